@@ -1,0 +1,38 @@
+# Every target creates the environment that it needs; `make PYTHON=python3.12 ...` chooses the interpreter.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test verify lint demo bench clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## create the virtual environment in .venv
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+test: $(READY)  ## run the tests
+	$(BIN)/python -m pytest -n auto $(ARGS)
+
+verify: $(READY)  ## check every layer, loss, optimizer and schedule against differences and torch
+	$(BIN)/mnistcheck verify $(ARGS)
+
+lint: $(READY)  ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+demo: $(READY)  ## train NumPy and PyTorch side by side on bundled digits and prove them the same
+	$(BIN)/mnistcheck train --fair --dataset digits $(ARGS)
+
+bench: $(READY)  ## measure a fair run: rounding-noise tails, smallest fault caught (needs MNIST; see --help)
+	$(BIN)/python benchmarks/fair_run.py $(ARGS)
+
+clean:  ## remove the environment and the caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,56 @@
+"""What the commands write with: results to stdout, progress and remarks to stderr."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SCHEMA_VERSION = 1
+STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
+PARTS = ("mnistcheck", "numpy", "torch", "scikit-learn", "hypothesis")
+
+
+def results() -> Console:
+    """Return the console of stdout."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=False)
+
+
+def remarks() -> Console:
+    """Return the console of stderr."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """Print one strict JSON document to stdout."""
+    from gradcheck.report import strict
+
+    click.echo(json.dumps(strict({"schema_version": SCHEMA_VERSION, **document}), indent=2, allow_nan=False))
+
+
+def environment() -> dict[str, Any]:
+    """Return what a result may depend on: the platform and the versions of the parts."""
+    versions: dict[str, str | None] = {}
+    for part in PARTS:
+        try:
+            versions[part] = metadata.version(part)
+        except metadata.PackageNotFoundError:
+            versions[part] = None
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "command": sys.argv[1:],
+        "blas_threads": 1,
+        "versions": versions,
+    }

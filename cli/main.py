@@ -1,0 +1,74 @@
+"""The ``mnistcheck`` command: its subcommands, and every exit code in one place."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from cli.exit_codes import ExitCode
+from cli.train import train
+from cli.verify import verify
+
+
+@click.group(context_settings={"auto_envvar_prefix": "MNISTCHECK", "help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mnistcheck", prog_name="mnistcheck")
+def mnistcheck() -> None:
+    """Prove that a NumPy network and its PyTorch twin are the same program.
+
+    Exit codes: 0 pass, 1 fail (a mismatch), 2 usage, 3 inconclusive, 4 missing or bad data, file or dependency,
+    5 internal error, 130 interrupted. Any option can come from the environment: MNISTCHECK_TRAIN_SEED=1.
+    """
+
+
+mnistcheck.add_command(train)
+mnistcheck.add_command(verify)
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(args: Sequence[str]) -> int:
+    """Run the command line with ``args`` and return its exit code.
+
+    Commands return their verdict's code. Click's own choices (1 for errors and aborts) are replaced here.
+    """
+    try:
+        result = mnistcheck.main(list(args), prog_name="mnistcheck", standalone_mode=False)
+        sys.stdout.flush()
+    except click.UsageError as error:
+        error.show()
+        return ExitCode.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; what Python would still flush at exit goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.INTERRUPTED
+    except Exception as error:  # noqa: BLE001  the outermost handler: what is not the user's doing is our bug
+        return _explain(error)
+    return result if isinstance(result, int) else ExitCode.PASS
+
+
+def _explain(error: Exception) -> int:
+    from nets.datasets.dataset import DataError
+
+    if isinstance(error, (DataError, click.FileError)):
+        click.echo(f"Error: {error}", err=True)
+        return ExitCode.MISSING
+    if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+        click.echo("Error: this command needs PyTorch: pip install 'mnistcheck[torch]'", err=True)
+        return ExitCode.MISSING
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"Error: {where}{error.strerror or error}", err=True)
+        return ExitCode.MISSING
+    traceback.print_exception(error)
+    click.echo("Internal error: this is a bug of mnistcheck, not yours; please report the lines above", err=True)
+    return ExitCode.INTERNAL

@@ -1,0 +1,71 @@
+"""The folder that a run leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gradcheck.trajectory.check import Progress
+    from nets.training import Pair
+
+
+class RunDirectory:
+    """A new folder with ``run.json``, ``metrics.jsonl`` (a line a step) and ``weights.safetensors``.
+
+    It is made before the run, so that a folder that cannot be written costs no training; each file appears whole or not
+    at all. Raises a usage error where a run is already there, and OSError where nothing can be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if path.is_dir() and any(path.iterdir()):
+            raise click.UsageError(f"--out needs a new or empty folder; {path} has something in it")
+        path.mkdir(parents=True, exist_ok=True)
+        self._write("run.json", b"{}\n")
+
+    def write(self, document: dict[str, Any], history: Sequence[Progress], pair: Pair) -> None:
+        """Write a finished run."""
+        from cli.console import SCHEMA_VERSION
+        from gradcheck.report import strict
+        from nets.weights import encode
+
+        lines = (
+            strict(
+                {
+                    "step": now.step,
+                    "numpy_loss": now.loss,
+                    "torch_loss": now.reference_loss,
+                    "rounding_noise": now.noise,
+                }
+            )
+            for now in history
+        )
+        self._write("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
+        arrays = {
+            f"{side}/{key.partition('/')[2]}": array
+            for side, engine in (("numpy", pair.numpy_engine), ("torch", pair.torch_engine))
+            for key, array in engine.state().items()
+            if key.startswith(("param/", "buffer/"))
+        }
+        self._write("weights.safetensors", encode(arrays))
+        run = strict({"schema_version": SCHEMA_VERSION, **document})
+        self._write("run.json", (json.dumps(run, indent=2, allow_nan=False) + "\n").encode())
+
+    def _write(self, name: str, content: bytes) -> None:
+        partial = self.path / f".{name}.partial"
+        try:
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.path / name)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise

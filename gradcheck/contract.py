@@ -1,0 +1,286 @@
+"""What may be checked: layers, losses, optimizers and schedules, and the cases drawn for them."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+if TYPE_CHECKING:
+    import torch
+    from hypothesis.strategies import SearchStrategy
+
+Array = NDArray[Any]
+Gradients = dict[str, Array]
+Backward = Callable[[Array], tuple[Array, Gradients]]
+LossBackward = Callable[[Array], Array]
+Observer = Callable[[str, Array], Array]
+Phase = Literal["data", "forward", "loss", "backward", "update"]
+PHASES: tuple[Phase, ...] = ("data", "forward", "loss", "backward", "update")
+
+
+class ShapeError(ValueError):
+    """An array has a shape that the receiver cannot take."""
+
+
+class Key(NamedTuple):
+    """What counter-based randomness is keyed by: the same key always draws the same numbers."""
+
+    seed: int
+    step: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Where and how a forward pass happens.
+
+    ``path`` is the place of the layer in the network (``"3.branch"``). ``observe(name, array) -> array`` is
+    called at every tap and may record or replace the array. ``updates`` takes new values of buffers, named like
+    the buffers; whoever runs the pass commits them or throws them away, so that forward stays pure.
+    """
+
+    training: bool = False
+    seed: int = 0
+    step: int = 0
+    path: str = ""
+    observe: Observer | None = None
+    updates: dict[str, Array] | None = None
+
+    @property
+    def key(self) -> Key:
+        """The key for this layer's randomness in this step."""
+        return Key(self.seed, self.step, self.path)
+
+    def child(self, name: str) -> Context:
+        """Return the context of the child layer ``name``."""
+        path = f"{self.path}.{name}" if self.path else name
+        return Context(self.training, self.seed, self.step, path, self.observe, self.updates)
+
+    def observed_by(self, observe: Observer) -> Context:
+        """Return this context with ``observe`` at the taps and no updates of buffers so far."""
+        return Context(self.training, self.seed, self.step, self.path, observe, {})
+
+    def tap(self, phase: Phase, tensor: str, array: Array) -> Array:
+        """Show ``array`` to the observer as ``phase/path.tensor`` and return what is to be used instead."""
+        if self.observe is None:
+            return array
+        return self.observe(f"{phase}/{self.path}.{tensor}" if self.path else f"{phase}/{tensor}", array)
+
+    def update(self, buffer: str, value: Array) -> None:
+        """Propose a new value for one of the layer's buffers."""
+        if self.updates is not None:
+            self.updates[f"{self.path}.{buffer}" if self.path else buffer] = value
+
+
+EVALUATION = Context()
+
+
+class Kinks(NamedTuple):
+    """The discrete choices of a layer at an input, and how far each is from tipping over.
+
+    ``choice`` is the mask or the winner, ``margin`` (same shape, >= 0, in units of the input) the distance to the
+    nearest input that chooses otherwise.
+    """
+
+    choice: Array
+    margin: Array
+
+
+def parameter() -> Any:  # noqa: ANN401  the type of the field is the caller's
+    """Declare a field that holds a trainable array, or None."""
+    return field(metadata={"role": "parameter"})
+
+
+def buffer() -> Any:  # noqa: ANN401  the type of the field is the caller's
+    """Declare a field that holds an array that is part of the state but not trained, or None."""
+    return field(metadata={"role": "buffer"})
+
+
+def require_shape(who: str, name: str, array: Array, *shape: int | str) -> None:
+    """Raise `ShapeError` unless ``array`` has ``shape``; a word stands for any extent, a leading "..." for any axes.
+
+    >>> require_shape("Linear", "x", np.zeros((3, 4)), "...", 4)
+    """
+    free = bool(shape) and shape[0] == "..."
+    wanted = shape[1:] if free else shape
+    actual = array.shape[-len(wanted) :] if free and wanted else array.shape
+    fits = len(actual) == len(wanted) and all(
+        isinstance(want, str) or want == have for want, have in zip(wanted, actual, strict=True)
+    )
+    if not fits:
+        text = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
+        raise ShapeError(f"{who} needs {name} of shape ({text}), got {array.shape}")
+
+
+@dataclass(frozen=True, eq=False)
+class Layer(ABC):
+    """A differentiable function of one array, with named parameters.
+
+    A subclass is a frozen dataclass. Fields made by `parameter` and `buffer` hold arrays or None; other fields are
+    hyper-parameters, child layers, or tuples of child layers. Names are found by walking the fields: ``weight``,
+    ``branch.weight`` for a child in the field ``branch``, ``0.weight`` for the first of a tuple.
+    """
+
+    @abstractmethod
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        """Return the value and its pullback ``dy -> (dx, parameter gradients)``; nothing is cached on the layer."""
+
+    @abstractmethod
+    def twin(self) -> torch.nn.Module:
+        """Return the torch module of the same architecture, with its own initial weights."""
+
+    @classmethod
+    @abstractmethod
+    def cases(cls) -> SearchStrategy[Case]:
+        """Draw a layer and an input for it, from the domain in which both are defined."""
+
+    def kinks(self, x: Array) -> Kinks | None:  # noqa: ARG002  most layers have none
+        """Return the discrete choices made at ``x``, or None for a layer without any."""
+        return None
+
+    def children(self) -> Iterator[tuple[str, Layer]]:
+        """Yield the child layers with their names, in the order of the fields."""
+        for spec in fields(self):
+            value = getattr(self, spec.name)
+            if isinstance(value, Layer):
+                yield spec.name, value
+            elif isinstance(value, tuple):
+                yield from ((str(i), child) for i, child in enumerate(value) if isinstance(child, Layer))
+
+    def parameters(self) -> dict[str, Array]:
+        """Return the trainable arrays by name, as they are: writing into them changes the layer."""
+        return dict(self._arrays("parameter"))
+
+    def buffers(self) -> dict[str, Array]:
+        """Return the untrained arrays of the state by name, as they are."""
+        return dict(self._arrays("buffer"))
+
+    def _arrays(self, role: str) -> Iterator[tuple[str, Array]]:
+        for spec in fields(self):
+            value = getattr(self, spec.name)
+            if spec.metadata.get("role") == role and value is not None:
+                yield spec.name, value
+        for name, child in self.children():
+            yield from ((f"{name}.{inner}", value) for inner, value in child._arrays(role))
+
+    def replace_arrays(self, arrays: Mapping[str, Array]) -> Self:
+        """Return a copy that holds ``arrays``, by name, in place of its own; unnamed ones are kept as they are."""
+
+        def below(name: str, child: object) -> object:
+            if not isinstance(child, Layer):
+                return child
+            return child.replace_arrays(
+                {key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")}
+            )
+
+        def new(name: str, value: object) -> object:
+            if isinstance(value, tuple):
+                return tuple(below(str(i), item) for i, item in enumerate(value))
+            return arrays.get(name, value) if isinstance(value, np.ndarray) else below(name, value)
+
+        return dataclasses.replace(
+            self, **{spec.name: new(spec.name, getattr(self, spec.name)) for spec in fields(self)}
+        )
+
+    def astype(self, dtype: DTypeLike) -> Self:
+        """Return a copy of the layer whose parameters and floating-point buffers have ``dtype``."""
+        arrays = self.parameters() | self.buffers()
+        return self.replace_arrays(
+            {k: a.astype(dtype if np.issubdtype(a.dtype, np.floating) else a.dtype) for k, a in arrays.items()}
+        )
+
+    def require(self, x: Array, *shape: int | str) -> None:
+        """Raise `ShapeError` unless the input has ``shape``, written as for `require_shape`."""
+        require_shape(type(self).__name__, "x", x, *shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Loss(ABC):
+    """A number that says how far a prediction is from its target."""
+
+    class_targets: ClassVar[bool] = False  # True: targets are class indices; False: arrays like the prediction
+
+    @abstractmethod
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        """Return the value and its pullback ``dvalue -> dprediction``."""
+
+    @abstractmethod
+    def twin(self) -> torch.nn.Module:
+        """Return the torch module that computes the same loss."""
+
+    @classmethod
+    @abstractmethod
+    def cases(cls) -> SearchStrategy[Case]:
+        """Draw a loss, a prediction and a target."""
+
+    def require(self, prediction: Array, target: Array) -> None:
+        """Raise `ShapeError` unless prediction and target fit together."""
+        who = type(self).__name__
+        if self.class_targets:
+            require_shape(who, "predictions", prediction, "batch", "classes")
+            require_shape(who, "targets", target, prediction.shape[0])
+        else:
+            require_shape(who, "targets", target, *prediction.shape)
+
+
+@dataclass(eq=False)
+class Optimizer(ABC):
+    """A rule that moves parameters in place. ``state`` holds its arrays as ``slot/parameter``."""
+
+    state: dict[str, Array] = field(default_factory=dict, init=False)
+
+    @abstractmethod
+    def step(self, params: dict[str, Array], grads: Gradients, lr: float) -> None:
+        """Move every parameter that has a gradient, in place; one without is skipped wholly, state included."""
+
+    @abstractmethod
+    def twin(self, params: Sequence[torch.nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        """Return the torch optimizer of the same rule over ``params``."""
+
+    @classmethod
+    @abstractmethod
+    def cases(cls) -> SearchStrategy[Case]:
+        """Draw an optimizer and the parameters it is to move."""
+
+
+@dataclass(frozen=True)
+class Schedule(ABC):
+    """A learning rate for every epoch, as a pure function."""
+
+    lr: float
+
+    @abstractmethod
+    def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
+        """Return the rate of epoch 0, 1, ...; ``history`` holds the validation losses of the epochs before."""
+
+    @abstractmethod
+    def twin(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+        """Return the torch scheduler of the same rule; the optimizer's initial rate is ``lr``."""
+
+    @classmethod
+    @abstractmethod
+    def cases(cls) -> SearchStrategy[Case]:
+        """Draw a schedule."""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One subject with the arrays to try it on.
+
+    ``inputs`` is ``(x,)`` for a layer, ``(prediction, target)`` for a loss, the parameters for an optimizer, and
+    empty for a schedule. ``seed`` draws whatever else a property needs, such as cotangents.
+    """
+
+    subject: Layer | Loss | Optimizer | Schedule
+    inputs: tuple[Array, ...] = ()
+    seed: int = 0
+
+    def rng(self) -> np.random.Generator:
+        """Return the generator for this case; each call starts it anew."""
+        return np.random.default_rng(self.seed)

@@ -1,0 +1,221 @@
+"""Results put into words for people and into JSON for programs. The only module that chooses words."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradcheck.agreement import Verdict, Worst, judge
+from gradcheck.contract import Case, Layer
+
+if TYPE_CHECKING:
+    from gradcheck.checks import PropertyResult
+    from gradcheck.trajectory.check import TrajectoryReport
+    from gradcheck.trajectory.divergence import Divergence
+    from gradcheck.trajectory.freerun import FreeRunResult
+    from gradcheck.trajectory.lockstep import LockStepResult
+
+Json = Any
+
+
+def strict(value: Json) -> Json:
+    """Return ``value`` with infinities and NaNs as strings, which strict JSON has no numbers for."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: strict(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [strict(item) for item in value]
+    return value
+
+
+def worst_to_json(worst: Worst | None) -> Json:
+    """Return the fields of a `Worst`."""
+    if worst is None:
+        return None
+    return {
+        "tensor": worst.tensor,
+        "index": list(worst.index),
+        "analytic": worst.analytic,
+        "numeric": worst.numeric,
+        "allowed": worst.allowed,
+        "ratio": worst.ratio,
+    }
+
+
+def result_to_json(result: PropertyResult) -> Json:
+    """Return one property's result."""
+    return {
+        "subject": result.subject,
+        "property": result.property,
+        "verdict": str(result.verdict),
+        "examples": result.examples,
+        "inconclusive_examples": result.inconclusive,
+        "worst": worst_to_json(result.worst),
+        "message": result.message or None,
+    }
+
+
+def element(tensor: str, index: Sequence[int]) -> str:
+    """Return an element's name, ``bias[2]``; a scalar has no index."""
+    return f"{tensor}[{', '.join(map(str, index))}]" if len(index) else tensor
+
+
+def sentence(claim: str) -> str:
+    """Return a property's name as words."""
+    return claim.replace("_", " ")
+
+
+def describe_case(case: Case) -> str:
+    """Return the shapes of a case: enough to see what kind of input it is."""
+    inputs = ", ".join(str(array.shape) for array in case.inputs)
+    parameters = case.subject.parameters() if isinstance(case.subject, Layer) else {}
+    held = "".join(f", {name} {array.shape}" for name, array in parameters.items())
+    return f"input of shape {inputs}{held}, seed {case.seed}"
+
+
+def describe_failure(result: PropertyResult) -> str:
+    """Return the lines about a failed property: what, where, by how much, and how to see it again."""
+    lines = [f"{result.subject}: {sentence(result.property)}: FAIL"]
+    if result.message:
+        lines.append(f"  {result.message}")
+    if result.worst:
+        worst = result.worst
+        lines.append(f"  {element(worst.tensor, worst.index)}: analytic {worst.analytic!r}, numeric {worst.numeric!r}")
+        difference = abs(worst.analytic - worst.numeric)
+        lines.append(f"  difference {difference:.3g}, allowed {worst.allowed:.3g}, ratio {worst.ratio:.3g}")
+    if result.case is not None:
+        lines.append(f"  smallest failing case: {describe_case(result.case)}")
+        with np.printoptions(threshold=20, precision=6):
+            lines.extend(f"    {line}" for line in repr(result.case.subject).splitlines()[:8])
+    lines.append(f"  see it again: mnistcheck verify {result.subject}")
+    return "\n".join(lines)
+
+
+def summarise(results: Sequence[PropertyResult]) -> tuple[Verdict, str]:
+    """Return the verdict over all results and one sentence about it."""
+    verdict = judge([result.verdict for result in results])
+    counts = Counter(str(result.verdict) for result in results)
+    examples = sum(result.examples for result in results)
+    subjects = len({result.subject for result in results})
+    parts = ", ".join(f"{counts[v]} {v}" for v in Verdict if counts[v])
+    return (
+        verdict,
+        f"{verdict.upper()}: {subjects} subjects, {len(results)} properties ({parts}), {examples} examples",
+    )
+
+
+def divergence_to_json(found: Divergence | None, ours: str, theirs: str) -> Json:
+    """Return a `Divergence`, with the values under the names of the two sides."""
+    if found is None:
+        return None
+    return {
+        "step": found.step,
+        "phase": found.phase,
+        "layer": found.layer,
+        "tensor": found.tensor,
+        "index": list(found.index),
+        ours: found.ours,
+        theirs: found.theirs,
+        "allowed": found.allowed,
+        "ratio": found.ratio,
+    }
+
+
+def lock_step_to_json(result: LockStepResult) -> Json:
+    """Return a `LockStepResult`: worst comparison, the tail of the ratios, and what was looked at twice."""
+    worst = result.worst
+    quantiles = np.quantile(result.ratios, [0.5, 0.999, 1.0]).tolist() if result.ratios.size else [None] * 3
+    return {
+        "verdict": str(result.verdict),
+        "steps_compared": result.steps_compared,
+        "worst": worst and {"ratio": worst.ratio, "step": worst.step, "phase": worst.phase, "tensor": worst.tensor},
+        "comparisons": int(result.ratios.size),
+        "informative_share": result.informative / result.ratios.size if result.ratios.size else 0.0,
+        "uninformative_gradients": list(result.uninformative),
+        "ratios": dict(zip(("median", "p99.9", "largest"), quantiles, strict=True)),
+        "failed_steps": len(result.failed_steps),
+        "cleared_by_more_shadows": result.retakes,
+        "cleared_by_second_opinion": result.second_opinions,
+        "kinks_crossed": len(result.crossings),
+    }
+
+
+def free_run_to_json(result: FreeRunResult) -> Json:
+    """Return a `FreeRunResult`, without its curves."""
+    worst = result.worst
+    return {
+        "verdict": str(result.verdict),
+        "steps_compared": result.steps_compared,
+        "horizon_step": result.horizon_step,
+        "max_relative_distance": result.max_relative_distance,
+        "kinks_crossed": len(result.crossings),
+        "worst": worst and {"ratio": worst.ratio, "step": worst.step, "tensor": worst.tensor},
+    }
+
+
+def describe_divergence(found: Divergence, factor: float, ours: str = "ours", theirs: str = "the reference") -> str:
+    """Return where two engines part, with both values and what was allowed."""
+    difference = abs(found.ours - found.theirs)
+    relative = f", relative {difference / abs(found.theirs):.2g}" if found.theirs else ""
+    noise = f"{found.ratio * factor:.3g} x rounding noise" if math.isfinite(found.ratio) else "not one of rounding"
+    return (
+        f"step {found.step:,}, {found.phase}, {element(found.tensor, found.index)}: {ours} {found.ours!r},"
+        f" {theirs} {found.theirs!r} (difference {difference:.3g}{relative}: {noise}, {factor:g} allowed)"
+    )
+
+
+def describe_lock_step(result: LockStepResult, factor: float) -> str:
+    """Return one line about single steps."""
+    if not result.steps_compared or result.worst is None:
+        return "nothing was compared"
+    text = f"{result.steps_compared:,} steps, {result.ratios.size:,} comparisons; "
+    if result.failed_steps:
+        text += f"{len(result.failed_steps):,} steps are wrong"
+    else:
+        median, tail = np.quantile(result.ratios, [0.5, 0.999]) * factor
+        worst = result.worst
+        text += f"rounding noise: median {median:.1f} x, 99.9 % under {tail:.1f} x, worst {worst.ratio * factor:.1f} x"
+        text += f" ({factor:g} allowed), at step {worst.step:,}, {worst.phase}, {worst.tensor}"
+    if result.verdict is Verdict.INCONCLUSIVE:
+        text += "; no gradient was above rounding noise, so that none was tested"
+    elif result.uninformative:
+        text += f"; never above rounding noise, so untested: {', '.join(result.uninformative)}"
+    if result.crossings:
+        text += f"; {len(result.crossings):,} kinks crossed by one side"
+    return text
+
+
+def describe_free_run(result: FreeRunResult, factor: float) -> str:
+    """Return one line about the run as a whole."""
+    if not result.steps_compared or result.worst is None:
+        return "nothing was compared"
+    if result.first_failure is not None:
+        return f"leaves the shadows at step {result.first_failure.step:,}, {result.first_failure.tensor}"
+    text = f"together for {result.steps_compared:,} steps, at worst {result.worst.ratio * factor:.1f} x rounding noise"
+    text += f" ({factor:g} allowed), weights {result.max_relative_distance:.1e} apart"
+    if result.horizon_step is None:
+        return f"{text}; horizon not reached"
+    why = "a kink was crossed by one side" if result.crossings else "rounding alone would part any two runs"
+    return f"{text}; horizon at step {result.horizon_step:,}: from there {why}"
+
+
+def summarise_trajectory(report: TrajectoryReport, ours: str, theirs: str) -> str:
+    """Return the sentence that ends a fair run."""
+    verdict, steps = report.verdict, report.lock_step.steps_compared
+    if verdict is Verdict.FAIL and report.first_divergence is not None:
+        where = describe_divergence(report.first_divergence, report.factor, ours, theirs)
+        return f"FAIL: {ours} and {theirs} are not the same program. They part at {where}."
+    if report.stopped_by is not None:
+        stop = report.stopped_by
+        return (
+            f"INCONCLUSIVE: stopped at step {stop.step:,}, where {stop.tensor} is not finite on either side;"
+            " lower the learning rate."
+        )
+    if verdict is Verdict.PASS:
+        return f"PASS: {ours} and {theirs} are the same program: all of {steps:,} steps agree within rounding noise."
+    return f"INCONCLUSIVE: {steps:,} steps were compared, and none could tell right from wrong."

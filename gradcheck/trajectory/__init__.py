@@ -1,0 +1,5 @@
+"""Two training engines, step by step."""
+
+from gradcheck.trajectory.check import TrajectoryMismatch, TrajectoryReport, check_trajectory
+
+__all__ = ["TrajectoryMismatch", "TrajectoryReport", "check_trajectory"]

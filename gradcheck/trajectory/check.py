@@ -1,0 +1,148 @@
+"""The proof that two engines are the same program: lock-step, free-run, and the verdict of both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcheck.agreement import Verdict
+from gradcheck.contract import Context
+from gradcheck.trajectory.divergence import Divergence, split
+from gradcheck.trajectory.engine import (
+    Batch,
+    Engine,
+    Step,
+    execution_order,
+    layer_of,
+    observed_step,
+    tensors_of,
+)
+from gradcheck.trajectory.freerun import FreeRun, FreeRunResult
+from gradcheck.trajectory.lockstep import LockStep, LockStepResult
+from gradcheck.trajectory.noise import FACTOR, SHADOWS
+
+
+class TrajectoryMismatch(AssertionError):  # noqa: N818  a mismatch, as GradientMismatch is
+    """Two engines are not the same program; ``report`` says where they part."""
+
+    def __init__(self, message: str, report: TrajectoryReport) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step of a run: both losses, and the worst lock-step disagreement in units of rounding noise."""
+
+    step: int
+    loss: float
+    reference_loss: float
+    noise: float
+
+
+@dataclass(frozen=True)
+class NonFinite:
+    """The tensor that was first not finite, on both sides, and ended the run."""
+
+    step: int
+    layer: str
+    tensor: str
+
+
+@dataclass(frozen=True)
+class TrajectoryReport:
+    """What a comparison of two engines found; true only if it passed.
+
+    ``seconds`` and ``reference_seconds`` are those that the engine and the reference spent on their own training steps.
+    """
+
+    verdict: Verdict
+    lock_step: LockStepResult
+    free_run: FreeRunResult
+    first_divergence: Divergence | None
+    stopped_by: NonFinite | None
+    factor: float
+    shadows: int
+    seconds: float
+    reference_seconds: float
+
+    def __bool__(self) -> bool:
+        return self.verdict is Verdict.PASS
+
+    def raise_if_failed(self) -> None:
+        """Raise `TrajectoryMismatch` if the engines are not the same program."""
+        from gradcheck.report import describe_divergence
+
+        if self.verdict is Verdict.FAIL and self.first_divergence is not None:
+            raise TrajectoryMismatch(describe_divergence(self.first_divergence, self.factor), self)
+
+
+def check_trajectory(
+    engine: Engine,
+    reference: Engine,
+    batches: Iterable[Batch],
+    *,
+    factor: float = FACTOR,
+    shadows: int = SHADOWS,
+    seed: int = 0,
+    opinion: Engine | None = None,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> TrajectoryReport:
+    """Train ``reference`` on ``batches`` and prove, step by step, that ``engine`` is the same program.
+
+    The reference trains freely. At every step the engine takes the same step from the reference's state (lock-step),
+    and beside that trains on its own from the same start (free-run); both are left as trained. Lock-step decides the
+    verdict; free-run can fail it before its horizon. ``opinion`` is the reference in the other precision, asked where a
+    lock-step comparison fails. Raises ValueError where the two do not start from the same state.
+    """
+    start = reference.state()
+    own = engine.state()
+    if own.keys() != start.keys() or any(not np.array_equal(own[key], start[key]) for key in start):
+        raise ValueError("both engines need the same initial state: load one's into the other first")
+    lock_rng, free_rng = (np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2))
+    lock = LockStep(engine, factor, shadows, lock_rng, opinion)
+    free = FreeRun(engine, factor, shadows, free_rng)
+    stopped: NonFinite | None = None
+    reference_seconds = 0.0
+    # Overflow is not an error here: what is not finite is found and named.
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        for index, batch in enumerate(batches):
+            context = Context(training=True, seed=seed, step=index)
+            before = reference.state()
+            began = time.perf_counter()
+            theirs = observed_step(reference, batch, context)
+            reference_seconds += time.perf_counter() - began
+            ratio = lock.compare(before, batch, context, theirs)
+            ours = free.compare(batch, context, theirs)
+            progress(Progress(index, float(ours.loss), float(theirs.loss), ratio * factor))
+            if not np.isfinite(theirs.loss):
+                stopped = _first_non_finite(index, theirs)
+                break
+    lock_step, free_run = lock.result(), free.result()
+    return TrajectoryReport(
+        verdict=_verdict(lock_step, free_run, stopped),
+        lock_step=lock_step,
+        free_run=free_run,
+        first_divergence=lock_step.first_failure or free_run.first_failure,
+        stopped_by=stopped,
+        factor=factor,
+        shadows=shadows,
+        seconds=free.seconds,
+        reference_seconds=reference_seconds,
+    )
+
+
+def _verdict(lock_step: LockStepResult, free_run: FreeRunResult, stopped: NonFinite | None) -> Verdict:
+    if Verdict.FAIL in (lock_step.verdict, free_run.verdict):
+        return Verdict.FAIL
+    return Verdict.INCONCLUSIVE if stopped else lock_step.verdict
+
+
+def _first_non_finite(index: int, step: Step) -> NonFinite:
+    tensors = tensors_of(step)
+    name = next(name for name in execution_order(step) if not np.isfinite(tensors[name]).all())
+    _, tensor = split(name)
+    return NonFinite(index, layer_of(tensor), tensor)

@@ -1,0 +1,105 @@
+"""The contract of an engine: something that takes training steps and shows what it did."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from gradcheck.contract import Array, Context, Gradients, Kinks
+from gradcheck.trajectory.noise import Recorder
+
+State = dict[str, Array]
+
+
+class Batch(NamedTuple):
+    """What one step learns from: inputs (batch, ...), targets (batch, ...), and the learning rate."""
+
+    x: Array
+    y: Array
+    lr: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one training step computed. ``updated`` is the state after it, ``taps`` what its observer was shown.
+
+    The arrays may be views of the engine's own: they hold until its next `step` or `load`.
+    """
+
+    loss: Array
+    outputs: Array
+    grads: Gradients
+    updated: State
+    taps: dict[str, Array] = field(default_factory=dict)
+
+
+class Engine(ABC):
+    """An implementation of training. ``copy.deepcopy`` of one must give an independent other.
+
+    Keys of the state are ``param/<name>``, ``buffer/<name>``, ``optim/<slot>/<name>`` and ``step``.
+    """
+
+    @abstractmethod
+    def state(self) -> State:
+        """Return a copy of everything that the next step depends on."""
+
+    @abstractmethod
+    def load(self, state: Mapping[str, Array]) -> None:
+        """Copy ``state``, from this or another engine, into this one."""
+
+    @abstractmethod
+    def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
+        """Take one step on a batch, and pass every tap through ``context``; ``taps`` of the result may stay empty."""
+
+    def kinks(self, x: Array, taps: Mapping[str, Array]) -> dict[str, Kinks]:  # noqa: ARG002  by default there are none
+        """Return the discrete choices, by layer, that a forward pass on ``x`` with the given taps has made."""
+        return {}
+
+
+def observed_step(engine: Engine, batch: Batch, context: Context, rng: np.random.Generator | None = None) -> Step:
+    """Take one step with every tap recorded in ``taps``, and nudged if given a generator."""
+    recorder = Recorder(rng)
+    return replace(engine.step(*batch, context.observed_by(recorder)), taps=recorder.taps)
+
+
+def tensors_of(step: Step) -> dict[str, Array]:
+    """Return everything that a step shows, by the name ``phase/tensor``."""
+    return {
+        **step.taps,
+        "forward/outputs": step.outputs,
+        "loss/loss": np.asarray(step.loss),
+        **{f"backward/{name}": grad for name, grad in step.grads.items()},
+        **{f"update/{key}": np.asarray(array) for key, array in step.updated.items()},
+    }
+
+
+def execution_order(step: Step) -> list[str]:
+    """Return the names of `tensors_of` in the order in which a step computes them.
+
+    Within ``backward`` the gradients of a layer's parameters come with that of its input, last layer first.
+    """
+    taps, grads = list(step.taps), list(step.grads)
+    backward: list[str] = []
+    for tap in (name for name in taps if name.startswith("backward/")):
+        layer = tap.removeprefix("backward/").removesuffix(".input")
+        backward += [f"backward/{name}" for name in grads if layer_of(name) == layer] + [tap]
+    rest = [f"backward/{name}" for name in grads if f"backward/{name}" not in backward]
+    return [
+        *(name for name in taps if name.startswith("data/")),
+        *(name for name in taps if name.startswith("forward/")),
+        "forward/outputs",
+        *(name for name in taps if name.startswith("loss/")),
+        "loss/loss",
+        *backward,
+        *rest,
+        *(f"update/{key}" for key in step.updated),
+    ]
+
+
+def layer_of(tensor: str) -> str:
+    """Return the layer that a tensor belongs to: ``0`` for ``0.weight`` and for ``param/0.weight``."""
+    return tensor.rpartition("/")[2].rpartition(".")[0]

@@ -1,0 +1,131 @@
+"""Free-run: each on its own from the same start, and how long the two stay together."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcheck.agreement import Verdict
+from gradcheck.contract import Array, Context
+from gradcheck.trajectory.divergence import Divergence, locate
+from gradcheck.trajectory.engine import Batch, Engine, Step, observed_step
+from gradcheck.trajectory.kinks import Crossing, crossings
+
+# Beyond this relative distance, allowance over size of all parameters, free-running networks are too far apart for
+# their distance to tell anything. A smaller share would end runs that still catch a fault of one in a hundred.
+HORIZON = 1e-2
+
+
+@dataclass(frozen=True)
+class FreeRunResult:
+    """The verdict on the run as a whole.
+
+    ``horizon_step`` is the step from which the shadows are too far apart to tell anything, or at which one side crossed
+    a kink that the other did not; None if it was not reached. ``distances`` and ``envelope`` hold, for every step
+    compared, the relative distance of the parameters from the reference's, and the largest of a shadow from ours.
+    """
+
+    verdict: Verdict
+    steps_compared: int
+    horizon_step: int | None
+    max_relative_distance: float
+    worst: Divergence | None
+    first_failure: Divergence | None
+    crossings: tuple[Crossing, ...]
+    distances: Array
+    envelope: Array
+
+
+class FreeRun:
+    """Trains ``engine`` on its own, and shadows of it nudged at every step, beside a reference.
+
+    Every parameter's distance from the reference's, in the 2-norm, must stay within ``factor`` times the largest
+    distance of a shadow from ours, and never less than eps times its norm is allowed.
+    """
+
+    def __init__(self, engine: Engine, factor: float, shadows: int, rng: np.random.Generator) -> None:
+        self.engine, self.shadows = engine, [copy.deepcopy(engine) for _ in range(shadows)]
+        self.factor, self.rng = factor, rng
+        self.seconds = 0.0
+        self.horizon: int | None = None
+        self.worst: Divergence | None = None
+        self.first_failure: Divergence | None = None
+        self.crossings: list[Crossing] = []
+        self.distances: list[float] = []
+        self.envelope: list[float] = []
+
+    def compare(self, batch: Batch, context: Context, reference: Step) -> Step:
+        """Take the next step on our own and compare where it led; return the step."""
+        began = time.perf_counter()
+        step = observed_step(self.engine, batch, context)
+        self.seconds += time.perf_counter() - began
+        if self.horizon is not None:
+            return step
+        shadows = [observed_step(engine, batch, context, self.rng) for engine in self.shadows]
+        if self._crossed(batch, context, step, reference, shadows):
+            self.horizon = context.step
+            return step
+        apart, around, size = 0.0, np.zeros(len(shadows)), 0.0
+        for key in (key for key in reference.updated if key.startswith("param/")):
+            ours, theirs = step.updated[key], reference.updated[key]
+            distance, norm = _norm(ours - theirs), _norm(theirs)
+            spreads = [_norm(shadow.updated[key] - ours) for shadow in shadows]
+            floor = float(np.finfo(theirs.dtype).eps) * norm
+            allowed = max(self.factor * max(spreads, default=0.0), floor)
+            self._note(key, ours, theirs, context.step, distance, allowed)
+            apart, size = math.hypot(apart, distance), math.hypot(size, norm)
+            around = np.hypot(around, spreads)
+        envelope = float(around.max(initial=0.0)) / size if size else 0.0
+        self.distances.append(apart / size if size else 0.0)
+        self.envelope.append(envelope)
+        if not self.factor * envelope <= HORIZON:
+            self.horizon = context.step
+        return step
+
+    def result(self) -> FreeRunResult:
+        """Return what has been found so far."""
+        if self.first_failure is not None:
+            verdict = Verdict.FAIL
+        elif not self.distances or self.horizon is not None:
+            verdict = Verdict.INCONCLUSIVE
+        else:
+            verdict = Verdict.PASS
+        return FreeRunResult(
+            verdict=verdict,
+            steps_compared=len(self.distances),
+            horizon_step=self.horizon,
+            max_relative_distance=max(self.distances, default=0.0),
+            worst=self.worst,
+            first_failure=self.first_failure,
+            crossings=tuple(self.crossings),
+            distances=np.array(self.distances),
+            envelope=np.array(self.envelope),
+        )
+
+    def _note(self, key: str, ours: Array, theirs: Array, step: int, distance: float, allowed: float) -> None:
+        ratio = 0.0 if distance == 0 else distance / allowed if allowed > 0 else math.inf
+        ratio = math.inf if math.isnan(ratio) else ratio
+        if self.worst is not None and ratio <= self.worst.ratio:
+            return
+        self.worst = locate(step, f"update/{key}", ours, theirs, allowed / self.factor, allowed, ratio)
+        if ratio > 1 and self.first_failure is None:
+            self.first_failure = self.worst
+
+    def _crossed(self, batch: Batch, context: Context, step: Step, reference: Step, shadows: list[Step]) -> bool:
+        """Note the kinks that one side alone crossed; True if rounding explains them and nothing failed before."""
+        ours = self.engine.kinks(batch.x, step.taps)
+        if not ours:
+            return False
+        theirs = self.engine.kinks(batch.x, reference.taps)
+        around = [self.engine.kinks(batch.x, shadow.taps) for shadow in shadows]
+        found = crossings(context.step, ours, theirs, around, self.factor)
+        self.crossings += found
+        return bool(found) and self.first_failure is None and all(crossing.explained for crossing in found)
+
+
+def _norm(array: Array) -> float:
+    return float(np.linalg.norm(array))

@@ -1,0 +1,53 @@
+"""Kinks that one side crossed and the other did not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcheck.contract import Array, Kinks
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """A unit at which the two sides chose differently.
+
+    ``gap`` is how far apart, across the kink, their inputs are, and ``noise`` how far rounding alone moves an input of
+    this layer; the crossing is ``explained`` if the gap is no more than ``factor`` times that.
+    """
+
+    step: int
+    layer: str
+    index: tuple[int, ...]
+    gap: float
+    noise: float
+    explained: bool
+
+
+def distance(a: Kinks, b: Kinks) -> Array:
+    """Return how far apart two inputs are, unit by unit, seen from the kink."""
+    return np.where(a.choice == b.choice, np.abs(a.margin - b.margin), a.margin + b.margin)
+
+
+def crossings(
+    step: int,
+    ours: Mapping[str, Kinks],
+    theirs: Mapping[str, Kinks],
+    shadows: list[dict[str, Kinks]],
+    factor: float,
+) -> list[Crossing]:
+    """Return, for each layer where the choices differ, the widest crossing."""
+    found = []
+    for layer, kinks in ours.items():
+        crossed = kinks.choice != theirs[layer].choice
+        if not crossed.any():
+            continue
+        gaps = np.where(crossed, distance(kinks, theirs[layer]), 0)
+        index = tuple(int(i) for i in np.unravel_index(np.argmax(gaps), gaps.shape))
+        floor = float(np.finfo(kinks.margin.dtype).eps * kinks.margin.max()) / factor
+        noise = max([floor, *(float(distance(kinks, shadow[layer]).max()) for shadow in shadows)])
+        gap = float(gaps[index])
+        found.append(Crossing(step, layer, index, gap, noise, gap <= factor * noise))
+    return found

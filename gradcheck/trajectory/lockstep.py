@@ -1,0 +1,240 @@
+"""Lock-step: same state, same batch, one step each, and whether every step is right."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from gradcheck.agreement import Verdict
+from gradcheck.contract import Array, Context, Kinks, ShapeError
+from gradcheck.trajectory.divergence import Divergence, locate
+from gradcheck.trajectory.engine import Batch, Engine, State, Step, execution_order, observed_step, tensors_of
+from gradcheck.trajectory.kinks import Crossing, crossings
+from gradcheck.trajectory.noise import largest_difference, noise_of
+
+# An allowance above this share of what is compared (for an update, of how far it moved) can tell nothing.
+USEFUL = 1e-2
+
+# Shadows added where a comparison is over its allowance, before it is believed: the spread of three is by chance small
+# more often than that of two dozen.
+SHADOWS_OF_A_RETAKE = 21
+
+
+@dataclass(frozen=True)
+class LockStepResult:
+    """The verdict on single steps.
+
+    ``ratios`` holds disagreement over allowance of every comparison; ``failed_steps`` the steps with one above 1 that
+    nothing explains; ``uninformative`` the gradients of which no step could tell anything; ``retakes`` and
+    ``second_opinions`` how many comparisons those have cleared.
+    """
+
+    verdict: Verdict
+    steps_compared: int
+    ratios: Array
+    informative: int
+    uninformative: tuple[str, ...]
+    worst: Divergence | None
+    first_failure: Divergence | None
+    failed_steps: tuple[int, ...]
+    crossings: tuple[Crossing, ...]
+    retakes: int
+    second_opinions: int
+
+
+class LockStep:
+    """Compares single steps of ``engine`` with a reference's, from the reference's states.
+
+    The allowance of a tensor is ``factor`` times the spread of ``shadows`` nudged steps, never below eps times its
+    largest element. ``opinion`` is the reference in the other precision; it is asked where a comparison fails.
+    """
+
+    def __init__(
+        self, engine: Engine, factor: float, shadows: int, rng: np.random.Generator, opinion: Engine | None
+    ) -> None:
+        self.engine, self.shadow = copy.deepcopy(engine), copy.deepcopy(engine)
+        self.factor, self.shadows, self.rng, self.opinion = factor, shadows, rng, opinion
+        self.order: list[str] = []
+        self.ratios: list[float] = []
+        self.informative: dict[str, int] = {}
+        self.worst: Divergence | None = None
+        self.first_failure: Divergence | None = None
+        self.failed_steps: list[int] = []
+        self.crossings: list[Crossing] = []
+        self.steps = self.retakes = self.second_opinions = 0
+
+    def compare(self, before: State, batch: Batch, context: Context, reference: Step) -> float:
+        """Take the step that the reference took from ``before``; return the largest ratio of its comparisons."""
+        self.engine.load(before)
+        trial = _Trial(before, batch, context, observed_step(self.engine, batch, context), reference)
+        if not self.order:
+            self.order = _shared_order(reference, trial.ours)
+        trial.spreads = dict.fromkeys(self.order, 0.0)
+        for _ in range(self.shadows):
+            self._nudge(trial)
+        self._judge(trial, self.order, trial.spreads)
+        if trial.failing():
+            self._look_again(trial)
+        self._note(trial)
+        return max(judgement.ratio for judgement in trial.judgements.values())
+
+    def result(self) -> LockStepResult:
+        """Return what has been found so far."""
+        gradients = [name for name in self.order if name.startswith("backward/")]
+        if self.first_failure is not None:
+            verdict = Verdict.FAIL
+        else:
+            told = any(self.informative.get(name) for name in gradients)
+            verdict = Verdict.PASS if told else Verdict.INCONCLUSIVE
+        return LockStepResult(
+            verdict=verdict,
+            steps_compared=self.steps,
+            ratios=np.array(self.ratios),
+            informative=sum(self.informative.values()),
+            uninformative=tuple(n.removeprefix("backward/") for n in gradients if not self.informative.get(n)),
+            worst=self.worst,
+            first_failure=self.first_failure,
+            failed_steps=tuple(self.failed_steps),
+            crossings=tuple(self.crossings),
+            retakes=self.retakes,
+            second_opinions=self.second_opinions,
+        )
+
+    def _nudge(self, trial: _Trial) -> None:
+        """Take the step once more as a shadow, and widen the spreads to it."""
+        self.shadow.load(trial.before)
+        shadow = observed_step(self.shadow, trial.batch, trial.context, self.rng)
+        shown = tensors_of(shadow)
+        for name in self.order:
+            trial.spreads[name] = max(trial.spreads[name], largest_difference(shown[name], trial.ours[name]))
+        trial.shadows.append(self.engine.kinks(trial.batch.x, shadow.taps))
+
+    def _judge(self, trial: _Trial, names: list[str], spreads: dict[str, float]) -> int:
+        """Compare some tensors, given the spreads of the shadows; return how many are within their allowance."""
+        for name in names:
+            ours, theirs = trial.ours[name], trial.theirs[name]
+            if ours.shape != theirs.shape:
+                raise ShapeError(f"{name} has shape {ours.shape}, the reference's {theirs.shape}")
+            # What both were given, and counters, must be equal.
+            exact = name.startswith("data/") or not np.issubdtype(theirs.dtype, np.floating)
+            allowed = 0.0 if exact else self.factor * noise_of(theirs, spreads[name], self.factor)
+            trial.judgements[name] = _Judgement(largest_difference(ours, theirs), allowed)
+        return sum(trial.judgements[name].ratio <= 1 for name in names)
+
+    def _look_again(self, trial: _Trial) -> None:
+        """Judge anew what is over its allowance, with more shadows, at kinks, and with a second opinion."""
+        believed = self.first_failure is not None  # a verdict that stands needs no second look
+        if not believed:
+            for _ in range(SHADOWS_OF_A_RETAKE):
+                self._nudge(trial)
+            self.retakes += self._judge(trial, trial.failing(), trial.spreads)
+        self._excuse_crossings(trial)
+        if not believed and self.opinion is not None and trial.failing():
+            limits = self._reference_error(trial, self.opinion)
+            self.second_opinions += self._judge(trial, trial.failing(), limits)
+
+    def _excuse_crossings(self, trial: _Trial) -> None:
+        """Excuse what comes after a kink that the two sides took differently, if rounding alone explains that."""
+        ours, theirs = (self.engine.kinks(trial.batch.x, step.taps) for step in (trial.step, trial.reference))
+        found = crossings(trial.context.step, ours, theirs, trial.shadows, self.factor)
+        self.crossings += found
+        if found and all(crossing.explained for crossing in found):
+            begin = min(self.order.index(f"forward/{crossing.layer}.output") for crossing in found)
+            for name in set(self.order[begin:]).intersection(trial.failing()):
+                trial.judgements[name] = _Judgement(0.0, trial.judgements[name].allowed)
+
+    def _reference_error(self, trial: _Trial, opinion: Engine) -> dict[str, float]:
+        """Return the spreads, widened to the reference's own error as the other precision shows it."""
+        dtype = next(array.dtype for key, array in opinion.state().items() if key.startswith("param/"))
+        opinion.load({key: _cast(array, dtype) for key, array in trial.before.items()})
+        x, y, lr = trial.batch
+        other = tensors_of(observed_step(opinion, Batch(_cast(x, dtype), _cast(y, dtype), lr), trial.context))
+        limits = dict(trial.spreads)
+        for name in trial.failing():
+            array = trial.theirs[name]
+            if np.issubdtype(array.dtype, np.floating):
+                # A lower precision is further off than the reference is, by the ratio of their units.
+                scale = min(1.0, float(np.finfo(array.dtype).eps / np.finfo(dtype).eps))
+                error = largest_difference(other[name].astype(np.float64), array.astype(np.float64))
+                limits[name] = max(limits[name], scale * error)
+        return limits
+
+    def _note(self, trial: _Trial) -> None:
+        self.steps += 1
+        self.ratios += [judgement.ratio for judgement in trial.judgements.values()]
+        for name in self.order:
+            judgement = trial.judgements[name]
+            size = _size(name, trial)
+            if not name.startswith("data/") and size > 0 and judgement.allowed <= USEFUL * size:
+                self.informative[name] = self.informative.get(name, 0) + 1
+        top = max(self.order, key=lambda name: trial.judgements[name].ratio)
+        if self.worst is None or trial.judgements[top].ratio > self.worst.ratio:
+            self.worst = self._locate(trial, top)
+        if failing := trial.failing():
+            self.failed_steps.append(trial.context.step)
+            if self.first_failure is None:
+                self.first_failure = self._locate(trial, failing[0])
+
+    def _locate(self, trial: _Trial, name: str) -> Divergence:
+        judgement = trial.judgements[name]
+        return locate(
+            trial.context.step,
+            name,
+            trial.ours[name],
+            trial.theirs[name],
+            judgement.allowed / self.factor,
+            judgement.allowed,
+            judgement.ratio,
+        )
+
+
+class _Judgement(NamedTuple):
+    disagreement: float
+    allowed: float
+
+    @property
+    def ratio(self) -> float:
+        if self.disagreement == 0:
+            return 0.0
+        return self.disagreement / self.allowed if self.allowed > 0 else math.inf
+
+
+class _Trial:
+    """One step, taken by both and by the shadows, and what became of its comparisons, in execution order."""
+
+    def __init__(self, before: State, batch: Batch, context: Context, step: Step, reference: Step) -> None:
+        self.before, self.batch, self.context = before, batch, context
+        self.step, self.reference = step, reference
+        self.ours, self.theirs = tensors_of(step), tensors_of(reference)
+        self.spreads: dict[str, float] = {}
+        self.shadows: list[dict[str, Kinks]] = []
+        self.judgements: dict[str, _Judgement] = {}
+
+    def failing(self) -> list[str]:
+        return [name for name, judgement in self.judgements.items() if judgement.ratio > 1]
+
+
+def _shared_order(reference: Step, ours: Mapping[str, Array]) -> list[str]:
+    order = execution_order(reference)
+    if missing := [name for name in order if name not in ours]:
+        raise ValueError(f"the engine shows no {', '.join(missing)}, which its reference does; name them alike")
+    return order
+
+
+def _cast(array: Array, dtype: np.dtype[np.floating]) -> Array:
+    return array.astype(dtype) if np.issubdtype(array.dtype, np.floating) else array
+
+
+def _size(name: str, trial: _Trial) -> float:
+    """Return the size of what a comparison is about: the largest element, or how far an update moved its tensor."""
+    theirs, key = trial.theirs[name], name.removeprefix("update/")
+    if theirs.size == 0:
+        return 0.0
+    if key in trial.before:
+        return largest_difference(theirs, trial.before[key])
+    return float(max(theirs.max(), -theirs.min()))

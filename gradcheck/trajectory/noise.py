@@ -1,0 +1,82 @@
+"""How far rounding alone moves a computation: shadows.
+
+A shadow is the same computation with its arrays nudged by one unit in the last place at every tap. How far the
+shadows spread around the computation is what rounding can do to it, whatever the order of operations; it is measured
+anew wherever it is needed, and never chosen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from gradcheck.contract import Array
+
+FACTOR = 8.0  # allowance over measured noise; over 100,000 comparisons of right code reach 4 (docs/architecture.md)
+SHADOWS = 3
+
+
+def nudged(array: Array, rng: np.random.Generator) -> Array:
+    """Return ``array * (1 + u * eps)``, u uniform in [-2, 2) for each element: one unit in the last place on average.
+
+    Nudges of one size and random sign would too often cancel: those of a sum near 1 and of a softmax formed from it do
+    so in all of three shadows once in eight steps. Zeros stay zero, so that those of a rectifier or of an image do not
+    become tiny numbers of random sign. Arrays that are not floating-point are returned as they are.
+    """
+    if not np.issubdtype(array.dtype, np.floating):
+        return array
+    eps = np.finfo(array.dtype).eps
+    units = rng.random(array.shape, dtype=np.float32) * np.float32(4) - np.float32(2)
+    return np.asarray(array + array * (eps * units.astype(array.dtype)))
+
+
+class Recorder:
+    """An observer that keeps what it is shown, by name, and nudges it first if given a generator."""
+
+    def __init__(self, rng: np.random.Generator | None = None) -> None:
+        self.taps: dict[str, Array] = {}
+        self.rng = rng
+
+    def __call__(self, name: str, array: Array) -> Array:
+        if self.rng is not None:
+            array = nudged(array, self.rng)
+        self.taps[name] = array
+        return array
+
+
+def largest_difference(a: Array, b: Array) -> float:
+    """Return ``max |a - b|``: 0 where both are the same infinity or both NaN, inf where only one is finite."""
+    if a.size == 0:
+        return 0.0
+    with np.errstate(invalid="ignore"):
+        difference = np.subtract(a, b)
+    high, low = float(difference.max()), float(difference.min())
+    if math.isfinite(high) and math.isfinite(low):
+        return max(high, -low)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    difference[same] = 0
+    return math.inf if not np.isfinite(difference).all() else float(np.abs(difference).max())
+
+
+def spread(base: Mapping[str, Array], shadows: Iterable[Mapping[str, Array]]) -> dict[str, float]:
+    """Return, per tensor, the largest difference of any shadow from ``base``."""
+    widest = dict.fromkeys(base, 0.0)
+    for shadow in shadows:
+        for name, array in base.items():
+            widest[name] = max(widest[name], largest_difference(shadow[name], array))
+    return widest
+
+
+def noise_of(reference: Array, spread_of_shadows: float, factor: float) -> float:
+    """Return the rounding noise of a tensor, so that ``factor * noise`` is its allowance.
+
+    That is the spread of the shadows; but the allowance is never less than eps times the largest element, half of
+    which the last rounding alone can cost each side.
+    """
+    if reference.size == 0:
+        return 0.0
+    top = float(max(reference.max(), -reference.min()))
+    floor = float(np.finfo(reference.dtype).eps) * top if math.isfinite(top) else 0.0
+    return max(spread_of_shadows, floor / factor)

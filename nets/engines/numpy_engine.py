@@ -1,0 +1,78 @@
+"""One training step in NumPy."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from gradcheck.contract import EVALUATION, Array, Context, Gradients, Kinks, Layer, Loss, Optimizer
+from gradcheck.trajectory.engine import Engine, State, Step
+from nets.sequential import kinks_along
+
+Fault = Callable[[int, Gradients], Gradients]
+
+
+class NumpyEngine(Engine):
+    """Trains ``model`` in place. ``fault(step, grads)``, if given, corrupts the gradients before the update."""
+
+    def __init__(self, model: Layer, loss: Loss, optimizer: Optimizer, fault: Fault | None = None) -> None:
+        self.model, self.loss, self.optimizer, self.fault = model, loss, optimizer, fault
+        self.steps = 0
+        self._bind()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> NumpyEngine:
+        arrays = {name: array.copy() for name, array in (self.params | self.buffers).items()}
+        other = NumpyEngine(
+            self.model.replace_arrays(arrays), self.loss, copy.deepcopy(self.optimizer, memo), self.fault
+        )
+        other.steps = self.steps
+        return other
+
+    def _bind(self) -> None:
+        self.params, self.buffers = self.model.parameters(), self.model.buffers()
+
+    def state(self) -> State:
+        return {key: np.array(array) for key, array in self._state().items()}
+
+    def load(self, state: Mapping[str, Array]) -> None:
+        self.steps = int(state["step"])
+        for name, array in self.params.items():
+            array[...] = state[f"param/{name}"]
+        for name, array in self.buffers.items():
+            array[...] = state[f"buffer/{name}"]
+        self.optimizer.state = {
+            key.removeprefix("optim/"): array.copy() for key, array in state.items() if key.startswith("optim/")
+        }
+
+    def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
+        x, y = context.tap("data", "x", x), context.tap("data", "y", y)
+        outputs, backward = self.model.forward(x, context)
+        of_loss = context.child("loss")
+        loss, loss_backward = self.loss.forward(outputs, y, of_loss)
+        loss = of_loss.tap("loss", "value", loss)
+        doutputs = of_loss.tap("backward", "prediction", loss_backward(np.ones_like(loss)))
+        _, grads = backward(doutputs)
+        if self.fault is not None:
+            grads = self.fault(context.step, grads)
+        self.optimizer.step(self.params, grads, lr)
+        for name, array in (context.updates or {}).items():
+            self.buffers[name][...] = array
+        self.steps += 1
+        return Step(loss, outputs, grads, self._state())
+
+    def kinks(self, x: Array, taps: Mapping[str, Array]) -> dict[str, Kinks]:
+        return dict(kinks_along(self.model, x, taps))
+
+    def predict(self, x: Array) -> Array:
+        """Return the outputs for ``x``, in evaluation mode."""
+        return self.model.forward(x, EVALUATION)[0]
+
+    def _state(self) -> State:
+        return {
+            **{f"param/{name}": array for name, array in self.params.items()},
+            **{f"buffer/{name}": array for name, array in self.buffers.items()},
+            **{f"optim/{key}": array for key, array in self.optimizer.state.items()},
+            "step": np.asarray(self.steps),
+        }

@@ -1,0 +1,132 @@
+"""One training step in torch, on the twins of a NumPy network, loss and optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradcheck.contract import Array, Context, Layer, Loss, Observer, Optimizer
+from gradcheck.trajectory.engine import Engine, State, Step
+from nets.weights import to_torch
+
+if TYPE_CHECKING:
+    import torch
+
+
+class TorchEngine(Engine):
+    """Trains the twin of ``model``, from ``model``'s weights and in their precision, by autograd and torch's optimizer.
+
+    With ``context.observe``, the output of every module and the gradient of its input are shown under the names that
+    the NumPy layers give them.
+    """
+
+    def __init__(self, model: Layer, loss: Loss, optimizer: Optimizer) -> None:
+        import torch
+
+        self.dtype = next((array.dtype for array in model.parameters().values()), np.dtype(np.float64))
+        self.module = model.twin().to(getattr(torch, self.dtype.name))
+        to_torch(model, self.module)
+        self.loss = loss.twin()
+        self.params = dict(self.module.named_parameters())
+        self.optimizer = optimizer.twin(list(self.params.values()), lr=0.0)
+        self.steps = 0
+        self._observe: Observer | None = None
+        for name, module in self.module.named_modules():
+            if name:
+                module.register_forward_pre_hook(self._input_of(name))
+                module.register_forward_hook(self._output_of(name))
+
+    def state(self) -> State:
+        return {key: np.array(array) for key, array in self._state().items()}
+
+    def load(self, state: Mapping[str, Array]) -> None:
+        import torch
+
+        self.steps = int(state["step"])
+        with torch.no_grad():
+            for name, param in self.params.items():
+                param.copy_(torch.as_tensor(state[f"param/{name}"]))
+            for name, buffer in self.module.named_buffers():
+                buffer.copy_(torch.as_tensor(state[f"buffer/{name}"]))
+        self.optimizer.state.clear()
+        for key, array in state.items():
+            if key.startswith("optim/"):
+                _, slot, name = key.split("/")
+                self.optimizer.state[self.params[name]][slot] = torch.tensor(array)
+
+    def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
+        import torch
+
+        self._observe = observe = context.observe
+        self.module.train(context.training)
+        inputs, targets = torch.tensor(x), torch.tensor(y)
+        if observe is not None:
+            observe("data/x", inputs.numpy())
+            observe("data/y", targets.numpy())
+            inputs.requires_grad_()  # so that the first module's input has a gradient to show
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.zero_grad(set_to_none=True)
+        outputs = self.module(inputs)
+        if observe is not None:
+            _show_gradient(outputs, observe, "backward/loss.prediction")
+        loss = self.loss(outputs, targets)
+        loss.backward()
+        self.optimizer.step()
+        self._observe = None
+        self.steps += 1
+        grads = {name: p.grad.numpy() for name, p in self.params.items() if p.grad is not None}
+        return Step(_array(loss), _array(outputs), grads, self._state())
+
+    def predict(self, x: Array) -> Array:
+        """Return the outputs for ``x``, in evaluation mode."""
+        import torch
+
+        self.module.eval()
+        with torch.no_grad():
+            return _array(self.module(torch.tensor(x)))
+
+    def _state(self) -> State:
+        slots = {
+            f"optim/{slot}/{name}": np.asarray(value)
+            for name, param in self.params.items()
+            for slot, value in self.optimizer.state.get(param, {}).items()
+            if value is not None
+        }
+        return {
+            **{f"param/{name}": _array(param) for name, param in self.params.items()},
+            **{f"buffer/{name}": _array(buffer) for name, buffer in self.module.named_buffers()},
+            **slots,
+            "step": np.asarray(self.steps),
+        }
+
+    def _input_of(self, name: str) -> Any:  # noqa: ANN401  a hook, whose type is torch's
+        def hook(_: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
+            if self._observe is None or not args[0].requires_grad:
+                return None
+            # An alias of its own, so that the gradient is what flows back from this module alone.
+            alias = args[0].view_as(args[0])
+            _show_gradient(alias, self._observe, f"backward/{name}.input")
+            return (alias, *args[1:])
+
+        return hook
+
+    def _output_of(self, name: str) -> Any:  # noqa: ANN401  a hook, whose type is torch's
+        def hook(_: torch.nn.Module, __: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            if self._observe is not None:
+                self._observe(f"forward/{name}.output", _array(output))
+
+        return hook
+
+
+def _array(tensor: torch.Tensor) -> Array:
+    return tensor.detach().numpy()
+
+
+def _show_gradient(tensor: torch.Tensor, observe: Observer, name: str) -> None:
+    def hook(grad: torch.Tensor) -> None:
+        observe(name, grad.numpy())
+
+    tensor.register_hook(hook)  # type: ignore[no-untyped-call]  # torch gives this method no types

@@ -1,0 +1,68 @@
+"""The affine map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Layer, parameter
+
+if TYPE_CHECKING:
+    import torch
+    from hypothesis.strategies import SearchStrategy
+
+
+@dataclass(frozen=True, eq=False)
+class Linear(Layer):
+    """Affine map ``y = x @ weight.T + bias``, from (..., in) to (..., out).
+
+    Raises `ShapeError` for an input whose last axis is not ``in``.
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.Linear.html
+    """
+
+    weight: Array = parameter()  # (out, in)
+    bias: Array | None = parameter()  # (out,)
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        outputs, inputs = self.weight.shape
+        self.require(x, "...", inputs)
+        y = x @ self.weight.T
+        if self.bias is not None:
+            y += self.bias
+
+        def backward(dy: Array) -> tuple[Array, Gradients]:
+            rows, drows = x.reshape(-1, inputs), dy.reshape(-1, outputs)
+            # One row makes an outer product: the same single product an element, without a matrix product's set-up.
+            dweight = drows.T * rows if len(rows) == 1 else drows.T @ rows
+            grads = {"weight": dweight}
+            if self.bias is not None:
+                grads["bias"] = drows.sum(axis=0)
+            return dy @ self.weight, grads
+
+        return y, backward
+
+    def twin(self) -> torch.nn.Module:
+        import torch
+
+        outputs, inputs = self.weight.shape
+        return torch.nn.Linear(inputs, outputs, bias=self.bias is not None)
+
+    @classmethod
+    def cases(cls) -> SearchStrategy[Case]:
+        from hypothesis import strategies as st
+
+        from gradcheck.strategies import arrays, cases, sides
+
+        def of_sizes(leading: list[int], inputs: int, outputs: int) -> SearchStrategy[Case]:
+            layer = st.builds(cls, arrays((outputs, inputs)), st.none() | arrays((outputs,)))
+            return cases(layer, arrays((*leading, inputs)))
+
+        leading = st.lists(sides(maximum=4), min_size=1, max_size=3)
+        return st.tuples(leading, sides(), sides()).flatmap(lambda sizes: of_sizes(*sizes))
+
+
+def linear(inputs: int, outputs: int) -> Linear:
+    """Return a float64 `Linear` of zeros, for an initialiser to fill."""
+    return Linear(np.zeros((outputs, inputs)), np.zeros(outputs))

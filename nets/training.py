@@ -1,0 +1,219 @@
+"""Training: what a run learns from and in which order, on both engines from the same weights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck.contract import Array, Context
+from gradcheck.trajectory.check import Progress, TrajectoryReport, check_trajectory
+from gradcheck.trajectory.engine import Batch
+from gradcheck.trajectory.noise import FACTOR, SHADOWS
+from nets.datasets.dataset import Dataset, Samples
+from nets.engines.numpy_engine import Fault, NumpyEngine
+from nets.metrics import accuracy
+from nets.presets import Preset
+
+if TYPE_CHECKING:
+    from nets.engines.torch_engine import TorchEngine
+
+CLASSES = 10
+CHUNK = 2048  # samples evaluated at once, which bounds memory
+
+DTYPES: dict[str, np.dtype[np.floating]] = {"float64": np.dtype(np.float64), "float32": np.dtype(np.float32)}
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that decides a run. The same ``seed`` gives the same weights, samples and order, in every dtype."""
+
+    preset: Preset
+    dataset: Dataset
+    train: Samples
+    test: Samples
+    steps: int
+    seed: int
+    dtype: np.dtype[np.floating]
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the batches of the run, each epoch in an order of its own."""
+        size, taken, epoch = self.preset.batch_size, 0, 0
+        order_seed = _seeds(self.seed)["order"]
+        while taken < self.steps:
+            order = np.random.default_rng([epoch, *order_seed.generate_state(4)]).permutation(len(self.train))
+            lr = self.preset.schedule(epoch)
+            for begin in range(0, len(order), size):
+                if taken == self.steps:
+                    return
+                chosen = self.train[order[begin : begin + size]]
+                yield Batch(self.dataset.pixels(chosen, self.dtype), self.targets(chosen.labels), lr)
+                taken += 1
+            epoch += 1
+
+    def targets(self, labels: Array) -> Array:
+        """Return what the preset's loss compares with: the classes themselves, or one-hot rows."""
+        return labels if self.preset.loss.class_targets else np.eye(CLASSES, dtype=self.dtype)[labels]
+
+    def chunks(self, samples: Samples) -> Iterator[tuple[Array, Array]]:
+        """Yield inputs and labels of ``samples``, some at a time."""
+        for begin in range(0, len(samples), CHUNK):
+            chunk = samples[begin : begin + CHUNK]
+            yield self.dataset.pixels(chunk, self.dtype), chunk.labels
+
+    def numpy_engine(self, fault: Fault | None = None) -> NumpyEngine:
+        """Return the NumPy engine at the start of the run."""
+        model = self.preset.model(self.dtype, _seeds(self.seed)["weights"])
+        return NumpyEngine(model, self.preset.loss(), self.preset.optimizer(), fault)
+
+    def torch_engine(self, dtype: np.dtype[np.floating] | None = None) -> TorchEngine:
+        """Return the torch engine at the start of the run, in the run's dtype or another."""
+        from nets.engines.torch_engine import TorchEngine
+
+        model = self.preset.model(self.dtype, _seeds(self.seed)["weights"])
+        return TorchEngine(model.astype(dtype or self.dtype), self.preset.loss(), self.preset.optimizer())
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What training one engine came to: accuracies are fractions; ``seconds`` are those of its training steps."""
+
+    train_accuracy: float
+    test_accuracy: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Both engines as trained, and what came of each; ``report`` is the proof of a fair run."""
+
+    numpy_engine: NumpyEngine
+    torch_engine: TorchEngine
+    numpy: Outcome
+    torch: Outcome
+    report: TrajectoryReport | None
+
+
+def prepare(
+    preset: Preset,
+    dataset: Dataset,
+    *,
+    train_size: int | None = None,
+    test_size: int | None = None,
+    epochs: int | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    seed: int = 0,
+    dtype: str = "float64",
+) -> Run:
+    """Return a preset's run on a dataset, with what is given in place of the preset's own.
+
+    ``steps`` alone runs as many epochs as they need; with ``epochs`` too, whichever ends first. Without ``train_size``,
+    a dataset smaller than the preset's gives what `default_train_size` says. Raises ValueError for sizes that the data
+    does not have.
+    """
+    if batch_size is not None:
+        preset = replace(preset, batch_size=batch_size)
+    if lr is not None:
+        preset = preset.with_lr(lr)
+    size = default_train_size(preset, dataset) if train_size is None else train_size
+    train, test = dataset.split(size, test_size, _seeds(seed)["split"])
+    per_epoch = -(-len(train) // preset.batch_size)
+    whole = per_epoch * (preset.epochs if epochs is None else epochs)
+    if steps is None:
+        steps = whole
+    elif epochs is not None:
+        steps = min(steps, whole)
+    return Run(preset, dataset, train, test, steps, seed, DTYPES[dtype])
+
+
+def default_train_size(preset: Preset, dataset: Dataset) -> int:
+    """Return the preset's number of training images, or of a smaller dataset 1,000, the rest of which is tested on."""
+    available = len(dataset.train) - (1 if dataset.test is None else 0)
+    return preset.train_size if preset.train_size <= available else min(1000, available)
+
+
+def train_fair(
+    run: Run,
+    *,
+    fault: Fault | None = None,
+    factor: float = FACTOR,
+    shadows: int = SHADOWS,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> Pair:
+    """Train both engines side by side and prove them the same, or find where they part; one BLAS thread each."""
+    ours, theirs = run.numpy_engine(fault), run.torch_engine()
+    other = DTYPES["float32" if run.dtype == np.float64 else "float64"]
+    with one_thread_each():
+        report = check_trajectory(
+            ours,
+            theirs,
+            run.batches(),
+            factor=factor,
+            shadows=shadows,
+            seed=run.seed,
+            opinion=run.torch_engine(other),
+            progress=progress,
+        )
+        return _pair(run, ours, theirs, report.seconds, report.reference_seconds, report)
+
+
+def train_both(run: Run, *, progress: Callable[[Progress], None] = lambda _: None) -> Pair:
+    """Train both engines on the same batches from the same weights, each freely, and compare nothing."""
+    ours, theirs = run.numpy_engine(), run.torch_engine()
+    seconds = [0.0, 0.0]
+    with one_thread_each():
+        for index, batch in enumerate(run.batches()):
+            losses = []
+            for side, engine in enumerate((ours, theirs)):
+                began = time.perf_counter()
+                step = engine.step(*batch, Context(training=True, seed=run.seed, step=index, updates={}))
+                seconds[side] += time.perf_counter() - began
+                losses.append(float(step.loss))
+            progress(Progress(index, losses[0], losses[1], float("nan")))
+        return _pair(run, ours, theirs, seconds[0], seconds[1], None)
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Give NumPy's BLAS and torch one thread each, so that neither is measured against more of the machine."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _pair(
+    run: Run,
+    ours: NumpyEngine,
+    theirs: TorchEngine,
+    seconds: float,
+    torch_seconds: float,
+    report: TrajectoryReport | None,
+) -> Pair:
+    outcomes = [
+        Outcome(
+            accuracy(engine.predict, run.chunks(run.train)),
+            accuracy(engine.predict, run.chunks(run.test)),
+            spent,
+        )
+        for engine, spent in ((ours, seconds), (theirs, torch_seconds))
+    ]
+    return Pair(ours, theirs, outcomes[0], outcomes[1], report)
+
+
+def _seeds(seed: int) -> dict[str, np.random.SeedSequence]:
+    """Return independent streams for the parts of a run, so that one more draw in one does not change the others."""
+    children = np.random.SeedSequence(seed).spawn(3)
+    return dict(zip(("weights", "split", "order"), children, strict=True))
