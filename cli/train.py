@@ -129,7 +129,7 @@ def train(
         print_json(document)
     else:
         _print(results(), run, pair, directory)
-    return ExitCode.of(pair.report.verdict) if pair.report else ExitCode.PASS
+    return ExitCode.PASS if pair.report is None else ExitCode.of(pair.report.verdict)
 
 
 def _preset(name: str) -> Preset:

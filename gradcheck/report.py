@@ -54,6 +54,7 @@ def result_to_json(result: PropertyResult) -> Json:
         "property": result.property,
         "verdict": str(result.verdict),
         "examples": result.examples,
+        "failing_examples": result.failing,
         "inconclusive_examples": result.inconclusive,
         "worst": worst_to_json(result.worst),
         "message": result.message or None,
@@ -80,7 +81,8 @@ def describe_case(case: Case) -> str:
 
 def describe_failure(result: PropertyResult) -> str:
     """Return the lines about a failed property: what, where, by how much, and how to see it again."""
-    lines = [f"{result.subject}: {sentence(result.property)}: FAIL"]
+    share = f"{result.failing} of {result.examples} examples"
+    lines = [f"{result.subject}: {sentence(result.property)}: FAIL in {share}"]
     if result.message:
         lines.append(f"  {result.message}")
     if result.worst:

@@ -6,6 +6,7 @@ import copy
 import math
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -69,21 +70,16 @@ class FreeRun:
         if self._crossed(batch, context, step, reference, shadows):
             self.horizon = context.step
             return step
-        apart, around, size = 0.0, np.zeros(len(shadows)), 0.0
-        for key in (key for key in reference.updated if key.startswith("param/")):
-            ours, theirs = step.updated[key], reference.updated[key]
-            distance, norm = _norm(ours - theirs), _norm(theirs)
-            spreads = [_norm(shadow.updated[key] - ours) for shadow in shadows]
-            floor = float(np.finfo(theirs.dtype).eps) * norm
-            allowed = max(self.factor * max(spreads, default=0.0), floor)
-            self._note(key, ours, theirs, context.step, distance, allowed)
-            apart, size = math.hypot(apart, distance), math.hypot(size, norm)
-            around = np.hypot(around, spreads)
-        envelope = float(around.max(initial=0.0)) / size if size else 0.0
-        self.distances.append(apart / size if size else 0.0)
-        self.envelope.append(envelope)
-        if not self.factor * envelope <= HORIZON:
+        found = [self._measure(key, step, reference, shadows) for key in reference.updated if key.startswith("param/")]
+        size = math.hypot(*(one.size for one in found)) or 1.0
+        around = [math.hypot(*spreads) / size for spreads in zip(*(one.spreads for one in found), strict=True)]
+        if not self.factor * max(around, default=0.0) <= HORIZON:
             self.horizon = context.step
+            return step
+        self.envelope.append(max(around, default=0.0))
+        self.distances.append(math.hypot(*(one.distance for one in found)) / size)
+        for one in found:
+            self._note(one, context.step, step, reference)
         return step
 
     def result(self) -> FreeRunResult:
@@ -106,12 +102,20 @@ class FreeRun:
             envelope=np.array(self.envelope),
         )
 
-    def _note(self, key: str, ours: Array, theirs: Array, step: int, distance: float, allowed: float) -> None:
-        ratio = 0.0 if distance == 0 else distance / allowed if allowed > 0 else math.inf
+    def _measure(self, key: str, step: Step, reference: Step, shadows: list[Step]) -> _Distance:
+        ours, theirs = step.updated[key], reference.updated[key]
+        spreads = [_norm(shadow.updated[key] - ours) for shadow in shadows]
+        return _Distance(key, _norm(ours - theirs), _norm(theirs), spreads)
+
+    def _note(self, one: _Distance, index: int, step: Step, reference: Step) -> None:
+        ours, theirs = step.updated[one.key], reference.updated[one.key]
+        floor = float(np.finfo(theirs.dtype).eps) * one.size
+        allowed = max(self.factor * max(one.spreads, default=0.0), floor)
+        ratio = 0.0 if one.distance == 0 else one.distance / allowed if allowed > 0 else math.inf
         ratio = math.inf if math.isnan(ratio) else ratio
         if self.worst is not None and ratio <= self.worst.ratio:
             return
-        self.worst = locate(step, f"update/{key}", ours, theirs, allowed / self.factor, allowed, ratio)
+        self.worst = locate(index, f"update/{one.key}", ours, theirs, allowed / self.factor, allowed, ratio)
         if ratio > 1 and self.first_failure is None:
             self.first_failure = self.worst
 
@@ -127,5 +131,16 @@ class FreeRun:
         return bool(found) and self.first_failure is None and all(crossing.explained for crossing in found)
 
 
+class _Distance(NamedTuple):
+    """How far a parameter is from the reference's and each shadow's from ours, beside its size, in the 2-norm."""
+
+    key: str
+    distance: float
+    size: float
+    spreads: list[float]
+
+
 def _norm(array: Array) -> float:
-    return float(np.linalg.norm(array))
+    """Return the 2-norm, scaled so that no square overflows or underflows."""
+    top = float(max(array.max(), -array.min())) if array.size else 0.0
+    return top * float(np.linalg.norm(array / array.dtype.type(top))) if 0 < top < math.inf else top

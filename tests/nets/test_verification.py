@@ -1,0 +1,60 @@
+"""Every property of every registered part, and the weight round trip of every layer; a new part adds no test here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradcheck.agreement import Verdict
+from gradcheck.checks import Subject, check_property, properties_of
+from gradcheck.contract import Case, Layer
+from nets import LAYERS, LOSSES, OPTIMIZERS, SCHEDULES
+from nets.engines.torch_engine import TorchEngine
+from nets.losses import MSELoss
+from nets.optimizers import SGD
+from nets.weights import decode, encode, from_torch, load_state_dict, state_dict
+
+SUBJECTS: list[Subject] = [*LAYERS, *LOSSES, *OPTIMIZERS, *SCHEDULES]
+
+
+@pytest.mark.parametrize(
+    ("subject", "claim"),
+    [
+        pytest.param(subject, claim, id=f"{subject.__name__}-{claim.__name__}")
+        for subject in SUBJECTS
+        for claim in properties_of(subject)
+    ],
+)
+def test_property(subject: Subject, claim: Any) -> None:  # noqa: ANN401  one of several kinds of property
+    result = check_property(subject, claim)
+    result.raise_if_failed()
+    assert result.verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("layer_type", LAYERS, ids=lambda layer: layer.__name__)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_weights_survive_the_round_trip_bit_for_bit(layer_type: type[Layer], dtype: Any) -> None:  # noqa: ANN401
+    @given(layer_type.cases(), st.integers(0, 2**32 - 1))
+    def attempt(case: Case, seed: int) -> None:
+        assert isinstance(case.subject, Layer)
+        layer, rng = case.subject.astype(dtype), np.random.default_rng(seed)
+        for array in state_dict(layer).values():
+            array[...] = rng.standard_normal(array.shape)  # full mantissas
+        sent = {name: array.copy() for name, array in state_dict(layer).items()}
+        module = TorchEngine(layer, MSELoss(), SGD()).module if sent else layer.twin()
+        assert {name: tensor.numpy().tobytes() for name, tensor in module.state_dict().items()} == {
+            name: array.tobytes() for name, array in sent.items()
+        }
+        for array in state_dict(layer).values():
+            array[...] = 0
+        from_torch(module, layer)
+        load_state_dict(layer, decode(encode(state_dict(layer))))
+        assert {name: array.tobytes() for name, array in state_dict(layer).items()} == {
+            name: array.tobytes() for name, array in sent.items()
+        }
+
+    attempt()

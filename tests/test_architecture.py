@@ -1,0 +1,103 @@
+"""The arrows point down only, and heavy libraries are imported late and in few places."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("gradcheck", "nets", "cli")
+FORBIDDEN = {"gradcheck": {"nets", "cli", "click", "rich"}, "nets": {"cli", "click", "rich"}, "cli": set()}
+TORCH_FILES = {"gradcheck/autograd.py", "nets/engines/torch_engine.py", "nets/weights.py", "nets/training.py"}
+LATE = {"torch", "sklearn", "matplotlib", "safetensors"}
+VAGUE = {"utils", "util", "helpers", "common", "base", "core", "misc"}
+
+
+def violations(root: Path) -> list[str]:
+    """Return every breach of the house's rules below ``root``, as ``file: what``."""
+    found = []
+    for path in sorted(path for package in PACKAGES for path in (root / package).rglob("*.py")):
+        name = path.relative_to(root).as_posix()
+        if path.stem in VAGUE:
+            found.append(f"{name}: a vague name")
+        package = name.partition("/")[0]
+        for module, function in imports(ast.parse(path.read_text(encoding="utf-8")), None):
+            top = module.partition(".")[0]
+            if top in FORBIDDEN[package]:
+                found.append(f"{name}: {package} imports {top}")
+            if top in LATE and function is None:
+                found.append(f"{name}: {top} is imported when the module is")
+            if top == "torch" and name not in TORCH_FILES and function != "twin":
+                found.append(f"{name}: torch is imported outside a twin")
+    return found
+
+
+def imports(node: ast.AST, function: str | None) -> Iterator[tuple[str, str | None]]:
+    """Yield what is imported when code runs, with the name of the innermost function around it."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from ((alias.name, function) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            yield child.module or "", function
+        elif isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue
+        else:
+            inner = child.name if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)) else function
+            yield from imports(child, inner)
+
+
+def test_the_house_is_in_order() -> None:
+    assert violations(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "breach"),
+    [
+        ("gradcheck/checks.py", "from nets.layers import LAYERS", "gradcheck imports nets"),
+        ("gradcheck/checks.py", "def f():\n    import nets", "gradcheck imports nets"),
+        ("nets/losses.py", "import click", "nets imports click"),
+        ("nets/losses.py", "from rich.table import Table", "nets imports rich"),
+        ("nets/layers/gelu.py", "import torch", "torch is imported when the module is"),
+        ("nets/layers/gelu.py", "def forward():\n    import torch", "torch is imported outside a twin"),
+        (
+            "nets/datasets/digits.py",
+            "from sklearn.datasets import load_digits",
+            "sklearn is imported when the module is",
+        ),
+        ("cli/utils.py", "", "a vague name"),
+    ],
+)
+def test_a_planted_breach_is_seen(tmp_path: Path, path: str, source: str, breach: str) -> None:
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).write_text(source, encoding="utf-8")
+    assert f"{path}: {breach}" in violations(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["def twin():\n    import torch", "if TYPE_CHECKING:\n    import torch", "import numpy"],
+)
+def test_what_is_allowed_is_not_reported(tmp_path: Path, source: str) -> None:
+    (tmp_path / "nets").mkdir()
+    (tmp_path / "nets" / "layer.py").write_text(source, encoding="utf-8")
+    assert violations(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import nets",
+        "import gradcheck",
+        "from cli.main import run; run(['--help'])",
+        "from cli.main import run; run(['train', '--help'])",
+    ],
+)
+def test_heavy_libraries_stay_out_of(statement: str) -> None:
+    code = f"import sys; {statement}; print(*sorted({{'torch', 'sklearn', 'matplotlib'}} & sys.modules.keys()))"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert output.stdout.splitlines()[-1] == ""
