@@ -50,14 +50,13 @@ def largest_difference(a: Array, b: Array) -> float:
     """Return ``max |a - b|``: 0 where both are the same infinity or both NaN, inf where only one is finite."""
     if a.size == 0:
         return 0.0
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         difference = np.subtract(a, b)
     high, low = float(difference.max()), float(difference.min())
     if math.isfinite(high) and math.isfinite(low):
         return max(high, -low)
     same = (a == b) | (np.isnan(a) & np.isnan(b))
-    difference[same] = 0
-    return math.inf if not np.isfinite(difference).all() else float(np.abs(difference).max())
+    return float(np.max(np.where(same, 0, np.nan_to_num(np.abs(difference), nan=math.inf, posinf=math.inf))))
 
 
 def spread(base: Mapping[str, Array], shadows: Iterable[Mapping[str, Array]]) -> dict[str, float]:

@@ -1,0 +1,175 @@
+"""Verdicts of whole comparisons, on engines whose right answer is known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from gradcheck.agreement import Verdict
+from gradcheck.contract import Array
+from gradcheck.trajectory import TrajectoryMismatch, check_trajectory
+from gradcheck.trajectory.check import Progress
+from gradcheck.trajectory.engine import Batch
+from tests.gradcheck.trajectory.neuron import Neuron, batches, weights
+
+STEPS = 60
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("seed", range(5))
+def test_two_orders_of_one_sum_are_the_same_program(dtype: type, seed: int) -> None:
+    start = weights(seed=seed, dtype=dtype)
+    report = check_trajectory(
+        Neuron(start), Neuron(start, direction=-1), batches(STEPS, seed=seed, dtype=dtype), seed=seed
+    )
+    assert report
+    assert report.lock_step.verdict is report.free_run.verdict is Verdict.PASS
+    assert (report.lock_step.steps_compared, report.free_run.steps_compared) == (STEPS, STEPS)
+    assert report.first_divergence is report.free_run.horizon_step is report.stopped_by is None
+    assert 0 < report.free_run.max_relative_distance < 1e3 * np.finfo(dtype).eps
+    assert report.lock_step.ratios.max() <= 1
+    report.raise_if_failed()
+
+
+@pytest.mark.parametrize("begin", [0, 17])
+def test_a_scaled_gradient_is_found_where_it_begins(begin: int) -> None:
+    def scaled(step: int, grad: Array) -> Array:
+        return grad * (1 + 1e-9) if step >= begin else grad
+
+    report = check_trajectory(Neuron(weights(), corrupt=scaled), Neuron(weights(), direction=-1), batches(STEPS))
+    assert report.verdict is Verdict.FAIL
+    assert not report
+    found = report.first_divergence
+    assert found is not None
+    assert (found.step, found.phase, found.layer, found.tensor) == (begin, "backward", "0", "0.weight")
+    assert found.ours / found.theirs == pytest.approx(1 + 1e-9, rel=1e-12)
+    assert found.ratio > 1
+    assert report.lock_step.failed_steps[0] == begin
+    with pytest.raises(TrajectoryMismatch, match=rf"step {begin}, backward, 0.weight\[\d\]: ours .* 8 allowed") as caught:
+        report.raise_if_failed()
+    assert caught.value.report is report
+
+
+def test_one_wrong_element_is_named() -> None:
+    def flipped(_: int, grad: Array) -> Array:
+        return grad * np.array([1, 1, 1, -1, 1, 1])
+
+    report = check_trajectory(Neuron(weights(), corrupt=flipped), Neuron(weights()), batches(3))
+    assert report.first_divergence is not None
+    assert report.first_divergence.index == (3,)
+
+
+def test_a_wrong_update_is_one_of_the_update() -> None:
+    engine = Neuron(weights(), dynamics=lambda w, grad, lr: w - lr * 1.0001 * grad)
+    report = check_trajectory(engine, Neuron(weights()), batches(3))
+    assert report.first_divergence is not None
+    assert (report.first_divergence.phase, report.first_divergence.tensor) == ("update", "param/0.weight")
+
+
+def test_what_lock_step_cannot_see_free_run_does() -> None:
+    report = check_trajectory(Neuron(weights(), hidden=1e-6), Neuron(weights()), batches(STEPS))
+    assert report.lock_step.verdict is Verdict.PASS
+    assert report.free_run.verdict is report.verdict is Verdict.FAIL
+    assert report.first_divergence is not None
+    assert (report.first_divergence.step, report.first_divergence.phase) == (1, "update")
+
+
+def test_chaos_is_no_fault() -> None:
+    def logistic(w: Array, grad: Array, lr: float) -> Array:  # noqa: ARG001  chaotic whatever is learnt
+        return 4 * w * (1 - w)
+
+    start = np.random.default_rng(0).uniform(0.1, 0.9, 6)
+    engine, reference = (Neuron(start, dynamics=logistic, direction=way) for way in (1, -1))
+    # The map itself rounds alike on both sides; one ulp at the start stands for what rounds differently.
+    engine.weight = reference.weight.copy()
+    report = check_trajectory(_Nudged(engine), reference, batches(200))
+    assert report.verdict is report.lock_step.verdict is Verdict.PASS
+    assert report.free_run.verdict is Verdict.INCONCLUSIVE
+    assert report.free_run.horizon_step is not None
+    assert 20 < report.free_run.horizon_step < 100  # the error doubles each step: 1e-16 to 1e-2 takes about 46
+    assert report.free_run.steps_compared == report.free_run.horizon_step
+
+
+class _Nudged(Neuron):
+    """A chaotic neuron whose weight passes a tap, so that shadows of it are nudged."""
+
+    def __init__(self, inner: Neuron) -> None:
+        super().__init__(inner.weight, dynamics=inner.dynamics)
+
+    def step(self, x, y, lr, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+        plain = self.dynamics
+        self.dynamics = lambda w, grad, lr: context.tap("update", "weight", plain(w, grad, lr))
+        shown = super().step(x, y, lr, context)
+        self.dynamics = plain
+        return shown
+
+
+def test_different_data_is_named_first() -> None:
+    class Shuffled(Neuron):
+        def step(self, x, y, lr, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+            return super().step(x, y[::-1], lr, context)
+
+    report = check_trajectory(Shuffled(weights()), Neuron(weights()), batches(3))
+    assert report.first_divergence is not None
+    assert (report.first_divergence.phase, report.first_divergence.tensor) == ("data", "y")
+    assert report.first_divergence.ratio == math.inf
+
+
+def test_gradients_that_are_all_zero_prove_nothing() -> None:
+    silent = [Batch(batch.x, batch.x @ weights() * 0, batch.lr) for batch in batches(5)]
+    zero = np.zeros(6)
+    report = check_trajectory(Neuron(zero), Neuron(zero, direction=-1), silent)
+    assert report.verdict is report.lock_step.verdict is Verdict.INCONCLUSIVE
+    assert report.lock_step.uninformative == ("1.input", "0.weight")
+
+
+def test_no_batches_prove_nothing() -> None:
+    report = check_trajectory(Neuron(weights()), Neuron(weights()), [])
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert report.lock_step.steps_compared == 0
+
+
+def test_a_loss_that_is_not_finite_on_both_sides_stops_the_run_and_is_named() -> None:
+    report = check_trajectory(Neuron(weights()), Neuron(weights(), direction=-1), batches(400, lr=1e3))
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert report.stopped_by is not None
+    assert report.stopped_by.step == report.lock_step.steps_compared - 1 < 399
+    assert (report.stopped_by.layer, report.stopped_by.tensor) in {("", "loss"), ("0", "0.output")}
+
+
+def test_a_nan_on_one_side_only_is_a_failure() -> None:
+    def poisoned(step: int, grad: Array) -> Array:
+        return grad * np.nan if step == 2 else grad
+
+    report = check_trajectory(Neuron(weights(), corrupt=poisoned), Neuron(weights()), batches(4))
+    assert report.first_divergence is not None
+    assert (report.first_divergence.step, report.first_divergence.tensor) == (2, "0.weight")
+    assert math.isnan(report.first_divergence.ours)
+    assert report.first_divergence.ratio == math.inf
+
+
+def test_both_must_start_alike() -> None:
+    with pytest.raises(ValueError, match="both engines need the same initial state"):
+        check_trajectory(Neuron(weights()), Neuron(weights(seed=2)), batches(1))
+
+
+def test_names_must_be_shared() -> None:
+    with pytest.raises(ValueError, match=r"the engine shows no forward/0.output, which its reference does"):
+        check_trajectory(Neuron(weights(), tap="dense.output"), Neuron(weights()), batches(1))
+
+
+def test_progress_is_told_of_every_step() -> None:
+    told: list[Progress] = []
+    check_trajectory(Neuron(weights()), Neuron(weights()), batches(4), progress=told.append)
+    assert [now.step for now in told] == [0, 1, 2, 3]
+    assert all(now.loss == now.reference_loss and now.noise == 0 for now in told)
+
+
+def test_the_same_seed_gives_the_same_report() -> None:
+    runs = [
+        check_trajectory(Neuron(weights()), Neuron(weights(), direction=-1), batches(STEPS), seed=3) for _ in range(2)
+    ]
+    assert runs[0].lock_step.ratios.tobytes() == runs[1].lock_step.ratios.tobytes()
+    assert runs[0].free_run.envelope.tobytes() == runs[1].free_run.envelope.tobytes()

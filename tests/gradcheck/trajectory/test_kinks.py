@@ -1,0 +1,92 @@
+"""Kinks that rounding alone makes one side cross are explained; others are not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gradcheck.agreement import Verdict
+from gradcheck.contract import Array, Context
+from gradcheck.trajectory import TrajectoryReport, check_trajectory
+from gradcheck.trajectory.engine import Batch, Step
+from tests.gradcheck.trajectory.neuron import Neuron, batches, weights
+
+FACTOR = 8
+
+
+class Offset(Neuron):
+    """A rectified neuron whose sum is off by ``offset``."""
+
+    offset = 0.0
+
+    def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
+        plain, moved = self.weight, self.weight.copy()
+        moved[0] += self.offset / x[0, 0]
+        self.weight = moved
+        shown = super().step(x, y, lr, context)
+        self.weight = plain
+        return shown
+
+
+def near_the_kink(units: float) -> tuple[Array, Array, float]:
+    """Return inputs and weights whose products sum to ``units`` times their rounding, and that rounding."""
+    rng = np.random.default_rng(5)
+    x, w = rng.standard_normal(8), rng.standard_normal(8)
+    rounding = float(np.finfo(np.float64).eps * np.linalg.norm(x * w))
+    w[-1] = (units * rounding - np.cumsum(x[:-1] * w[:-1])[-1]) / x[-1]
+    return x, w, rounding
+
+
+def crossed_by(units: float, rest: int = 0) -> TrajectoryReport:
+    """Compare with a reference on the other side of the kink, ``units`` roundings away."""
+    x, w, rounding = near_the_kink(3)
+    reference = Offset(w, rectified=True)
+    reference.offset = -units * rounding
+    first = Batch(x[None], np.array([1.0]), 0.1)
+    return check_trajectory(Neuron(w, rectified=True), reference, [first, *batches(rest, 8)])
+
+
+def test_a_kink_crossed_by_rounding_is_explained() -> None:
+    report = crossed_by(6)
+    (crossing,) = report.lock_step.crossings
+    assert (crossing.step, crossing.layer, crossing.index, crossing.explained) == (0, "1", (0,), True)
+    assert 0 < crossing.gap <= FACTOR * crossing.noise
+    assert report.lock_step.first_failure is None
+    assert report.lock_step.ratios.max() <= 1
+
+
+def test_a_crossed_kink_ends_the_horizon() -> None:
+    report = crossed_by(6)
+    assert report.free_run.horizon_step == 0
+    assert report.free_run.verdict is Verdict.INCONCLUSIVE
+    assert [crossing.explained for crossing in report.free_run.crossings] == [True]
+
+
+@pytest.mark.parametrize("units", [100, 1e6])
+def test_a_kink_crossed_by_a_fault_is_not_explained(units: float) -> None:
+    report = crossed_by(units)
+    assert report.verdict is Verdict.FAIL
+    assert report.first_divergence is not None
+    assert (report.first_divergence.phase, report.first_divergence.tensor) == ("forward", "0.output")
+    assert [crossing.explained for crossing in report.lock_step.crossings] == [False]
+
+
+def test_a_fault_elsewhere_is_not_excused_by_a_crossed_kink() -> None:
+    x, w, rounding = near_the_kink(3)
+
+    class Scaled(Offset):
+        def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
+            return super().step(x, y * (1 + 1e-9), lr, context)
+
+    reference = Scaled(w, rectified=True)
+    reference.offset = -6 * rounding
+    report = check_trajectory(Neuron(w, rectified=True), reference, [Batch(x[None], np.array([1.0]), 0.1)])
+    assert report.first_divergence is not None
+    assert report.first_divergence.phase == "data"
+
+
+def test_rectified_neurons_far_from_their_kinks_cross_nothing() -> None:
+    engine, reference = (Neuron(weights(8), rectified=True, direction=way) for way in (1, -1))
+    report = check_trajectory(engine, reference, batches(60, 8))
+    assert report
+    assert report.lock_step.crossings == report.free_run.crossings == ()
