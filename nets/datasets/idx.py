@@ -35,7 +35,8 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> tuple[Array, bytes]:
             f" {content[:4].hex(' ') or 'nothing'}, not {header[:4].hex(' ')}"
         )
     if content[: len(header)] != header:
-        extents = np.frombuffer(content[4 : len(header) // 4 * 4], ">u4")
+        named = content[4 : len(header)]
+        extents = np.frombuffer(named[: len(named) // 4 * 4], ">u4")
         raise DataError(f"{path} says it holds {'x'.join(map(str, extents))}, not {'x'.join(map(str, shape))}")
     if len(content) != size:
         problem = "more" if len(content) > size else f"only {len(content)}"

@@ -7,12 +7,13 @@ import math
 import numpy as np
 import pytest
 
+from gradcheck.contract import Array
 from gradcheck.trajectory.noise import Recorder, largest_difference, noise_of, nudged, spread
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_a_nudge_moves_by_one_unit_in_the_last_place_on_average(dtype: type) -> None:
-    x = np.random.default_rng(0).uniform(1, 2, 10_000).astype(dtype)
+    x: Array = np.random.default_rng(0).uniform(1, 2, 10_000).astype(dtype)
     units = (nudged(x, np.random.default_rng(1)) - x) / np.spacing(x)
     assert units.dtype == dtype
     assert np.abs(units).max() <= 4  # 2 eps of 1.99 are nearly 4 units

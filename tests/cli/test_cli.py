@@ -1,0 +1,339 @@
+"""What a user types and sees: output, streams and exit codes, through the program itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nets.weights import decode
+
+ROOT = Path(__file__).parent.parent.parent
+DIGITS = ("train", "--fair", "--dataset", "digits", "--steps", "40", "--test-size", "50")
+
+
+def mnistcheck(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own, with no MNIST in sight unless given."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("MNISTCHECK_")}
+    return subprocess.run(
+        [sys.executable, "-c", "from cli.main import main; main()", *args],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=inherited | {"XDG_CACHE_HOME": "/nonexistent", "COLUMNS": "100"} | environment,
+        check=False,
+    )
+
+
+def strict_json(text: str) -> Any:  # noqa: ANN401  any JSON
+    """Parse JSON without the constants that the standard does not have."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_a_fair_run_ends_in_one_sentence() -> None:
+    done = mnistcheck(*DIGITS)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == (
+        "PASS: NumPy and PyTorch are the same program: all of 40 steps agree within rounding noise."
+    )
+    assert "784-128-10 Sigmoid, CrossEntropyLoss, SGD 0.05, batch 1, float64, seed 0" in done.stdout
+    assert "horizon not reached" in done.stdout
+    assert done.stderr == ""
+
+
+def test_a_fair_run_as_json() -> None:
+    done = mnistcheck(*DIGITS, "--json", "--seed", "3", "--dtype", "float32")
+    assert (done.returncode, done.stderr) == (0, "")
+    result = strict_json(done.stdout)
+    assert (result["schema_version"], result["command"], result["verdict"]) == (1, "train", "pass")
+    assert result["preset"] == "fair"
+    assert result["dataset"] == {
+        "name": "digits",
+        "sha256": result["dataset"]["sha256"],
+        "train_size": 1000,
+        "test_size": 50,
+    }
+    assert len(result["dataset"]["sha256"]) == 64
+    lock_step, free_run = result["lock_step"], result["free_run"]
+    assert (lock_step["verdict"], lock_step["steps_compared"]) == ("pass", 40)
+    assert set(lock_step["worst"]) == {"ratio", "step", "phase", "tensor"}
+    assert 0 <= lock_step["worst"]["ratio"] <= 1
+    assert (free_run["verdict"], free_run["steps_compared"], free_run["horizon_step"]) == ("pass", 40, None)
+    assert (free_run["kinks_crossed"], result["first_divergence"]) == (0, None)
+    assert 0 <= free_run["max_relative_distance"] < 1e-5
+    assert result["smallest_detectable_fault"] is None
+    for side in ("numpy", "torch"):
+        assert set(result[side]) == {"train_accuracy", "test_accuracy", "seconds"}
+        assert 0 <= result[side]["test_accuracy"] <= 1
+    assert result["configuration"]["dtype"] == "float32"
+    assert result["environment"]["versions"]["torch"]
+
+
+@pytest.mark.parametrize(("fault", "step"), [("grad-scale:0.weight:1.0001", 0), ("grad-scale:2.bias:0.999@25", 25)])
+def test_an_injected_fault_fails_and_is_named(fault: str, step: int) -> None:
+    done = mnistcheck(*DIGITS, "--json", "--inject", fault)
+    assert done.returncode == 1
+    result = strict_json(done.stdout)
+    found = result["first_divergence"]
+    tensor = fault.split(":")[1]
+    assert (result["verdict"], found["step"], found["phase"]) == ("fail", step, "backward")
+    assert (found["layer"], found["tensor"]) == (tensor[0], tensor)
+    assert set(found) >= {"index", "numpy", "torch", "ratio"}
+    assert found["ratio"] > 1
+
+
+def test_an_injected_fault_is_put_into_words() -> None:
+    done = mnistcheck(*DIGITS, "--inject", "grad-scale:0.weight:1.01@7")
+    assert done.returncode == 1
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("FAIL: NumPy and PyTorch are not the same program. They part at step 7, backward, 0.weight[")
+    assert "relative 0.01:" in last
+    assert "x rounding noise, 8 allowed" in last
+
+
+def test_a_scale_of_one_is_no_fault() -> None:
+    assert mnistcheck(*DIGITS, "--inject", "grad-scale:0.weight:1").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--inject", "grad-scale:9.weight:2"), "knows no tensor '9.weight'; there are 0.weight, 0.bias, 2.weight"),
+        (("--inject", "grad-scale:0.weight"), "--inject needs grad-scale:TENSOR:FACTOR[@STEP]"),
+        (("--inject", "grad-scale:0.weight:nan"), "--inject needs grad-scale:TENSOR:FACTOR[@STEP]"),
+        (("--inject", "grad-scale:0.weight:2@-1"), "--inject needs grad-scale:TENSOR:FACTOR[@STEP]"),
+        (("--inject", "grad-scale:0.weight:2@"), "--inject needs grad-scale:TENSOR:FACTOR[@STEP]"),
+        (("--inject", "sign:0.weight"), "--inject needs grad-scale:TENSOR:FACTOR[@STEP]"),
+        (("--preset", "resnet"), "there is no preset 'resnet'; there are fair, nielsen"),
+        (("--dataset", "cifar"), "there is no dataset 'cifar'; there are auto, mnist, digits"),
+        (("--train-size", "1797"), "digits has 1797 images to train on, test images included; asked for 1797"),
+        (("--lr", "nan"), "nan is not a finite number"),
+        (("--lr", "0"), "0.0 is not in the range x>0"),
+        (("--steps", "0"), "0 is not in the range x>=1"),
+        (("--dtype", "float16"), "'float16' is not one of 'float64', 'float32'"),
+        (("--wat",), "No such option"),
+    ],
+)  # fmt: skip
+def test_misuse_exits_with_2_and_says_what_is_needed(args: tuple[str, ...], message: str) -> None:
+    done = mnistcheck(*DIGITS, *args)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_fault_without_fair_is_misuse() -> None:
+    done = mnistcheck("train", "--inject", "grad-scale:0.weight:2")
+    assert (done.returncode, "add --fair" in done.stderr) == (2, True)
+
+
+def test_without_mnist_one_line_says_how_to_get_it(tmp_path: Path) -> None:
+    done = mnistcheck("train", "--fair", "--dataset", "mnist", "--data-dir", str(tmp_path))
+    assert done.returncode == 4
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"Error: MNIST is not in {tmp_path}")
+    assert "torchvision.datasets.MNIST(DIR, download=True)" in line
+    assert done.stdout == ""
+
+
+def test_auto_falls_back_on_the_digits_and_says_so() -> None:
+    done = mnistcheck("train", "--fair", "--steps", "3", "--json")
+    assert done.returncode == 0
+    assert strict_json(done.stdout)["dataset"]["name"] == "digits"
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("MNIST not found: using scikit-learn's bundled digits, scaled to 28 x 28")
+
+
+def test_damaged_mnist_is_an_error_and_never_a_fallback(tmp_path: Path) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    (raw / "train-images-idx3-ubyte").write_bytes(b"garbage")
+    done = mnistcheck("train", "--fair", "--steps", "3", MNISTCHECK_DATA_DIR=str(tmp_path))
+    assert done.returncode == 4
+    assert "train-images-idx3-ubyte is no IDX file" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_real_mnist_comes_from_the_environment(mnist_dir: Path) -> None:
+    done = mnistcheck("train", "--fair", "--steps", "20", "--json", MNISTCHECK_DATA_DIR=str(mnist_dir))
+    assert done.returncode == 0
+    result = strict_json(done.stdout)
+    assert (result["dataset"]["name"], result["dataset"]["test_size"]) == ("mnist", 10000)
+
+
+def test_options_come_from_the_environment() -> None:
+    done = mnistcheck(*DIGITS, "--json", MNISTCHECK_TRAIN_SEED="5")
+    assert strict_json(done.stdout)["configuration"]["seed"] == 5
+
+
+def test_a_diverging_run_is_inconclusive_and_names_what_is_not_finite() -> None:
+    done = mnistcheck(*DIGITS, "--lr", "1e308")
+    assert done.returncode == 3
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("INCONCLUSIVE: stopped at step ")
+    assert "is not finite on either side; lower the learning rate." in last
+    assert "Warning" not in done.stderr
+
+
+def test_a_chaotic_run_passes_and_says_where_its_horizon_is() -> None:
+    done = mnistcheck(*DIGITS, "--json", "--lr", "1e306")
+    assert done.returncode == 0
+    result = strict_json(done.stdout)
+    assert (result["lock_step"]["verdict"], result["free_run"]["verdict"]) == ("pass", "inconclusive")
+    assert result["free_run"]["horizon_step"] == result["free_run"]["steps_compared"]
+
+
+def test_training_without_fair_compares_nothing_and_says_so() -> None:
+    args = [arg for arg in DIGITS if arg != "--fair"]
+    done = mnistcheck(*args)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1].startswith("Nothing was compared: --fair proves both the same")
+    assert strict_json(mnistcheck(*args, "--json").stdout)["verdict"] is None
+
+
+def test_a_run_writes_its_folder(tmp_path: Path) -> None:
+    out = tmp_path / "runs" / "first"
+    done = mnistcheck(*DIGITS, "--json", "--out", str(out))
+    assert done.returncode == 0
+    assert sorted(path.name for path in out.iterdir()) == ["metrics.jsonl", "run.json", "weights.safetensors"]
+    assert strict_json((out / "run.json").read_text()) == strict_json(done.stdout)
+    lines = [strict_json(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(40))
+    assert all(line["rounding_noise"] <= 8 for line in lines)
+    arrays = decode((out / "weights.safetensors").read_bytes())
+    assert {name: array.shape for name, array in arrays.items() if name.startswith("torch/")} == {
+        "torch/0.weight": (128, 784),
+        "torch/0.bias": (128,),
+        "torch/2.weight": (10, 128),
+        "torch/2.bias": (10,),
+    }
+    again = mnistcheck(*DIGITS, "--out", str(out))
+    assert (again.returncode, "--out needs a new or empty folder" in again.stderr) == (2, True)
+
+
+def test_a_folder_that_cannot_be_made_costs_no_training(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = mnistcheck(*DIGITS, "--out", str(tmp_path / "file" / "run"))
+    assert done.returncode == 4
+    assert len(done.stderr.splitlines()) == 1
+    assert str(tmp_path / "file") in done.stderr
+
+
+def test_a_missing_torch_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')")
+    done = mnistcheck(*DIGITS, PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stderr) == (4, "Error: this command needs PyTorch: pip install 'mnistcheck[torch]'\n")
+    done = mnistcheck("verify", "Linear", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 4
+
+
+def test_a_missing_scikit_learn_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "sklearn.py").write_text("")
+    done = mnistcheck(*DIGITS, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 4
+    assert "the bundled digits need scikit-learn: pip install 'mnistcheck[digits]'" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_colour_is_for_terminals() -> None:
+    assert "\x1b" not in mnistcheck(*DIGITS).stdout
+    assert "\x1b" in mnistcheck(*DIGITS, FORCE_COLOR="1").stdout
+    assert "\x1b[1;32m" not in mnistcheck(*DIGITS, FORCE_COLOR="1", NO_COLOR="1").stdout
+
+
+def test_verify_prints_subjects_properties_and_examples() -> None:
+    done = mnistcheck("verify", "Linear", "MultiStep", "--examples", "5")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0].split() == ["subject", "property", "examples", "worst", "ratio", "verdict"]
+    assert "gradients agree with differences" in done.stdout
+    assert done.stdout.splitlines()[-1] == "PASS: 2 subjects, 11 properties (11 pass), 55 examples"
+
+
+def test_verify_as_json() -> None:
+    result = strict_json(mnistcheck("verify", "Sigmoid", "--examples", "5", "--json").stdout)
+    assert (result["command"], result["verdict"]) == ("verify", "pass")
+    assert {entry["subject"] for entry in result["results"]} == {"Sigmoid"}
+    first = result["results"][0]
+    assert set(first) == {
+        "subject",
+        "property",
+        "verdict",
+        "examples",
+        "failing_examples",
+        "inconclusive_examples",
+        "worst",
+        "message",
+    }
+    assert set(first["worst"]) == {"tensor", "index", "analytic", "numeric", "allowed", "ratio"}
+
+
+def test_verify_names_layer_property_and_element_of_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import numpy as np\n"
+        "from nets.layers.relu import ReLU\n"
+        "def forward(self, x, context=None):\n"
+        "    return np.maximum(x, 0), lambda dy: (dy.copy(), {})\n"
+        "ReLU.forward = forward\n"
+    )
+    done = mnistcheck("verify", "ReLU", "--examples", "10", PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]))
+    assert done.returncode == 1
+    assert "ReLU: gradients agree with differences: FAIL in " in done.stdout
+    assert "  input[" in done.stdout
+    assert "see it again: mnistcheck verify ReLU" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("FAIL: 1 subjects")
+
+
+def test_verify_knows_its_names() -> None:
+    done = mnistcheck("verify", "Conv9d")
+    assert done.returncode == 2
+    assert "nothing is named Conv9d; there are Linear, Sigmoid, ReLU" in done.stderr
+
+
+def test_help_and_version() -> None:
+    assert mnistcheck("--version").stdout.startswith("mnistcheck, version ")
+    done = mnistcheck("--help")
+    assert done.returncode == 0
+    assert "train" in done.stdout
+    assert "verify" in done.stdout
+
+
+def test_an_interrupt_exits_with_130() -> None:
+    code = (
+        "import sys, cli.verify\n"
+        "from cli.main import run\n"
+        "def interrupted(*_): raise KeyboardInterrupt\n"
+        "cli.verify._choose = interrupted\n"
+        "sys.exit(run(['verify']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stderr.strip()) == (130, "interrupted")
+
+
+def test_a_bug_of_ours_exits_with_5_and_shows_where() -> None:
+    code = (
+        "import sys, cli.verify\n"
+        "from cli.main import run\n"
+        "def broken(*_): raise RuntimeError('our fault')\n"
+        "cli.verify._choose = broken\n"
+        "sys.exit(run(['verify']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 5
+    assert "RuntimeError: our fault" in done.stderr
+    assert "this is a bug of mnistcheck" in done.stderr
+
+
+def test_a_reader_that_leaves_gets_no_traceback() -> None:
+    command = f"{sys.executable} -c 'from cli.main import main; main()' verify MultiStep --json | head -c 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=ROOT, check=False)  # noqa: S602
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr

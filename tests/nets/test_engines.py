@@ -1,0 +1,261 @@
+"""The engines: pure under observation, resumable from their state, and the same program on rectified networks too."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Layer, Optimizer, buffer
+from gradcheck.trajectory import check_trajectory
+from gradcheck.trajectory.engine import Batch, Engine, execution_order, observed_step
+from nets.engines.numpy_engine import NumpyEngine
+from nets.engines.torch_engine import TorchEngine
+from nets.initializers import Normal, XavierNormal, initialize
+from nets.layers import Flatten, ReLU, Sequential, Sigmoid
+from nets.layers.linear import linear
+from nets.losses import CrossEntropyLoss, MSELoss
+from nets.optimizers import SGD
+
+if TYPE_CHECKING:
+    import torch
+    from hypothesis.strategies import SearchStrategy
+
+ENGINES: list[type[NumpyEngine] | type[TorchEngine]] = [NumpyEngine, TorchEngine]
+
+
+def network(dtype: type = np.float64, activation: type[Layer] = Sigmoid) -> Layer:
+    inner = Sequential((linear(20, 8), activation()))
+    model = Sequential((Flatten(), inner, linear(8, 3)))
+    initialize(model, XavierNormal(), Normal(0.1), np.random.default_rng(0))
+    return model.astype(dtype)
+
+
+def batches(count: int, dtype: type = np.float64, size: int = 2) -> list[Batch]:
+    rng = np.random.default_rng(1)
+    return [Batch(rng.random((size, 4, 5)).astype(dtype), rng.integers(0, 3, size), 0.1) for _ in range(count)]
+
+
+@dataclass(eq=False)
+class Momentum(Optimizer):
+    """``v <- 0.9 v + g; p <- p - lr v``: an optimizer with state."""
+
+    def step(self, params: dict[str, Array], grads: Gradients, lr: float) -> None:
+        for name, grad in grads.items():
+            slot = f"momentum_buffer/{name}"
+            self.state[slot] = self.state[slot] * 0.9 + grad if slot in self.state else grad.copy()
+            params[name] -= lr * self.state[slot]
+
+    def twin(self, params: Sequence[torch.nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        import torch
+
+        return torch.optim.SGD(params, lr=lr, momentum=0.9)
+
+    @classmethod
+    def cases(cls) -> SearchStrategy[Case]:
+        raise AssertionError("not drawn from")
+
+
+@pytest.mark.parametrize("engine_type", ENGINES)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_run_with_taps_is_bitwise_the_run_without(engine_type: type[Engine], dtype: type) -> None:
+    plain, tapped = (engine_type(network(dtype), CrossEntropyLoss(), SGD()) for _ in range(2))  # type: ignore[call-arg]
+    for index, batch in enumerate(batches(20, dtype)):
+        context = Context(training=True, step=index)
+        step, observed = plain.step(*batch, context), observed_step(tapped, batch, context)
+        assert step.loss.tobytes() == observed.loss.tobytes()
+        assert {k: g.tobytes() for k, g in step.grads.items()} == {k: g.tobytes() for k, g in observed.grads.items()}
+    assert {k: a.tobytes() for k, a in plain.state().items()} == {k: a.tobytes() for k, a in tapped.state().items()}
+
+
+def test_both_engines_show_the_same_tensors_in_execution_order() -> None:
+    (batch,) = batches(1)
+    ours, theirs = (
+        observed_step(engine(network(), CrossEntropyLoss(), SGD()), batch, Context(training=True)) for engine in ENGINES
+    )
+    assert execution_order(theirs) == [
+        "data/x",
+        "data/y",
+        "forward/0.output",
+        "forward/1.0.output",
+        "forward/1.1.output",
+        "forward/1.output",
+        "forward/2.output",
+        "forward/outputs",
+        "loss/loss",
+        "backward/loss.prediction",
+        "backward/2.weight",
+        "backward/2.bias",
+        "backward/2.input",
+        "backward/1.1.input",
+        "backward/1.0.weight",
+        "backward/1.0.bias",
+        "backward/1.0.input",
+        "backward/1.input",
+        "backward/0.input",
+        "update/param/1.0.weight",
+        "update/param/1.0.bias",
+        "update/param/2.weight",
+        "update/param/2.bias",
+        "update/step",
+    ]
+    assert set(execution_order(theirs)) <= set(execution_order(ours))
+
+
+@pytest.mark.parametrize("engine_type", ENGINES)
+@pytest.mark.parametrize("optimizer", [SGD, Momentum])
+def test_an_engine_that_loads_a_state_goes_on_bitwise(
+    engine_type: Callable[..., Engine], optimizer: type[Optimizer]
+) -> None:
+    engine, other = (engine_type(network(), CrossEntropyLoss(), optimizer()) for _ in range(2))
+    for index, batch in enumerate(batches(5)):
+        engine.step(*batch, Context(training=True, step=index))
+    other.load(engine.state())
+    for batch in batches(5):
+        first, second = (one.step(*batch, Context(training=True)) for one in (engine, other))
+        assert first.loss.tobytes() == second.loss.tobytes()
+    assert {k: a.tobytes() for k, a in engine.state().items()} == {k: a.tobytes() for k, a in other.state().items()}
+    assert int(other.state()["step"]) == 10
+
+
+def test_a_copied_engine_is_independent() -> None:
+    engine = NumpyEngine(network(), CrossEntropyLoss(), Momentum())
+    copied, before = copy.deepcopy(engine), engine.state()
+    for batch in batches(3):
+        copied.step(*batch, Context(training=True))
+    assert {k: a.tobytes() for k, a in engine.state().items()} == {k: a.tobytes() for k, a in before.items()}
+
+
+def test_a_state_is_a_copy() -> None:
+    for engine_type in ENGINES:
+        engine = engine_type(network(), CrossEntropyLoss(), SGD())
+        state = engine.state()
+        engine.step(*batches(1)[0], Context(training=True))
+        assert not np.array_equal(state["param/2.weight"], engine.state()["param/2.weight"])
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("activation", [Sigmoid, ReLU])
+@pytest.mark.parametrize("optimizer", [SGD, Momentum])
+@pytest.mark.parametrize("size", [1, 7])
+def test_numpy_and_torch_are_the_same_program(
+    dtype: type, activation: type[Layer], optimizer: type[Optimizer], size: int
+) -> None:
+    ours, theirs = (engine(network(dtype, activation), CrossEntropyLoss(), optimizer()) for engine in ENGINES)
+    report = check_trajectory(ours, theirs, batches(100, dtype, size))
+    assert report, report.first_divergence
+    assert report.lock_step.uninformative == ()
+
+
+def test_momentum_that_is_forgotten_is_one_of_the_update() -> None:
+    class Forgetful(Momentum):
+        def step(self, params: dict[str, Array], grads: Gradients, lr: float) -> None:
+            super().step(params, grads, lr)
+            self.state = {slot: array * 0 for slot, array in self.state.items()}
+
+    ours = NumpyEngine(network(), CrossEntropyLoss(), Forgetful())
+    report = check_trajectory(ours, TorchEngine(network(), CrossEntropyLoss(), Momentum()), batches(3))
+    assert report.first_divergence is not None
+    assert (report.first_divergence.step, report.first_divergence.phase) == (0, "update")
+    assert report.first_divergence.tensor == "optim/momentum_buffer/1.0.weight"
+
+
+@pytest.mark.parametrize(("dtype", "other"), [(np.float64, np.float32), (np.float32, np.float64)])
+def test_a_fault_is_not_excused_by_a_second_opinion(dtype: type, other: type) -> None:
+    def scaled(_: int, grads: Gradients) -> Gradients:
+        return grads | {"2.weight": grads["2.weight"] * dtype(1.001)}
+
+    ours = NumpyEngine(network(dtype), CrossEntropyLoss(), SGD(), scaled)
+    theirs, opinion = (TorchEngine(network(dtype).astype(one), CrossEntropyLoss(), SGD()) for one in (dtype, other))
+    report = check_trajectory(ours, theirs, batches(5, dtype), opinion=opinion)
+    assert report.first_divergence is not None
+    assert (report.first_divergence.step, report.first_divergence.tensor) == (0, "2.weight")
+
+
+class Cancelling(Layer):
+    """The identity, whose twin rounds on a detour, ``(x + 4) - 4``: an error that no shadow of ours shows."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:  # noqa: ARG002
+        return x.copy(), lambda dy: (dy.copy(), {})
+
+    def twin(self) -> torch.nn.Module:
+        import torch
+
+        class Twin(torch.nn.Module):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return (x + 4.0) - 4.0
+
+        return Twin()
+
+    @classmethod
+    def cases(cls) -> SearchStrategy[Case]:
+        raise AssertionError("not drawn from")
+
+
+@pytest.mark.parametrize(("dtype", "other"), [(np.float32, np.float64)])
+def test_the_references_own_error_widens_the_allowance_and_is_counted(dtype: type, other: type) -> None:
+    model = Sequential((Flatten(), Cancelling(), linear(20, 3)))
+    initialize(model, XavierNormal(), Normal(0.1), np.random.default_rng(0))
+    model = model.astype(dtype)
+    small = [Batch(batch.x * dtype(1e-3), batch.y, batch.lr) for batch in batches(3, dtype)]
+    ours = NumpyEngine(model, CrossEntropyLoss(), SGD())
+    theirs, opinion = (TorchEngine(model.astype(one), CrossEntropyLoss(), SGD()) for one in (dtype, other))
+    state = ours.state()
+    alone = check_trajectory(ours, theirs, small)
+    assert alone.first_divergence is not None
+    assert alone.first_divergence.tensor == "1.output"
+    ours.load(state)
+    theirs.load(state)
+    report = check_trajectory(ours, theirs, small, opinion=opinion)
+    assert report.lock_step.second_opinions > 0
+    assert report.lock_step.first_failure is None
+
+
+@dataclass(frozen=True, eq=False)
+class Running(Layer):
+    """Subtracts nothing, and keeps the mean of its last training batch: a layer with a buffer."""
+
+    mean: Array = buffer()
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        if context.training:
+            context.update("mean", x.mean(axis=0))
+        return x.copy(), lambda dy: (dy.copy(), {})
+
+    def twin(self) -> torch.nn.Module:
+        import torch
+
+        class Twin(torch.nn.Module):
+            mean: torch.Tensor
+
+            def __init__(self, size: int) -> None:
+                super().__init__()
+                self.register_buffer("mean", torch.zeros(size))
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                if self.training:
+                    with torch.no_grad():
+                        self.mean.copy_(x.mean(dim=0))
+                return x
+
+        return Twin(len(self.mean))
+
+    @classmethod
+    def cases(cls) -> SearchStrategy[Case]:
+        raise AssertionError("not drawn from")
+
+
+def test_buffers_are_committed_by_the_engine_and_compared() -> None:
+    model = Sequential((Flatten(), Running(np.zeros(20)), linear(20, 3)))
+    initialize(model, XavierNormal(), Normal(0.1), np.random.default_rng(0))
+    ours, theirs = (engine(model, MSELoss(), SGD()) for engine in ENGINES)
+    targets = [Batch(batch.x, np.eye(3)[batch.y], batch.lr) for batch in batches(20)]
+    report = check_trajectory(ours, theirs, targets)
+    assert report, report.first_divergence
+    np.testing.assert_allclose(ours.state()["buffer/1.mean"], targets[-1].x.reshape(2, 20).mean(axis=0), rtol=1e-15)
+    model.forward(targets[0].x, Context(training=True))  # a pass without a place for updates changes nothing
+    np.testing.assert_allclose(model.buffers()["1.mean"], targets[-1].x.reshape(2, 20).mean(axis=0), rtol=1e-15)

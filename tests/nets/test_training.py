@@ -1,0 +1,139 @@
+"""What a run learns from, and in which order; and that two engines learn it alike."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gradcheck.agreement import Verdict
+from gradcheck.contract import Array
+from gradcheck.faults import GradientScale
+from nets.datasets.catalogue import load_dataset
+from nets.datasets.dataset import Dataset
+from nets.datasets.digits import load_digits
+from nets.metrics import accuracy
+from nets.presets import PRESETS
+from nets.schedules import MultiStep
+from nets.training import Run, default_train_size, prepare, train_both, train_fair
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load_digits()
+
+
+def labels_of(run: Run) -> list[int]:
+    """Return the labels of a run's batches, in order."""
+    return [int(label) for batch in run.batches() for label in np.atleast_1d(batch.y)]
+
+
+def test_an_epoch_visits_every_sample_once_and_each_epoch_in_its_own_order(digits: Dataset) -> None:
+    run = prepare(PRESETS["fair"], digits, train_size=50, epochs=2, batch_size=8)
+    batches = list(run.batches())
+    assert [len(batch.x) for batch in batches] == [8, 8, 8, 8, 8, 8, 2] * 2
+    first, second = (np.concatenate([batch.x for batch in batches[i : i + 7]]) for i in (0, 7))
+    everything = digits.pixels(run.train, np.float64)
+    for seen in (first, second):
+        assert sorted(map(bytes, seen)) == sorted(map(bytes, everything))
+    assert not np.array_equal(first, second)
+
+
+def test_the_order_is_that_of_the_seed_and_the_same_in_both_precisions(digits: Dataset) -> None:
+    runs = [prepare(PRESETS["fair"], digits, seed=s, dtype=d, epochs=1) for s, d in ((3, "float64"), (3, "float32"))]
+    assert labels_of(runs[0]) == labels_of(runs[1])
+    assert labels_of(runs[0]) != labels_of(prepare(PRESETS["fair"], digits, seed=4, epochs=1))
+    weights = [run.numpy_engine().params["0.weight"] for run in runs]
+    assert np.array_equal(weights[0].astype(np.float32), weights[1])
+
+
+@pytest.mark.parametrize(
+    ("given", "steps"),
+    [
+        ({}, 3000),
+        ({"epochs": 1}, 1000),
+        ({"steps": 7}, 7),
+        ({"steps": 5000}, 5000),
+        ({"steps": 5000, "epochs": 2}, 2000),
+        ({"batch_size": 64}, 48),
+        ({"train_size": 10}, 30),
+    ],
+)
+def test_steps_and_epochs(digits: Dataset, given: dict[str, int], steps: int) -> None:
+    run = prepare(PRESETS["fair"], digits, **given)  # type: ignore[arg-type]
+    assert run.steps == steps
+    assert sum(1 for _ in run.batches()) == steps
+
+
+def test_the_rate_is_that_of_the_epoch(digits: Dataset) -> None:
+    preset = replace(PRESETS["fair"], schedule=MultiStep(0.1, (1, 2), 0.5))
+    run = prepare(preset, digits, train_size=2, epochs=3, lr=0.2)
+    assert [batch.lr for batch in run.batches()] == [0.2, 0.2, 0.1, 0.1, 0.05, 0.05]
+
+
+def test_targets_are_what_the_loss_compares_with(digits: Dataset) -> None:
+    (batch,) = prepare(PRESETS["nielsen"], digits, steps=1, dtype="float32").batches()
+    assert batch.y.shape == (10, 10)
+    assert batch.y.dtype == np.float32
+    assert batch.y.sum(axis=1).tolist() == [1.0] * 10
+
+
+def test_a_small_dataset_is_trained_on_in_part(digits: Dataset) -> None:
+    assert default_train_size(PRESETS["nielsen"], digits) == 1000
+    assert default_train_size(PRESETS["fair"], digits) == 1000
+
+
+def test_accuracy_is_the_share_of_right_classes() -> None:
+    def same(x: Array) -> Array:
+        return x
+
+    chunks = [(np.eye(3), np.array([0, 1, 0])), (np.eye(2, 3), np.array([0, 2]))]
+    assert accuracy(same, chunks) == 3 / 5
+    with pytest.raises(ValueError, match="accuracy needs at least one sample, got none"):
+        accuracy(same, [])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_a_fair_run_passes_on_digits(digits: Dataset, preset: str, dtype: str) -> None:
+    pair = train_fair(prepare(PRESETS[preset], digits, steps=150, dtype=dtype))
+    report = pair.report
+    assert report is not None
+    assert report.verdict is Verdict.PASS
+    assert report.lock_step.steps_compared == 150
+    assert report.lock_step.uninformative == ()
+    assert pair.numpy.test_accuracy == pair.torch.test_accuracy
+
+
+def test_training_side_by_side_is_the_fair_run_without_its_proof(digits: Dataset) -> None:
+    run = prepare(PRESETS["fair"], digits, steps=100)
+    fair, plain = train_fair(run), train_both(run)
+    assert plain.report is None
+    for mine, yours in ((fair.numpy_engine, plain.numpy_engine), (fair.torch_engine, plain.torch_engine)):
+        first, second = mine.state(), yours.state()
+        assert {key: array.tobytes() for key, array in first.items()} == {
+            key: array.tobytes() for key, array in second.items()
+        }
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [("float64", 1 + 1e-12), ("float32", 1 + 1e-4)])
+@pytest.mark.parametrize("tensor", ["0.weight", "0.bias", "2.weight", "2.bias"])
+@pytest.mark.parametrize("begin", [0, 12])
+def test_an_injected_fault_is_found_at_its_step_and_tensor(
+    digits: Dataset, dtype: str, scale: float, tensor: str, begin: int
+) -> None:
+    run = prepare(PRESETS["fair"], digits, steps=25, dtype=dtype)
+    report = train_fair(run, fault=GradientScale(tensor, scale, begin)).report
+    assert report is not None
+    found = report.first_divergence
+    assert found is not None
+    assert (found.step, found.phase, found.tensor) == (begin, "backward", tensor)
+
+
+def test_a_fair_run_passes_on_real_mnist(mnist_dir: Path) -> None:
+    run = prepare(PRESETS["fair"], load_dataset("mnist", mnist_dir), steps=300)
+    report = train_fair(run).report
+    assert report
+    assert report.lock_step.steps_compared == 300
