@@ -59,7 +59,9 @@ class FiniteFloat(click.FloatRange):
 @click.option("--batch-size", type=click.IntRange(min=1), help="Images a step.  [default: the preset's]")
 @click.option("--lr", type=FiniteFloat(), help="Learning rate.  [default: the preset's]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Weights, samples and order.")
-@click.option("--dtype", type=click.Choice(["float64", "float32"]), default="float64", show_default=True)
+@click.option(
+    "--dtype", type=click.Choice(["float64", "float32"]), default="float64", show_default=True, help="Of both sides."
+)
 @click.option("--inject", metavar="FAULT", help="Plant a fault: grad-scale:TENSOR:FACTOR[@STEP], NumPy side only.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the run into this new folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
@@ -84,7 +86,10 @@ def train(
 
     With --fair, torch trains freely, and every one of its steps is repeated by NumPy from the same state and compared:
     loss, outputs, every gradient, every updated weight. Beside that NumPy trains on its own, and must stay as close as
-    rounding lets it. Fault names: --inject grad-scale:0.weight:1.0001@1500 multiplies a gradient from step 1,500 on.
+    rounding lets it.
+
+    To watch a fault being caught, --inject grad-scale:0.weight:1.0001@1500 multiplies one gradient of the NumPy side
+    from step 1,500 on.
     """
     from cli.console import print_json, results
     from cli.run_directory import RunDirectory
@@ -273,7 +278,7 @@ def _print(out: Console, run: Run, pair: Pair, directory: RunDirectory | None) -
     from rich.table import Table
 
     from cli.console import STYLES
-    from gradcheck.report import describe_free_run, describe_lock_step, summarise_trajectory
+    from gradcheck.report import describe_free_run, describe_lock_step, noise_units, summarise_trajectory
 
     preset, report = run.preset, pair.report
     out.print(f"[bold]{preset.describe()}[/], batch {preset.batch_size}, {run.dtype.name}, seed {run.seed}")
@@ -290,13 +295,16 @@ def _print(out: Console, run: Run, pair: Pair, directory: RunDirectory | None) -
     if report is None:
         out.print("\nNothing was compared: --fair proves both the same, or says where they part.", soft_wrap=True)
     else:
-        proof = Table(box=None, pad_edge=False, show_header=False)
-        lines = (
-            ("lock-step", report.lock_step.verdict, describe_lock_step(report.lock_step, report.factor)),
-            ("free-run", report.free_run.verdict, describe_free_run(report.free_run, report.factor)),
-        )
-        for name, verdict, text in lines:
-            proof.add_row(name, f"[{STYLES[verdict]}]{verdict}[/]", text)
+        proof = Table(box=None, pad_edge=False, header_style="bold")
+        for column in ("", "verdict", "steps", "worst, x rounding noise", ""):
+            proof.add_column(column, justify="right" if column == "steps" else "left", no_wrap=column == "verdict")
+        lock, free = report.lock_step, report.free_run
+        for name, verdict, steps, worst, note in (
+            ("lock-step", lock.verdict, lock.steps_compared, lock.worst, describe_lock_step(lock, report.factor)),
+            ("free-run", free.verdict, free.steps_compared, free.worst, describe_free_run(free)),
+        ):
+            noise = f"{noise_units(worst.ratio, report.factor)} of {report.factor:g}" if worst else ""
+            proof.add_row(name, f"[{STYLES[verdict]}]{verdict}[/]", f"{steps:,}", noise, note)
         out.print()
         out.print(proof)
         out.print()

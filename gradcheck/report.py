@@ -164,27 +164,31 @@ def describe_divergence(found: Divergence, factor: float, ours: str = "ours", th
     """Return where two engines part, with both values and what was allowed."""
     difference = abs(found.ours - found.theirs)
     relative = f", relative {difference / abs(found.theirs):.2g}" if found.theirs else ""
-    noise = f"{found.ratio * factor:.3g} x rounding noise" if math.isfinite(found.ratio) else "not one of rounding"
+    noise = f"{noise_units(found.ratio, factor)} x rounding noise, {factor:g} allowed"
+    if math.isinf(found.ratio):
+        noise = "none is allowed"
     return (
         f"step {found.step:,}, {found.phase}, {element(found.tensor, found.index)}: {ours} {found.ours!r},"
-        f" {theirs} {found.theirs!r} (difference {difference:.3g}{relative}: {noise}, {factor:g} allowed)"
+        f" {theirs} {found.theirs!r} (difference {difference:.3g}{relative}: {noise})"
     )
 
 
+def noise_units(ratio: float, factor: float) -> str:
+    """Return a ratio in units of rounding noise."""
+    noise = ratio * factor
+    return f"{noise:.1f}" if noise < 1000 else f"{noise:.1e}"
+
+
 def describe_lock_step(result: LockStepResult, factor: float) -> str:
-    """Return one line about single steps."""
-    if not result.steps_compared or result.worst is None:
+    """Return what single steps showed, beside their number and their worst."""
+    if not result.ratios.size:
         return "nothing was compared"
-    text = f"{result.steps_compared:,} steps, {result.ratios.size:,} comparisons; "
+    median, tail = np.quantile(result.ratios, [0.5, 0.999]) * factor
+    text = f"{result.ratios.size:,} comparisons: median {median:.1f}, 99.9 % under {tail:.1f}"
     if result.failed_steps:
-        text += f"{len(result.failed_steps):,} steps are wrong"
-    else:
-        median, tail = np.quantile(result.ratios, [0.5, 0.999]) * factor
-        worst = result.worst
-        text += f"rounding noise: median {median:.1f} x, 99.9 % under {tail:.1f} x, worst {worst.ratio * factor:.1f} x"
-        text += f" ({factor:g} allowed), at step {worst.step:,}, {worst.phase}, {worst.tensor}"
-    if result.verdict is Verdict.INCONCLUSIVE:
-        text += "; no gradient was above rounding noise, so that none was tested"
+        text = f"{len(result.failed_steps):,} of {result.steps_compared:,} steps are wrong"
+    elif result.verdict is Verdict.INCONCLUSIVE:
+        text += "; no gradient was above rounding noise, so none was tested"
     elif result.uninformative:
         text += f"; never above rounding noise, so untested: {', '.join(result.uninformative)}"
     if result.crossings:
@@ -192,18 +196,17 @@ def describe_lock_step(result: LockStepResult, factor: float) -> str:
     return text
 
 
-def describe_free_run(result: FreeRunResult, factor: float) -> str:
-    """Return one line about the run as a whole."""
-    if not result.steps_compared or result.worst is None:
-        return "nothing was compared"
+def describe_free_run(result: FreeRunResult) -> str:
+    """Return what the run as a whole showed, beside its steps and its worst."""
     if result.first_failure is not None:
-        return f"leaves the shadows at step {result.first_failure.step:,}, {result.first_failure.tensor}"
-    text = f"together for {result.steps_compared:,} steps, at worst {result.worst.ratio * factor:.1f} x rounding noise"
-    text += f" ({factor:g} allowed), weights {result.max_relative_distance:.1e} apart"
+        return f"leaves its shadows at step {result.first_failure.step:,}, {result.first_failure.tensor}"
+    if not result.steps_compared:
+        return "nothing was compared"
+    text = f"weights {result.max_relative_distance:.1e} apart; "
     if result.horizon_step is None:
-        return f"{text}; horizon not reached"
-    why = "a kink was crossed by one side" if result.crossings else "rounding alone would part any two runs"
-    return f"{text}; horizon at step {result.horizon_step:,}: from there {why}"
+        return f"{text}horizon not reached"
+    why = "one side crossed a kink" if result.crossings else "rounding alone parts any two runs"
+    return f"{text}horizon at step {result.horizon_step:,}: from there {why}"
 
 
 def summarise_trajectory(report: TrajectoryReport, ours: str, theirs: str) -> str:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,11 +14,9 @@ from gradcheck.trajectory.engine import Batch
 from gradcheck.trajectory.noise import FACTOR, SHADOWS
 from nets.datasets.dataset import Dataset, Samples
 from nets.engines.numpy_engine import Fault, NumpyEngine
+from nets.engines.torch_engine import TorchEngine, one_thread_each
 from nets.metrics import accuracy
 from nets.presets import Preset
-
-if TYPE_CHECKING:
-    from nets.engines.torch_engine import TorchEngine
 
 CLASSES = 10
 CHUNK = 2048  # samples evaluated at once, which bounds memory
@@ -72,8 +68,6 @@ class Run:
 
     def torch_engine(self, dtype: np.dtype[np.floating] | None = None) -> TorchEngine:
         """Return the torch engine at the start of the run, in the run's dtype or another."""
-        from nets.engines.torch_engine import TorchEngine
-
         model = self.preset.model(self.dtype, _seeds(self.seed)["weights"])
         return TorchEngine(model.astype(dtype or self.dtype), self.preset.loss(), self.preset.optimizer())
 
@@ -177,21 +171,6 @@ def train_both(run: Run, *, progress: Callable[[Progress], None] = lambda _: Non
                 losses.append(float(step.loss))
             progress(Progress(index, losses[0], losses[1], float("nan")))
         return _pair(run, ours, theirs, seconds[0], seconds[1], None)
-
-
-@contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Give NumPy's BLAS and torch one thread each, so that neither is measured against more of the machine."""
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _pair(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -119,6 +120,21 @@ class TorchEngine(Engine):
                 self._observe(f"forward/{name}.output", _array(output))
 
         return hook
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Give NumPy's BLAS and torch one thread each, so that neither is measured against more of the machine."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _array(tensor: torch.Tensor) -> Array:

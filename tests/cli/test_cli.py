@@ -97,7 +97,7 @@ def test_an_injected_fault_is_put_into_words() -> None:
     last = done.stdout.splitlines()[-1]
     assert last.startswith("FAIL: NumPy and PyTorch are not the same program. They part at step 7, backward, 0.weight[")
     assert "relative 0.01:" in last
-    assert "x rounding noise, 8 allowed" in last
+    assert "x rounding noise, 8 allowed)" in last
 
 
 def test_a_scale_of_one_is_no_fault() -> None:
