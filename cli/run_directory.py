@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 class RunDirectory:
     """A new folder with ``run.json``, ``metrics.jsonl`` (a line a step) and ``weights.safetensors``.
 
-    It is made before the run, so that a folder that cannot be written costs no training; each file appears whole or not
-    at all. Raises a usage error where a run is already there, and OSError where nothing can be written.
+    It is made, and written to, before the run, so that a folder that cannot be written costs no training; each file
+    appears whole or not at all. Raises a usage error where something is already there, OSError where nothing can be
+    written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,7 +29,8 @@ class RunDirectory:
         if path.is_dir() and any(path.iterdir()):
             raise click.UsageError(f"--out needs a new or empty folder; {path} has something in it")
         path.mkdir(parents=True, exist_ok=True)
-        self._write("run.json", b"{}\n")
+        self._write("probe", b"")
+        (path / "probe").unlink()
 
     def write(self, document: dict[str, Any], history: Sequence[Progress], pair: Pair) -> None:
         """Write a finished run."""

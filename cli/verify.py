@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
@@ -9,6 +12,8 @@ import click
 from cli.exit_codes import ExitCode
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.table import Table
 
     from gradcheck.checks import PropertyResult, Subject
@@ -32,8 +37,7 @@ def verify(names: tuple[str, ...], examples: int, seed: int, as_json: bool) -> i
 
     subjects = _choose(names)
     total = sum(len(properties_of(subject)) for subject in subjects)
-    err = remarks()
-    with err.status("") as status:
+    with _elsewhere(), remarks().status("") as status:
         done = 0
 
         def progress(result: PropertyResult) -> None:
@@ -61,6 +65,14 @@ def verify(names: tuple[str, ...], examples: int, seed: int, as_json: bool) -> i
                 out.print(describe_failure(result), style="red", markup=False, soft_wrap=True)
         out.print(summary, style=STYLES[verdict], soft_wrap=True)
     return ExitCode.of(verdict)
+
+
+@contextmanager
+def _elsewhere() -> Iterator[None]:
+    """Keep the files that Hypothesis writes for itself out of the user's folder, unless they have chosen a place."""
+    with TemporaryDirectory() as folder:
+        os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", folder)
+        yield
 
 
 def _choose(names: tuple[str, ...]) -> list[Subject]:

@@ -258,6 +258,18 @@ def test_verify_prints_subjects_properties_and_examples() -> None:
     assert done.stdout.splitlines()[-1] == "PASS: 2 subjects, 11 properties (11 pass), 55 examples"
 
 
+def test_verify_leaves_nothing_behind(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from cli.main import main; main()", "verify", "ReLU", "--examples", "3"],
+        capture_output=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert done.returncode == 0
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_verify_as_json() -> None:
     result = strict_json(mnistcheck("verify", "Sigmoid", "--examples", "5", "--json").stdout)
     assert (result["command"], result["verdict"]) == ("verify", "pass")
