@@ -19,7 +19,7 @@ Array = NDArray[Any]
 Gradients = dict[str, Array]
 Backward = Callable[[Array], tuple[Array, Gradients]]
 LossBackward = Callable[[Array], Array]
-Observer = Callable[[str, Array], Array]
+Tap = Callable[[str, Array], Array]
 Phase = Literal["data", "forward", "loss", "backward", "update"]
 PHASES: tuple[Phase, ...] = ("data", "forward", "loss", "backward", "update")
 
@@ -29,53 +29,54 @@ class ShapeError(ValueError):
 
 
 class Key(NamedTuple):
-    """What counter-based randomness is keyed by: the same key always draws the same numbers."""
+    """What counter-based randomness is keyed by: the same key always draws the same numbers.
 
-    seed: int
-    step: int
-    path: str
+    ``path`` is the place of the layer in the network, such as ``3.branch``.
+    """
+
+    seed: int = 0
+    step: int = 0
+    path: str = ""
+
+
+def untapped(name: str, array: Array) -> Array:  # noqa: ARG001  the signature of a tap
+    """Return ``array``: the tap of a pass that nobody observes."""
+    return array
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
     """Where and how a forward pass happens.
 
-    ``path`` is the place of the layer in the network (``"3.branch"``). ``observe(name, array) -> array`` is
-    called at every tap and may record or replace the array. ``updates`` takes new values of buffers, named like
-    the buffers; whoever runs the pass commits them or throws them away, so that forward stays pure.
+    ``tap(name, array) -> array`` is shown every tapped array under the name ``phase/path.tensor`` and may record or
+    replace it. ``updates`` takes new values of buffers, named like the buffers; whoever runs the pass commits them or
+    throws them away, so that forward stays pure.
     """
 
     training: bool = False
-    seed: int = 0
-    step: int = 0
-    path: str = ""
-    observe: Observer | None = None
+    key: Key = Key()
+    tap: Tap = untapped
     updates: dict[str, Array] | None = None
-
-    @property
-    def key(self) -> Key:
-        """The key for this layer's randomness in this step."""
-        return Key(self.seed, self.step, self.path)
 
     def child(self, name: str) -> Context:
         """Return the context of the child layer ``name``."""
-        path = f"{self.path}.{name}" if self.path else name
-        return Context(self.training, self.seed, self.step, path, self.observe, self.updates)
+        return Context(self.training, Key(self.key.seed, self.key.step, self._at(name)), self.tap, self.updates)
 
-    def observed_by(self, observe: Observer) -> Context:
-        """Return this context with ``observe`` at the taps and no updates of buffers so far."""
-        return Context(self.training, self.seed, self.step, self.path, observe, {})
+    def tapped_by(self, tap: Tap) -> Context:
+        """Return this context with another tap, and no updates of buffers so far."""
+        return Context(self.training, self.key, tap, {})
 
-    def tap(self, phase: Phase, tensor: str, array: Array) -> Array:
-        """Show ``array`` to the observer as ``phase/path.tensor`` and return what is to be used instead."""
-        if self.observe is None:
-            return array
-        return self.observe(f"{phase}/{self.path}.{tensor}" if self.path else f"{phase}/{tensor}", array)
+    def tapped(self, phase: Phase, tensor: str, array: Array) -> Array:
+        """Show one of the layer's arrays to the tap and return what is to be used in its place."""
+        return array if self.tap is untapped else self.tap(f"{phase}/{self._at(tensor)}", array)
 
     def update(self, buffer: str, value: Array) -> None:
         """Propose a new value for one of the layer's buffers."""
         if self.updates is not None:
-            self.updates[f"{self.path}.{buffer}" if self.path else buffer] = value
+            self.updates[self._at(buffer)] = value
+
+    def _at(self, name: str) -> str:
+        return f"{self.key.path}.{name}" if self.key.path else name
 
 
 EVALUATION = Context()

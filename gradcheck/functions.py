@@ -72,5 +72,5 @@ def shadow(function: Function, variables: Arrays, dy: Array, rng: np.random.Gene
     Everything that goes in, comes out or is tapped is nudged by one unit in the last place.
     """
     moved = {name: nudged(array, rng) for name, array in variables.items()}
-    y, pullback = function.call(moved, Context(observe=Recorder(rng)))
+    y, pullback = function.call(moved, Context(tap=Recorder(rng)))
     return {name: nudged(array, rng) for name, array in {"output": y, **pullback(nudged(dy, rng))}.items()}

@@ -176,7 +176,7 @@ def taps_do_not_change_results(case: Case) -> Finding:
     """A call whose taps are recorded is bitwise the call without."""
     function = function_of(case)
     y, pullback = function.call(function.variables, EVALUATION)
-    y_tapped, pullback_tapped = function.call(function.variables, Context(observe=Recorder()))
+    y_tapped, pullback_tapped = function.call(function.variables, Context(tap=Recorder()))
     dy = _cotangent(y, case.rng())
     plain, tapped = {"output": y, **pullback(dy)}, {"output": y_tapped, **pullback_tapped(dy)}
     for name, array in plain.items():

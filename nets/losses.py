@@ -84,7 +84,7 @@ class BCELoss(Loss):
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         self.require(prediction, target)
         # The pullback divides by 1 - p, whose rounding is large beside it where p is near 1.
-        rest = context.tap("loss", "one_minus_p", 1 - prediction)
+        rest = context.tapped("loss", "one_minus_p", 1 - prediction)
         terms = target * np.log(prediction) + (1 - target) * np.log1p(-prediction)
 
         def backward(dvalue: Array) -> Array:
@@ -124,11 +124,11 @@ class CrossEntropyLoss(Loss):
         shifted = prediction - prediction.max(axis=1, keepdims=True)
         # Where one class dominates, the sum is near 1 and its logarithm near 0: the rounding of the sum is then large
         # beside the logarithm, and beside softmax - 1.
-        total = context.tap("loss", "sum_exp", np.exp(shifted).sum(axis=1, keepdims=True))
-        log_softmax = context.tap("loss", "log_softmax", shifted - np.log(total))
+        total = context.tapped("loss", "sum_exp", np.exp(shifted).sum(axis=1, keepdims=True))
+        log_softmax = context.tapped("loss", "log_softmax", shifted - np.log(total))
 
         def backward(dvalue: Array) -> Array:
-            dz = context.tap("backward", "softmax", np.exp(log_softmax))
+            dz = context.tapped("backward", "softmax", np.exp(log_softmax))
             dz[rows, target] -= 1
             return np.asarray(dvalue * dz / prediction.dtype.type(batch))
 

@@ -28,14 +28,14 @@ class Sequential(Layer):
         for name, layer in self.children():
             inner = context.child(name)
             y, pullback = layer.forward(x, inner)
-            x = inner.tap("forward", "output", y)
+            x = inner.tapped("forward", "output", y)
             pullbacks.append((name, inner, pullback))
 
         def backward(dy: Array) -> tuple[Array, Gradients]:
             grads: Gradients = {}
             for name, inner, pullback in reversed(pullbacks):
                 dx, inner_grads = pullback(dy)
-                dy = inner.tap("backward", "input", dx)
+                dy = inner.tapped("backward", "input", dx)
                 grads.update({f"{name}.{key}": grad for key, grad in inner_grads.items()})
             return dy, grads
 

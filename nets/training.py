@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gradcheck.contract import Array, Context
+from gradcheck.contract import Array, Context, Key
 from gradcheck.trajectory.check import Progress, TrajectoryReport, check_trajectory
 from gradcheck.trajectory.engine import Batch
 from gradcheck.trajectory.noise import FACTOR, SHADOWS
@@ -166,7 +166,7 @@ def train_both(run: Run, *, progress: Callable[[Progress], None] = lambda _: Non
             losses = []
             for side, engine in enumerate((ours, theirs)):
                 began = time.perf_counter()
-                step = engine.step(*batch, Context(training=True, seed=run.seed, step=index, updates={}))
+                step = engine.step(*batch, Context(training=True, key=Key(run.seed, index), updates={}))
                 seconds[side] += time.perf_counter() - began
                 losses.append(float(step.loss))
             progress(Progress(index, losses[0], losses[1], float("nan")))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradcheck.agreement import Verdict
-from gradcheck.contract import Context
+from gradcheck.contract import Context, Key
 from gradcheck.trajectory.divergence import Divergence, split
 from gradcheck.trajectory.engine import (
     Batch,
@@ -110,7 +110,7 @@ def check_trajectory(
     # Overflow is not an error here: what is not finite is found and named.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for index, batch in enumerate(batches):
-            context = Context(training=True, seed=seed, step=index)
+            context = Context(training=True, key=Key(seed, index))
             before = reference.state()
             began = time.perf_counter()
             theirs = observed_step(reference, batch, context)

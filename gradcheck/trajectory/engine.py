@@ -25,7 +25,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Step:
-    """What one training step computed. ``updated`` is the state after it, ``taps`` what its observer was shown.
+    """What one training step computed. ``updated`` is the state after it, ``taps`` what its tap was shown.
 
     The arrays may be views of the engine's own: they hold until its next `step` or `load`.
     """
@@ -63,7 +63,7 @@ class Engine(ABC):
 def observed_step(engine: Engine, batch: Batch, context: Context, rng: np.random.Generator | None = None) -> Step:
     """Take one step with every tap recorded in ``taps``, and nudged if given a generator."""
     recorder = Recorder(rng)
-    return replace(engine.step(*batch, context.observed_by(recorder)), taps=recorder.taps)
+    return replace(engine.step(*batch, context.tapped_by(recorder)), taps=recorder.taps)
 
 
 def tensors_of(step: Step) -> dict[str, Array]:

@@ -68,18 +68,18 @@ class FreeRun:
             return step
         shadows = [observed_step(engine, batch, context, self.rng) for engine in self.shadows]
         if self._crossed(batch, context, step, reference, shadows):
-            self.horizon = context.step
+            self.horizon = context.key.step
             return step
         found = [self._measure(key, step, reference, shadows) for key in reference.updated if key.startswith("param/")]
         size = math.hypot(*(one.size for one in found)) or 1.0
         around = [math.hypot(*spreads) / size for spreads in zip(*(one.spreads for one in found), strict=True)]
         if not self.factor * max(around, default=0.0) <= HORIZON:
-            self.horizon = context.step
+            self.horizon = context.key.step
             return step
         self.envelope.append(max(around, default=0.0))
         self.distances.append(math.hypot(*(one.distance for one in found)) / size)
         for one in found:
-            self._note(one, context.step, step, reference)
+            self._note(one, context.key.step, step, reference)
         return step
 
     def result(self) -> FreeRunResult:
@@ -126,7 +126,7 @@ class FreeRun:
             return False
         theirs = self.engine.kinks(batch.x, reference.taps)
         around = [self.engine.kinks(batch.x, shadow.taps) for shadow in shadows]
-        found = crossings(context.step, ours, theirs, around, self.factor)
+        found = crossings(context.key.step, ours, theirs, around, self.factor)
         self.crossings += found
         return bool(found) and self.first_failure is None and all(crossing.explained for crossing in found)
 

@@ -141,7 +141,7 @@ class LockStep:
     def _excuse_crossings(self, trial: _Trial) -> None:
         """Excuse what comes after a kink that the two sides took differently, if rounding alone explains that."""
         ours, theirs = (self.engine.kinks(trial.batch.x, step.taps) for step in (trial.step, trial.reference))
-        found = crossings(trial.context.step, ours, theirs, trial.shadows, self.factor)
+        found = crossings(trial.context.key.step, ours, theirs, trial.shadows, self.factor)
         self.crossings += found
         if found and all(crossing.explained for crossing in found):
             begin = min(self.order.index(f"forward/{crossing.layer}.output") for crossing in found)
@@ -176,14 +176,14 @@ class LockStep:
         if self.worst is None or trial.judgements[top].ratio > self.worst.ratio:
             self.worst = self._locate(trial, top)
         if failing := trial.failing():
-            self.failed_steps.append(trial.context.step)
+            self.failed_steps.append(trial.context.key.step)
             if self.first_failure is None:
                 self.first_failure = self._locate(trial, failing[0])
 
     def _locate(self, trial: _Trial, name: str) -> Divergence:
         judgement = trial.judgements[name]
         return locate(
-            trial.context.step,
+            trial.context.key.step,
             name,
             trial.ours[name],
             trial.theirs[name],

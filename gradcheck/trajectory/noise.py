@@ -33,7 +33,7 @@ def nudged(array: Array, rng: np.random.Generator) -> Array:
 
 
 class Recorder:
-    """An observer that keeps what it is shown, by name, and nudges it first if given a generator."""
+    """A tap that keeps what it is shown, by name, and nudges it first if given a generator."""
 
     def __init__(self, rng: np.random.Generator | None = None) -> None:
         self.taps: dict[str, Array] = {}

@@ -47,15 +47,15 @@ class NumpyEngine(Engine):
         }
 
     def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
-        x, y = context.tap("data", "x", x), context.tap("data", "y", y)
+        x, y = context.tapped("data", "x", x), context.tapped("data", "y", y)
         outputs, backward = self.model.forward(x, context)
         of_loss = context.child("loss")
         loss, loss_backward = self.loss.forward(outputs, y, of_loss)
-        loss = of_loss.tap("loss", "value", loss)
-        doutputs = of_loss.tap("backward", "prediction", loss_backward(np.ones_like(loss)))
+        loss = of_loss.tapped("loss", "value", loss)
+        doutputs = of_loss.tapped("backward", "prediction", loss_backward(np.ones_like(loss)))
         _, grads = backward(doutputs)
         if self.fault is not None:
-            grads = self.fault(context.step, grads)
+            grads = self.fault(context.key.step, grads)
         self.optimizer.step(self.params, grads, lr)
         for name, array in (context.updates or {}).items():
             self.buffers[name][...] = array

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck.contract import Array, Context, Layer, Loss, Observer, Optimizer
+from gradcheck.contract import Array, Context, Layer, Loss, Optimizer, Tap, untapped
 from gradcheck.trajectory.engine import Engine, State, Step
 from nets.weights import to_torch
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class TorchEngine(Engine):
     """Trains the twin of ``model``, from ``model``'s weights and in their precision, by autograd and torch's optimizer.
 
-    With ``context.observe``, the output of every module and the gradient of its input are shown under the names that
+    With ``context.tap``, the output of every module and the gradient of its input are shown under the names that
     the NumPy layers give them.
     """
 
@@ -33,7 +33,7 @@ class TorchEngine(Engine):
         self.params = dict(self.module.named_parameters())
         self.optimizer = optimizer.twin(list(self.params.values()), lr=0.0)
         self.steps = 0
-        self._observe: Observer | None = None
+        self._tap: Tap = untapped
         for name, module in self.module.named_modules():
             if name:
                 module.register_forward_pre_hook(self._input_of(name))
@@ -60,23 +60,24 @@ class TorchEngine(Engine):
     def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
         import torch
 
-        self._observe = observe = context.observe
+        self._tap = tap = context.tap
+        tapped = tap is not untapped
         self.module.train(context.training)
         inputs, targets = torch.tensor(x), torch.tensor(y)
-        if observe is not None:
-            observe("data/x", inputs.numpy())
-            observe("data/y", targets.numpy())
+        if tapped:
+            tap("data/x", inputs.numpy())
+            tap("data/y", targets.numpy())
             inputs.requires_grad_()  # so that the first module's input has a gradient to show
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)
         outputs = self.module(inputs)
-        if observe is not None:
-            _show_gradient(outputs, observe, "backward/loss.prediction")
+        if tapped:
+            _show_gradient(outputs, tap, "backward/loss.prediction")
         loss = self.loss(outputs, targets)
         loss.backward()
         self.optimizer.step()
-        self._observe = None
+        self._tap = untapped
         self.steps += 1
         grads = {name: p.grad.numpy() for name, p in self.params.items() if p.grad is not None}
         return Step(_array(loss), _array(outputs), grads, self._state())
@@ -105,19 +106,19 @@ class TorchEngine(Engine):
 
     def _input_of(self, name: str) -> Any:  # noqa: ANN401  a hook, whose type is torch's
         def hook(_: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
-            if self._observe is None or not args[0].requires_grad:
+            if self._tap is untapped or not args[0].requires_grad:
                 return None
             # An alias of its own, so that the gradient is what flows back from this module alone.
             alias = args[0].view_as(args[0])
-            _show_gradient(alias, self._observe, f"backward/{name}.input")
+            _show_gradient(alias, self._tap, f"backward/{name}.input")
             return (alias, *args[1:])
 
         return hook
 
     def _output_of(self, name: str) -> Any:  # noqa: ANN401  a hook, whose type is torch's
         def hook(_: torch.nn.Module, __: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            if self._observe is not None:
-                self._observe(f"forward/{name}.output", _array(output))
+            if self._tap is not untapped:
+                self._tap(f"forward/{name}.output", _array(output))
 
         return hook
 
@@ -141,8 +142,8 @@ def _array(tensor: torch.Tensor) -> Array:
     return tensor.detach().numpy()
 
 
-def _show_gradient(tensor: torch.Tensor, observe: Observer, name: str) -> None:
+def _show_gradient(tensor: torch.Tensor, tap: Tap, name: str) -> None:
     def hook(grad: torch.Tensor) -> None:
-        observe(name, grad.numpy())
+        tap(name, grad.numpy())
 
     tensor.register_hook(hook)  # type: ignore[no-untyped-call]  # torch gives this method no types

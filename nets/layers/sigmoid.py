@@ -25,7 +25,7 @@ class Sigmoid(Layer):
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         small = np.exp(-np.abs(x))
         # The pullback forms 1 - y, which magnifies the rounding of y where y is near 1: so y is tapped here.
-        y = context.tap("forward", "sigmoid", np.where(x >= 0, 1, small) / (1 + small))
+        y = context.tapped("forward", "sigmoid", np.where(x >= 0, 1, small) / (1 + small))
 
         def backward(dy: Array) -> tuple[Array, Gradients]:
             return dy * ((1 - y) * y), {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Layer, Loss, ShapeError, require_shape
+from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Key, Layer, Loss, ShapeError, require_shape
 from gradcheck.trajectory.noise import Recorder
 from nets.layers import Flatten, Linear, ReLU, Sequential, Sigmoid
 from nets.losses import CrossEntropyLoss, MSELoss
@@ -49,7 +49,7 @@ def test_a_cast_layer_is_a_copy_in_the_other_precision() -> None:
 def test_taps_are_named_by_phase_path_and_tensor() -> None:
     recorder = Recorder()
     x = np.ones((4, 2))
-    _, backward = NESTED.forward(x, Context(observe=recorder))
+    _, backward = NESTED.forward(x, Context(tap=recorder))
     backward(np.ones((4, 1)))
     assert list(recorder.taps) == [
         "forward/0.output",
@@ -72,7 +72,7 @@ def test_updates_of_buffers_are_proposed_by_name_and_thrown_away_without_a_place
 
 
 def test_the_key_of_randomness_is_seed_step_and_place() -> None:
-    assert Context(seed=3, step=5).child("0").child("drop").key == (3, 5, "0.drop")
+    assert Context(key=Key(3, 5)).child("0").child("drop").key == (3, 5, "0.drop")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Layer, Optimizer, buffer
+from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Key, Layer, Optimizer, buffer
 from gradcheck.trajectory import check_trajectory
 from gradcheck.trajectory.engine import Batch, Engine, execution_order, observed_step
 from nets.engines.numpy_engine import NumpyEngine
@@ -65,7 +65,7 @@ class Momentum(Optimizer):
 def test_a_run_with_taps_is_bitwise_the_run_without(engine_type: type[Engine], dtype: type) -> None:
     plain, tapped = (engine_type(network(dtype), CrossEntropyLoss(), SGD()) for _ in range(2))  # type: ignore[call-arg]
     for index, batch in enumerate(batches(20, dtype)):
-        context = Context(training=True, step=index)
+        context = Context(training=True, key=Key(step=index))
         step, observed = plain.step(*batch, context), observed_step(tapped, batch, context)
         assert step.loss.tobytes() == observed.loss.tobytes()
         assert {k: g.tobytes() for k, g in step.grads.items()} == {k: g.tobytes() for k, g in observed.grads.items()}
@@ -113,7 +113,7 @@ def test_an_engine_that_loads_a_state_goes_on_bitwise(
 ) -> None:
     engine, other = (engine_type(network(), CrossEntropyLoss(), optimizer()) for _ in range(2))
     for index, batch in enumerate(batches(5)):
-        engine.step(*batch, Context(training=True, step=index))
+        engine.step(*batch, Context(training=True, key=Key(step=index)))
     other.load(engine.state())
     for batch in batches(5):
         first, second = (one.step(*batch, Context(training=True)) for one in (engine, other))

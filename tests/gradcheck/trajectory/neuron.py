@@ -41,14 +41,14 @@ class Neuron(Engine):
         self.steps = int(state["step"])
 
     def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
-        x, y = context.tap("data", "x", x), context.tap("data", "y", y)
+        x, y = context.tapped("data", "x", x), context.tapped("data", "y", y)
         products = (x * self.weight)[:, :: self.direction]
-        z = context.tap("forward", self.tap, np.cumsum(products, axis=1)[:, -1])
-        outputs = context.tap("forward", "1.output", np.maximum(z, 0) if self.rectified else z)
+        z = context.tapped("forward", self.tap, np.cumsum(products, axis=1)[:, -1])
+        outputs = context.tapped("forward", "1.output", np.maximum(z, 0) if self.rectified else z)
         error = outputs - y
         loss = np.asarray((error * error).sum() / 2)
-        dz = context.tap("backward", "1.input", error * (z > 0) if self.rectified else error)
-        grad = self.corrupt(context.step, (dz[:, None] * x).sum(axis=0))
+        dz = context.tapped("backward", "1.input", error * (z > 0) if self.rectified else error)
+        grad = self.corrupt(context.key.step, (dz[:, None] * x).sum(axis=0))
         self.weight = self.dynamics(self.weight, grad, lr).astype(self.weight.dtype)
         self.steps += 1
         shown = self.state()

@@ -84,7 +84,7 @@ class Logistic(Neuron):
     """Chaotic whatever it learns: w becomes 4 w (1 - w), which doubles an error at every step."""
 
     def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
-        self.dynamics = lambda w, _, __: context.tap("update", "map", 4 * w * (1 - w))
+        self.dynamics = lambda w, _, __: context.tapped("update", "map", 4 * w * (1 - w))
         return super().step(x, y, lr, context)
 
 
