@@ -51,6 +51,5 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "command": sys.argv[1:],
-        "blas_threads": 1,
         "versions": versions,
     }

@@ -20,7 +20,8 @@ def mnistcheck() -> None:
     """Prove that a NumPy network and its PyTorch twin are the same program.
 
     Exit codes: 0 pass, 1 fail (a mismatch), 2 usage, 3 inconclusive, 4 missing or bad data, file or dependency,
-    5 internal error, 130 interrupted. Any option can come from the environment: MNISTCHECK_TRAIN_SEED=1.
+    5 internal error, 130 interrupted. Any option can come from the environment, as MNISTCHECK_TRAIN_SEED=1 or
+    MNISTCHECK_VERIFY_EXAMPLES=100.
     """
 
 
@@ -47,9 +48,12 @@ def run(args: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has gone; what Python would still flush at exit goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (BrokenPipeError, SystemExit):
+        # Click and rich exit by themselves for one reason, a reader that has gone, and with 1, which would mean a
+        # mismatch; but for shell completion, whose exits are click's business.
+        if "_MNISTCHECK_COMPLETE" in os.environ:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what Python would still flush at exit goes nowhere
         return ExitCode.INTERRUPTED
     except Exception as error:  # noqa: BLE001  the outermost handler: what is not the user's doing is our bug
         return _explain(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -11,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.exit_codes import ExitCode
+from cli.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rich.console import Console
 
-    from cli.run_directory import RunDirectory
     from gradcheck.faults import GradientScale
     from gradcheck.trajectory.check import Progress
     from nets.datasets.dataset import Dataset
@@ -43,8 +44,8 @@ class FiniteFloat(click.FloatRange):
 
 @click.command()
 @click.option("--fair", is_flag=True, help="Compare every step, and prove both the same or say where they part.")
-@click.option("--preset", "preset_name", default="fair", show_default=True, help="The experiment: fair or nielsen.")
-@click.option("--dataset", "dataset_name", default="auto", show_default=True, help="mnist, digits or auto.")
+@click.option("--preset", default="fair", show_default=True, help="The experiment.")
+@click.option("--dataset", default="auto", show_default=True, help="mnist, digits or auto.")
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -64,11 +65,11 @@ class FiniteFloat(click.FloatRange):
 )
 @click.option("--inject", metavar="FAULT", help="Plant a fault: grad-scale:TENSOR:FACTOR[@STEP], NumPy side only.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the run into this new folder.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
+@click.option("--json", is_flag=True, help="Print one JSON document instead of tables.")
 def train(
     fair: bool,
-    preset_name: str,
-    dataset_name: str,
+    preset: str,
+    dataset: str,
     data_dir: Path | None,
     train_size: int | None,
     test_size: int | None,
@@ -80,7 +81,7 @@ def train(
     dtype: str,
     inject: str | None,
     out: Path | None,
-    as_json: bool,
+    json: bool,
 ) -> int:
     """Train the NumPy and the PyTorch implementation from the same weights on the same samples.
 
@@ -91,19 +92,16 @@ def train(
     To watch a fault being caught, --inject grad-scale:0.weight:1.0001@1500 multiplies one gradient of the NumPy side
     from step 1,500 on.
     """
-    from cli.console import print_json, results
-    from cli.run_directory import RunDirectory
     from nets.training import prepare, train_both, train_fair
 
     if inject and not fair:
         raise click.UsageError("--inject plants a fault for --fair to find; add --fair")
-    preset = _preset(preset_name)
     fault = _parse_fault(inject) if inject else None
-    dataset = _dataset(dataset_name, data_dir)
+    chosen, data = _preset(preset), _dataset(dataset, data_dir)
     try:
         run = prepare(
-            preset,
-            dataset,
+            chosen,
+            data,
             train_size=train_size,
             test_size=test_size,
             epochs=epochs,
@@ -115,9 +113,9 @@ def train(
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    _remark_on_size(run, train_size, preset.train_size)
+    _remark_on_size(run, train_size, chosen.train_size)
     if fault is not None:
-        _require_tensor(fault.tensor, run)
+        _require_effect(fault, run)
     directory = RunDirectory(out) if out else None
     history: list[Progress] = []
     with _progress(run, fair) as show:
@@ -127,14 +125,27 @@ def train(
             show(now)
 
         pair = train_fair(run, fault=fault, progress=progress) if fair else train_both(run, progress=progress)
+    return _present(run, pair, inject, history, directory, json)
+
+
+def _present(
+    run: Run, pair: Pair, inject: str | None, history: list[Progress], directory: RunDirectory | None, json: bool
+) -> int:
+    """Print what a run came to, then write it, so that a full disk does not cost the result; return the exit code."""
+    from cli.console import print_json, results
+
     document = _document(run, pair, inject)
-    if directory is not None:
-        directory.write(document, history, pair)
-    if as_json:
+    if json:
         print_json(document)
     else:
-        _print(results(), run, pair, directory)
-    return ExitCode.PASS if pair.report is None else ExitCode.of(pair.report.verdict)
+        _print(results(), run, pair)
+    if directory is not None:
+        directory.write(document, history, pair)
+        if not json:
+            results().print(f"written to {directory.path}", markup=False, soft_wrap=True)
+    if pair.report is not None:
+        return ExitCode.of(pair.report.verdict)
+    return ExitCode.INCONCLUSIVE if pair.stopped_by else ExitCode.PASS
 
 
 def _preset(name: str) -> Preset:
@@ -155,7 +166,8 @@ def _dataset(name: str, data_dir: Path | None) -> Dataset:
     dataset = load_dataset(name, data_dir)
     if name == "auto" and dataset.name == "digits":
         remarks().print(
-            "MNIST not found: using scikit-learn's bundled digits, scaled to 28 x 28; --data-dir says where MNIST is",
+            f"MNIST not found in {data_dir or 'the cache'}: using scikit-learn's bundled digits, scaled to 28 x 28;"
+            " --data-dir says where MNIST is",
             style="yellow",
             soft_wrap=True,
         )
@@ -188,10 +200,15 @@ def _parse_fault(text: str) -> GradientScale:
     return GradientScale(parts[0], scale, step)
 
 
-def _require_tensor(tensor: str, run: Run) -> None:
+def _require_effect(fault: GradientScale, run: Run) -> None:
+    """Refuse a fault that would never act: on a tensor that is not there, after the end, or too small for the dtype."""
     known = list(run.numpy_engine().params)
-    if tensor not in known:
-        raise click.UsageError(f"--inject knows no tensor {tensor!r}; there are {', '.join(known)}")
+    if fault.tensor not in known:
+        raise click.UsageError(f"--inject knows no tensor {fault.tensor!r}; there are {', '.join(known)}")
+    if fault.begin >= run.steps:
+        raise click.UsageError(f"--inject begins at step {fault.begin:,}; the run has steps 0 to {run.steps - 1:,}")
+    if run.dtype.type(fault.scale) == 1:
+        raise click.UsageError(f"--inject has no effect: a factor of {fault.scale!r} is 1 in {run.dtype}")
 
 
 @contextmanager
@@ -202,7 +219,7 @@ def _progress(run: Run, fair: bool) -> Iterator[Callable[[Progress], None]]:
 
     from cli.console import remarks
 
-    console = remarks()
+    animated = sys.stderr.isatty()
     columns = [
         TextColumn("step"),
         MofNCompleteColumn(),
@@ -210,11 +227,7 @@ def _progress(run: Run, fair: bool) -> Iterator[Callable[[Progress], None]]:
         TextColumn("{task.description}"),
     ]
     with Bar(
-        *columns,
-        TimeRemainingColumn(compact=True),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
+        *columns, TimeRemainingColumn(compact=True), console=remarks(), transient=True, disable=not animated
     ) as bar:
         task = bar.add_task("", total=run.steps)
         worst = 0.0
@@ -235,9 +248,10 @@ def _document(run: Run, pair: Pair, inject: str | None) -> dict[str, Any]:
     from gradcheck.report import divergence_to_json, free_run_to_json, lock_step_to_json
 
     report = pair.report
-    proof: dict[str, Any] = {"verdict": None}
+    stop = pair.stopped_by
+    stopped_by = stop and {"step": stop.step, "layer": stop.layer, "tensor": stop.tensor}
+    proof: dict[str, Any] = {"verdict": None, "stopped_by": stopped_by}
     if report is not None:
-        stop = report.stopped_by
         proof = {
             "verdict": str(report.verdict),
             "factor": report.factor,
@@ -246,7 +260,7 @@ def _document(run: Run, pair: Pair, inject: str | None) -> dict[str, Any]:
             "free_run": free_run_to_json(report.free_run),
             "smallest_detectable_fault": None,
             "first_divergence": divergence_to_json(report.first_divergence, "numpy", "torch"),
-            "stopped_by": stop and {"step": stop.step, "layer": stop.layer, "tensor": stop.tensor},
+            "stopped_by": stopped_by,
         }
     preset = run.preset
     return {
@@ -270,15 +284,15 @@ def _document(run: Run, pair: Pair, inject: str | None) -> dict[str, Any]:
         },
         "numpy": asdict(pair.numpy),
         "torch": asdict(pair.torch),
-        "environment": environment(),
+        "environment": environment() | {"blas_threads": 1},
     }
 
 
-def _print(out: Console, run: Run, pair: Pair, directory: RunDirectory | None) -> None:
+def _print(out: Console, run: Run, pair: Pair) -> None:
     from rich.table import Table
 
     from cli.console import STYLES
-    from gradcheck.report import describe_free_run, describe_lock_step, noise_units, summarise_trajectory
+    from gradcheck.report import describe_free_run, describe_lock_step, describe_stop, noise_units, summarise_trajectory
 
     preset, report = run.preset, pair.report
     out.print(f"[bold]{preset.describe()}[/], batch {preset.batch_size}, {run.dtype.name}, seed {run.seed}")
@@ -293,6 +307,8 @@ def _print(out: Console, run: Run, pair: Pair, directory: RunDirectory | None) -
         )
     out.print(outcomes)
     if report is None:
+        if pair.stopped_by:
+            out.print(f"\n{describe_stop(pair.stopped_by)}", style=STYLES["inconclusive"], soft_wrap=True)
         out.print("\nNothing was compared: --fair proves both the same, or says where they part.", soft_wrap=True)
     else:
         proof = Table(box=None, pad_edge=False, header_style="bold")
@@ -307,8 +323,8 @@ def _print(out: Console, run: Run, pair: Pair, directory: RunDirectory | None) -
             proof.add_row(name, f"[{STYLES[verdict]}]{verdict}[/]", f"{steps:,}", noise, note)
         out.print()
         out.print(proof)
+        if preset.batch_size == 1:
+            out.print("\nbatch 1 cannot tell a sum over the batch from its mean: --batch-size 2 can", style="dim")
         out.print()
         sentence = summarise_trajectory(report, *NAMES)
         out.print(sentence, style=STYLES[report.verdict], markup=False, soft_wrap=True)
-    if directory is not None:
-        out.print(f"written to {directory.path}", markup=False, soft_wrap=True)

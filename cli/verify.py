@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import signal
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -13,6 +15,7 @@ from cli.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
 
     from rich.table import Table
 
@@ -21,10 +24,10 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--examples", type=click.IntRange(min=1), default=25, show_default=True, help="Cases a property.")
+@click.option("--examples", type=click.IntRange(min=1), help="Cases a property.  [default: 25]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the cases.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
-def verify(names: tuple[str, ...], examples: int, seed: int, as_json: bool) -> int:
+@click.option("--json", is_flag=True, help="Print one JSON document instead of tables.")
+def verify(names: tuple[str, ...], examples: int | None, seed: int, json: bool) -> int:
     """Check layers, losses, optimizers and schedules against finite differences and torch.
 
     Every property is tried on cases that Hypothesis draws; NAME... picks some of the classes, such as Linear. The
@@ -32,22 +35,25 @@ def verify(names: tuple[str, ...], examples: int, seed: int, as_json: bool) -> i
     """
     from cli.console import STYLES, environment, print_json, remarks, results
     from gradcheck.agreement import Verdict
-    from gradcheck.checks import check_all, properties_of
+    from gradcheck.checks import EXAMPLES, check_all, properties_of
     from gradcheck.report import describe_failure, result_to_json, summarise
 
     subjects = _choose(names)
     total = sum(len(properties_of(subject)) for subject in subjects)
-    with _elsewhere(), remarks().status("") as status:
+    with _elsewhere(), _interruptible() as interrupted, remarks().status("") as status:
         done = 0
 
         def progress(result: PropertyResult) -> None:
             nonlocal done
+            gc.collect()
+            if interrupted:
+                raise KeyboardInterrupt
             done += 1
             status.update(f"{done} of {total}: {result.subject}")
 
-        found = check_all(subjects, examples=examples, seed=seed, progress=progress)
+        found = check_all(subjects, examples=examples or EXAMPLES, seed=seed, progress=progress)
     verdict, summary = summarise(found)
-    if as_json:
+    if json:
         print_json(
             {
                 "command": "verify",
@@ -65,6 +71,27 @@ def verify(names: tuple[str, ...], examples: int, seed: int, as_json: bool) -> i
                 out.print(describe_failure(result), style="red", markup=False, soft_wrap=True)
         out.print(summary, style=STYLES[verdict], soft_wrap=True)
     return ExitCode.of(verdict)
+
+
+@contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """Yield a list that an interrupt leaves a mark in, and leave garbage to be collected between properties.
+
+    Python loses an exception that comes inside a callback of the garbage collector, and Hypothesis has such a callback.
+    """
+    marks: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        marks.append(number)
+        signal.default_int_handler(number, frame)
+
+    previous = signal.signal(signal.SIGINT, interrupt)
+    gc.disable()
+    try:
+        yield marks
+    finally:
+        gc.enable()
+        signal.signal(signal.SIGINT, previous)
 
 
 @contextmanager

@@ -31,31 +31,41 @@ class Worst:
     ratio: float
 
 
-def compare(tensor: str, analytic: Array, numeric: Array, allowed: Array | float) -> Worst | None:
-    """Return the worst element of ``|analytic - numeric| / allowed``, or None if there are no elements.
+def disagreement(a: Array, b: Array) -> Array:
+    """Return ``|a - b|``: 0 where both are the same, infinite and NaN included, and inf where only one is finite.
 
-    Equal elements have ratio 0 whatever is allowed, non-finite ones that differ have ratio inf, and an element whose
-    allowance is inf is not judged. Raises `ShapeError` for different shapes.
+    Raises `ShapeError` for different shapes.
+    """
+    if a.shape != b.shape:
+        raise ShapeError(f"shapes differ: {a.shape} and {b.shape}")
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference = np.abs(np.subtract(a, b), dtype=None if a.dtype.kind == "f" else np.float64)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    return np.asarray(np.where(same, 0.0, np.where(np.isnan(difference), math.inf, difference)))
+
+
+def ratio_of(difference: float, allowed: float) -> float:
+    """Return disagreement over allowance: 0 for none, inf for an infinite one and for any where none is allowed."""
+    if difference == 0:
+        return 0.0
+    return difference / allowed if allowed > 0 and math.isfinite(difference) else math.inf
+
+
+def compare(tensor: str, analytic: Array, numeric: Array, allowed: Array | float) -> Worst | None:
+    """Return the element with the largest `ratio_of` its `disagreement`, or None if there are no elements.
+
+    An element whose allowance is inf is not judged, unless it is not finite. Raises `ShapeError` for different shapes.
     """
     if analytic.shape != numeric.shape:
         raise ShapeError(f"{tensor} has shape {analytic.shape}, its reference {numeric.shape}")
     if analytic.size == 0:
         return None
+    difference = disagreement(analytic, numeric)
     allowance = np.broadcast_to(np.asarray(allowed, dtype=np.float64), analytic.shape)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        difference = np.abs(analytic.astype(np.float64) - numeric)
-        ratio = np.where(analytic == numeric, 0.0, difference / allowance)
-    same_nan = np.isnan(analytic) & np.isnan(numeric)
-    ratio[same_nan] = 0.0
-    ratio[np.isnan(ratio)] = math.inf
+    ratio = np.vectorize(ratio_of, otypes=[np.float64])(difference, allowance)
     index = tuple(int(i) for i in np.unravel_index(np.argmax(ratio), ratio.shape))
     return Worst(
-        tensor,
-        index,
-        float(analytic[index]),
-        float(numeric[index]),
-        float(allowance[index]),
-        float(ratio[index]),
+        tensor, index, float(analytic[index]), float(numeric[index]), float(allowance[index]), float(ratio[index])
     )
 
 

@@ -41,6 +41,7 @@ class PropertyResult:
     worst: Worst | None
     message: str
     case: Case | None
+    seed: int = 0
 
     def raise_if_failed(self) -> None:
         """Raise `GradientMismatch` if the property failed."""
@@ -64,19 +65,25 @@ def check_property(subject: Subject, claim: Property, *, examples: int = EXAMPLE
 
     tried: list[tuple[Case, Finding]] = []
 
-    @hypothesis.seed(seed)
-    @hypothesis.settings(
+    def attempt(case: Case) -> None:
+        tried.append((case, _try(claim, case)))
+
+    settings = hypothesis.settings(
         max_examples=examples,
         deadline=None,
         database=None,
         phases=[hypothesis.Phase.generate],
         suppress_health_check=list(hypothesis.HealthCheck),
     )
-    @hypothesis.given(subject.cases())
-    def attempt(case: Case) -> None:
-        tried.append((case, _try(claim, case)))
-
-    attempt()
+    try:
+        hypothesis.seed(seed)(settings(hypothesis.given(subject.cases())(attempt)))()
+    except ImportError:
+        raise  # a missing library is nobody's fault here
+    except Exception as error:  # noqa: BLE001  the strategy is the subject's own, and so is what it raises
+        message = f"cases() {_raised(error)}"
+        return PropertyResult(
+            subject.__name__, claim.__name__, Verdict.FAIL, len(tried), 0, 0, None, message, None, seed
+        )
     failing = [(case, finding) for case, finding in tried if finding.verdict is Verdict.FAIL]
     case, finding = min(failing, key=lambda pair: _size(pair[0]), default=(None, None))
     findings = [finding for _, finding in tried]
@@ -90,6 +97,7 @@ def check_property(subject: Subject, claim: Property, *, examples: int = EXAMPLE
         worst=finding.worst if finding else largest(*(finding.worst for finding in findings)),
         message=finding.message if finding else "",
         case=case,
+        seed=seed,
     )
 
 
@@ -113,9 +121,13 @@ def _try(claim: Property, case: Case) -> Finding:
     try:
         return claim(case)
     except ImportError:
-        raise  # a missing library is nobody's fault here
+        raise
     except Exception as error:  # noqa: BLE001  whatever a subject raises on its own domain is a failure of the subject
-        return Finding(Verdict.FAIL, None, f"raises {type(error).__name__}: {error}")
+        return Finding(Verdict.FAIL, None, _raised(error))
+
+
+def _raised(error: Exception) -> str:
+    return f"raises {type(error).__name__}: {error}"
 
 
 def _size(case: Case) -> tuple[int, int]:

@@ -15,6 +15,10 @@ Arrays = Mapping[str, Array]
 Pullback = Callable[[Array], dict[str, Array]]
 
 
+class GradientNamesError(ValueError):
+    """The gradients of a layer are not those of its parameters."""
+
+
 @dataclass(frozen=True)
 class Function:
     """``call(variables, context)`` returns the value and a pullback from dy to gradients named like the variables.
@@ -43,6 +47,10 @@ def function_of(case: Case) -> Function:
 
             def pullback(dy: Array) -> dict[str, Array]:
                 dx, grads = backward(dy)
+                if missing := sorted(parameters.keys() - grads.keys()):
+                    raise GradientNamesError(f"there is no gradient of {', '.join(missing)}")
+                if unknown := sorted(grads.keys() - parameters.keys()):
+                    raise GradientNamesError(f"there is a gradient of {', '.join(unknown)}, which is no parameter")
                 return {"input": dx, **grads}
 
             return y, pullback

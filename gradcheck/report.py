@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradcheck.agreement import Verdict, Worst, judge
-from gradcheck.contract import Case, Layer
+from gradcheck.contract import Array, Case, Layer
 
 if TYPE_CHECKING:
     from gradcheck.checks import PropertyResult
-    from gradcheck.trajectory.check import TrajectoryReport
+    from gradcheck.trajectory.check import NonFinite, TrajectoryReport
     from gradcheck.trajectory.divergence import Divergence
     from gradcheck.trajectory.freerun import FreeRunResult
     from gradcheck.trajectory.lockstep import LockStepResult
@@ -92,9 +92,11 @@ def describe_failure(result: PropertyResult) -> str:
         lines.append(f"  difference {difference:.3g}, allowed {worst.allowed:.3g}, ratio {worst.ratio:.3g}")
     if result.case is not None:
         lines.append(f"  smallest failing case: {describe_case(result.case)}")
-        with np.printoptions(threshold=20, precision=6):
-            lines.extend(f"    {line}" for line in repr(result.case.subject).splitlines()[:8])
-    lines.append(f"  see it again: mnistcheck verify {result.subject}")
+        with np.printoptions(threshold=20):
+            shown = [repr(result.case.subject), *map(repr, result.case.inputs)]
+        lines.extend(f"    {line}" for text in shown for line in text.splitlines()[:8])
+    again = f"mnistcheck verify {result.subject} --examples {result.examples} --seed {result.seed}"
+    lines.append(f"  see it again: {again}")
     return "\n".join(lines)
 
 
@@ -105,10 +107,8 @@ def summarise(results: Sequence[PropertyResult]) -> tuple[Verdict, str]:
     examples = sum(result.examples for result in results)
     subjects = len({result.subject for result in results})
     parts = ", ".join(f"{counts[v]} {v}" for v in Verdict if counts[v])
-    return (
-        verdict,
-        f"{verdict.upper()}: {subjects} subjects, {len(results)} properties ({parts}), {examples} examples",
-    )
+    of = f"of {subjects} subject{'' if subjects == 1 else 's'}"
+    return verdict, f"{verdict.upper()}: {len(results)} properties {of} ({parts}), {examples:,} examples"
 
 
 def divergence_to_json(found: Divergence | None, ours: str, theirs: str) -> Json:
@@ -125,20 +125,21 @@ def divergence_to_json(found: Divergence | None, ours: str, theirs: str) -> Json
         theirs: found.theirs,
         "allowed": found.allowed,
         "ratio": found.ratio,
+        "message": found.message or None,
     }
 
 
 def lock_step_to_json(result: LockStepResult) -> Json:
     """Return a `LockStepResult`: worst comparison, the tail of the ratios, and what was looked at twice."""
     worst = result.worst
-    quantiles = np.quantile(result.ratios, [0.5, 0.999, 1.0]).tolist() if result.ratios.size else [None] * 3
+    quantiles = _quantiles(result.ratios, [0.5, 0.999, 1.0]) if result.ratios.size else [None] * 3
     return {
         "verdict": str(result.verdict),
         "steps_compared": result.steps_compared,
         "worst": worst and {"ratio": worst.ratio, "step": worst.step, "phase": worst.phase, "tensor": worst.tensor},
         "comparisons": int(result.ratios.size),
         "informative_share": result.informative / result.ratios.size if result.ratios.size else 0.0,
-        "uninformative_gradients": list(result.uninformative),
+        "uninformative": list(result.uninformative),
         "ratios": dict(zip(("median", "p99.9", "largest"), quantiles, strict=True)),
         "failed_steps": len(result.failed_steps),
         "cleared_by_more_shadows": result.retakes,
@@ -162,15 +163,16 @@ def free_run_to_json(result: FreeRunResult) -> Json:
 
 def describe_divergence(found: Divergence, factor: float, ours: str = "ours", theirs: str = "the reference") -> str:
     """Return where two engines part, with both values and what was allowed."""
+    if found.message:
+        return f"step {found.step:,}, {found.phase}, {found.tensor}: {ours} {found.message}"
     difference = abs(found.ours - found.theirs)
     relative = f", relative {difference / abs(found.theirs):.2g}" if found.theirs else ""
+    values = f"{ours} {found.ours!r}, {theirs} {found.theirs!r}"
     noise = f"{noise_units(found.ratio, factor)} x rounding noise, {factor:g} allowed"
+    size = f"difference {difference:.3g}{relative}: {noise}"
     if math.isinf(found.ratio):
-        noise = "none is allowed"
-    return (
-        f"step {found.step:,}, {found.phase}, {element(found.tensor, found.index)}: {ours} {found.ours!r},"
-        f" {theirs} {found.theirs!r} (difference {difference:.3g}{relative}: {noise})"
-    )
+        size = "they must be equal" if found.allowed == 0 else "one is not finite"
+    return f"step {found.step:,}, {found.phase}, {element(found.tensor, found.index)}: {values} ({size})"
 
 
 def noise_units(ratio: float, factor: float) -> str:
@@ -183,7 +185,7 @@ def describe_lock_step(result: LockStepResult, factor: float) -> str:
     """Return what single steps showed, beside their number and their worst."""
     if not result.ratios.size:
         return "nothing was compared"
-    median, tail = np.quantile(result.ratios, [0.5, 0.999]) * factor
+    median, tail = (factor * quantile for quantile in _quantiles(result.ratios, [0.5, 0.999]))
     text = f"{result.ratios.size:,} comparisons: median {median:.1f}, 99.9 % under {tail:.1f}"
     if result.failed_steps:
         text = f"{len(result.failed_steps):,} of {result.steps_compared:,} steps are wrong"
@@ -209,6 +211,11 @@ def describe_free_run(result: FreeRunResult) -> str:
     return f"{text}horizon at step {result.horizon_step:,}: from there {why}"
 
 
+def describe_stop(stop: NonFinite) -> str:
+    """Return why a run ended before its end."""
+    return f"stopped at step {stop.step:,}, where {stop.tensor} is not finite on either side; lower the learning rate."
+
+
 def summarise_trajectory(report: TrajectoryReport, ours: str, theirs: str) -> str:
     """Return the sentence that ends a fair run."""
     verdict, steps = report.verdict, report.lock_step.steps_compared
@@ -216,11 +223,12 @@ def summarise_trajectory(report: TrajectoryReport, ours: str, theirs: str) -> st
         where = describe_divergence(report.first_divergence, report.factor, ours, theirs)
         return f"FAIL: {ours} and {theirs} are not the same program. They part at {where}."
     if report.stopped_by is not None:
-        stop = report.stopped_by
-        return (
-            f"INCONCLUSIVE: stopped at step {stop.step:,}, where {stop.tensor} is not finite on either side;"
-            " lower the learning rate."
-        )
+        return f"INCONCLUSIVE: {describe_stop(report.stopped_by)}"
     if verdict is Verdict.PASS:
         return f"PASS: {ours} and {theirs} are the same program: all of {steps:,} steps agree within rounding noise."
     return f"INCONCLUSIVE: {steps:,} steps were compared, and none could tell right from wrong."
+
+
+def _quantiles(values: Array, shares: list[float]) -> list[float]:
+    """Return values at the given shares: some of the values themselves, so that infinite ones do no harm."""
+    return [float(value) for value in np.quantile(values, shares, method="inverted_cdf")]

@@ -109,7 +109,7 @@ class CrossEntropyLoss(Loss):
 
     Predictions are logits z (batch, classes), targets class indices t (batch,). Computed as log-softmax,
     ``(z - m) - log(sum(exp(z - m)))`` with m the largest of a row, so that no logits overflow;
-    the gradient is ``(softmax(z) - one_hot(t)) / batch``. Raises ValueError for an index that is not a class.
+    the gradient is ``(softmax(z) - one_hot(t)) / batch``. Raises ValueError for what is not the index of a class.
     https://docs.pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html
     """
 
@@ -118,6 +118,8 @@ class CrossEntropyLoss(Loss):
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         self.require(prediction, target)
         batch, classes = prediction.shape
+        if target.dtype.kind not in "iu":
+            raise ValueError(f"CrossEntropyLoss needs classes as integers, got {target.dtype}")
         if batch and not (target.min() >= 0 and target.max() < classes):
             raise ValueError(f"CrossEntropyLoss needs classes 0 to {classes - 1}, got {target.min()} to {target.max()}")
         rows = np.arange(batch)
@@ -128,7 +130,7 @@ class CrossEntropyLoss(Loss):
         log_softmax = context.tapped("loss", "log_softmax", shifted - np.log(total))
 
         def backward(dvalue: Array) -> Array:
-            dz = context.tapped("backward", "softmax", np.exp(log_softmax))
+            dz = context.tapped("backward", "softmax", np.exp(log_softmax)).copy()
             dz[rows, target] -= 1
             return np.asarray(dvalue * dz / prediction.dtype.type(batch))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gradcheck.contract import Array, Context, Key
-from gradcheck.trajectory.check import Progress, TrajectoryReport, check_trajectory
+from gradcheck.trajectory.check import NonFinite, Progress, TrajectoryReport, check_trajectory, first_non_finite
 from gradcheck.trajectory.engine import Batch
 from gradcheck.trajectory.noise import FACTOR, SHADOWS
 from nets.datasets.dataset import Dataset, Samples
@@ -83,13 +84,17 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Pair:
-    """Both engines as trained, and what came of each; ``report`` is the proof of a fair run."""
+    """Both engines as trained, and what came of each; ``report`` is the proof of a fair run.
+
+    ``stopped_by`` names what was not finite on either side and ended the run.
+    """
 
     numpy_engine: NumpyEngine
     torch_engine: TorchEngine
     numpy: Outcome
     torch: Outcome
     report: TrajectoryReport | None
+    stopped_by: NonFinite | None
 
 
 def prepare(
@@ -109,12 +114,14 @@ def prepare(
 
     ``steps`` alone runs as many epochs as they need; with ``epochs`` too, whichever ends first. Without ``train_size``,
     a dataset smaller than the preset's gives what `default_train_size` says. Raises ValueError for sizes that the data
-    does not have.
+    does not have, and for a rate that the dtype does not.
     """
     if batch_size is not None:
         preset = replace(preset, batch_size=batch_size)
     if lr is not None:
         preset = preset.with_lr(lr)
+        if lr > np.finfo(DTYPES[dtype]).max:
+            raise ValueError(f"a learning rate of {lr:g} does not fit {dtype}")
     size = default_train_size(preset, dataset) if train_size is None else train_size
     train, test = dataset.split(size, test_size, _seeds(seed)["split"])
     per_epoch = -(-len(train) // preset.batch_size)
@@ -143,7 +150,7 @@ def train_fair(
     """Train both engines side by side and prove them the same, or find where they part; one BLAS thread each."""
     ours, theirs = run.numpy_engine(fault), run.torch_engine()
     other = DTYPES["float32" if run.dtype == np.float64 else "float64"]
-    with one_thread_each():
+    with one_thread_each(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         report = check_trajectory(
             ours,
             theirs,
@@ -154,42 +161,45 @@ def train_fair(
             opinion=run.torch_engine(other),
             progress=progress,
         )
-        return _pair(run, ours, theirs, report.seconds, report.reference_seconds, report)
+        return _pair(run, ours, theirs, (report.seconds, report.reference_seconds), report, report.stopped_by)
 
 
 def train_both(run: Run, *, progress: Callable[[Progress], None] = lambda _: None) -> Pair:
-    """Train both engines on the same batches from the same weights, each freely, and compare nothing."""
+    """Train both engines on the same batches from the same weights, each freely, and compare nothing.
+
+    A loss that is not finite on either side ends the run.
+    """
     ours, theirs = run.numpy_engine(), run.torch_engine()
     seconds = [0.0, 0.0]
-    with one_thread_each():
+    stopped: NonFinite | None = None
+    with one_thread_each(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for index, batch in enumerate(run.batches()):
-            losses = []
+            steps = []
             for side, engine in enumerate((ours, theirs)):
                 began = time.perf_counter()
-                step = engine.step(*batch, Context(training=True, key=Key(run.seed, index), updates={}))
+                steps.append(engine.step(*batch, Context(training=True, key=Key(run.seed, index), updates={})))
                 seconds[side] += time.perf_counter() - began
-                losses.append(float(step.loss))
-            progress(Progress(index, losses[0], losses[1], float("nan")))
-        return _pair(run, ours, theirs, seconds[0], seconds[1], None)
+            losses = [float(step.loss) for step in steps]
+            progress(Progress(index, losses[0], losses[1], math.nan))
+            if not any(map(math.isfinite, losses)):
+                stopped = first_non_finite(index, steps[1])
+                break
+        return _pair(run, ours, theirs, (seconds[0], seconds[1]), None, stopped)
 
 
 def _pair(
     run: Run,
     ours: NumpyEngine,
     theirs: TorchEngine,
-    seconds: float,
-    torch_seconds: float,
+    seconds: tuple[float, float],
     report: TrajectoryReport | None,
+    stopped_by: NonFinite | None,
 ) -> Pair:
-    outcomes = [
-        Outcome(
-            accuracy(engine.predict, run.chunks(run.train)),
-            accuracy(engine.predict, run.chunks(run.test)),
-            spent,
-        )
-        for engine, spent in ((ours, seconds), (theirs, torch_seconds))
-    ]
-    return Pair(ours, theirs, outcomes[0], outcomes[1], report)
+    def outcome(predict: Callable[[Array], Array], spent: float) -> Outcome:
+        return Outcome(accuracy(predict, run.chunks(run.train)), accuracy(predict, run.chunks(run.test)), spent)
+
+    numpy, torch = outcome(ours.predict, seconds[0]), outcome(theirs.predict, seconds[1])
+    return Pair(ours, theirs, numpy, torch, report, stopped_by)
 
 
 def _seeds(seed: int) -> dict[str, np.random.SeedSequence]:

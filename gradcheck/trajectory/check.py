@@ -10,11 +10,12 @@ import numpy as np
 
 from gradcheck.agreement import Verdict
 from gradcheck.contract import Context, Key
-from gradcheck.trajectory.divergence import Divergence, split
+from gradcheck.trajectory.divergence import Divergence, split, unlike
 from gradcheck.trajectory.engine import (
     Batch,
     Engine,
     Step,
+    StepError,
     execution_order,
     layer_of,
     observed_step,
@@ -116,17 +117,22 @@ def check_trajectory(
             theirs = observed_step(reference, batch, context)
             reference_seconds += time.perf_counter() - began
             ratio = lock.compare(before, batch, context, theirs)
-            ours = free.compare(batch, context, theirs)
-            progress(Progress(index, float(ours.loss), float(theirs.loss), ratio * factor))
+            try:
+                ours = free.compare(batch, context, theirs)
+            except StepError as error:
+                free.first_failure = free.first_failure or unlike(index, error.place(lock.order), error.message)
+                break
+            progress(Progress(index, float(ours.loss.sum()), float(theirs.loss), ratio * factor))
             if not np.isfinite(theirs.loss):
-                stopped = _first_non_finite(index, theirs)
+                stopped = first_non_finite(index, theirs)
                 break
     lock_step, free_run = lock.result(), free.result()
+    failures = [found for found in (lock_step.first_failure, free_run.first_failure) if found is not None]
     return TrajectoryReport(
         verdict=_verdict(lock_step, free_run, stopped),
         lock_step=lock_step,
         free_run=free_run,
-        first_divergence=lock_step.first_failure or free_run.first_failure,
+        first_divergence=min(failures, key=lambda found: found.step, default=None),
         stopped_by=stopped,
         factor=factor,
         shadows=shadows,
@@ -141,7 +147,8 @@ def _verdict(lock_step: LockStepResult, free_run: FreeRunResult, stopped: NonFin
     return Verdict.INCONCLUSIVE if stopped else lock_step.verdict
 
 
-def _first_non_finite(index: int, step: Step) -> NonFinite:
+def first_non_finite(index: int, step: Step) -> NonFinite:
+    """Return the tensor of a step that, in the order of execution, is the first not to be finite."""
     tensors = tensors_of(step)
     name = next(name for name in execution_order(step) if not np.isfinite(tensors[name]).all())
     _, tensor = split(name)

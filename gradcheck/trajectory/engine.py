@@ -37,6 +37,22 @@ class Step:
     taps: dict[str, Array] = field(default_factory=dict)
 
 
+class StepError(ValueError):
+    """A step cannot be completed.
+
+    ``at`` is the ``phase/tensor`` that is at fault, if the engine knows; ``shown`` are the taps that came before.
+    """
+
+    def __init__(self, message: str, at: str = "", shown: tuple[str, ...] = ()) -> None:
+        super().__init__(f"{at} {message}" if at else message)
+        self.message, self.at, self.shown = message, at, shown
+
+    def place(self, order: list[str]) -> str:
+        """Return ``at``, or else what comes next, in the order of a step, after the last that was shown."""
+        seen = max((order.index(name) for name in self.shown if name in order), default=-1)
+        return self.at or next((name for name in order[seen + 1 :] if name != "forward/outputs"), order[-1])
+
+
 class Engine(ABC):
     """An implementation of training. ``copy.deepcopy`` of one must give an independent other.
 
@@ -61,9 +77,18 @@ class Engine(ABC):
 
 
 def observed_step(engine: Engine, batch: Batch, context: Context, rng: np.random.Generator | None = None) -> Step:
-    """Take one step with every tap recorded in ``taps``, and nudged if given a generator."""
+    """Take one step with every tap recorded in ``taps``, and nudged if given a generator.
+
+    Whatever the engine raises becomes a `StepError` that knows what was shown before.
+    """
     recorder = Recorder(rng)
-    return replace(engine.step(*batch, context.tapped_by(recorder)), taps=recorder.taps)
+    try:
+        step = engine.step(*batch, context.tapped_by(recorder))
+    except StepError as error:
+        raise StepError(error.message, error.at, tuple(recorder.taps)) from error
+    except Exception as error:
+        raise StepError(f"raises {type(error).__name__}: {error}", shown=tuple(recorder.taps)) from error
+    return replace(step, taps=recorder.taps)
 
 
 def tensors_of(step: Step) -> dict[str, Array]:
@@ -71,7 +96,7 @@ def tensors_of(step: Step) -> dict[str, Array]:
     return {
         **step.taps,
         "forward/outputs": step.outputs,
-        "loss/loss": np.asarray(step.loss),
+        "loss/loss.value": np.asarray(step.loss),
         **{f"backward/{name}": grad for name, grad in step.grads.items()},
         **{f"update/{key}": np.asarray(array) for key, array in step.updated.items()},
     }
@@ -92,8 +117,8 @@ def execution_order(step: Step) -> list[str]:
         *(name for name in taps if name.startswith("data/")),
         *(name for name in taps if name.startswith("forward/")),
         "forward/outputs",
-        *(name for name in taps if name.startswith("loss/")),
-        "loss/loss",
+        *(name for name in taps if name.startswith("loss/") and name != "loss/loss.value"),
+        "loss/loss.value",
         *backward,
         *rest,
         *(f"update/{key}" for key in step.updated),

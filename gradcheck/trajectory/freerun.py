@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gradcheck.agreement import Verdict
+from gradcheck.agreement import Verdict, ratio_of
 from gradcheck.contract import Array, Context
 from gradcheck.trajectory.divergence import Divergence, locate
 from gradcheck.trajectory.engine import Batch, Engine, Step, observed_step
@@ -73,10 +73,11 @@ class FreeRun:
         found = [self._measure(key, step, reference, shadows) for key in reference.updated if key.startswith("param/")]
         size = math.hypot(*(one.size for one in found)) or 1.0
         around = [math.hypot(*spreads) / size for spreads in zip(*(one.spreads for one in found), strict=True)]
-        if not self.factor * max(around, default=0.0) <= HORIZON:
+        widest = float(np.max(around, initial=0.0))  # NaN if any is
+        if not self.factor * widest <= HORIZON:
             self.horizon = context.key.step
             return step
-        self.envelope.append(max(around, default=0.0))
+        self.envelope.append(widest)
         self.distances.append(math.hypot(*(one.distance for one in found)) / size)
         for one in found:
             self._note(one, context.key.step, step, reference)
@@ -111,8 +112,7 @@ class FreeRun:
         ours, theirs = step.updated[one.key], reference.updated[one.key]
         floor = float(np.finfo(theirs.dtype).eps) * one.size
         allowed = max(self.factor * max(one.spreads, default=0.0), floor)
-        ratio = 0.0 if one.distance == 0 else one.distance / allowed if allowed > 0 else math.inf
-        ratio = math.inf if math.isnan(ratio) else ratio
+        ratio = ratio_of(one.distance, allowed)
         if self.worst is not None and ratio <= self.worst.ratio:
             return
         self.worst = locate(index, f"update/{one.key}", ours, theirs, allowed / self.factor, allowed, ratio)

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from gradcheck.agreement import Verdict
-from gradcheck.contract import Array, Context, Kinks, ShapeError
-from gradcheck.trajectory.divergence import Divergence, locate
-from gradcheck.trajectory.engine import Batch, Engine, State, Step, execution_order, observed_step, tensors_of
+from gradcheck.agreement import Verdict, ratio_of
+from gradcheck.contract import Array, Context, Kinks
+from gradcheck.trajectory.divergence import Divergence, locate, split, unlike
+from gradcheck.trajectory.engine import (
+    Batch,
+    Engine,
+    State,
+    Step,
+    StepError,
+    execution_order,
+    observed_step,
+    tensors_of,
+)
 from gradcheck.trajectory.kinks import Crossing, crossings
 from gradcheck.trajectory.noise import largest_difference, noise_of
 
@@ -29,9 +37,9 @@ SHADOWS_OF_A_RETAKE = 21
 class LockStepResult:
     """The verdict on single steps.
 
-    ``ratios`` holds disagreement over allowance of every comparison; ``failed_steps`` the steps with one above 1 that
-    nothing explains; ``uninformative`` the gradients of which no step could tell anything; ``retakes`` and
-    ``second_opinions`` how many comparisons those have cleared.
+    ``ratios`` holds disagreement over allowance of every comparison but those of what must be equal; ``failed_steps``
+    the steps with one above 1 that nothing explains; ``uninformative`` the tensors of which no step could tell
+    anything; ``retakes`` and ``second_opinions`` how many comparisons those have cleared.
     """
 
     verdict: Verdict
@@ -59,6 +67,9 @@ class LockStep:
     ) -> None:
         self.engine, self.shadow = copy.deepcopy(engine), copy.deepcopy(engine)
         self.factor, self.shadows, self.rng, self.opinion = factor, shadows, rng, opinion
+        if opinion is not None:
+            state = opinion.state()
+            self.opinion_dtype = next(array.dtype for key, array in state.items() if key.startswith("param/"))
         self.order: list[str] = []
         self.ratios: list[float] = []
         self.informative: dict[str, int] = {}
@@ -70,13 +81,17 @@ class LockStep:
 
     def compare(self, before: State, batch: Batch, context: Context, reference: Step) -> float:
         """Take the step that the reference took from ``before``; return the largest ratio of its comparisons."""
+        self.order = self.order or execution_order(reference)
         self.engine.load(before)
-        trial = _Trial(before, batch, context, observed_step(self.engine, batch, context), reference)
-        if not self.order:
-            self.order = _shared_order(reference, trial.ours)
-        trial.spreads = dict.fromkeys(self.order, 0.0)
-        for _ in range(self.shadows):
-            self._nudge(trial)
+        try:
+            trial = _Trial(before, batch, context, observed_step(self.engine, batch, context), reference)
+            self._require_names(trial)
+            trial.spreads = dict.fromkeys(self.order, 0.0)
+            for _ in range(self.shadows):
+                self._nudge(trial)
+        except StepError as error:
+            self._fail(unlike(context.key.step, error.place(self.order), error.message))
+            return math.inf
         self._judge(trial, self.order, trial.spreads)
         if trial.failing():
             self._look_again(trial)
@@ -85,18 +100,14 @@ class LockStep:
 
     def result(self) -> LockStepResult:
         """Return what has been found so far."""
-        gradients = [name for name in self.order if name.startswith("backward/")]
-        if self.first_failure is not None:
-            verdict = Verdict.FAIL
-        else:
-            told = any(self.informative.get(name) for name in gradients)
-            verdict = Verdict.PASS if told else Verdict.INCONCLUSIVE
+        told = any(count for name, count in self.informative.items() if name.startswith("backward/"))
+        verdict = Verdict.PASS if told else Verdict.INCONCLUSIVE
         return LockStepResult(
-            verdict=verdict,
+            verdict=Verdict.FAIL if self.first_failure else verdict,
             steps_compared=self.steps,
             ratios=np.array(self.ratios),
             informative=sum(self.informative.values()),
-            uninformative=tuple(n.removeprefix("backward/") for n in gradients if not self.informative.get(n)),
+            uninformative=tuple(split(name)[1] for name, count in self.informative.items() if not count),
             worst=self.worst,
             first_failure=self.first_failure,
             failed_steps=tuple(self.failed_steps),
@@ -105,25 +116,31 @@ class LockStep:
             second_opinions=self.second_opinions,
         )
 
+    def _require_names(self, trial: _Trial) -> None:
+        """Raise `StepError` for a gradient that is missing, ValueError where the two sides name their tensors apart."""
+        for name in self.order:
+            if name not in trial.ours and name.removeprefix("backward/") in trial.reference.grads:
+                raise StepError("has no gradient", name)
+        if missing := [name for name in self.order if name not in trial.ours]:
+            raise ValueError(f"the engine shows no {', '.join(missing)}, which its reference does; name them alike")
+
     def _nudge(self, trial: _Trial) -> None:
         """Take the step once more as a shadow, and widen the spreads to it."""
         self.shadow.load(trial.before)
         shadow = observed_step(self.shadow, trial.batch, trial.context, self.rng)
         shown = tensors_of(shadow)
         for name in self.order:
-            trial.spreads[name] = max(trial.spreads[name], largest_difference(shown[name], trial.ours[name]))
+            if trial.ours[name].shape == shown[name].shape:
+                trial.spreads[name] = max(trial.spreads[name], largest_difference(shown[name], trial.ours[name]))
         trial.shadows.append(self.engine.kinks(trial.batch.x, shadow.taps))
 
     def _judge(self, trial: _Trial, names: list[str], spreads: dict[str, float]) -> int:
         """Compare some tensors, given the spreads of the shadows; return how many are within their allowance."""
         for name in names:
             ours, theirs = trial.ours[name], trial.theirs[name]
-            if ours.shape != theirs.shape:
-                raise ShapeError(f"{name} has shape {ours.shape}, the reference's {theirs.shape}")
-            # What both were given, and counters, must be equal.
-            exact = name.startswith("data/") or not np.issubdtype(theirs.dtype, np.floating)
-            allowed = 0.0 if exact else self.factor * noise_of(theirs, spreads[name], self.factor)
-            trial.judgements[name] = _Judgement(largest_difference(ours, theirs), allowed)
+            allowed = 0.0 if _exact(name, theirs) else self.factor * noise_of(theirs, spreads[name], self.factor)
+            difference = largest_difference(ours, theirs) if ours.shape == theirs.shape else math.inf
+            trial.judgements[name] = _Judgement(difference, allowed)
         return sum(trial.judgements[name].ratio <= 1 for name in names)
 
     def _look_again(self, trial: _Trial) -> None:
@@ -149,48 +166,47 @@ class LockStep:
                 trial.judgements[name] = _Judgement(0.0, trial.judgements[name].allowed)
 
     def _reference_error(self, trial: _Trial, opinion: Engine) -> dict[str, float]:
-        """Return the spreads, widened to the reference's own error as the other precision shows it."""
-        dtype = next(array.dtype for key, array in opinion.state().items() if key.startswith("param/"))
-        opinion.load({key: _cast(array, dtype) for key, array in trial.before.items()})
-        x, y, lr = trial.batch
-        other = tensors_of(observed_step(opinion, Batch(_cast(x, dtype), _cast(y, dtype), lr), trial.context))
-        limits = dict(trial.spreads)
+        """Return the spreads, widened to the reference's own error as the other precision shows it.
+
+        A precision in which the step cannot be taken, or is not finite, has no say.
+        """
+        limits, (x, y, lr) = dict(trial.spreads), trial.batch
+        if lr > np.finfo(self.opinion_dtype).max:
+            return limits
+        opinion.load({key: _cast(array, self.opinion_dtype) for key, array in trial.before.items()})
+        cast = Batch(_cast(x, self.opinion_dtype), _cast(y, self.opinion_dtype), lr)
+        other = tensors_of(observed_step(opinion, cast, trial.context))
         for name in trial.failing():
             array = trial.theirs[name]
-            if np.issubdtype(array.dtype, np.floating):
+            if not _exact(name, array):
                 # A lower precision is further off than the reference is, by the ratio of their units.
-                scale = min(1.0, float(np.finfo(array.dtype).eps / np.finfo(dtype).eps))
-                error = largest_difference(other[name].astype(np.float64), array.astype(np.float64))
-                limits[name] = max(limits[name], scale * error)
+                scale = min(1.0, float(np.finfo(array.dtype).eps / np.finfo(self.opinion_dtype).eps))
+                error = scale * largest_difference(other[name].astype(np.float64), array.astype(np.float64))
+                limits[name] = max(limits[name], error) if math.isfinite(error) else limits[name]
         return limits
 
     def _note(self, trial: _Trial) -> None:
         self.steps += 1
-        self.ratios += [judgement.ratio for judgement in trial.judgements.values()]
-        for name in self.order:
-            judgement = trial.judgements[name]
+        inexact = [name for name in self.order if not _exact(name, trial.theirs[name])]
+        self.ratios += [trial.judgements[name].ratio for name in inexact]
+        for name in inexact:
             size = _size(name, trial)
-            if not name.startswith("data/") and size > 0 and judgement.allowed <= USEFUL * size:
-                self.informative[name] = self.informative.get(name, 0) + 1
+            told = size > 0 and trial.judgements[name].allowed <= USEFUL * size
+            self.informative[name] = self.informative.get(name, 0) + told
         top = max(self.order, key=lambda name: trial.judgements[name].ratio)
         if self.worst is None or trial.judgements[top].ratio > self.worst.ratio:
             self.worst = self._locate(trial, top)
         if failing := trial.failing():
-            self.failed_steps.append(trial.context.key.step)
-            if self.first_failure is None:
-                self.first_failure = self._locate(trial, failing[0])
+            self._fail(self._locate(trial, failing[0]))
+
+    def _fail(self, found: Divergence) -> None:
+        self.failed_steps.append(found.step)
+        self.first_failure = self.first_failure or found
 
     def _locate(self, trial: _Trial, name: str) -> Divergence:
-        judgement = trial.judgements[name]
-        return locate(
-            trial.context.key.step,
-            name,
-            trial.ours[name],
-            trial.theirs[name],
-            judgement.allowed / self.factor,
-            judgement.allowed,
-            judgement.ratio,
-        )
+        _, allowed = judgement = trial.judgements[name]
+        ours, theirs = trial.ours[name], trial.theirs[name]
+        return locate(trial.context.key.step, name, ours, theirs, allowed / self.factor, allowed, judgement.ratio)
 
 
 class _Judgement(NamedTuple):
@@ -199,9 +215,7 @@ class _Judgement(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        if self.disagreement == 0:
-            return 0.0
-        return self.disagreement / self.allowed if self.allowed > 0 else math.inf
+        return ratio_of(self.disagreement, self.allowed)
 
 
 class _Trial:
@@ -219,11 +233,9 @@ class _Trial:
         return [name for name, judgement in self.judgements.items() if judgement.ratio > 1]
 
 
-def _shared_order(reference: Step, ours: Mapping[str, Array]) -> list[str]:
-    order = execution_order(reference)
-    if missing := [name for name in order if name not in ours]:
-        raise ValueError(f"the engine shows no {', '.join(missing)}, which its reference does; name them alike")
-    return order
+def _exact(name: str, array: Array) -> bool:
+    """Return whether a tensor must be equal: what both were given, and counters."""
+    return name.startswith("data/") or not np.issubdtype(array.dtype, np.floating)
 
 
 def _cast(array: Array, dtype: np.dtype[np.floating]) -> Array:

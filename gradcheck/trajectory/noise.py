@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from gradcheck.agreement import disagreement
 from gradcheck.contract import Array
 
 FACTOR = 8.0  # allowance over measured noise; 99.9 % of right comparisons are below 3 (docs/architecture.md)
@@ -47,7 +48,7 @@ class Recorder:
 
 
 def largest_difference(a: Array, b: Array) -> float:
-    """Return ``max |a - b|``: 0 where both are the same infinity or both NaN, inf where only one is finite."""
+    """Return the largest `disagreement` of two arrays of one shape."""
     if a.size == 0:
         return 0.0
     with np.errstate(invalid="ignore", over="ignore"):
@@ -55,8 +56,7 @@ def largest_difference(a: Array, b: Array) -> float:
     high, low = float(difference.max()), float(difference.min())
     if math.isfinite(high) and math.isfinite(low):
         return max(high, -low)
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
-    return float(np.max(np.where(same, 0, np.nan_to_num(np.abs(difference), nan=math.inf, posinf=math.inf))))
+    return float(disagreement(a, b).max())
 
 
 def spread(base: Mapping[str, Array], shadows: Iterable[Mapping[str, Array]]) -> dict[str, float]:

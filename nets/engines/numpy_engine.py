@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Context, Gradients, Kinks, Layer, Loss, Optimizer
-from gradcheck.trajectory.engine import Engine, State, Step
+from gradcheck.trajectory.engine import Engine, State, Step, StepError
 from nets.sequential import kinks_along
 
 Fault = Callable[[int, Gradients], Gradients]
@@ -56,6 +56,10 @@ class NumpyEngine(Engine):
         _, grads = backward(doutputs)
         if self.fault is not None:
             grads = self.fault(context.key.step, grads)
+        for name, grad in grads.items():
+            if name in self.params and grad.shape != self.params[name].shape:
+                shapes = f"has shape {grad.shape}, its parameter {self.params[name].shape}"
+                raise StepError(shapes, f"backward/{name}")
         self.optimizer.step(self.params, grads, lr)
         for name, array in (context.updates or {}).items():
             self.buffers[name][...] = array

@@ -26,6 +26,7 @@ class TorchEngine(Engine):
     def __init__(self, model: Layer, loss: Loss, optimizer: Optimizer) -> None:
         import torch
 
+        self.parts = (model, loss, optimizer)
         self.dtype = next((array.dtype for array in model.parameters().values()), np.dtype(np.float64))
         self.module = model.twin().to(getattr(torch, self.dtype.name))
         to_torch(model, self.module)
@@ -38,6 +39,12 @@ class TorchEngine(Engine):
             if name:
                 module.register_forward_pre_hook(self._input_of(name))
                 module.register_forward_hook(self._output_of(name))
+
+    def __deepcopy__(self, memo: dict[int, object]) -> TorchEngine:
+        # The hooks of a copied module would still show its taps to the original.
+        other = TorchEngine(self.parts[0].astype(self.dtype), *self.parts[1:])
+        other.load(self.state())
+        return other
 
     def state(self) -> State:
         return {key: np.array(array) for key, array in self._state().items()}

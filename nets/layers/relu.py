@@ -25,7 +25,7 @@ class ReLU(Layer):
         mask = x > 0
 
         def backward(dy: Array) -> tuple[Array, Gradients]:
-            return dy * mask, {}
+            return np.where(mask, dy, 0), {}
 
         return np.maximum(x, 0), backward
 

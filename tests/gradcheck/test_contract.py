@@ -106,6 +106,7 @@ NEEDED_TARGETS = "CrossEntropyLoss needs targets of shape (2,), got (2, 1)"
         (MSELoss(), np.ones((2, 3)), np.ones((3, 2)), "MSELoss needs targets of shape (2, 3), got (3, 2)"),
         (CLASSES, np.ones(3), np.zeros(3, int), NEEDED_PREDICTIONS),
         (CLASSES, np.ones((2, 3)), np.zeros((2, 1), int), NEEDED_TARGETS),
+        (CLASSES, np.ones((2, 3)), np.zeros(2), "CrossEntropyLoss needs classes as integers, got float64"),
         (CLASSES, np.ones((2, 3)), np.array([0, 3]), "CrossEntropyLoss needs classes 0 to 2, got 0 to 3"),
         (CLASSES, np.ones((2, 3)), np.array([-1, 1]), "CrossEntropyLoss needs classes 0 to 2, got -1 to 1"),
     ],

@@ -36,6 +36,18 @@ def test_estimates_are_within_their_bounds(f: Callable[[Array], Array], slope: C
     assert np.median(estimate.error[told]) < 1e-8 * scale  # and the bounds are of use
 
 
+def test_the_bound_holds_where_the_usual_estimate_of_truncation_does_not() -> None:
+    def logistic(x: Array) -> Array:
+        return 1 / (1 + np.exp(-x))
+
+    # Steps are in units of the largest element; near some of these centres the h^4 and h^6 terms nearly cancel.
+    for centre in np.linspace(0.5, 4, 1000):
+        x = np.array([centre, 7.5])
+        estimate = central_differences(logistic, x, np.array([1.0, 0.0]), np.full(2, 1e-16))
+        slope = logistic(-x[0]) * logistic(x[0])
+        assert abs(estimate.value[0] - slope) <= estimate.error[0]
+
+
 @pytest.mark.parametrize("distance", [0.0, 1e-6, 1e-3, 0.004, 0.01, -0.003])
 def test_at_and_near_a_kink_a_step_is_found_that_misses_it_or_none(distance: float) -> None:
     x = np.array([distance, 2.0])

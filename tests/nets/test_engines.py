@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from gradcheck.agreement import Verdict
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Key, Layer, Optimizer, buffer
 from gradcheck.trajectory import check_trajectory
 from gradcheck.trajectory.engine import Batch, Engine, execution_order, observed_step
@@ -86,7 +87,7 @@ def test_both_engines_show_the_same_tensors_in_execution_order() -> None:
         "forward/1.output",
         "forward/2.output",
         "forward/outputs",
-        "loss/loss",
+        "loss/loss.value",
         "backward/loss.prediction",
         "backward/2.weight",
         "backward/2.bias",
@@ -128,6 +129,24 @@ def test_a_copied_engine_is_independent() -> None:
     for batch in batches(3):
         copied.step(*batch, Context(training=True))
     assert {k: a.tobytes() for k, a in engine.state().items()} == {k: a.tobytes() for k, a in before.items()}
+
+
+def test_a_copied_torch_engine_shows_its_own_taps() -> None:
+    engine = TorchEngine(network(), CrossEntropyLoss(), Momentum())
+    report = check_trajectory(engine, TorchEngine(network(), CrossEntropyLoss(), Momentum()), batches(10))
+    assert report.lock_step.verdict is not Verdict.FAIL
+    assert report.lock_step.ratios.max() == 0
+
+
+def test_gradients_that_do_not_fit_are_named() -> None:
+    def flat(_: int, grads: Gradients) -> Gradients:
+        return grads | {"2.bias": grads["2.bias"][None]}
+
+    ours = NumpyEngine(network(), CrossEntropyLoss(), SGD(), flat)
+    found = check_trajectory(ours, TorchEngine(network(), CrossEntropyLoss(), SGD()), batches(2)).first_divergence
+    assert found is not None
+    assert (found.step, found.phase, found.tensor) == (0, "backward", "2.bias")
+    assert found.message == "has shape (1, 3), its parameter (3,)"
 
 
 def test_a_state_is_a_copy() -> None:

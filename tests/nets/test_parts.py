@@ -27,6 +27,11 @@ def test_relu_has_slope_zero_at_zero() -> None:
     assert backward(np.full(3, 5.0))[0].tolist() == [0.0, 0.0, 5.0]
 
 
+def test_relu_blocks_even_an_infinite_gradient() -> None:
+    _, backward = ReLU().forward(np.array([-1.0, 1.0]))
+    assert backward(np.array([np.inf, 2.0]))[0].tolist() == [0.0, 2.0]
+
+
 def test_relu_knows_its_kink() -> None:
     kinks = ReLU().kinks(np.array([-2.0, 0.5]))
     assert (kinks.choice.tolist(), kinks.margin.tolist()) == ([False, True], [2.0, 0.5])

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from gradcheck.agreement import Verdict
 from gradcheck.checks import GradientMismatch, PropertyResult, Subject, check_property, properties_of
-from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients, LossBackward, untapped
+from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, LossBackward, untapped
 from gradcheck.properties import PROPERTIES
 from nets.layers import Flatten, Linear, ReLU, Sigmoid
 from nets.losses import BCELoss, CrossEntropyLoss, MSELoss, QuadraticCost
 from nets.optimizers import SGD
 from nets.schedules import MultiStep
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
 
 # A mistake usually shows in more than one property; these are the ones that must see it.
 DIFFERENCES = "gradients_agree_with_differences"
@@ -57,7 +61,7 @@ class BiasForgotten(Linear):
         return y, lambda dy: (right(dy)[0], {"weight": right(dy)[1]["weight"]})
 
 
-class UnscaledInPlace(Linear):
+class CentredInPlace(Linear):
     """Centres its input where it stands."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
@@ -121,7 +125,7 @@ class ConstantBackward(Flatten):
         return y, lambda _: (np.ones_like(x), {})
 
 
-class HalfPrecision(Flatten):
+class AlwaysDouble(Flatten):
     """Returns float64 whatever it is given."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
@@ -146,6 +150,16 @@ class TapDependent(Sigmoid):
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, backward = super().forward(x, context)
         return (y if context.tap is untapped else y * (1 + 1e-9)), backward
+
+
+@dataclass(frozen=True, eq=False)
+class OverwritesItsTap(CrossEntropyLoss):
+    """Changes in place what it has shown to the tap."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        shown = context.tapped("loss", "shifted", prediction - 1)
+        shown += 1
+        return super().forward(shown, target, context)
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,7 +229,9 @@ PLANTED: list[tuple[Subject, str, str | None]] = [
     (BiasByMean, TWIN, "bias"),
     (BiasIgnored, DIFFERENCES, "bias"),
     (BiasForgotten, "gradients_match_their_tensors", None),
-    (UnscaledInPlace, "arguments_are_left_untouched", None),
+    (BiasForgotten, TWIN, None),
+    (BiasForgotten, "backward_is_linear", None),
+    (CentredInPlace, "arguments_are_left_untouched", None),
     (SigmoidOfActivation, DIFFERENCES, "input"),
     (SigmoidOfPreActivation, DIFFERENCES, "input"),
     (LeakingBackward, DIFFERENCES, "input"),
@@ -225,9 +241,10 @@ PLANTED: list[tuple[Subject, str, str | None]] = [
     (SlopeOneAtZero, TWIN, "input"),
     (ViewOfInput, "results_own_their_memory", None),
     (ConstantBackward, "backward_is_linear", "input"),
-    (HalfPrecision, "gradients_match_their_tensors", None),
+    (AlwaysDouble, "gradients_match_their_tensors", None),
     (CachingSigmoid, "calls_do_not_interfere", None),
     (TapDependent, "taps_do_not_change_results", None),
+    (OverwritesItsTap, "taps_do_not_change_results", None),
     (WithoutBatchSize, DIFFERENCES, "prediction"),
     (WithoutBatchSize, TWIN, "prediction"),
     (MeanOverRows, FORWARD, "output"),
@@ -278,6 +295,29 @@ def test_a_schedule_that_remembers_is_caught() -> None:
             return super().__call__(epoch) * 0.9 ** len(calls)
 
     assert result_of(Compounding, "rates_do_not_depend_on_earlier_calls").verdict is Verdict.FAIL
+
+
+def test_an_allowance_too_wide_to_tell_is_inconclusive() -> None:
+    class Noisy(Linear):
+        """Adds what is zero but for rounding, magnified until nothing can be told."""
+
+        def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+            y, backward = super().forward(x * 1.1 / 1.1, context)
+            zero = np.asarray((x * 1.1 / 1.1 - x).sum() + 1e-17)
+            return y + zero * 1e17, lambda dy: backward(dy)
+
+    result = result_of(Noisy, FORWARD)
+    assert result.inconclusive > result.examples / 2
+
+
+def test_a_strategy_that_raises_is_a_failure_of_its_class() -> None:
+    class Undrawable(Flatten):
+        @classmethod
+        def cases(cls) -> SearchStrategy[Case]:
+            raise LookupError("no idea")
+
+    result = result_of(Undrawable, DIFFERENCES)
+    assert (result.verdict, result.message) == (Verdict.FAIL, "cases() raises LookupError: no idea")
 
 
 def test_what_a_subject_raises_is_its_failure() -> None:

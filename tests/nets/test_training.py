@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from threadpoolctl import threadpool_info
 
 from gradcheck.agreement import Verdict
 from gradcheck.contract import Array
@@ -14,6 +16,7 @@ from gradcheck.faults import GradientScale
 from nets.datasets.catalogue import load_dataset
 from nets.datasets.dataset import Dataset
 from nets.datasets.digits import load_digits
+from nets.engines.torch_engine import TorchEngine, one_thread_each
 from nets.metrics import accuracy
 from nets.presets import PRESETS
 from nets.schedules import MultiStep
@@ -130,6 +133,27 @@ def test_an_injected_fault_is_found_at_its_step_and_tensor(
     found = report.first_divergence
     assert found is not None
     assert (found.step, found.phase, found.tensor) == (begin, "backward", tensor)
+
+
+def test_a_fair_run_asks_for_a_second_opinion(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[np.dtype[np.floating]] = []
+    plain = Run.torch_engine
+
+    def counted(self: Run, dtype: np.dtype[np.floating] | None = None) -> TorchEngine:
+        asked.append(dtype or self.dtype)
+        return plain(self, dtype)
+
+    monkeypatch.setattr(Run, "torch_engine", counted)
+    train_fair(prepare(PRESETS["fair"], digits, steps=1))
+    assert asked == [np.float64, np.float32]
+
+
+def test_both_sides_get_one_thread() -> None:
+    before = torch.get_num_threads()
+    with one_thread_each():
+        assert torch.get_num_threads() == 1
+        assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} <= {1}
+    assert torch.get_num_threads() == before
 
 
 def test_a_fair_run_passes_on_real_mnist(mnist_dir: Path) -> None:

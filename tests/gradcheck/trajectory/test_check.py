@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -114,7 +115,70 @@ def test_gradients_that_are_all_zero_prove_nothing() -> None:
     zero = np.zeros(6)
     report = check_trajectory(Neuron(zero), Neuron(zero, direction=-1), silent)
     assert report.verdict is report.lock_step.verdict is Verdict.INCONCLUSIVE
-    assert report.lock_step.uninformative == ("1.input", "0.weight")
+    assert set(report.lock_step.uninformative) >= {"1.input", "0.weight", "param/0.weight"}
+
+
+def test_an_engine_that_raises_fails_where_it_does() -> None:
+    def broken(step: int, grad: Array) -> Array:
+        if step == 2:
+            raise ZeroDivisionError("out of order")
+        return grad
+
+    report = check_trajectory(Neuron(weights(), corrupt=broken), Neuron(weights()), batches(5))
+    found = report.first_divergence
+    assert found is not None
+    assert (found.step, found.phase, found.tensor) == (2, "backward", "0.weight")
+    assert found.message == "raises ZeroDivisionError: out of order"
+    with pytest.raises(TrajectoryMismatch, match=r"step 2, backward, 0\.weight: ours raises ZeroDivisionError"):
+        report.raise_if_failed()
+
+
+def test_a_gradient_of_another_shape_is_a_failure_of_its_tensor() -> None:
+    engine = Neuron(weights(), corrupt=lambda _, grad: grad[None], dynamics=lambda w, grad, lr: w - lr * grad[0])
+    found = check_trajectory(engine, Neuron(weights()), batches(2)).first_divergence
+    assert found is not None
+    assert (found.step, found.phase, found.tensor) == (0, "backward", "0.weight")
+    assert found.message == "has shape (1, 6), the reference's (6,)"
+
+
+def test_a_missing_gradient_is_a_failure_of_its_tensor() -> None:
+    class Silent(Neuron):
+        def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
+            return replace(super().step(x, y, lr, context), grads={})
+
+    found = check_trajectory(Silent(weights()), Neuron(weights()), batches(2)).first_divergence
+    assert found is not None
+    assert (found.phase, found.tensor, found.message) == ("backward", "0.weight", "has no gradient")
+
+
+def test_the_first_divergence_is_the_earlier_of_the_two() -> None:
+    def scaled(step: int, grad: Array) -> Array:
+        return grad * 2 if step >= 17 else grad
+
+    report = check_trajectory(Neuron(weights(), hidden=1e-6, corrupt=scaled), Neuron(weights()), batches(30))
+    assert report.lock_step.first_failure is not None
+    assert report.free_run.first_failure is not None
+    assert (report.lock_step.first_failure.step, report.free_run.first_failure.step) == (17, 1)
+    assert report.first_divergence is report.free_run.first_failure
+
+
+@pytest.mark.parametrize(("hidden", "verdict"), [(1e-14, Verdict.FAIL), (0.0, Verdict.PASS)])
+def test_free_run_is_sharp(hidden: float, verdict: Verdict) -> None:
+    engine, reference = Neuron(weights(), hidden=hidden), Neuron(weights(), direction=-1)
+    assert check_trajectory(engine, reference, batches(STEPS)).free_run.verdict is verdict
+
+
+def test_an_update_tells_something_only_beside_how_far_it_moved() -> None:
+    tiny = [batch._replace(lr=1e-18) for batch in batches(5)]
+    report = check_trajectory(Neuron(weights()), Neuron(weights(), direction=-1), tiny)
+    assert report.verdict is Verdict.PASS
+    assert report.lock_step.uninformative == ("param/0.weight",)
+
+
+def test_what_must_be_equal_is_not_among_the_ratios() -> None:
+    lock = check_trajectory(Neuron(weights()), Neuron(weights()), batches(5)).lock_step
+    assert lock.ratios.size == 5 * 7  # the outputs of two layers and of all, the loss, two gradients, one update
+    assert lock.informative == lock.ratios.size
 
 
 def test_no_batches_prove_nothing() -> None:
@@ -128,7 +192,7 @@ def test_a_loss_that_is_not_finite_on_both_sides_stops_the_run_and_is_named() ->
     assert report.verdict is Verdict.INCONCLUSIVE
     assert report.stopped_by is not None
     assert report.stopped_by.step == report.lock_step.steps_compared - 1 < 399
-    assert (report.stopped_by.layer, report.stopped_by.tensor) in {("", "loss"), ("0", "0.output")}
+    assert (report.stopped_by.layer, report.stopped_by.tensor) in {("loss", "loss.value"), ("0", "0.output")}
 
 
 def test_a_nan_on_one_side_only_is_a_failure() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 
 from gradcheck.agreement import Verdict
-from gradcheck.contract import Array, Context
+from gradcheck.contract import Array, Context, Kinks
 from gradcheck.trajectory import TrajectoryReport, check_trajectory
 from gradcheck.trajectory.engine import Batch, Step
 from tests.gradcheck.trajectory.neuron import Neuron, batches, weights
@@ -83,6 +85,27 @@ def test_a_fault_elsewhere_is_not_excused_by_a_crossed_kink() -> None:
     report = check_trajectory(Neuron(w, rectified=True), reference, [Batch(x[None], np.array([1.0]), 0.1)])
     assert report.first_divergence is not None
     assert report.first_divergence.phase == "data"
+
+
+class TwoKinks(Offset):
+    """A neuron that reports a second kink, at ``threshold``, as one that is far from tipping over."""
+
+    threshold = 0.0
+
+    def kinks(self, x: Array, taps: Mapping[str, Array]) -> dict[str, Kinks]:
+        side = taps["forward/0.output"] > self.threshold
+        return super().kinks(x, taps) | {"0": Kinks(side, np.ones(side.shape))}
+
+
+def test_one_explained_crossing_does_not_excuse_another() -> None:
+    x, w, rounding = near_the_kink(3)
+    engine, reference = TwoKinks(w, rectified=True), TwoKinks(w, rectified=True)
+    reference.offset = -6 * rounding
+    engine.threshold = -1.5 * rounding  # between the two sides, and out of the shadows' reach
+    report = check_trajectory(engine, reference, [Batch(x[None], np.array([1.0]), 0.1)])
+    found = {crossing.layer: crossing.explained for crossing in report.lock_step.crossings}
+    assert found == {"1": True, "0": False}
+    assert report.verdict is Verdict.FAIL
 
 
 def test_rectified_neurons_far_from_their_kinks_cross_nothing() -> None:
