@@ -31,7 +31,7 @@ lint: $(READY)  ## ruff and mypy --strict
 demo: $(READY)  ## train NumPy and PyTorch side by side on bundled digits and prove them the same
 	$(BIN)/mnistcheck train --fair --dataset digits $(ARGS)
 
-bench: $(READY)  ## measure a fair run: rounding-noise tails, smallest fault caught (needs MNIST; see --help)
+bench: $(READY)  ## measure a fair run: rounding-noise tails, smallest fault caught (on MNIST, if it is found)
 	$(BIN)/python benchmarks/fair_run.py $(ARGS)
 
 clean:  ## remove the environment and the caches

@@ -323,7 +323,7 @@ def _print(out: Console, run: Run, pair: Pair) -> None:
             proof.add_row(name, f"[{STYLES[verdict]}]{verdict}[/]", f"{steps:,}", noise, note)
         out.print()
         out.print(proof)
-        if preset.batch_size == 1:
+        if preset.batch_size == 1 and report:
             out.print("\nbatch 1 cannot tell a sum over the batch from its mean: --batch-size 2 can", style="dim")
         out.print()
         sentence = summarise_trajectory(report, *NAMES)

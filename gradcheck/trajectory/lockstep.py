@@ -160,8 +160,9 @@ class LockStep:
         ours, theirs = (self.engine.kinks(trial.batch.x, step.taps) for step in (trial.step, trial.reference))
         found = crossings(trial.context.key.step, ours, theirs, trial.shadows, self.factor)
         self.crossings += found
-        if found and all(crossing.explained for crossing in found):
-            begin = min(self.order.index(f"forward/{crossing.layer}.output") for crossing in found)
+        outputs = [f"forward/{crossing.layer}.output" for crossing in found]
+        if found and all(crossing.explained for crossing in found) and set(outputs) <= set(self.order):
+            begin = min(self.order.index(name) for name in outputs)
             for name in set(self.order[begin:]).intersection(trial.failing()):
                 trial.judgements[name] = _Judgement(0.0, trial.judgements[name].allowed)
 
@@ -175,7 +176,10 @@ class LockStep:
             return limits
         opinion.load({key: _cast(array, self.opinion_dtype) for key, array in trial.before.items()})
         cast = Batch(_cast(x, self.opinion_dtype), _cast(y, self.opinion_dtype), lr)
-        other = tensors_of(observed_step(opinion, cast, trial.context))
+        try:
+            other = tensors_of(observed_step(opinion, cast, trial.context))
+        except StepError:
+            return limits
         for name in trial.failing():
             array = trial.theirs[name]
             if not _exact(name, array):

@@ -1,0 +1,134 @@
+"""The sentences that people read, made from results that say so."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from gradcheck.agreement import Verdict, Worst
+from gradcheck.autograd import twin_of
+from gradcheck.checks import GradientMismatch, PropertyResult
+from gradcheck.contract import Case, ShapeError
+from gradcheck.functions import function_of
+from gradcheck.report import (
+    describe_divergence,
+    describe_free_run,
+    describe_lock_step,
+    free_run_to_json,
+    lock_step_to_json,
+    strict,
+    summarise_trajectory,
+)
+from gradcheck.trajectory import check_trajectory
+from gradcheck.trajectory.engine import Batch
+from nets.layers import Linear
+from nets.schedules import Constant
+from tests.gradcheck.trajectory.neuron import Neuron, batches, weights
+
+CLEAN = check_trajectory(Neuron(weights()), Neuron(weights(), direction=-1), batches(20))
+FAULTY = check_trajectory(Neuron(weights(), corrupt=lambda _, grad: grad * 1.5), Neuron(weights()), batches(20))
+SILENT = check_trajectory(
+    Neuron(np.zeros(6)), Neuron(np.zeros(6)), [Batch(batch.x, batch.y * 0, 0.1) for batch in batches(3)]
+)
+NOTHING = check_trajectory(Neuron(weights()), Neuron(weights()), [])
+
+
+def test_lock_step_in_words() -> None:
+    assert describe_lock_step(CLEAN.lock_step, 8).startswith("140 comparisons: median 0.")
+    assert describe_lock_step(FAULTY.lock_step, 8) == "20 of 20 steps are wrong"
+    assert describe_lock_step(NOTHING.lock_step, 8) == "nothing was compared"
+    assert describe_lock_step(SILENT.lock_step, 8).endswith(
+        "; no gradient was above rounding noise, so none was tested"
+    )
+    untested = replace(CLEAN.lock_step, uninformative=("0.bias",))
+    assert describe_lock_step(untested, 8).endswith("; never above rounding noise, so untested: 0.bias")
+
+
+def test_free_run_in_words() -> None:
+    assert describe_free_run(CLEAN.free_run).endswith(" apart; horizon not reached")
+    assert describe_free_run(FAULTY.free_run) == "leaves its shadows at step 0, param/0.weight"
+    assert describe_free_run(NOTHING.free_run) == "nothing was compared"
+    over = replace(CLEAN.free_run, horizon_step=1234)
+    assert describe_free_run(over).endswith("horizon at step 1,234: from there rounding alone parts any two runs")
+
+
+def test_the_last_sentence() -> None:
+    assert summarise_trajectory(CLEAN, "A", "B") == (
+        "PASS: A and B are the same program: all of 20 steps agree within rounding noise."
+    )
+    assert summarise_trajectory(FAULTY, "A", "B").startswith(
+        "FAIL: A and B are not the same program. They part at step 0, backward, 0.weight["
+    )
+    assert summarise_trajectory(SILENT, "A", "B") == (
+        "INCONCLUSIVE: 3 steps were compared, and none could tell right from wrong."
+    )
+
+
+def test_a_divergence_that_has_no_finite_size() -> None:
+    found = FAULTY.first_divergence
+    assert found is not None
+    assert describe_divergence(replace(found, ratio=math.inf, allowed=0.0), 8).endswith("(they must be equal)")
+    assert describe_divergence(replace(found, ratio=math.inf, ours=math.nan), 8).endswith("(one is not finite)")
+    assert describe_divergence(replace(found, message="has no gradient"), 8) == (
+        "step 0, backward, 0.weight: ours has no gradient"
+    )
+
+
+def test_what_is_not_finite_is_a_string_in_strict_json() -> None:
+    assert strict({"a": [math.inf, (math.nan, 1.0)]}) == {"a": ["inf", ["nan", 1.0]]}
+    poisoned = replace(CLEAN.lock_step, ratios=np.array([0.1, math.inf]))
+    for document in (
+        lock_step_to_json(poisoned),
+        free_run_to_json(NOTHING.free_run),
+        lock_step_to_json(NOTHING.lock_step),
+    ):
+        json.dumps(strict(document), allow_nan=False)
+
+
+def test_a_failed_property_shows_element_values_case_and_how_to_see_it_again() -> None:
+    result = PropertyResult(
+        subject="Linear",
+        property="gradients_agree_with_differences",
+        verdict=Verdict.FAIL,
+        examples=25,
+        failing=3,
+        inconclusive=0,
+        worst=Worst("bias", (2,), 0.25, 1.0, 1e-12, 7.5e11),
+        message="",
+        case=Case(Linear(np.ones((3, 2)), np.zeros(3)), (np.full((4, 2), 0.5),), seed=9),
+        seed=7,
+    )
+    with pytest.raises(GradientMismatch) as caught:
+        result.raise_if_failed()
+    lines = str(caught.value).splitlines()
+    assert lines[:4] == [
+        "Linear: gradients agree with differences: FAIL in 3 of 25 examples",
+        "  bias[2]: analytic 0.25, numeric 1.0",
+        "  difference 0.75, allowed 1e-12, ratio 7.5e+11",
+        "  smallest failing case: input of shape (4, 2), weight (3, 2), bias (3,), seed 9",
+    ]
+    assert "    array([[0.5, 0.5]," in lines
+    assert lines[-1] == "  see it again: mnistcheck verify Linear --examples 25 --seed 7"
+    assert caught.value.result is result
+    replace(result, verdict=Verdict.PASS).raise_if_failed()
+
+
+def test_a_twin_of_another_shape_is_refused() -> None:
+    class Wide(Linear):
+        def twin(self):  # type: ignore[no-untyped-def]  # noqa: ANN202
+            import torch
+
+            return torch.nn.Linear(2, 5)
+
+    layer = Wide(np.ones((3, 2)), np.ones(3))
+    with pytest.raises(ShapeError, match=r"Wide's parameters are .*\(3, 2\).*, its twin's .*\(5, 2\)"):
+        twin_of(Case(layer, (np.ones((1, 2)),)))
+
+
+def test_only_layers_and_losses_are_functions_of_arrays() -> None:
+    with pytest.raises(TypeError, match="a Layer or a Loss is a function of arrays, got Constant"):
+        function_of(Case(Constant(0.1)))
