@@ -16,7 +16,7 @@ from gradcheck.autograd import twin_of, twin_rates, twin_updates
 from gradcheck.contract import EVALUATION, Array, Case, Context, Layer, Loss, Optimizer, Schedule
 from gradcheck.differences import central_differences, elementwise_noise
 from gradcheck.functions import Arrays, Function, cast, function_of, shadow
-from gradcheck.trajectory.noise import FACTOR, noise_of, nudged, spread
+from gradcheck.trajectory.noise import FACTOR, noise_of, nudged, spread, update_rounding
 
 DTYPES = (np.float64, np.float32)
 
@@ -207,15 +207,14 @@ def updates_agree_with_twin(case: Case) -> Finding:
             steps.append((grads, 0.1 if step < STEPS_OF_AN_OPTIMIZER // 2 else 0.01))
         theirs = twin_updates(optimizer, params, steps)
         shadows = [_updates(optimizer, params, steps, rng) for _ in range(SHADOWS_OF_SMALL_ARRAYS)]
-        top = dict.fromkeys(params, 0.0)
+        rounding, before = dict.fromkeys(params, 0.0), params
         for step, ours in enumerate(_updates(optimizer, params, steps)):
             wide = spread(ours, [run[step] for run in shadows])
             for name, array in ours.items():
-                # Each step rounds every element once, to half a unit in the last place on each side.
-                top[name] = max(top[name], float(np.abs(array).max(initial=0.0)))
-                rounding = (step + 1) * float(np.finfo(dtype).eps) * top[name]
-                allowed = max(FACTOR * wide[name], rounding)
+                rounding[name] += update_rounding(before[name], array)
+                allowed = max(FACTOR * wide[name], rounding[name])
                 worsts.append(compare(f"{name} after step {step}", array, theirs[step][name], allowed))
+            before = ours
     return _finding(worsts)
 
 

@@ -15,6 +15,7 @@ from gradcheck.contract import Array, Context
 from gradcheck.trajectory.divergence import Divergence, locate
 from gradcheck.trajectory.engine import Batch, Engine, Step, observed_step
 from gradcheck.trajectory.kinks import Crossing, crossings
+from gradcheck.trajectory.noise import largest_magnitude
 
 # Beyond this relative distance, allowance over size of all parameters, free-running networks are too far apart for
 # their distance to tell anything. A smaller share would end runs that still catch a fault of one in a hundred.
@@ -142,5 +143,5 @@ class _Distance(NamedTuple):
 
 def _norm(array: Array) -> float:
     """Return the 2-norm, scaled so that no square overflows or underflows."""
-    top = float(max(array.max(), -array.min())) if array.size else 0.0
+    top = largest_magnitude(array)
     return top * float(np.linalg.norm(array / array.dtype.type(top))) if 0 < top < math.inf else top

@@ -23,7 +23,7 @@ from gradcheck.trajectory.engine import (
     tensors_of,
 )
 from gradcheck.trajectory.kinks import Crossing, crossings
-from gradcheck.trajectory.noise import largest_difference, noise_of
+from gradcheck.trajectory.noise import largest_difference, largest_magnitude, noise_of
 
 # An allowance above this share of what is compared (for an update, of how far it moved) can tell nothing.
 USEFUL = 1e-2
@@ -138,9 +138,10 @@ class LockStep:
         """Compare some tensors, given the spreads of the shadows; return how many are within their allowance."""
         for name in names:
             ours, theirs = trial.ours[name], trial.theirs[name]
-            allowed = 0.0 if _exact(name, theirs) else self.factor * noise_of(theirs, spreads[name], self.factor)
+            before = trial.before.get(name.removeprefix("update/"))
+            noise = 0.0 if _exact(name, theirs) else noise_of(theirs, spreads[name], self.factor, before)
             difference = largest_difference(ours, theirs) if ours.shape == theirs.shape else math.inf
-            trial.judgements[name] = _Judgement(difference, allowed)
+            trial.judgements[name] = _Judgement(difference, self.factor * noise)
         return sum(trial.judgements[name].ratio <= 1 for name in names)
 
     def _look_again(self, trial: _Trial) -> None:
@@ -249,8 +250,6 @@ def _cast(array: Array, dtype: np.dtype[np.floating]) -> Array:
 def _size(name: str, trial: _Trial) -> float:
     """Return the size of what a comparison is about: the largest element, or how far an update moved its tensor."""
     theirs, key = trial.theirs[name], name.removeprefix("update/")
-    if theirs.size == 0:
-        return 0.0
     if key in trial.before:
         return largest_difference(theirs, trial.before[key])
-    return float(max(theirs.max(), -theirs.min()))
+    return largest_magnitude(theirs)

@@ -18,6 +18,9 @@ from gradcheck.contract import Array
 FACTOR = 8.0  # allowance over measured noise; 99.9 % of right comparisons are below 3 (docs/architecture.md)
 SHADOWS = 3
 
+# What Adam, the longest of the rules, does to a gradient; each operation rounds to eps / 2, on both sides.
+OPERATIONS_OF_AN_UPDATE = 10
+
 
 def nudged(array: Array, rng: np.random.Generator) -> Array:
     """Return ``array * (1 + u * eps)``, u uniform in [-2, 2) for each element: one unit in the last place on average.
@@ -68,14 +71,30 @@ def spread(base: Mapping[str, Array], shadows: Iterable[Mapping[str, Array]]) ->
     return widest
 
 
-def noise_of(reference: Array, spread_of_shadows: float, factor: float) -> float:
+def noise_of(reference: Array, spread_of_shadows: float, factor: float, before: Array | None = None) -> float:
     """Return the rounding noise of a tensor, so that ``factor * noise`` is its allowance.
 
     That is the spread of the shadows; but the allowance is never less than eps times the largest element, half of
-    which the last rounding alone can cost each side.
+    which the last rounding alone can cost each side, or for a tensor that was ``before``, than `update_rounding`.
     """
-    if reference.size == 0:
-        return 0.0
-    top = float(max(reference.max(), -reference.min()))
-    floor = float(np.finfo(reference.dtype).eps) * top if math.isfinite(top) else 0.0
-    return max(spread_of_shadows, floor / factor)
+    if before is None:
+        floor = float(np.finfo(reference.dtype).eps) * largest_magnitude(reference)
+    else:
+        floor = update_rounding(before, reference)
+    return max(spread_of_shadows, floor / factor if math.isfinite(floor) else 0.0)
+
+
+def update_rounding(before: Array, after: Array) -> float:
+    """Return by how much rounding alone can set two updates of one tensor apart.
+
+    The last sum costs up to eps times the larger of what the tensor was and what it is, and the way to it up to
+    ``OPERATIONS_OF_AN_UPDATE`` eps times how far the tensor moved. No shadow shows that: Adam's first update is the
+    learning rate, however a gradient is nudged.
+    """
+    top = max(largest_magnitude(before), largest_magnitude(after))
+    return float(np.finfo(after.dtype).eps) * (top + OPERATIONS_OF_AN_UPDATE * largest_difference(after, before))
+
+
+def largest_magnitude(array: Array) -> float:
+    """Return ``max |a|``, and 0 for no elements."""
+    return float(max(array.max(), -array.min())) if array.size else 0.0

@@ -14,7 +14,7 @@ from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradi
 from gradcheck.properties import PROPERTIES
 from nets.layers import Flatten, Linear, ReLU, Sigmoid
 from nets.losses import BCELoss, CrossEntropyLoss, MSELoss, QuadraticCost
-from nets.optimizers import SGD
+from nets.optimizers import SGD, Adam
 from nets.schedules import MultiStep
 
 if TYPE_CHECKING:
@@ -217,6 +217,43 @@ class MovesWithoutGradient(SGD):
             params[name] *= 1 - lr
 
 
+class RateInTheVelocity(SGD):
+    """Folds the learning rate into the velocity: the same at a constant rate, and only there."""
+
+    def step(self, params: dict[str, Array], grads: Gradients, lr: float) -> None:
+        super().step(params, {name: lr * grad for name, grad in grads.items()}, 1.0)
+
+
+class DecayWithMomentumOnly(SGD):
+    """Forgets weight decay on the path without momentum."""
+
+    def step(self, params: dict[str, Array], grads: Gradients, lr: float) -> None:
+        decay = self.weight_decay
+        self.weight_decay = decay if self.momentum else 0.0
+        super().step(params, grads, lr)
+        self.weight_decay = decay
+
+
+class WithoutThePower(Adam):
+    """Corrects the bias of the moments without the power t: right in the first step, and in no other."""
+
+    def step(self, params: dict[str, Array], grads: Gradients, lr: float) -> None:
+        for name in grads:
+            if f"step/{name}" in self.state:
+                self.state[f"step/{name}"][...] = 0
+        super().step(params, grads, lr)
+
+
+class OneCountForAll(Adam):
+    """Counts steps for all tensors together, also those that had no gradient."""
+
+    def step(self, params: dict[str, Array], grads: Gradients, lr: float) -> None:
+        super().step(params, grads, lr)
+        for name in params.keys() - grads.keys():
+            if f"step/{name}" in self.state:
+                self.state[f"step/{name}"] += 1
+
+
 class OneEpochLate(MultiStep):
     """Reaches a milestone one epoch late."""
 
@@ -253,6 +290,10 @@ PLANTED: list[tuple[Subject, str, str | None]] = [
     (SoftenedDenominator, DIFFERENCES, "prediction"),
     (StaleRate, "updates_agree_with_twin", None),
     (MovesWithoutGradient, "updates_agree_with_twin", None),
+    (RateInTheVelocity, "updates_agree_with_twin", None),
+    (DecayWithMomentumOnly, "updates_agree_with_twin", None),
+    (WithoutThePower, "updates_agree_with_twin", None),
+    (OneCountForAll, "updates_agree_with_twin", None),
     (OneEpochLate, "rates_agree_with_twin", "lr"),
 ]
 

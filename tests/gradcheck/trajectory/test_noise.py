@@ -61,3 +61,8 @@ def test_the_allowance_is_never_below_a_unit_of_the_largest_element() -> None:
     assert 8 * noise_of(np.array([-3.0, 1.0]), 0.0, 8) == 3 * np.finfo(float).eps
     assert noise_of(np.array([-3.0, 1.0]), 1e-3, 8) == 1e-3
     assert noise_of(np.array([math.inf]), 0.0, 8) == 0
+
+
+def test_an_update_is_rounded_in_units_of_what_it_was() -> None:
+    assert 8 * noise_of(np.array([2.0]), 0.0, 8, np.array([2.0])) == 2 * np.finfo(float).eps
+    assert 8 * noise_of(np.array([0.0]), 0.0, 8, np.array([-2.0])) == (2 + 10 * 2) * np.finfo(float).eps
