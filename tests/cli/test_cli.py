@@ -335,7 +335,7 @@ def test_verify_names_layer_property_and_element_of_a_fault(tmp_path: Path) -> N
 def test_verify_knows_its_names() -> None:
     done = mnistcheck("verify", "Conv9d")
     assert done.returncode == 2
-    assert "nothing is named Conv9d; there are Linear, Sigmoid, ReLU" in done.stderr
+    assert "nothing is named Conv9d; there are Linear, " in done.stderr
 
 
 def test_help_and_version() -> None:

@@ -75,6 +75,7 @@ def test_a_lying_idx_file_is_refused(tmp_path: Path, content: bytes, message: st
 @pytest.mark.parametrize(
     "content",
     [b"not gzip", gzip.compress(HEADER + IMAGES.tobytes())[:-9], gzip.compress(b"x" * 100)[:12] + b"\xff" * 30],
+    ids=["no gzip", "truncated", "garbled"],  # the bytes hold the time of compression
 )
 def test_a_damaged_gzip_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "images.gz"
