@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from gradcheck.contract import Array, Case, Context, Layer, Loss, Optimizer, Schedule, ShapeError
 from gradcheck.functions import Arrays, Function, Pullback, function_of
-
-if TYPE_CHECKING:
-    pass
 
 
 def twin_of(case: Case) -> Function:
