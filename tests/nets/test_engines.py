@@ -182,7 +182,7 @@ def test_a_fault_is_not_excused_by_a_second_opinion(dtype: type, other: type) ->
 class Cancelling(Layer):
     """The identity, whose twin rounds on a detour, ``(x + 4) - 4``: an error that no shadow of ours shows."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:  # noqa: ARG002
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         return x.copy(), lambda dy: (dy.copy(), {})
 
     def twin(self) -> torch.nn.Module:

@@ -97,7 +97,7 @@ class LeakingBackward(ReLU):
 class LeakingBothWays(ReLU):
     """Lets negative inputs pass, forward and backward alike: no difference can show that."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:  # noqa: ARG002
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         return x.copy(), lambda dy: (dy.copy(), {})
 
 
@@ -257,7 +257,7 @@ class OneCountForAll(Adam):
 class OneEpochLate(MultiStep):
     """Reaches a milestone one epoch late."""
 
-    def __call__(self, epoch: int, history: object = ()) -> float:  # noqa: ARG002
+    def __call__(self, epoch: int, history: object = ()) -> float:
         return super().__call__(epoch - 1)
 
 
@@ -331,7 +331,7 @@ def test_a_schedule_that_remembers_is_caught() -> None:
     calls: list[int] = []
 
     class Compounding(MultiStep):
-        def __call__(self, epoch: int, history: object = ()) -> float:  # noqa: ARG002
+        def __call__(self, epoch: int, history: object = ()) -> float:
             calls.append(epoch)
             return super().__call__(epoch) * 0.9 ** len(calls)
 
@@ -363,7 +363,7 @@ def test_a_strategy_that_raises_is_a_failure_of_its_class() -> None:
 
 def test_what_a_subject_raises_is_its_failure() -> None:
     class Broken(Flatten):
-        def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:  # noqa: ARG002
+        def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
             raise RuntimeError("out of order")
 
     result = result_of(Broken, DIFFERENCES)

@@ -56,7 +56,7 @@ def test_nothing_is_forgotten_of(kind: type, registry: Sequence[type]) -> None:
 class Halfway(Layer):
     """A layer whose author forgot its twin and its cases."""
 
-    def forward(self, x: Array, context: Context = Context()) -> tuple[Array, Backward]:  # noqa: ARG002, B008
+    def forward(self, x: Array, context: Context = Context()) -> tuple[Array, Backward]:  # noqa: B008
         return x / 2, lambda dy: (dy / 2, {})
 
 

@@ -55,7 +55,7 @@ class Neuron(Engine):
         self.weight = self.weight * (1 + self.weight.dtype.type(self.hidden))
         return Step(loss, outputs, {"0.weight": grad}, shown)
 
-    def kinks(self, x: Array, taps: Mapping[str, Array]) -> dict[str, Kinks]:  # noqa: ARG002
+    def kinks(self, x: Array, taps: Mapping[str, Array]) -> dict[str, Kinks]:
         if not self.rectified:
             return {}
         z = taps["forward/0.output"]

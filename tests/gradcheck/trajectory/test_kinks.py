@@ -105,7 +105,7 @@ def test_one_explained_crossing_does_not_excuse_another() -> None:
     report = check_trajectory(engine, reference, [Batch(x[None], np.array([1.0]), 0.1)])
     found = {crossing.layer: crossing.explained for crossing in report.lock_step.crossings}
     assert found == {"1": True, "0": False}
-    assert report.verdict is Verdict.FAIL
+    assert report.lock_step.verdict is Verdict.FAIL
 
 
 def test_rectified_neurons_far_from_their_kinks_cross_nothing() -> None:
