@@ -14,6 +14,7 @@ from gradcheck.trajectory.engine import Batch, Step
 from tests.gradcheck.trajectory.neuron import Neuron, batches, weights
 
 FACTOR = 8
+ABOVE = 5  # roundings above the kink: near it, and yet too far for shadows to cross by themselves
 
 
 class Offset(Neuron):
@@ -41,7 +42,7 @@ def near_the_kink(units: float) -> tuple[Array, Array, float]:
 
 def crossed_by(units: float, rest: int = 0) -> TrajectoryReport:
     """Compare with a reference on the other side of the kink, ``units`` roundings away."""
-    x, w, rounding = near_the_kink(3)
+    x, w, rounding = near_the_kink(ABOVE)
     reference = Offset(w, rectified=True)
     reference.offset = -units * rounding
     first = Batch(x[None], np.array([1.0]), 0.1)
@@ -49,7 +50,7 @@ def crossed_by(units: float, rest: int = 0) -> TrajectoryReport:
 
 
 def test_a_kink_crossed_by_rounding_is_explained() -> None:
-    report = crossed_by(6)
+    report = crossed_by(8)
     (crossing,) = report.lock_step.crossings
     assert (crossing.step, crossing.layer, crossing.index, crossing.explained) == (0, "1", (0,), True)
     assert 0 < crossing.gap <= FACTOR * crossing.noise
@@ -58,7 +59,7 @@ def test_a_kink_crossed_by_rounding_is_explained() -> None:
 
 
 def test_a_crossed_kink_ends_the_horizon() -> None:
-    report = crossed_by(6)
+    report = crossed_by(8)
     assert report.free_run.horizon_step == 0
     assert report.free_run.verdict is Verdict.INCONCLUSIVE
     assert [crossing.explained for crossing in report.free_run.crossings] == [True]
@@ -74,14 +75,14 @@ def test_a_kink_crossed_by_a_fault_is_not_explained(units: float) -> None:
 
 
 def test_a_fault_elsewhere_is_not_excused_by_a_crossed_kink() -> None:
-    x, w, rounding = near_the_kink(3)
+    x, w, rounding = near_the_kink(ABOVE)
 
     class Scaled(Offset):
         def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
             return super().step(x, y * (1 + 1e-9), lr, context)
 
     reference = Scaled(w, rectified=True)
-    reference.offset = -6 * rounding
+    reference.offset = -8 * rounding
     report = check_trajectory(Neuron(w, rectified=True), reference, [Batch(x[None], np.array([1.0]), 0.1)])
     assert report.first_divergence is not None
     assert report.first_divergence.phase == "data"
@@ -98,10 +99,10 @@ class TwoKinks(Offset):
 
 
 def test_one_explained_crossing_does_not_excuse_another() -> None:
-    x, w, rounding = near_the_kink(3)
+    x, w, rounding = near_the_kink(ABOVE)
     engine, reference = TwoKinks(w, rectified=True), TwoKinks(w, rectified=True)
-    reference.offset = -6 * rounding
-    engine.threshold = -1.5 * rounding  # between the two sides, and out of the shadows' reach
+    reference.offset = -8 * rounding
+    engine.threshold = 0.5 * rounding  # between the two sides, and out of the shadows' reach
     report = check_trajectory(engine, reference, [Batch(x[None], np.array([1.0]), 0.1)])
     found = {crossing.layer: crossing.explained for crossing in report.lock_step.crossings}
     assert found == {"1": True, "0": False}
