@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from gradcheck.contract import Array, Case, Context, Layer, Loss, Optimizer, Schedule, ShapeError
+from gradcheck.contract import Array, Case, Context, Key, Layer, Loss, Optimizer, Schedule, ShapeError
 from gradcheck.functions import Arrays, Function, Pullback, function_of
+
+if TYPE_CHECKING:
+    import torch
 
 
 def twin_of(case: Case) -> Function:
@@ -33,7 +38,10 @@ def twin_of(case: Case) -> Function:
         weights = {name: leaf for name, leaf in leaves.items() if name != function.main}
         weights |= {name: torch.tensor(array) for name, array in state.items()}
         module.train(context.training)
+        set_keys(module, context.key)
         y = torch.func.functional_call(module, weights, (leaves[function.main], *others))
+        for name in state:  # functional_call writes what the module makes of its buffers into the tensors given to it
+            context.update(name, weights[name].numpy())
 
         def pullback(dy: Array) -> dict[str, Array]:
             grads = torch.autograd.grad(y, list(leaves.values()), torch.tensor(dy), retain_graph=True)
@@ -42,6 +50,13 @@ def twin_of(case: Case) -> Function:
         return np.asarray(y.detach().numpy()), pullback
 
     return Function(function.main, function.variables, call)
+
+
+def set_keys(module: torch.nn.Module, key: Key) -> None:
+    """Give every module that draws random numbers, and so has an attribute ``key``, the key of its place."""
+    for name, inner in module.named_modules():
+        if hasattr(inner, "key"):
+            inner.key = key.child(name) if name else key
 
 
 def twin_updates(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -38,6 +39,15 @@ class Key(NamedTuple):
     step: int = 0
     path: str = ""
 
+    def child(self, name: str) -> Key:
+        """Return the key of the child layer ``name``."""
+        return Key(self.seed, self.step, f"{self.path}.{name}" if self.path else name)
+
+    def generator(self) -> np.random.Generator:
+        """Return a generator of its own for this key (Philox; Salmon et al. 2011): each call starts it anew."""
+        path = int.from_bytes(hashlib.blake2b(self.path.encode(), digest_size=8).digest(), "little")
+        return np.random.Generator(np.random.Philox(key=[self.seed % 2**64, path], counter=[0, 0, 0, self.step]))
+
 
 def untapped(name: str, array: Array) -> Array:  # noqa: ARG001  the signature of a tap
     """Return ``array``: the tap of a pass that nobody observes."""
@@ -60,7 +70,7 @@ class Context:
 
     def child(self, name: str) -> Context:
         """Return the context of the child layer ``name``."""
-        return Context(self.training, Key(self.key.seed, self.key.step, self._at(name)), self.tap, self.updates)
+        return Context(self.training, self.key.child(name), self.tap, self.updates)
 
     def tapped_by(self, tap: Tap) -> Context:
         """Return this context with another tap, and no updates of buffers so far."""
@@ -76,7 +86,7 @@ class Context:
             self.updates[self._at(buffer)] = value
 
     def _at(self, name: str) -> str:
-        return f"{self.key.path}.{name}" if self.key.path else name
+        return self.key.child(name).path
 
 
 EVALUATION = Context()
@@ -134,7 +144,11 @@ class Layer(ABC):
 
     @abstractmethod
     def twin(self) -> torch.nn.Module:
-        """Return the torch module of the same architecture, with its own initial weights."""
+        """Return the torch module of the same architecture, with its own initial weights.
+
+        A module that draws random numbers has an attribute ``key``, is given the layer's `Key` there before every
+        call, and draws from ``key.generator()`` as the layer does.
+        """
 
     @classmethod
     @abstractmethod
@@ -275,12 +289,18 @@ class Case:
     """One subject with the arrays to try it on.
 
     ``inputs`` is ``(x,)`` for a layer, ``(prediction, target)`` for a loss, the parameters for an optimizer, and
-    empty for a schedule. ``seed`` draws whatever else a property needs, such as cotangents.
+    empty for a schedule. ``seed`` draws whatever else a property needs, such as cotangents, and keys the randomness of
+    layers that have some; ``training`` is the mode that they are called in.
     """
 
     subject: Layer | Loss | Optimizer | Schedule
     inputs: tuple[Array, ...] = ()
     seed: int = 0
+    training: bool = False
+
+    def context(self, tap: Tap = untapped) -> Context:
+        """Return the context to call the subject in: this case's mode and key, with updates of buffers collected."""
+        return Context(self.training, Key(self.seed), tap, {})
 
     def rng(self) -> np.random.Generator:
         """Return the generator for this case; each call starts it anew."""

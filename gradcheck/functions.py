@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike
 
-from gradcheck.contract import EVALUATION, Array, Case, Context, Layer, Loss
-from gradcheck.trajectory.noise import Recorder, nudged
+from gradcheck.contract import Array, Case, Context, Layer, Loss
+from gradcheck.trajectory.noise import nudged
 
 Arrays = Mapping[str, Array]
 Pullback = Callable[[Array], dict[str, Array]]
@@ -29,10 +29,6 @@ class Function:
     main: str
     variables: dict[str, Array]
     call: Callable[[Arrays, Context], tuple[Array, Pullback]]
-
-    def gradients(self, variables: Arrays, dy: Array, context: Context = EVALUATION) -> dict[str, Array]:
-        """Return every gradient of ``<dy, f>``."""
-        return self.call(variables, context)[1](dy)
 
 
 def function_of(case: Case) -> Function:
@@ -74,11 +70,13 @@ def cast(variables: Arrays, dtype: DTypeLike) -> dict[str, Array]:
     return {name: array.astype(dtype) for name, array in variables.items()}
 
 
-def shadow(function: Function, variables: Arrays, dy: Array, rng: np.random.Generator) -> dict[str, Array]:
-    """Return the value (as ``output``) and the gradients of a shadow.
+def shadow(
+    function: Function, variables: Arrays, dy: Array, rng: np.random.Generator, context: Context
+) -> dict[str, Array]:
+    """Return the value (as ``output``) and the gradients of a shadow, in a context whose tap nudges.
 
     Everything that goes in, comes out or is tapped is nudged by one unit in the last place.
     """
     moved = {name: nudged(array, rng) for name, array in variables.items()}
-    y, pullback = function.call(moved, Context(tap=Recorder(rng)))
+    y, pullback = function.call(moved, context)
     return {name: nudged(array, rng) for name, array in {"output": y, **pullback(nudged(dy, rng))}.items()}

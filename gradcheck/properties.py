@@ -13,10 +13,10 @@ import numpy as np
 
 from gradcheck.agreement import Verdict, Worst, compare, largest
 from gradcheck.autograd import twin_of, twin_rates, twin_updates
-from gradcheck.contract import EVALUATION, Array, Case, Context, Layer, Loss, Optimizer, Schedule
+from gradcheck.contract import Array, Case, Layer, Loss, Optimizer, Schedule
 from gradcheck.differences import central_differences, elementwise_noise
 from gradcheck.functions import Arrays, Function, cast, function_of, shadow
-from gradcheck.trajectory.noise import FACTOR, noise_of, nudged, spread, update_rounding
+from gradcheck.trajectory.noise import FACTOR, Recorder, noise_of, nudged, spread, update_rounding
 
 DTYPES = (np.float64, np.float32)
 
@@ -49,17 +49,17 @@ def gradients_agree_with_differences(case: Case) -> Finding:
     In float64. Elements at which f is not smooth are skipped; the twin judges those.
     """
     function, rng = function_of(case), case.rng()
-    y, pullback = function.call(function.variables, EVALUATION)
+    y, pullback = function.call(function.variables, case.context())
     dy = _cotangent(y, rng)
     grads = pullback(dy)
-    shadows = _shadows(function, function.variables, dy, rng)
+    shadows = _shadows(case, function, function.variables, dy, rng)
     noise = spread(grads, shadows)
     output_noise = elementwise_noise(y, [one["output"] for one in shadows])
     worsts, told = [], False
     for name, x in function.variables.items():
 
         def f(array: Array, name: str = name) -> Array:
-            return function.call({**function.variables, name: array}, EVALUATION)[0]
+            return function.call({**function.variables, name: array}, case.context())[0]
 
         estimate = central_differences(f, x, dy, output_noise)
         allowed = estimate.error + FACTOR * noise_of(grads[name], noise[name], FACTOR)
@@ -81,14 +81,18 @@ def gradients_agree_with_twin(case: Case) -> Finding:
 def backward_is_linear(case: Case) -> Finding:
     """B(0) = 0 exactly, and B(u + 2v) = B(u) + 2 B(v) up to rounding."""
     function, rng = function_of(case), case.rng()
-    y, pullback = function.call(function.variables, EVALUATION)
+    y, pullback = function.call(function.variables, case.context())
     u, v = _cotangent(y, rng), _cotangent(y, rng)
     for name, grad in pullback(np.zeros_like(u)).items():
         if np.any(grad):
             worst = compare(name, grad, np.zeros_like(grad), 0.0)
             return _failure(f"{name}'s gradient is not zero for a zero cotangent", worst)
     of_u, of_v, of_sum = pullback(u), pullback(v), pullback(u + 2 * v)
-    shadows = [shadow(function, function.variables, dy, rng) for dy in (u, v, u + 2 * v) for _ in range(5)]
+    shadows = [
+        shadow(function, function.variables, dy, rng, case.context(Recorder(rng)))
+        for dy in (u, v, u + 2 * v)
+        for _ in range(5)
+    ]
     worsts = []
     for name, grad in of_sum.items():
         pieces = zip((of_u, of_v, of_sum), (shadows[:5], shadows[5:10], shadows[10:]), (1, 2, 1), strict=True)
@@ -102,7 +106,7 @@ def gradients_match_their_tensors(case: Case) -> Finding:
     function = function_of(case)
     for dtype in DTYPES:
         variables = cast(function.variables, dtype)
-        y, pullback = function.call(variables, EVALUATION)
+        y, pullback = function.call(variables, case.context())
         if y.dtype != dtype:
             return _failure(f"the output of {np.dtype(dtype)} input is {y.dtype}")
         grads = pullback(_cotangent(y, case.rng()))
@@ -119,7 +123,7 @@ def arguments_are_left_untouched(case: Case) -> Finding:
     function = function_of(case)
     before = {name: array.copy() for name, array in function.variables.items()}
     frozen = {name: _read_only(array) for name, array in before.items()}
-    y, pullback = function.call(function.variables, EVALUATION)
+    y, pullback = function.call(function.variables, case.context())
     dy = _cotangent(y, case.rng())
     kept = dy.copy()
     pullback(dy)
@@ -127,7 +131,7 @@ def arguments_are_left_untouched(case: Case) -> Finding:
         if not np.array_equal(array, kept if name == "dy" else before[name]):
             return _failure(f"{name} is changed by the call")
     try:
-        function.gradients(frozen, _read_only(kept))
+        function.call(frozen, case.context())[1](_read_only(kept))
     except ValueError as error:
         return _failure(f"read-only arrays are not taken: {error}")
     return Finding(Verdict.PASS)
@@ -136,10 +140,10 @@ def arguments_are_left_untouched(case: Case) -> Finding:
 def results_own_their_memory(case: Case) -> Finding:
     """Nothing returned shares memory with an argument or with the results of another call."""
     function = function_of(case)
-    y, pullback = function.call(function.variables, EVALUATION)
+    y, pullback = function.call(function.variables, case.context())
     dy = _cotangent(y, case.rng())
     first, second = pullback(dy), pullback(dy)
-    again = function.call(function.variables, EVALUATION)[0]
+    again = function.call(function.variables, case.context())[0]
     given = {**function.variables, "dy": dy, "another output": again}
     results = {"the output": y, **{f"{name}'s gradient": grad for name, grad in first.items()}}
     for result, array in results.items():
@@ -153,12 +157,12 @@ def results_own_their_memory(case: Case) -> Finding:
 def calls_do_not_interfere(case: Case) -> Finding:
     """Repeated and interleaved calls give bitwise the same answers, whichever pullback runs first."""
     function, rng = function_of(case), case.rng()
-    y, pullback = function.call(function.variables, EVALUATION)
+    y, pullback = function.call(function.variables, case.context())
     dy = _cotangent(y, rng)
     alone = pullback(dy)
     other = {name: array[::-1] if array.ndim else array for name, array in function.variables.items()}
-    y_first, first = function.call(function.variables, EVALUATION)
-    _, second = function.call(other, EVALUATION)
+    y_first, first = function.call(function.variables, case.context())
+    _, second = function.call(other, case.context())
     second(dy)
     interleaved = first(dy)
     if not np.array_equal(y, y_first):
@@ -172,14 +176,14 @@ def calls_do_not_interfere(case: Case) -> Finding:
 def taps_do_not_change_results(case: Case) -> Finding:
     """A call whose taps are recorded is bitwise the call without, and what was recorded stays as it was."""
     function = function_of(case)
-    y, pullback = function.call(function.variables, EVALUATION)
+    y, pullback = function.call(function.variables, case.context())
     shown: list[tuple[str, Array, Array]] = []
 
     def keep(name: str, array: Array) -> Array:
         shown.append((name, array, array.copy()))
         return array
 
-    y_tapped, pullback_tapped = function.call(function.variables, Context(tap=keep))
+    y_tapped, pullback_tapped = function.call(function.variables, case.context(keep))
     dy = _cotangent(y, case.rng())
     plain, tapped = {"output": y, **pullback(dy)}, {"output": y_tapped, **pullback_tapped(dy)}
     for name, array in plain.items():
@@ -260,11 +264,11 @@ def _agreement_with_twin(case: Case, judged: Callable[[str], bool]) -> Finding:
     worsts, told = [], False
     for dtype in DTYPES:
         variables = cast(function.variables, dtype)
-        y, pullback = function.call(variables, EVALUATION)
+        y, pullback = function.call(variables, case.context())
         dy = _cotangent(y, rng)
-        y_twin, pullback_twin = twin.call(variables, EVALUATION)
+        y_twin, pullback_twin = twin.call(variables, case.context())
         ours, theirs = {"output": y, **pullback(dy)}, {"output": y_twin, **pullback_twin(dy)}
-        noise = spread(ours, _shadows(function, variables, dy, rng))
+        noise = spread(ours, _shadows(case, function, variables, dy, rng))
         for name in filter(judged, ours):
             allowed = FACTOR * noise_of(theirs[name], noise[name], FACTOR)
             worsts.append(compare(name, ours[name], theirs[name], allowed))
@@ -278,8 +282,10 @@ def _useful(allowed: Array | float, *values: Array) -> bool:
     return bool(np.any(np.asarray(allowed) < USEFUL * top))
 
 
-def _shadows(function: Function, variables: Arrays, dy: Array, rng: np.random.Generator) -> list[dict[str, Array]]:
-    return [shadow(function, variables, dy, rng) for _ in range(SHADOWS_OF_SMALL_ARRAYS)]
+def _shadows(
+    case: Case, function: Function, variables: Arrays, dy: Array, rng: np.random.Generator
+) -> list[dict[str, Array]]:
+    return [shadow(function, variables, dy, rng, case.context(Recorder(rng))) for _ in range(SHADOWS_OF_SMALL_ARRAYS)]
 
 
 def _updates(

@@ -54,8 +54,8 @@ def cases(
     subject: SearchStrategy[Layer] | SearchStrategy[Loss] | SearchStrategy[Optimizer] | SearchStrategy[Schedule],
     *inputs: SearchStrategy[Array],
 ) -> SearchStrategy[Case]:
-    """Cases from a strategy for the subject and one for each input."""
-    return st.builds(Case, subject, st.tuples(*inputs), seeds())
+    """Cases, in either mode, from a strategy for the subject and one for each input."""
+    return st.builds(Case, subject, st.tuples(*inputs), seeds(), st.booleans())
 
 
 def _floats(low: float, high: float) -> SearchStrategy[float]:

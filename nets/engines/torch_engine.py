@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradcheck.autograd import set_keys
 from gradcheck.contract import Array, Context, Layer, Loss, Optimizer, Tap, untapped
 from gradcheck.trajectory.engine import Engine, State, Step
 from nets.weights import to_torch
@@ -70,6 +71,7 @@ class TorchEngine(Engine):
         self._tap = tap = context.tap
         tapped = tap is not untapped
         self.module.train(context.training)
+        set_keys(self.module, context.key)
         inputs, targets = torch.tensor(x), torch.tensor(y)
         if tapped:
             tap("data/x", inputs.numpy())
