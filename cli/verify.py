@@ -1,10 +1,11 @@
-"""``mnistcheck verify``: check every registered layer, loss, optimizer and schedule."""
+"""``mnistcheck verify``: check every registered layer, loss, optimizer and schedule, or those of a module."""
 
 from __future__ import annotations
 
 import gc
 import os
 import signal
+import sys
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -14,20 +15,37 @@ import click
 from cli.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
     from rich.table import Table
 
-    from gradcheck.checks import PropertyResult, Subject
+    from gradcheck.checks import Finding, Report
+    from gradcheck.collection import Collected
+    from gradcheck.properties import Settings
 
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--module", metavar="MODULE", help="Check the classes of this module, such as my_package.layers.")
 @click.option("--examples", type=click.IntRange(min=1), help="Cases a property.  [default: 25]")
+@click.option("--mode", type=click.Choice(["auto", "full", "fast"]), default="auto", show_default=True,
+              help="Perturb every element, or random directions.")  # fmt: skip
+@click.option("--dtype", type=click.Choice(["both", "float64", "float32"]), default="both", show_default=True,
+              help="Precisions compared with torch.")  # fmt: skip
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes to check in.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the cases.")
 @click.option("--json", is_flag=True, help="Print one JSON document instead of tables.")
-def verify(names: tuple[str, ...], examples: int | None, seed: int, json: bool) -> int:
+def verify(
+    names: tuple[str, ...],
+    module: str | None,
+    examples: int | None,
+    mode: str,
+    dtype: str,
+    jobs: int,
+    seed: int,
+    json: bool,
+) -> int:
     """Check layers, losses, optimizers and schedules against finite differences and torch.
 
     Every property is tried on cases that Hypothesis draws; NAME... picks some of the classes, such as Linear. The
@@ -35,23 +53,24 @@ def verify(names: tuple[str, ...], examples: int | None, seed: int, json: bool) 
     """
     from cli.console import STYLES, environment, print_json, remarks, results
     from gradcheck.agreement import Verdict
-    from gradcheck.checks import EXAMPLES, check_all, properties_of
-    from gradcheck.report import describe_failure, result_to_json, summarise
+    from gradcheck.checks import EXAMPLES
+    from gradcheck.properties import DTYPES, Settings
+    from gradcheck.report import describe_failure, finding_to_json, summarise
 
-    subjects = _choose(names)
-    total = sum(len(properties_of(subject)) for subject in subjects)
+    settings = Settings(mode, dtypes=DTYPES if dtype == "both" else (dtype,))  # type: ignore[arg-type]  # a click.Choice
+    tasks = [(each.name, claim) for each in _choose(names, module) for claim in each.claims()]
+    reports: list[Report] = []
     with _elsewhere(), _interruptible() as interrupted, remarks().status("") as status:
-        done = 0
 
-        def progress(result: PropertyResult) -> None:
-            nonlocal done
+        def progress(report: Report) -> None:
             gc.collect()
             if interrupted:
                 raise KeyboardInterrupt
-            done += 1
-            status.update(f"{done} of {total}: {result.subject}")
+            reports.append(report)
+            status.update(f"{len(reports)} of {len(tasks)}: {report.subject}")
 
-        found = check_all(subjects, examples=examples or EXAMPLES, seed=seed, progress=progress)
+        _run(tasks, module, examples or EXAMPLES, seed, settings, jobs, progress)
+    found = [finding for report in reports for finding in report.findings]
     verdict, summary = summarise(found)
     if json:
         print_json(
@@ -59,18 +78,87 @@ def verify(names: tuple[str, ...], examples: int | None, seed: int, json: bool) 
                 "command": "verify",
                 "verdict": str(verdict),
                 "seed": seed,
-                "results": [result_to_json(result) for result in found],
+                "mode": mode,
+                "evaluations": sum(report.evaluations for report in reports),
+                "results": [finding_to_json(finding) for finding in found],
                 "environment": environment(),
             }
         )
     else:
         out = results()
         out.print(_table(found))
-        for result in found:
-            if result.verdict is Verdict.FAIL:
-                out.print(describe_failure(result), style="red", markup=False, soft_wrap=True)
+        for finding in found:
+            if finding.verdict is Verdict.FAIL:
+                out.print(describe_failure(finding), style="red", markup=False, soft_wrap=True)
+                again = [*(["--module", module] if module else []), finding.subject]
+                out.print(
+                    f"  see it again: mnistcheck verify {' '.join(again)} --examples {examples or EXAMPLES} --seed {seed}",
+                    style="red",
+                    markup=False,
+                    soft_wrap=True,
+                )
         out.print(summary, style=STYLES[verdict], soft_wrap=True)
     return ExitCode.of(verdict)
+
+
+def _run(
+    tasks: Sequence[tuple[str, str]],
+    module: str | None,
+    examples: int,
+    seed: int,
+    settings: Settings,
+    jobs: int,
+    progress: Callable[[Report], None],
+) -> None:
+    """Check every claim of every subject, in this process or in several, and show each report in order."""
+    arguments = [(module, name, claim, examples, seed, settings) for name, claim in tasks]
+    if jobs == 1:
+        for each in arguments:
+            progress(_check(*each))
+        return
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    # Not forked: a copy of a process with threads, such as that of the status line, may never wake up.
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        try:
+            for report in pool.map(_check, *zip(*arguments, strict=True)):
+                progress(report)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _check(module: str | None, name: str, claim: str, examples: int, seed: int, settings: Settings) -> Report:
+    subject = next(each for each in _collected(module) if each.name == name)
+    return subject.check(claim, examples, seed, settings)
+
+
+def _collected(module: str | None) -> list[Collected]:
+    from gradcheck.adapters import AdapterError
+    from gradcheck.collection import Collected, collect
+
+    if module is None:
+        from nets import LAYERS, LOSSES, OPTIMIZERS, SCHEDULES
+
+        return [Collected(each.__name__, each) for each in (*LAYERS, *LOSSES, *OPTIMIZERS, *SCHEDULES)]
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return collect(module)
+    except AdapterError as error:
+        raise click.UsageError(str(error)) from error
+    except ModuleNotFoundError as error:
+        if error.name is None or not module.startswith(error.name):
+            raise
+        raise click.UsageError(f"there is no module {module} here or on the path of {sys.executable}") from error
+
+
+def _choose(names: tuple[str, ...], module: str | None) -> list[Collected]:
+    known = {each.name: each for each in _collected(module)}
+    if unknown := [name for name in names if name not in known]:
+        raise click.UsageError(f"nothing is named {', '.join(unknown)}; there are {', '.join(known)}")
+    return [known[name] for name in names] if names else list(known.values())
 
 
 @contextmanager
@@ -102,17 +190,7 @@ def _elsewhere() -> Iterator[None]:
         yield
 
 
-def _choose(names: tuple[str, ...]) -> list[Subject]:
-    from nets import LAYERS, LOSSES, OPTIMIZERS, SCHEDULES
-
-    subjects: list[Subject] = [*LAYERS, *LOSSES, *OPTIMIZERS, *SCHEDULES]
-    known = {subject.__name__: subject for subject in subjects}
-    if unknown := [name for name in names if name not in known]:
-        raise click.UsageError(f"nothing is named {', '.join(unknown)}; there are {', '.join(known)}")
-    return [known[name] for name in names] if names else subjects
-
-
-def _table(found: list[PropertyResult]) -> Table:
+def _table(found: list[Finding]) -> Table:
     from rich.table import Table
 
     from cli.console import STYLES
@@ -125,14 +203,14 @@ def _table(found: list[PropertyResult]) -> Table:
     table.add_column("worst ratio", justify="right")
     table.add_column("verdict", no_wrap=True)
     last = ""
-    for result in found:
-        ratio = "" if result.worst is None else f"{result.worst.ratio:.3g}"
+    for finding in found:
+        ratio = "" if finding.worst is None else f"{finding.worst.ratio:.3g}"
         table.add_row(
-            "" if result.subject == last else result.subject,
-            sentence(result.property),
-            str(result.examples),
+            "" if finding.subject == last else finding.subject,
+            sentence(finding.property),
+            str(finding.examples),
             ratio,
-            f"[{STYLES[result.verdict]}]{result.verdict}[/]",
+            f"[{STYLES[finding.verdict]}]{finding.verdict}[/]",
         )
-        last = result.subject
+        last = finding.subject
     return table

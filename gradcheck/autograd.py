@@ -2,54 +2,90 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import copy
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradcheck.contract import Array, Case, Context, Key, Layer, Loss, Optimizer, Schedule, ShapeError
-from gradcheck.functions import Arrays, Function, Pullback, function_of
+from gradcheck.functions import Arrays, Function, Pullback, function_of, like
 
 if TYPE_CHECKING:
     import torch
 
 
+class TwinError(ValueError):
+    """A twin refuses what it is given, or draws random numbers of its own, so that nothing can be compared."""
+
+
 def twin_of(case: Case) -> Function:
     """Return the twin of a case's layer or loss as a `Function`; its parameters are those that it is called with.
 
-    Raises `ShapeError` where the twin's parameters have not the names and shapes of the layer's.
+    Raises `ShapeError` where the twin's parameters have not the names and shapes of the layer's, and when called
+    `TwinError` if it raises, or if two calls differ.
     """
     import torch
 
-    subject = case.subject
-    assert isinstance(subject, (Layer, Loss))  # noqa: S101  narrows the type; function_of has raised otherwise
+    subject: Any = case.subject
     function = function_of(case)
-    module = subject.twin()
-    extra = () if isinstance(subject, Layer) else case.inputs[1:]
-    state: dict[str, Array] = subject.buffers() if isinstance(subject, Layer) else {}
-    own = {name: array.shape for name, array in function.variables.items() if name != function.main}
+    module = subject.twin() if case.twin is None else copy.deepcopy(case.twin)
+    state: dict[str, Array] = subject.buffers() if hasattr(subject, "buffers") else {}
+    own = {name: array.shape for name, array in function.variables.items() if name not in function.inputs}
     theirs = {name: tuple(p.shape) for name, p in module.named_parameters()}
     if own != theirs:
-        raise ShapeError(f"{type(subject).__name__}'s parameters are {own}, its twin's {theirs}")
+        who = type(subject).__name__ if isinstance(subject, (Layer, Loss)) else subject.name
+        raise ShapeError(f"{who}'s parameters are {own}, its twin's {theirs}{_hint(function, own, theirs)}")
+    keyed = any(hasattr(inner, "key") for inner in module.modules())
 
     def call(variables: Arrays, context: Context) -> tuple[Array, Pullback]:
         leaves = {name: torch.tensor(array).requires_grad_() for name, array in variables.items()}
-        dtype = variables[function.main].dtype
-        others = [torch.tensor(a.astype(dtype) if a.dtype.kind == "f" else a) for a in extra]
-        weights = {name: leaf for name, leaf in leaves.items() if name != function.main}
-        weights |= {name: torch.tensor(array) for name, array in state.items()}
-        module.train(context.training)
+        dtype = next((array.dtype for array in variables.values()), np.dtype(np.float64))
+        arguments = [
+            leaves[a] if isinstance(a, str) else torch.tensor(a.astype(dtype) if a.dtype.kind == "f" else a)
+            for a in function.arguments
+        ]
+        weights = {name: leaf for name, leaf in leaves.items() if name not in function.inputs}
+        module.to(getattr(torch, dtype.name)).train(context.training)
         set_keys(module, context.key)
-        y = torch.func.functional_call(module, weights, (leaves[function.main], *others))
-        for name in state:  # functional_call writes what the module makes of its buffers into the tensors given to it
-            context.update(name, weights[name].numpy())
+
+        def forward() -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+            buffers = {name: torch.tensor(like(array, np.empty(0, dtype))) for name, array in state.items()}
+            try:
+                return torch.func.functional_call(module, weights | buffers, tuple(arguments)), buffers
+            except (RuntimeError, ValueError, TypeError) as error:
+                raise TwinError(f"the twin raises {type(error).__name__}: {error}") from error
+
+        y, buffers = forward()
+        if context.training and not keyed and not torch.equal(y.nan_to_num(), forward()[0].nan_to_num()):
+            raise TwinError("the twin draws random numbers of its own; its values cannot be compared")
+        for name, tensor in buffers.items():  # functional_call writes what the module makes of its buffers into these
+            context.update(name, tensor.numpy())
 
         def pullback(dy: Array) -> dict[str, Array]:
-            grads = torch.autograd.grad(y, list(leaves.values()), torch.tensor(dy), retain_graph=True)
-            return {name: grad.numpy() for name, grad in zip(leaves, grads, strict=True)}
+            grads = torch.autograd.grad(
+                y, list(leaves.values()), torch.tensor(dy), retain_graph=True, allow_unused=True
+            )
+            return {
+                name: np.zeros_like(variables[name]) if grad is None else grad.numpy()
+                for name, grad in zip(leaves, grads, strict=True)
+            }
 
         return np.asarray(y.detach().numpy()), pullback
 
-    return Function(function.main, function.variables, call)
+    return Function(function.variables, function.arguments, call)
+
+
+def _hint(function: Function, own: dict[str, tuple[int, ...]], theirs: dict[str, tuple[int, ...]]) -> str:
+    """Say how a layer's own names could be given as the twin's, if their shapes tell."""
+    if not function.foreign or len(own) != len(theirs):
+        return ""
+    named, left = {}, dict(own)
+    for name, shape in theirs.items():
+        same = [k for k, s in left.items() if s == shape] or [k for k, s in left.items() if s == shape[::-1]]
+        if len(same) != 1:
+            return ""
+        named[name] = same[0] if left.pop(same[0]) == shape else f"{same[0]}.T"
+    return f"; name them with params={named}, and their gradients with grads="
 
 
 def set_keys(module: torch.nn.Module, key: Key) -> None:

@@ -1,133 +1,444 @@
-"""The front door: check registered classes over the cases that they draw themselves."""
+"""The front door: check a layer, loss, optimizer, schedule or function, native or anybody's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from gradcheck.adapters import AdapterError, ForeignLayer, ForeignLoss, ForeignOptimizer, ForeignSchedule, PlainFunction
 from gradcheck.agreement import Verdict, Worst, judge, largest
-from gradcheck.contract import Case, Layer, Loss, Optimizer, Schedule
-from gradcheck.properties import PROPERTIES, Finding, Property
+from gradcheck.contract import Array, Case, Layer, Loss, Optimizer, Schedule
+from gradcheck.properties import DTYPES, PROPERTIES, Mode, Outcome, Property, Settings
+from gradcheck.variations import AS_GIVEN, Variation, variations
+
+if TYPE_CHECKING:
+    import torch
 
 Subject = type[Layer] | type[Loss] | type[Optimizer] | type[Schedule]
 
 EXAMPLES = 25
 
+# What is asked of variations; the rest is asked of the case as given alone.
+VARIED = (
+    "gradients_agree_with_differences",
+    "forward_agrees_with_twin",
+    "gradients_agree_with_twin",
+    "buffers_agree_with_twin",
+    "gradients_match_their_tensors",
+)
+
 
 class GradientMismatch(AssertionError):  # noqa: N818  the field's word, as TrajectoryMismatch is
-    """A property does not hold; ``result`` says of what, where and by how much."""
+    """A property does not hold; ``report`` says of what, where, by how much, and if it can, why."""
 
-    def __init__(self, message: str, result: PropertyResult) -> None:
+    def __init__(self, message: str, report: Report) -> None:
         super().__init__(message)
-        self.result = result
+        self.report = report
 
 
 @dataclass(frozen=True)
-class PropertyResult:
-    """What one property found over many cases of one class.
+class Finding:
+    """What one property found over many cases of one subject.
 
     ``worst`` is the worst agreement of all cases, or for a failure that of the smallest failing case, which is
-    ``case`` with the ``message``. ``failing`` and ``inconclusive`` count the cases that failed, or could tell nothing.
+    ``case`` with the ``message`` and the ``diagnosis``. ``failing`` and ``inconclusive`` count the cases that failed,
+    or could tell nothing. ``remarks`` qualify a pass, such as elements at kinks.
     """
 
     subject: str
     property: str
     verdict: Verdict
-    examples: int
-    failing: int
-    inconclusive: int
-    worst: Worst | None
-    message: str
-    case: Case | None
-    seed: int = 0
+    examples: int = 1
+    failing: int = 0
+    inconclusive: int = 0
+    worst: Worst | None = None
+    message: str = ""
+    diagnosis: str = ""
+    remarks: tuple[str, ...] = ()
+    case: Case | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check found; true only if it passed.
+
+    ``evaluations`` counts forward calls. `reproduce` returns a snippet that makes the same check again.
+    """
+
+    subject: str
+    findings: tuple[Finding, ...]
+    evaluations: int
+    seed: int
+    settings: Settings = Settings()
+    call: Callable[[], str] | None = field(default=None, repr=False)
+
+    @property
+    def verdict(self) -> Verdict:
+        """FAIL if any property failed, else PASS if any passed, else INCONCLUSIVE."""
+        return judge([finding.verdict for finding in self.findings])
+
+    @property
+    def worst(self) -> Worst | None:
+        """The element that disagrees most, in allowances, over all properties."""
+        return largest(*(finding.worst for finding in self.findings))
+
+    @property
+    def failures(self) -> tuple[Finding, ...]:
+        """The findings that failed."""
+        return tuple(finding for finding in self.findings if finding.verdict is Verdict.FAIL)
+
+    def __bool__(self) -> bool:
+        return self.verdict is Verdict.PASS
+
+    def __str__(self) -> str:
+        from gradcheck.report import describe_report
+
+        return describe_report(self)
 
     def raise_if_failed(self) -> None:
-        """Raise `GradientMismatch` if the property failed."""
-        from gradcheck.report import describe_failure
-
+        """Raise `GradientMismatch` with this report if it failed."""
         if self.verdict is Verdict.FAIL:
-            raise GradientMismatch(describe_failure(self), self)
+            raise GradientMismatch(str(self), self)
+
+    def to_json(self) -> str:
+        """Return the report as one strict JSON document."""
+        from gradcheck.report import dump_json, report_to_json
+
+        return dump_json(report_to_json(self))
+
+    def reproduce(self) -> str:
+        """Return a program that makes this check again, or of a class drawn at random the smallest failing case."""
+        from gradcheck.snippets import snippet_of_case
+
+        if self.call is not None:
+            return self.call()
+        case = next((finding.case for finding in self.failures if finding.case is not None), None)
+        if case is None:
+            case = next((finding.case for finding in self.findings if finding.case is not None), None)
+        return "" if case is None else snippet_of_case(case, self.settings)
 
 
-def properties_of(subject: Subject) -> tuple[Property, ...]:
-    """Return the properties that apply to a class."""
-    return next(properties for kind, properties in PROPERTIES.items() if issubclass(subject, kind))
+def check_layer(
+    layer: object,
+    *inputs: ArrayLike,
+    twin: torch.nn.Module | None = None,
+    params: Mapping[str, str] | None = None,
+    grads: Mapping[str, str] | None = None,
+    forward: str = "forward",
+    backward: str = "backward",
+    seed: int = 0,
+    mode: Mode = "auto",
+    max_evaluations: int | None = None,
+    dtypes: Sequence[str] = DTYPES,
+) -> Report:
+    """Check a layer against finite differences, a torch ``twin`` if there is one, and itself.
+
+    ``layer`` is a `Layer`, or any object with ``forward(*inputs)`` and ``backward(dy)`` that returns the gradients of
+    the inputs; its parameters and their gradients are the items of its dicts or lists ``params`` and ``grads``, or
+    where the caller says: ``params={"weight": "W"}, grads={"weight": "dW"}``, with paths such as ``params.W`` or
+    ``W.T``. The twin's weights are set from those of the same name. From the inputs given, others are derived: batches
+    and images of other sizes, zeros, ties, other parameters, modes and precisions. The object is never modified.
+
+    ``mode`` is ``full`` (every element is perturbed), ``fast`` (random directions) or ``auto``; ``max_evaluations``
+    bounds the forward calls of the differences for each case. Raises `AdapterError` for an object that lacks what is
+    needed.
+    """
+    if not inputs:
+        raise AdapterError("check_layer needs an input to try the layer on: check_layer(layer, x)")
+    arrays = _arrays(inputs)
+    settings = Settings(mode, max_evaluations, tuple(dtypes))
+    subject: Any = layer
+    if not isinstance(layer, Layer):
+        subject = ForeignLayer(layer, params or {}, grads or {}, forward, backward)
+        if twin is not None:
+            state = {name for name, _ in twin.named_buffers()}
+            subject = replace(subject, untrained=tuple(name for name in subject.params if name in state))
+        remark = _unnamed(subject)
+    elif len(arrays) != 1:
+        raise AdapterError(f"a Layer has one input, got {len(arrays)}")
+    else:
+        remark = ""
+    options = {"twin": twin, "params": params, "grads": grads, "forward": forward, "backward": backward}
+    return _check(Case(subject, arrays, seed, twin=twin), settings, ("check_layer", (layer, *arrays), options), remark)
 
 
-def check_property(subject: Subject, claim: Property, *, examples: int = EXAMPLES, seed: int = 0) -> PropertyResult:
-    """Try one property of a class on ``examples`` cases that Hypothesis draws.
+def check_loss(
+    loss: object,
+    prediction: ArrayLike,
+    target: ArrayLike,
+    *,
+    twin: torch.nn.Module | None = None,
+    forward: str = "forward",
+    backward: str = "backward",
+    seed: int = 0,
+    mode: Mode = "auto",
+    max_evaluations: int | None = None,
+    dtypes: Sequence[str] = DTYPES,
+) -> Report:
+    """Check a loss as `check_layer` does a layer.
+
+    ``loss`` is a `Loss`, or any object with ``forward(prediction, target) -> number`` and ``backward()`` that returns
+    the gradient of the prediction.
+    """
+    arrays = _arrays((prediction, target))
+    if arrays[0].dtype.kind != "f":
+        raise AdapterError(f"check_loss needs a floating-point prediction, got {arrays[0].dtype}")
+    settings = Settings(mode, max_evaluations, tuple(dtypes))
+    subject = loss if isinstance(loss, Loss) else ForeignLoss(loss, forward, backward)
+    options = {"twin": twin, "forward": forward, "backward": backward}
+    return _check(Case(subject, arrays, seed, twin=twin), settings, ("check_loss", (loss, *arrays), options))
+
+
+def check_optimizer(
+    optimizer: Any,  # noqa: ANN401  anybody's
+    twin: Callable[[list[Any]], Any] | None = None,
+    steps: int = 20,
+    *,
+    params: Iterable[ArrayLike] | None = None,
+    lr: str = "lr",
+    seed: int = 0,
+    dtypes: Sequence[str] = DTYPES,
+) -> Report:
+    """Check an optimizer against torch's over ``steps`` steps of several tensors, the rate changed half-way.
+
+    ``optimizer`` is an `Optimizer`, or any object with ``step(params, grads)``, which moves the arrays of the dict
+    ``params`` in place, and its rate in the attribute that ``lr`` names. ``twin(list of torch parameters)`` returns the
+    torch optimizer with the same hyper-parameters. ``params`` are the tensors to move: by default four, of different
+    shapes.
+    """
+    if steps < 1:
+        raise ValueError(f"check_optimizer needs at least 1 step, got {steps}")
+    subject = optimizer
+    if not isinstance(optimizer, Optimizer):
+        if twin is None:
+            raise AdapterError("check_optimizer needs a twin: a function from torch parameters to a torch optimizer")
+        subject = ForeignOptimizer(optimizer, twin, lr)
+    rng = np.random.default_rng(seed)
+    shapes: tuple[tuple[int, ...], ...] = ((3, 2), (4,), (2, 1, 3), ())
+    tensors = _arrays(params) if params else tuple(np.asarray(rng.standard_normal(shape)) for shape in shapes)
+    settings = Settings(dtypes=tuple(dtypes), steps=steps)
+    return _check(Case(subject, tensors, seed), settings, None)
+
+
+def check_schedule(
+    schedule: Any,  # noqa: ANN401  anybody's
+    twin: Callable[[Any], Any] | None = None,
+    *,
+    base_lr: float = 0.1,
+    epochs: int = 20,
+    seed: int = 0,
+) -> Report:
+    """Check a learning-rate schedule against torch's over ``epochs`` epochs.
+
+    ``schedule`` is a `Schedule`, or anything that is called with an epoch 0, 1, ... and returns its rate.
+    ``twin(optimizer)`` returns the torch scheduler; the optimizer's initial rate is ``base_lr``.
+    """
+    if epochs < 1:
+        raise ValueError(f"check_schedule needs at least 1 epoch, got {epochs}")
+    subject = schedule
+    if not isinstance(schedule, Schedule):
+        if not callable(schedule):
+            raise AdapterError(f"a schedule is called with an epoch; {type(schedule).__name__} cannot be called")
+        if twin is None:
+            raise AdapterError("check_schedule needs a twin: a function from a torch optimizer to a torch scheduler")
+        subject = ForeignSchedule(base_lr, schedule, twin)
+    return _check(Case(subject, (), seed), Settings(steps=epochs), None)
+
+
+def check_gradients(
+    f: Callable[..., Array],
+    inputs: Sequence[ArrayLike],
+    vjp: Callable[[tuple[Array, ...], Array], Sequence[Array]],
+    *,
+    seed: int = 0,
+    mode: Mode = "auto",
+    max_evaluations: int | None = None,
+) -> Report:
+    """Check ``vjp(inputs, dy)``, a tuple of the gradients of ``<dy, f(*inputs)>``, against differences of f."""
+    if isinstance(inputs, np.ndarray):
+        raise AdapterError("check_gradients needs a tuple of inputs, got one array: write (x,)")
+    arrays = _arrays(inputs)
+    if not any(array.dtype.kind == "f" for array in arrays):
+        raise AdapterError("check_gradients needs a floating-point input; no other has a gradient")
+    settings = Settings(mode, max_evaluations)
+    return _check(Case(PlainFunction(f, vjp), arrays, seed), settings, None)
+
+
+def check_class(
+    subject: Subject,
+    *,
+    claims: Iterable[Property] | None = None,
+    examples: int = EXAMPLES,
+    seed: int = 0,
+    settings: Settings = Settings(),
+    progress: Callable[[Finding], None] = lambda _: None,
+) -> Report:
+    """Try properties (by default all) of a class on ``examples`` cases each that Hypothesis draws from its ``cases()``.
 
     All are tried and the smallest failing one is reported: shrinking would take longer than everything else.
     """
+    findings, evaluations = [], 0
+    for claim in claims if claims is not None else properties_of(subject):
+        finding, spent = _drawn(subject, claim, examples, seed, settings)
+        evaluations += spent
+        if finding is not None:
+            findings.append(finding)
+            progress(finding)
+    return Report(subject.__name__, tuple(findings), evaluations, seed, settings)
+
+
+def properties_of(subject: object) -> tuple[Property, ...]:
+    """Return the properties that apply to a class or object."""
+    kind = subject if isinstance(subject, type) else type(subject)
+    return next(properties for base, properties in PROPERTIES.items() if issubclass(kind, base))
+
+
+def check_case(case: Case, claim: Property, settings: Settings = Settings()) -> Outcome | None:
+    """Return what a property finds in a case; whatever the subject raises is its failure."""
+    try:
+        with np.errstate(all="ignore"):
+            return claim(case, settings)
+    except ImportError:
+        raise  # a missing library is nobody's fault here
+    except AdapterError:
+        raise  # nor is an object that was wrongly described
+    except Exception as error:  # noqa: BLE001  whatever a subject raises on its own domain is a failure of the subject
+        return Outcome(Verdict.FAIL, None, f"raises {type(error).__name__}: {error}")
+
+
+def _arrays(values: Iterable[ArrayLike]) -> tuple[Array, ...]:
+    arrays = tuple(np.array(value) for value in values)
+    for array in arrays:
+        if array.dtype.kind not in "fiub":
+            raise AdapterError(f"inputs are arrays of numbers, got one of {array.dtype}")
+        if array.dtype.kind == "f" and array.dtype not in (np.float32, np.float64):
+            raise AdapterError(f"inputs are float64 or float32, got {array.dtype}: cast them")
+    return arrays
+
+
+def _unnamed(layer: ForeignLayer) -> str:
+    names = layer.unnamed_arrays() if not layer.params else []
+    return f"{', '.join(names)}: not checked; name parameters with params= and grads=" if names else ""
+
+
+def _check(
+    case: Case, settings: Settings, call: tuple[str, tuple[Any, ...], dict[str, Any]] | None, remark: str = ""
+) -> Report:
+    name = getattr(case.subject, "name", type(case.subject).__name__)
+    found: dict[str, list[tuple[Variation, Outcome]]] = {}
+    for variation in variations(case):
+        for claim in properties_of(case.subject):
+            if not variation.name.startswith(AS_GIVEN) and claim.__name__ not in VARIED:
+                continue
+            outcome = _without_torch(variation.case, claim, settings)
+            if outcome is not None:
+                found.setdefault(claim.__name__, []).append((variation, outcome))
+    findings = [_joined(name, claim, tried) for claim, tried in found.items()]
+    if remark:
+        findings[0] = replace(findings[0], remarks=(*findings[0].remarks, remark))
+    again = None
+    if call is not None:
+        function, arguments, options = call
+
+        def again() -> str:
+            from gradcheck.snippets import snippet_of_call
+
+            return snippet_of_call(function, arguments, options, case.seed, settings)
+
+    return Report(name, tuple(findings), case.tally.evaluations, case.seed, settings, again)
+
+
+def _without_torch(case: Case, claim: Property, settings: Settings) -> Outcome | None:
+    try:
+        return check_case(case, claim, settings)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        return Outcome(Verdict.INCONCLUSIVE, None, "PyTorch is not installed: pip install 'mnistcheck[torch]'")
+
+
+def _joined(name: str, claim: str, tried: list[tuple[Variation, Outcome]]) -> Finding:
+    failing = [(v, o) for v, o in tried if o.verdict is Verdict.FAIL]
+    variation, outcome = failing[0] if failing else (None, None)
+    message = outcome.message if outcome else ""
+    if variation is not None and variation.name != AS_GIVEN:
+        message = f"{variation.name}: {message}".removesuffix(": ")
+    verdict = judge([o.verdict for _, o in tried])
+    if verdict is Verdict.INCONCLUSIVE:
+        message = next((o.message for _, o in tried if o.message), "")
+    return Finding(
+        subject=name,
+        property=claim,
+        verdict=verdict,
+        examples=len(tried),
+        failing=len(failing),
+        inconclusive=sum(o.verdict is Verdict.INCONCLUSIVE for _, o in tried),
+        worst=outcome.worst if outcome else largest(*(o.worst for _, o in tried)),
+        message=message,
+        diagnosis=next((o.diagnosis for _, o in failing if o.diagnosis), ""),
+        remarks=tuple(_remarks(tried)),
+        case=variation.case if variation else None,
+    )
+
+
+def _remarks(tried: list[tuple[Variation, Outcome]]) -> Iterator[str]:
+    for variation, outcome in tried:
+        if outcome.remark:
+            yield outcome.remark if variation.name == AS_GIVEN else f"{variation.name}: {outcome.remark}"
+
+
+def _drawn(
+    subject: Subject, claim: Property, examples: int, seed: int, settings: Settings
+) -> tuple[Finding | None, int]:
     import hypothesis
 
-    tried: list[tuple[Case, Finding]] = []
+    tried: list[tuple[Case, Outcome]] = []
+    spent = 0
 
     def attempt(case: Case) -> None:
-        tried.append((case, _try(claim, case)))
+        nonlocal spent
+        outcome = check_case(case, claim, settings)
+        spent += case.tally.evaluations
+        if outcome is not None:
+            tried.append((case, outcome))
 
-    settings = hypothesis.settings(
+    options = hypothesis.settings(
         max_examples=examples,
         deadline=None,
         database=None,
         phases=[hypothesis.Phase.generate],
         suppress_health_check=list(hypothesis.HealthCheck),
     )
+    name = subject.__name__
     try:
-        hypothesis.seed(seed)(settings(hypothesis.given(subject.cases())(attempt)))()
+        hypothesis.seed(seed)(options(hypothesis.given(subject.cases())(attempt)))()
     except ImportError:
         raise  # a missing library is nobody's fault here
     except Exception as error:  # noqa: BLE001  the strategy is the subject's own, and so is what it raises
-        message = f"cases() {_raised(error)}"
-        return PropertyResult(
-            subject.__name__, claim.__name__, Verdict.FAIL, len(tried), 0, 0, None, message, None, seed
-        )
-    failing = [(case, finding) for case, finding in tried if finding.verdict is Verdict.FAIL]
-    case, finding = min(failing, key=lambda pair: _size(pair[0]), default=(None, None))
-    findings = [finding for _, finding in tried]
-    return PropertyResult(
-        subject=subject.__name__,
+        message = f"cases() raises {type(error).__name__}: {error}"
+        return Finding(name, claim.__name__, Verdict.FAIL, len(tried), message=message), spent
+    if not tried:
+        return None, spent
+    failing = [(case, outcome) for case, outcome in tried if outcome.verdict is Verdict.FAIL]
+    case, worst = min(failing, key=lambda pair: _size(pair[0]), default=(None, None))
+    outcomes = [outcome for _, outcome in tried]
+    finding = Finding(
+        subject=name,
         property=claim.__name__,
-        verdict=judge([finding.verdict for finding in findings]),
+        verdict=judge([outcome.verdict for outcome in outcomes]),
         examples=len(tried),
         failing=len(failing),
-        inconclusive=sum(finding.verdict is Verdict.INCONCLUSIVE for finding in findings),
-        worst=finding.worst if finding else largest(*(finding.worst for finding in findings)),
-        message=finding.message if finding else "",
+        inconclusive=sum(outcome.verdict is Verdict.INCONCLUSIVE for outcome in outcomes),
+        worst=worst.worst if worst else largest(*(outcome.worst for outcome in outcomes)),
+        message=worst.message if worst else "",
+        diagnosis=worst.diagnosis if worst else "",
         case=case,
-        seed=seed,
     )
-
-
-def check_all(
-    subjects: Iterable[Subject],
-    *,
-    examples: int = EXAMPLES,
-    seed: int = 0,
-    progress: Callable[[PropertyResult], None] = lambda _: None,
-) -> list[PropertyResult]:
-    """Try every property of every class; ``progress`` is called with each result as it comes."""
-    results = []
-    for subject in subjects:
-        for claim in properties_of(subject):
-            results.append(check_property(subject, claim, examples=examples, seed=seed))
-            progress(results[-1])
-    return results
-
-
-def _try(claim: Property, case: Case) -> Finding:
-    try:
-        return claim(case)
-    except ImportError:
-        raise
-    except Exception as error:  # noqa: BLE001  whatever a subject raises on its own domain is a failure of the subject
-        return Finding(Verdict.FAIL, None, _raised(error))
-
-
-def _raised(error: Exception) -> str:
-    return f"raises {type(error).__name__}: {error}"
+    return finding, spent
 
 
 def _size(case: Case) -> tuple[int, int]:

@@ -284,19 +284,29 @@ class Schedule(ABC):
         """Draw a schedule."""
 
 
+@dataclass
+class Tally:
+    """How often a case's subject has been called."""
+
+    evaluations: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class Case:
     """One subject with the arrays to try it on.
 
     ``inputs`` is ``(x,)`` for a layer, ``(prediction, target)`` for a loss, the parameters for an optimizer, and
     empty for a schedule. ``seed`` draws whatever else a property needs, such as cotangents, and keys the randomness of
-    layers that have some; ``training`` is the mode that they are called in.
+    layers that have some; ``training`` is the mode that they are called in. ``twin`` is a torch module to use in
+    place of the subject's own.
     """
 
-    subject: Layer | Loss | Optimizer | Schedule
+    subject: Any  # a Layer, Loss, Optimizer or Schedule, or an adapter of a foreign one
     inputs: tuple[Array, ...] = ()
     seed: int = 0
     training: bool = False
+    twin: torch.nn.Module | None = field(default=None, repr=False)
+    tally: Tally = field(default_factory=Tally, repr=False)
 
     def context(self, tap: Tap = untapped) -> Context:
         """Return the context to call the subject in: this case's mode and key, with updates of buffers collected."""

@@ -1,100 +1,176 @@
-"""Derivative estimates by central differences, with a bound on their error each."""
+"""Derivative estimates along straight lines, with a bound on the error of each, and the kinks that have none."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from gradcheck.contract import Array
 
-# Steps to try, in units of the tensor's largest element. Large steps see past rounding, small ones past curvature and
-# nearby kinks; the descent ends at the first step whose truncation is below its rounding.
-STEPS = (2.0**-6, 2.0**-9, 2.0**-12, 2.0**-15)
+# Steps in units of a line's scale. The first sees past rounding, smaller ones past curvature and nearby kinks.
+FIRST_STEP = 2.0**-6
+SHORTER = (2.0**-3, 2.0**-3, 2.0**-3, 2.0**-5)  # what a step that does not serve is multiplied by; the last repeats
+LAST_STEP = 2.0**-32
 
-# Richardson's R = (64 D(h/4) - 20 D(h/2) + D(h)) / 45 of central differences D(k), each of which an error n in two
-# values moves by up to n / k: in all (64 * 4 + 20 * 2 + 1) / 45 times n / h.
-RICHARDSON_ROUNDING = 297 / 45
+# Of a kink, one-sided slopes: at sqrt(eps) curvature and rounding cost about the same.
+ONE_SIDED_STEP = 2.0**-26
 
-# The noise of f is the largest of 16 samples, near 2.8 standard deviations of a difference of two evaluations, and is
-# exceeded once in 200 times; three times that is 8 deviations. (Taken once only, it was exceeded in 1 of 50,000.)
-NOISE_SAMPLING = 3.0
+# Richardson's R = (64 D(h/4) - 20 D(h/2) + D(h)) / 45 takes six values with weights w / h, sum of w^2 = 16.6: noise
+# of standard deviation s in each makes one of 4.07 s / h. Its factor, in deviations, is that of all measured noise.
+RICHARDSON_ROUNDING = 4.07
+DEVIATIONS = 8.0
 
 # For a smooth function the jump between the slopes to the right and to the left shrinks as 1 : 1/2 : 1/4 with h, and
-# so, as 1 : 1/4, do the differences of successive central differences; at or near a kink they do not. A departure by
-# more than this share of the first, beyond rounding, and the step is given up.
+# so, as 1 : 1/4, do the differences of successive central differences; at a kink the jump stays. A departure by more
+# than this share of the first, beyond rounding, and the step is given up.
 PATTERN_SLACK = 0.1
+
+CHUNK = 1 << 21  # elements of the outputs held at a time
+
+Integers = np.ndarray[tuple[int], np.dtype[np.intp]]
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Straight lines through a point, and f's outputs there. Line l moves the outputs of block ``block[l]`` alone.
+
+    ``at(lines, t)`` returns the outputs, (lines, outputs), at distances t along the given lines, and the distances as
+    they came out after rounding. ``scale`` (lines,) is the unit of distance; ``y``, ``dy`` and ``noise`` are
+    (blocks, outputs): the value, the cotangent, and how far rounding moves each output; ``sigma`` (blocks,) is the
+    standard deviation of ``<dy, y>`` by rounding.
+    """
+
+    at: Callable[[Integers, Array], tuple[Array, Array]]
+    scale: Array
+    block: Integers
+    y: Array
+    dy: Array
+    noise: Array
+    sigma: Array
+
+    def only(self, lines: Integers) -> Lines:
+        """Return the given ones of these lines."""
+        return replace(
+            self, at=lambda part, t: self.at(lines[part], t), scale=self.scale[lines], block=self.block[lines]
+        )
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Derivatives of <dy, f(x)> by every element of x, with error bounds.
+    """Derivatives of <dy, f> along lines, with error bounds; ``step`` is the h that each was taken at.
 
-    The bound is inf where no step behaved as for a smooth function, at a kink for instance: such an element is not
-    judged.
+    The bound is inf where no step behaved as for a smooth function. ``kinked`` says where that is because the slopes to
+    the two sides differ; ``rough`` (lines, outputs) which outputs were not smooth at the last step that was tried.
     """
 
     value: Array
     error: Array
+    step: Array
+    kinked: Array
+    rough: Array
 
 
-def central_differences(f: Callable[[Array], Array], x: Array, dy: Array, noise: Array) -> Estimate:
-    """Estimate the gradient of ``<dy, f(x)>`` for float64 ``x``, element by element.
+def derivatives(lines: Lines, first_step: Array | float = FIRST_STEP) -> Estimate:
+    """Estimate the derivative of ``<dy, f>`` along every line.
 
     Central differences D at h, h/2 and h/4, extrapolated by Richardson's rule. The bound is that of truncation, the
     difference of the two first extrapolations ``(4 D(k/2) - D(k)) / 3`` at k = h and h/2, plus that of rounding,
-    ``RICHARDSON_ROUNDING * NOISE_SAMPLING * <|dy|, noise> / h`` with ``noise`` the measured noise of each output. (The
-    usual estimate of truncation, from the last two extrapolations, is 15 times smaller; it fails where the h^4 and h^6
-    terms cancel: by a factor of 4 for a sigmoid at h = 0.23.)
+    ``DEVIATIONS * RICHARDSON_ROUNDING * sigma / h``. (The usual estimate of truncation, from the last two
+    extrapolations, is 15 times smaller; it fails where the h^4 and h^6 terms cancel: by a factor of 4 for a sigmoid at
+    h = 0.23.) The step is then chosen to balance the two, and shortened where f is not seen to be smooth.
     """
-    x = x.copy()
-    y = f(x)
-    value, error = np.zeros(x.shape), np.full(x.shape, np.inf)
-    scale = float(np.abs(x).max(initial=0.0)) or 1.0
-    for index in np.ndindex(x.shape):
-        for step in STEPS:
-            estimate = _richardson(f, x, index, y, dy, step * scale, noise)
-            if estimate is None:
-                continue
-            best, truncation, rounding = estimate
-            if truncation + rounding < error[index]:
-                value[index], error[index] = best, truncation + rounding
-            if truncation <= rounding:
-                break
-    return Estimate(value, error)
+    count, outputs = len(lines.scale), lines.y.shape[1]
+    value, error, used = np.zeros(count), np.full(count, np.inf), np.zeros(count)
+    kinked, suspect = np.zeros(count, bool), np.zeros(count, bool)
+    rough = np.zeros((count, outputs), bool)
+    h = np.broadcast_to(first_step * lines.scale, count).copy()
+    failed = np.zeros(count, np.intp)
+    todo: Integers = np.arange(count)
+    while todo.size:
+        going = []
+        for part in _chunks(todo, outputs):
+            best, truncation, rounding, rough[part], flat = _richardson(lines, part, h[part])
+            smooth = np.isfinite(best)
+            bound = truncation + rounding
+            better = smooth & (bound < error[part])
+            chosen = part[better]
+            value[chosen], error[chosen], used[chosen] = best[better], bound[better], h[chosen]
+            # A jump that does not shrink at two steps in a row is a kink.
+            kinked[part] = flat & suspect[part] & ~np.isfinite(error[part])
+            suspect[part] = flat
+            # Truncation goes as h^4 and rounding as 1/h: the step at which both are the same, at most 2^-10 shorter.
+            with np.errstate(divide="ignore", invalid="ignore"):
+                balance = np.exp2(np.floor(np.log2(rounding / truncation) / 5))
+            shorter = np.take(SHORTER, np.minimum(failed[part], len(SHORTER) - 1))
+            h[part] *= np.where(smooth, np.clip(balance, 2.0**-10, 0.25), shorter)
+            failed[part] += ~smooth
+            done = (better & (truncation <= rounding)) | (np.isfinite(error[part]) & ~better) | kinked[part]
+            going.append(part[~done & (h[part] >= LAST_STEP * lines.scale[part])])
+        todo = np.concatenate(going)
+    return Estimate(value, error, used, kinked, rough)
 
 
-def _richardson(
-    f: Callable[[Array], Array],
-    x: Array,
-    index: tuple[int, ...],
-    y: Array,
-    dy: Array,
-    h: float,
-    noise: Array,
-) -> tuple[float, float, float] | None:
-    """Return an estimate, its truncation and its rounding, or None if f does not look smooth at this step."""
-    centre = float(x[index])
-    slopes, jumps = [], []
-    for k in (h, h / 2, h / 4):
-        x[index] = centre + k
-        right, above = float(x[index]), f(x)
-        x[index] = centre - k
-        left, below = float(x[index]), f(x)
-        slopes.append(float(np.sum(dy * (above - below))) / (right - left))
-        jumps.append((above - y) / (right - centre) - (y - below) / (centre - left))
-    x[index] = centre
-    for jump, share in ((jumps[1], 0.5), (jumps[2], 0.25)):
-        departure = np.abs(jump - share * jumps[0])
-        if np.any(departure > PATTERN_SLACK * np.abs(jumps[0]) + 4 * noise / (share * h)):
-            return None
-    rounding = RICHARDSON_ROUNDING * NOISE_SAMPLING * float(np.sum(np.abs(dy) * noise)) / h
-    coarse, fine = slopes[0] - slopes[1], slopes[1] - slopes[2]
-    if abs(fine - coarse / 4) > PATTERN_SLACK * abs(coarse) + rounding:
-        return None
-    first, second = (4 * slopes[1] - slopes[0]) / 3, (4 * slopes[2] - slopes[1]) / 3
-    return (16 * second - first) / 15, abs(first - second), rounding
+def _richardson(lines: Lines, part: Integers, h: Array) -> tuple[Array, Array, Array, Array, Array]:
+    """Return estimates (NaN where f does not look smooth), truncation, rounding, rough outputs, and lasting jumps."""
+    block = lines.block[part]
+    y, dy, noise = lines.y[block], lines.dy[block], lines.noise[block]
+    slopes, jumps, top = [], [], np.abs(y)
+    with np.errstate(all="ignore"):  # what is not finite is not smooth
+        for k in (h, h / 2, h / 4):
+            above, right = lines.at(part, k)
+            below, left = lines.at(part, -k)
+            slopes.append(_rows(dy, above - below) / (right - left))
+            jumps.append((above - y) / right[:, None] - (below - y) / left[:, None])
+            top = np.maximum(top, np.maximum(np.abs(above), np.abs(below)))
+        eps = np.finfo(top.dtype).eps
+        size = np.abs(jumps[0])
+        grain = (4 * noise + 2 * eps * top) / h[:, None]
+        departures = [
+            np.abs(jump - share * jumps[0]) > PATTERN_SLACK * size + grain / share
+            for jump, share in ((jumps[1], 0.5), (jumps[2], 0.25))
+        ]
+        rough = departures[0] | departures[1] | ~np.isfinite(jumps[2])
+        lasting = [np.abs(jump - jumps[0]) <= PATTERN_SLACK * size for jump in jumps[1:]]
+        # The outputs' own last rounding, where they are larger than at the point, adds to the measured noise.
+        last = eps / np.sqrt(12) * np.sqrt(_rows((dy * top) ** 2, np.ones_like(top)))
+        rounding = DEVIATIONS * RICHARDSON_ROUNDING * np.hypot(lines.sigma[block], last) / h
+        coarse, fine = slopes[0] - slopes[1], slopes[1] - slopes[2]
+        regular = np.abs(fine - coarse / 4) <= PATTERN_SLACK * np.abs(coarse) + rounding
+        first, second = (4 * slopes[1] - slopes[0]) / 3, (4 * slopes[2] - slopes[1]) / 3
+        best = np.where(regular & ~rough.any(axis=1), (16 * second - first) / 15, np.nan)
+    flat = rough.any(axis=1) & (~rough | (lasting[0] & lasting[1])).all(axis=1)
+    return best, np.abs(first - second), rounding, rough, flat
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """One-sided derivatives of every output along lines, (lines, outputs) each, with a bound on their error.
+
+    ``right`` is ``(f(x + h d) - f(x)) / h`` extrapolated to h = 0, ``left`` is ``(f(x) - f(x - h d)) / h``.
+    """
+
+    right: Array
+    left: Array
+    error: Array
+
+
+def one_sided(lines: Lines, part: Integers) -> Slopes:
+    """Return the slopes of every output to the two sides of the point, at steps of sqrt(eps) and half of that.
+
+    The bound is twice the difference of the two, for curvature, and their rounding.
+    """
+    y, noise = lines.y[lines.block[part]], lines.noise[lines.block[part]]
+    sides, error = [], np.zeros_like(y)
+    h = ONE_SIDED_STEP * lines.scale[part]
+    for sign in (1.0, -1.0):
+        (far, full), (near, half) = lines.at(part, sign * h), lines.at(part, sign * h / 2)
+        whole, halved = (far - y) / full[:, None], (near - y) / half[:, None]
+        sides.append(2 * halved - whole)
+        grain = noise + np.finfo(y.dtype).eps * np.maximum(np.abs(far), np.abs(y))
+        error = np.maximum(error, 2 * np.abs(halved - whole) + 8 * grain / h[:, None])
+    return Slopes(sides[0], sides[1], error)
 
 
 def elementwise_noise(base: Array, shadows: list[Array]) -> Array:
@@ -103,3 +179,13 @@ def elementwise_noise(base: Array, shadows: list[Array]) -> Array:
     for shadow in shadows:
         noise = np.maximum(noise, np.abs(shadow - base))
     return noise
+
+
+def _rows(a: Array, b: Array) -> Array:
+    """Return the inner product of each row of ``a`` with that of ``b``; NaN where a product is not finite."""
+    return np.asarray((a * b).sum(axis=1))
+
+
+def _chunks(lines: Integers, outputs: int) -> Iterator[Integers]:
+    size = max(1, CHUNK // max(1, outputs))
+    return (lines[start : start + size] for start in range(0, len(lines), size))

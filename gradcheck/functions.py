@@ -1,9 +1,10 @@
-"""Layers and losses as functions of named arrays, so that both, and their twins, are tried alike."""
+"""Layers, losses and plain functions as functions of named arrays, so that all, and their twins, are tried alike."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -23,46 +24,89 @@ class GradientNamesError(ValueError):
 class Function:
     """``call(variables, context)`` returns the value and a pullback from dy to gradients named like the variables.
 
-    ``main`` names the variable that is an input; the others are parameters.
+    ``arguments`` are the inputs in their order, each the name of a variable or, for one that has no gradient, its
+    value. Variables that are not arguments are parameters. ``foreign`` objects are not asked for what only the
+    contract promises: taps, and arithmetic that also takes complex numbers.
     """
 
-    main: str
     variables: dict[str, Array]
+    arguments: tuple[str | Array, ...]
     call: Callable[[Arrays, Context], tuple[Array, Pullback]]
+    foreign: bool = False
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Return the names of the variables that are inputs."""
+        return tuple(argument for argument in self.arguments if isinstance(argument, str))
+
+
+@runtime_checkable
+class Callables(Protocol):
+    """What an adapter of a foreign object offers in place of a contract."""
+
+    def function(self, inputs: tuple[Array, ...]) -> Function:
+        """Return the object as a function of its parameters and of those ``inputs`` that have a gradient."""
 
 
 def function_of(case: Case) -> Function:
-    """Return a case's layer (variables ``input`` and its parameters) or loss (``prediction``) as a `Function`."""
+    """Return a case's subject as a `Function` that counts its calls in the case's tally.
+
+    The variables are ``input`` (or ``input0``, ``input1``, ... of several) and the parameters of a layer, or the
+    ``prediction`` of a loss.
+    """
+    function = _function_of(case)
+
+    def counted(variables: Arrays, context: Context) -> tuple[Array, Pullback]:
+        case.tally.evaluations += 1
+        return function.call(variables, context)
+
+    return Function(function.variables, function.arguments, counted, function.foreign)
+
+
+def _function_of(case: Case) -> Function:
     subject = case.subject
+    if isinstance(subject, Callables):
+        return subject.function(case.inputs)
     if isinstance(subject, Layer):
-        layer = subject
+        layer, buffered = subject, bool(subject.buffers())
 
         def call_layer(variables: Arrays, context: Context) -> tuple[Array, Pullback]:
             parameters = {name: array for name, array in variables.items() if name != "input"}
-            y, backward = layer.replace_arrays(parameters).forward(variables["input"], context)
+            x = variables["input"]
+            current = layer.astype(x.dtype) if buffered and x.dtype.kind == "f" else layer
+            y, backward = current.replace_arrays(parameters).forward(x, context)
 
             def pullback(dy: Array) -> dict[str, Array]:
                 dx, grads = backward(dy)
-                if missing := sorted(parameters.keys() - grads.keys()):
-                    raise GradientNamesError(f"there is no gradient of {', '.join(missing)}")
-                if unknown := sorted(grads.keys() - parameters.keys()):
-                    raise GradientNamesError(f"there is a gradient of {', '.join(unknown)}, which is no parameter")
+                require_names(parameters, grads)
                 return {"input": dx, **grads}
 
             return y, pullback
 
-        return Function("input", {"input": case.inputs[0], **subject.parameters()}, call_layer)
+        return Function({"input": case.inputs[0], **subject.parameters()}, ("input",), call_layer)
     if isinstance(subject, Loss):
         loss, target = subject, case.inputs[1]
 
         def call_loss(variables: Arrays, context: Context) -> tuple[Array, Pullback]:
             prediction = variables["prediction"]
-            wanted = prediction.dtype if np.issubdtype(target.dtype, np.floating) else target.dtype
-            value, backward = loss.forward(prediction, target.astype(wanted), context)
+            value, backward = loss.forward(prediction, like(target, prediction), context)
             return value, lambda dvalue: {"prediction": backward(dvalue)}
 
-        return Function("prediction", {"prediction": case.inputs[0]}, call_loss)
+        return Function({"prediction": case.inputs[0]}, ("prediction", target), call_loss)
     raise TypeError(f"a Layer or a Loss is a function of arrays, got {type(subject).__name__}")
+
+
+def require_names(parameters: Arrays, grads: Arrays) -> None:
+    """Raise `GradientNamesError` unless there is a gradient of every parameter, and of nothing else."""
+    if missing := sorted(parameters.keys() - grads.keys()):
+        raise GradientNamesError(f"there is no gradient of {', '.join(missing)}")
+    if unknown := sorted(grads.keys() - parameters.keys()):
+        raise GradientNamesError(f"there is a gradient of {', '.join(unknown)}, which is no parameter")
+
+
+def like(constant: Array, array: Array) -> Array:
+    """Return a constant in the precision of ``array``, if both are floating-point."""
+    return constant.astype(array.dtype) if constant.dtype.kind == array.dtype.kind == "f" else constant
 
 
 def cast(variables: Arrays, dtype: DTypeLike) -> dict[str, Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -9,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck.agreement import Verdict, Worst, judge
-from gradcheck.contract import Array, Case, Layer
+from gradcheck.agreement import Verdict, Worst, judge, largest
+from gradcheck.contract import Array, Case
 
 if TYPE_CHECKING:
-    from gradcheck.checks import PropertyResult
+    from gradcheck.checks import Finding, Report
     from gradcheck.trajectory.check import NonFinite, TrajectoryReport
     from gradcheck.trajectory.divergence import Divergence
     from gradcheck.trajectory.freerun import FreeRunResult
     from gradcheck.trajectory.lockstep import LockStepResult
 
 Json = Any
+SCHEMA_VERSION = 1
 
 
 def strict(value: Json) -> Json:
@@ -47,18 +49,39 @@ def worst_to_json(worst: Worst | None) -> Json:
     }
 
 
-def result_to_json(result: PropertyResult) -> Json:
-    """Return one property's result."""
+def finding_to_json(finding: Finding) -> Json:
+    """Return what was found of one property."""
     return {
-        "subject": result.subject,
-        "property": result.property,
-        "verdict": str(result.verdict),
-        "examples": result.examples,
-        "failing_examples": result.failing,
-        "inconclusive_examples": result.inconclusive,
-        "worst": worst_to_json(result.worst),
-        "message": result.message or None,
+        "subject": finding.subject,
+        "property": finding.property,
+        "verdict": str(finding.verdict),
+        "examples": finding.examples,
+        "failing_examples": finding.failing,
+        "inconclusive_examples": finding.inconclusive,
+        "worst": worst_to_json(finding.worst),
+        "message": finding.message or None,
+        "diagnosis": finding.diagnosis or None,
+        "remarks": list(finding.remarks),
     }
+
+
+def report_to_json(report: Report) -> Json:
+    """Return the whole report of a check."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "subject": report.subject,
+        "verdict": str(report.verdict),
+        "worst": worst_to_json(report.worst),
+        "evaluations": report.evaluations,
+        "seed": report.seed,
+        "mode": report.settings.mode,
+        "findings": [finding_to_json(finding) for finding in report.findings],
+    }
+
+
+def dump_json(document: Json) -> str:
+    """Return a document as strict JSON."""
+    return json.dumps(strict(document), indent=2, allow_nan=False)
 
 
 def element(tensor: str, index: Sequence[int]) -> str:
@@ -74,41 +97,62 @@ def sentence(claim: str) -> str:
 def describe_case(case: Case) -> str:
     """Return the shapes of a case: enough to see what kind of input it is."""
     inputs = ", ".join(str(array.shape) for array in case.inputs)
-    parameters = case.subject.parameters() if isinstance(case.subject, Layer) else {}
+    parameters = case.subject.parameters() if hasattr(case.subject, "parameters") else {}
     held = "".join(f", {name} {array.shape}" for name, array in parameters.items())
-    return f"input of shape {inputs}{held}, seed {case.seed}"
+    mode = ", training" if case.training else ""
+    return f"input of shape {inputs}{held}, seed {case.seed}{mode}"
 
 
-def describe_failure(result: PropertyResult) -> str:
-    """Return the lines about a failed property: what, where, by how much, and how to see it again."""
-    share = f"{result.failing} of {result.examples} examples"
-    lines = [f"{result.subject}: {sentence(result.property)}: FAIL in {share}"]
-    if result.message:
-        lines.append(f"  {result.message}")
-    if result.worst:
-        worst = result.worst
+def describe_failure(finding: Finding) -> str:
+    """Return the lines about a failed property: what, why, where and by how much."""
+    share = f"{finding.failing} of {finding.examples} cases"
+    lines = [f"{finding.subject}: {sentence(finding.property)}: FAIL in {share}"]
+    if finding.diagnosis:
+        lines.append(f"  {finding.diagnosis}")
+    if finding.message:
+        lines.append(f"  {finding.message}")
+    if finding.worst:
+        worst = finding.worst
         lines.append(f"  {element(worst.tensor, worst.index)}: analytic {worst.analytic!r}, numeric {worst.numeric!r}")
         difference = abs(worst.analytic - worst.numeric)
         lines.append(f"  difference {difference:.3g}, allowed {worst.allowed:.3g}, ratio {worst.ratio:.3g}")
-    if result.case is not None:
-        lines.append(f"  smallest failing case: {describe_case(result.case)}")
-        with np.printoptions(threshold=20):
-            shown = [repr(result.case.subject), *map(repr, result.case.inputs)]
-        lines.extend(f"    {line}" for text in shown for line in text.splitlines()[:8])
-    again = f"mnistcheck verify {result.subject} --examples {result.examples} --seed {result.seed}"
-    lines.append(f"  see it again: {again}")
+    if finding.case is not None:
+        lines.append(f"  smallest failing case: {describe_case(finding.case)}")
     return "\n".join(lines)
 
 
-def summarise(results: Sequence[PropertyResult]) -> tuple[Verdict, str]:
-    """Return the verdict over all results and one sentence about it."""
-    verdict = judge([result.verdict for result in results])
-    counts = Counter(str(result.verdict) for result in results)
-    examples = sum(result.examples for result in results)
-    subjects = len({result.subject for result in results})
+def describe_report(report: Report) -> str:
+    """Return a report as text: the verdict, then what failed and why, then what could not be told, then the rest."""
+    of = {verdict: [f for f in report.findings if f.verdict is verdict] for verdict in Verdict}
+    failed, unclear, held = of[Verdict.FAIL], of[Verdict.INCONCLUSIVE], of[Verdict.PASS]
+    counts = [f"{len(held)} of {len(report.findings)} properties hold"]
+    if failed:
+        counts.append(f"{len(failed)} fail")
+    if unclear:
+        counts.append(f"{len(unclear)} could not be told")
+    lines = [f"{report.verdict.upper()}: {report.subject}: {', '.join(counts)}"]
+    lines += [describe_failure(finding) for finding in failed]
+    lines += [f"could not tell: {sentence(f.property)}: {f.message or 'nothing to compare'}" for f in unclear]
+    lines += [f"note: {remark}" for finding in report.findings for remark in finding.remarks]
+    if held:
+        lines.append(f"holds: {'; '.join(sentence(finding.property) for finding in held)}")
+    worst = largest(*(finding.worst for finding in held))
+    if worst is not None:
+        ratio = f"{worst.ratio:.2g} of the allowance, in {element(worst.tensor, worst.index)}"
+        lines.append(f"largest disagreement{' of those' if failed else ''}: {ratio}")
+    lines.append(f"{report.evaluations:,} evaluations, seed {report.seed}")
+    return "\n".join(lines)
+
+
+def summarise(findings: Sequence[Finding]) -> tuple[Verdict, str]:
+    """Return the verdict over all findings and one sentence about it."""
+    verdict = judge([finding.verdict for finding in findings])
+    counts = Counter(str(finding.verdict) for finding in findings)
+    examples = sum(finding.examples for finding in findings)
+    subjects = len({finding.subject for finding in findings})
     parts = ", ".join(f"{counts[v]} {v}" for v in Verdict if counts[v])
     of = f"of {subjects} subject{'' if subjects == 1 else 's'}"
-    return verdict, f"{verdict.upper()}: {len(results)} properties {of} ({parts}), {examples:,} examples"
+    return verdict, f"{verdict.upper()}: {len(findings)} properties {of} ({parts}), {examples:,} examples"
 
 
 def divergence_to_json(found: Divergence | None, ours: str, theirs: str) -> Json:

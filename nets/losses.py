@@ -26,7 +26,7 @@ class MSELoss(Loss):
         difference = prediction - target
 
         def backward(dvalue: Array) -> Array:
-            return np.asarray(dvalue * difference * prediction.dtype.type(2 / prediction.size))
+            return np.asarray(dvalue * difference * difference.dtype.type(2 / difference.size))
 
         return np.asarray((difference * difference).mean()), backward
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gradcheck.agreement import Verdict
-from gradcheck.checks import GradientMismatch, PropertyResult, Subject, check_property, properties_of
+from gradcheck.checks import Finding, GradientMismatch, Subject, check_class, properties_of
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, LossBackward, untapped
 from gradcheck.properties import PROPERTIES
 from nets.layers import Flatten, Linear, ReLU, Sigmoid
@@ -298,23 +298,28 @@ PLANTED: list[tuple[Subject, str, str | None]] = [
 ]
 
 
-def result_of(subject: Subject, name: str) -> PropertyResult:
+def result_of(subject: Subject, name: str) -> Finding:
     """Return what one property finds in a class."""
-    return check_property(subject, next(claim for claim in properties_of(subject) if claim.__name__ == name))
+    (finding,) = check_class(
+        subject, claims=[claim for claim in properties_of(subject) if claim.__name__ == name]
+    ).findings
+    return finding
 
 
 @pytest.mark.parametrize(
     ("subject", "claim", "tensor"), PLANTED, ids=[f"{subject.__name__}-{claim}" for subject, claim, _ in PLANTED]
 )
 def test_a_planted_fault_is_caught(subject: Subject, claim: str, tensor: str | None) -> None:
-    result = result_of(subject, claim)
+    report = check_class(subject, claims=[each for each in properties_of(subject) if each.__name__ == claim])
+    (result,) = report.findings
     assert result.verdict is Verdict.FAIL
     if tensor is not None:
         assert result.worst is not None
         assert result.worst.tensor == tensor
         assert result.worst.ratio > 1
-    with pytest.raises(GradientMismatch, match=f"{subject.__name__}: {claim.replace('_', ' ')}: FAIL"):
-        result.raise_if_failed()
+    with pytest.raises(GradientMismatch, match=f"{subject.__name__}: {claim.replace('_', ' ')}: FAIL") as caught:
+        report.raise_if_failed()
+    assert caught.value.report is report
 
 
 def test_what_differences_cannot_see_is_left_to_the_twin() -> None:

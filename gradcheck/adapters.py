@@ -1,0 +1,524 @@
+"""Anybody's layers, losses, optimizers and schedules, as what the properties can be asked of.
+
+A foreign object is never modified: every call is made on a copy of its own, with the same random numbers.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from gradcheck.contract import Array, Case, Context, Gradients, Optimizer, Schedule
+from gradcheck.functions import Arrays, Function, GradientNamesError, Pullback, like, require_names
+
+if TYPE_CHECKING:
+    import torch
+    from hypothesis.strategies import SearchStrategy
+
+TRAINING_FLAGS = ("training", "train", "train_flg", "is_training")  # of forward, where it takes the mode
+
+
+class AdapterError(TypeError):
+    """An object does not offer what is needed to check it."""
+
+
+@dataclass(frozen=True, eq=False)
+class ForeignLayer:
+    """A layer with ``forward(*inputs)`` and ``backward(dy)``, which returns the inputs' gradients.
+
+    ``params`` and ``grads`` say where parameters and their gradients are: paths of attributes, keys and numbers such as
+    ``W``, ``params.W`` or ``W.T``, by name. By default they are the items of attributes ``params`` and ``grads``.
+    Those of the names that are ``untrained`` are buffers.
+    """
+
+    layer: object
+    params: Mapping[str, str] = field(default_factory=dict)
+    grads: Mapping[str, str] = field(default_factory=dict)
+    forward: str = "forward"
+    backward: str = "backward"
+    untrained: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for method in (self.forward, self.backward):
+            require_method(self.layer, method)
+        try:
+            fresh(self.layer)
+        except Exception as error:
+            raise AdapterError(
+                f"{self.name} cannot be copied, and checks work on copies: copy.deepcopy raises "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        object.__setattr__(self, "params", self._paths("params", self.params))
+        object.__setattr__(self, "grads", self._paths("grads", self.grads) or {})
+        for name, path in self.params.items():
+            require_numbers(self.name, name, path, resolve(self.layer, path))
+
+    @property
+    def name(self) -> str:
+        """Return the name of the object's class."""
+        return type(self.layer).__name__
+
+    @property
+    def has_modes(self) -> bool:
+        """Return whether the layer can be told to train or to evaluate."""
+        methods = callable(getattr(self.layer, "train", None)) and callable(getattr(self.layer, "eval", None))
+        return methods or hasattr(self.layer, "training") or self._flag is not None
+
+    @property
+    def _flag(self) -> str | None:
+        try:
+            names = inspect.signature(getattr(self.layer, self.forward)).parameters
+        except (TypeError, ValueError):
+            return None
+        return next((flag for flag in TRAINING_FLAGS if flag in names), None)
+
+    def _paths(self, attribute: str, named: Mapping[str, str]) -> dict[str, str]:
+        """Return where arrays are: as the caller named them, or else the items of an attribute."""
+        if named:
+            return dict(named)
+        items = getattr(self.layer, attribute, None)
+        if isinstance(items, Mapping):
+            return {str(key): f"{attribute}.{key}" for key in items}
+        if isinstance(items, (list, tuple)):
+            return {str(i): f"{attribute}.{i}" for i in range(len(items))}
+        if callable(items) or items is None:
+            return {}
+        raise AdapterError(f"{self.name}.{attribute} is a {type(items).__name__}; a dict of arrays by name is needed")
+
+    def buffers(self) -> dict[str, Array]:
+        """Return the named arrays that are state, but not trained."""
+        return {name: np.array(resolve(self.layer, self.params[name])) for name in self.untrained}
+
+    def trained(self) -> dict[str, str]:
+        """Return the paths of the parameters."""
+        return {name: path for name, path in self.params.items() if name not in self.untrained}
+
+    def parameters(self) -> dict[str, Array]:
+        """Return copies of the parameters by name."""
+        return {name: np.array(resolve(self.layer, path)) for name, path in self.trained().items()}
+
+    def replace_arrays(self, arrays: Mapping[str, Array]) -> ForeignLayer:
+        """Return this layer with some parameters replaced."""
+        layer = fresh(self.layer)
+        for name, array in arrays.items():
+            assign(layer, self.params[name], array)
+        return replace(self, layer=layer)
+
+    def unnamed_arrays(self) -> list[str]:
+        """Return the attributes that hold floating-point arrays which nobody named as parameters."""
+        known = {id(resolve(self.layer, path)) for path in self.params.values()}
+        found = []
+        for name, value in getattr(self.layer, "__dict__", {}).items():
+            if isinstance(value, np.ndarray) and value.dtype.kind == "f" and id(value) not in known:
+                found.append(name)
+        return found
+
+    def function(self, inputs: tuple[Array, ...]) -> Function:
+        """Return the layer as a function of its parameters and of those inputs that are floating-point."""
+        names = ["input"] if len(inputs) == 1 else [f"input{i}" for i in range(len(inputs))]
+        arguments = tuple(n if a.dtype.kind == "f" else a for n, a in zip(names, inputs, strict=True))
+        paths = self.trained()
+        parameters = self.parameters()
+        if unknown := sorted(names & parameters.keys()):
+            raise AdapterError(f"{self.name} has a parameter named {', '.join(unknown)}, as its input is: rename it")
+        variables = {n: a for n, a in zip(names, inputs, strict=True) if a.dtype.kind == "f"} | parameters
+        kinds = {dtype: fresh(self.layer, dtype) for dtype in (np.float64, np.float32)}
+
+        def begin(given: Arrays, context: Context) -> tuple[Any, Array]:
+            floating = [array.dtype for array in given.values() if array.dtype.kind == "f"]
+            layer = fresh(kinds[np.float32 if floating and all(d == np.float32 for d in floating) else np.float64])
+            set_mode(layer, training=context.training)
+            for name, path in paths.items():
+                assign(layer, path, given[name])
+            values = [given[a] if isinstance(a, str) else like(a, next(iter(given.values()), a)) for a in arguments]
+            keywords = {} if self._flag is None else {self._flag: context.training}
+            with same_randomness(context.key.seed + context.key.step):
+                y = np.asarray(getattr(layer, self.forward)(*values, **keywords))
+            if context.updates is not None:
+                for name in self.untrained:
+                    context.update(name, np.array(resolve(layer, self.params[name])))
+            return layer, y
+
+        def call(given: Arrays, context: Context) -> tuple[Array, Pullback]:
+            layer, y = begin(given, context)
+            waiting = [layer]  # forward and backward make a pair: each further pullback has a forward of its own
+
+            def pullback(dy: Array) -> dict[str, Array]:
+                current = waiting.pop() if waiting else begin(given, context)[0]
+                with same_randomness(context.key.seed + context.key.step + 1):
+                    result = getattr(current, self.backward)(dy)
+                gradients = self._input_gradients(result, arguments)
+                return gradients | self._parameter_gradients(current, parameters)
+
+            return y, pullback
+
+        return Function(variables, arguments, call, foreign=True)
+
+    def _input_gradients(self, result: Any, arguments: tuple[str | Array, ...]) -> dict[str, Array]:  # noqa: ANN401
+        several = isinstance(result, (tuple, list))
+        results = list(result) if several else [result]
+        if len(results) != len(arguments):
+            raise GradientNamesError(
+                f"{self.backward} returns {len(results)} gradients for {len(arguments)} inputs; "
+                "those of parameters belong into attributes that are named in grads="
+            )
+        gradients = {}
+        for argument, value in zip(arguments, results, strict=True):
+            if isinstance(argument, str):
+                if value is None:
+                    raise GradientNamesError(f"{self.backward} returns no gradient of {argument}: it returns None")
+                gradients[argument] = np.asarray(value)
+        return gradients
+
+    def _parameter_gradients(self, layer: object, parameters: Arrays) -> dict[str, Array]:
+        paths = self.grads or self._paths_of(layer)
+        grads = {}
+        for name, path in paths.items():
+            try:
+                value = resolve(layer, path)
+            except AdapterError:
+                continue
+            if value is not None and (name in parameters or not self.grads):
+                grads[name] = np.array(value)
+        require_names(parameters, {k: g for k, g in grads.items() if k in parameters or k not in self.params})
+        return {name: grad for name, grad in grads.items() if name in parameters}
+
+    def _paths_of(self, layer: object) -> dict[str, str]:
+        return ForeignLayer._paths(_Bare(layer), "grads", {})  # type: ignore[arg-type]  # what backward has made
+
+    def draws_from_its_own_generator(self) -> bool:
+        """Return whether the object holds a generator, which moves on from call to call."""
+        values = getattr(self.layer, "__dict__", {}).values()
+        return any(isinstance(v, (np.random.Generator, np.random.RandomState, random.Random)) for v in values)
+
+    def outputs_in_turn(self, inputs: tuple[Array, ...], count: int) -> Iterator[Array]:
+        """Yield the outputs of ``count`` calls of one copy in training mode, its random numbers running on."""
+        layer = fresh(self.layer)
+        set_mode(layer, training=True)
+        keywords = {} if self._flag is None else {self._flag: True}
+        with same_randomness(0):
+            results = [np.array(getattr(layer, self.forward)(*inputs, **keywords)) for _ in range(count)]
+        yield from results
+
+    def used(self, inputs: tuple[Array, ...]) -> ForeignLayer:
+        """Return this layer after a step in training mode on ``inputs``, with whatever that has left in it."""
+        layer = fresh(self.layer)
+        set_mode(layer, training=True)
+        keywords = {} if self._flag is None else {self._flag: True}
+        with same_randomness(1):
+            y = np.asarray(getattr(layer, self.forward)(*inputs, **keywords))
+            getattr(layer, self.backward)(np.ones_like(y))
+        return replace(self, layer=layer)
+
+    def pairs(self, inputs: tuple[Array, ...], dy: Array | None, *, training: bool) -> Iterator[dict[str, Array]]:
+        """Yield output and gradients of two forward-backward pairs of one copy, with the same random numbers."""
+        layer = fresh(self.layer)
+        set_mode(layer, training=training)
+        keywords = {} if self._flag is None else {self._flag: training}
+        for _ in range(2):
+            if callable(getattr(layer, "zero_grad", None)):
+                layer.zero_grad()
+            with same_randomness(0):
+                y = np.array(getattr(layer, self.forward)(*(x.copy() for x in inputs), **keywords))
+                result = getattr(layer, self.backward)(np.ones_like(y) if dy is None else dy.copy())
+            several = isinstance(result, (tuple, list))
+            named = {f"input{i}": np.array(r) for i, r in enumerate(result)} if several else {"input": np.array(result)}
+            yield {"output": y, **named, **self._parameter_gradients(layer, self.parameters())}
+
+    def outputs_by_mode(self, inputs: tuple[Array, ...], modes: Sequence[bool]) -> list[Array]:
+        """Return the outputs of one copy that is told to train (True) or evaluate, in turn; the same random numbers."""
+        layer, outputs = fresh(self.layer), []
+        for training in modes:
+            set_mode(layer, training=training)
+            keywords = {} if self._flag is None else {self._flag: training}
+            with same_randomness(0):
+                outputs.append(np.array(getattr(layer, self.forward)(*inputs, **keywords)))
+        return outputs
+
+
+@dataclass(frozen=True)
+class _Bare:
+    layer: object
+    name: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class ForeignLoss:
+    """A loss with ``forward(prediction, target) -> float`` and ``backward() -> dprediction``."""
+
+    loss: object
+    forward: str = "forward"
+    backward: str = "backward"
+
+    def __post_init__(self) -> None:
+        for method in (self.forward, self.backward):
+            require_method(self.loss, method)
+
+    @property
+    def name(self) -> str:
+        """Return the name of the object's class."""
+        return type(self.loss).__name__
+
+    def function(self, inputs: tuple[Array, ...]) -> Function:
+        """Return the loss as a function of its prediction."""
+        prediction, target = inputs
+        takes_dvalue = _required_arguments(getattr(self.loss, self.backward)) == 1
+
+        def begin(given: Arrays) -> tuple[Any, Array]:
+            loss = fresh(self.loss, np.float32 if given["prediction"].dtype == np.float32 else np.float64)
+            value = np.asarray(getattr(loss, self.forward)(given["prediction"], like(target, given["prediction"])))
+            return loss, value
+
+        def call(given: Arrays, context: Context) -> tuple[Array, Pullback]:
+            loss, value = begin(given)
+            if value.ndim:
+                raise AdapterError(f"{self.name}.{self.forward} returns shape {value.shape}; one number is needed")
+            waiting = [loss]
+
+            def pullback(dvalue: Array) -> dict[str, Array]:
+                current = waiting.pop() if waiting else begin(given)[0]
+                backward = getattr(current, self.backward)
+                gradient = np.asarray(backward(dvalue) if takes_dvalue else backward())
+                return {"prediction": gradient if takes_dvalue else dvalue * gradient}
+
+            return value, pullback
+
+        return Function({"prediction": prediction}, ("prediction", target), call, foreign=True)
+
+
+@dataclass(frozen=True, eq=False)
+class PlainFunction:
+    """``f(*inputs) -> array`` with ``vjp(inputs, dy) -> gradients``, one of each input that is floating-point."""
+
+    f: Callable[..., Array]
+    vjp: Callable[[tuple[Array, ...], Array], Sequence[Array]]
+
+    @property
+    def name(self) -> str:
+        """Return the name of the function."""
+        return getattr(self.f, "__name__", type(self.f).__name__)
+
+    def function(self, inputs: tuple[Array, ...]) -> Function:
+        """Return it as a function of named inputs."""
+        names = ["input"] if len(inputs) == 1 else [f"input{i}" for i in range(len(inputs))]
+        arguments = tuple(n if a.dtype.kind == "f" else a for n, a in zip(names, inputs, strict=True))
+
+        def call(given: Arrays, context: Context) -> tuple[Array, Pullback]:
+            values = tuple(given[a] if isinstance(a, str) else a for a in arguments)
+            y = np.asarray(self.f(*values))
+
+            def pullback(dy: Array) -> dict[str, Array]:
+                result = self.vjp(values, dy)
+                results = list(result) if isinstance(result, (tuple, list)) else [result]
+                wanted = [a for a in arguments if isinstance(a, str)]
+                if len(results) == len(arguments):
+                    results = [r for r, a in zip(results, arguments, strict=True) if isinstance(a, str)]
+                if len(results) != len(wanted):
+                    raise GradientNamesError(f"vjp returns {len(results)} gradients for {len(wanted)} inputs")
+                return {name: np.asarray(value) for name, value in zip(wanted, results, strict=True)}
+
+            return y, pullback
+
+        variables = {n: a for n, a in zip(names, inputs, strict=True) if a.dtype.kind == "f"}
+        return Function(variables, arguments, call, foreign=True)
+
+
+@dataclass(eq=False)
+class ForeignOptimizer(Optimizer):
+    """An optimizer with ``step(params, grads)``, which moves arrays in place, and a rate in an attribute."""
+
+    optimizer: Any = None
+    make_twin: Callable[[list[Any]], Any] = lambda _: None
+    rate: str = "lr"
+
+    def __post_init__(self) -> None:
+        require_method(self.optimizer, "step")
+        if not hasattr(self.optimizer, self.rate):
+            raise AdapterError(
+                f"{self.name} has no attribute {self.rate}: name the one that holds its learning rate with lr="
+            )
+
+    @property
+    def name(self) -> str:
+        """Return the name of the object's class."""
+        return type(self.optimizer).__name__
+
+    @property
+    def base_lr(self) -> float:
+        """Return the rate that the object was made with."""
+        return float(getattr(self.optimizer, self.rate))
+
+    def step(self, params: dict[str, Array], grads: Gradients, lr: float) -> None:
+        setattr(self.optimizer, self.rate, lr)
+        self.optimizer.step(params, grads)
+
+    def twin(self, params: Sequence[torch.nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        made: torch.optim.Optimizer = self.make_twin(list(params))
+        return made
+
+    @classmethod
+    def cases(cls) -> SearchStrategy[Case]:
+        raise AdapterError("a foreign optimizer is tried on what it is given")
+
+
+@dataclass(frozen=True)
+class ForeignSchedule(Schedule):
+    """A schedule ``schedule(epoch) -> lr``."""
+
+    schedule: Callable[[int], float] = float
+    make_twin: Callable[[Any], Any] = lambda _: None
+
+    @property
+    def name(self) -> str:
+        """Return the name of the schedule's class or function."""
+        return getattr(self.schedule, "__name__", type(self.schedule).__name__)
+
+    def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
+        return float(self.schedule(epoch))
+
+    def twin(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+        made: torch.optim.lr_scheduler.LRScheduler = self.make_twin(optimizer)
+        return made
+
+    @classmethod
+    def cases(cls) -> SearchStrategy[Case]:
+        raise AdapterError("a foreign schedule is tried on what it is given")
+
+
+def resolve(owner: object, path: str) -> Any:  # noqa: ANN401  whatever is there
+    """Return what a path of attributes, keys and numbers leads to, such as ``params.W`` or ``W.T``."""
+    current: Any = owner
+    for part in path.split("."):
+        try:
+            current = _step(current, part)
+        except (AttributeError, KeyError, IndexError, ValueError):
+            raise AdapterError(f"{type(owner).__name__} has no {path}: there is no {part!r}") from None
+    return current
+
+
+def _step(current: Any, part: str) -> Any:  # noqa: ANN401  as resolve
+    if isinstance(current, Mapping):
+        return current[part] if part in current else current[int(part)]
+    if isinstance(current, (list, tuple)):
+        return current[int(part)]
+    return getattr(current, part)
+
+
+def assign(owner: object, path: str, value: Array) -> None:
+    """Put a value where a path leads: into an array in place, or in the place of a number."""
+    current = resolve(owner, path)
+    if isinstance(current, np.ndarray):
+        current[...] = value
+        return
+    head, _, last = path.rpartition(".")
+    parent = resolve(owner, head) if head else owner
+    if isinstance(parent, dict):
+        parent[last] = type(current)(value)
+    elif isinstance(parent, list):
+        parent[int(last)] = type(current)(value)
+    else:
+        setattr(parent, last, type(current)(value))
+
+
+def set_mode(layer: Any, *, training: bool) -> None:  # noqa: ANN401  anybody's layer
+    """Tell a layer to train or to evaluate, in whichever way it can be told."""
+    method = getattr(layer, "train" if training else "eval", None)
+    if callable(method):
+        method()
+    elif callable(getattr(layer, "train", None)):
+        layer.train(training)
+    elif hasattr(layer, "training"):
+        layer.training = training
+
+
+def require_method(owner: object, name: str) -> None:
+    """Raise `AdapterError` unless there is a method of that name."""
+    if not callable(getattr(owner, name, None)):
+        raise AdapterError(f"{type(owner).__name__} needs a method {name}; name its own with forward= or backward=")
+
+
+def require_numbers(who: str, name: str, path: str, value: object) -> None:
+    """Raise `AdapterError` unless a parameter is a floating-point array or number."""
+    array = np.asarray(value)
+    if array.dtype.kind != "f" and not (isinstance(value, np.ndarray) and array.dtype.kind in "iu"):
+        raise AdapterError(f"{who}'s parameter {name} at {path} needs to be floating-point numbers, got {value!r:.60}")
+
+
+def fresh(owner: Any, dtype: DTypeLike | None = None) -> Any:  # noqa: ANN401  a copy of whatever is given
+    """Return a deep copy, its floating-point arrays cast if a precision is given.
+
+    Arrays that share memory, such as views of one flat buffer, still do so in the copy.
+    """
+    memo: dict[int, Any] = {}
+    copies: dict[int, Array] = {}
+    for array in arrays_in(owner):
+        base = array
+        while isinstance(base.base, np.ndarray):
+            base = base.base
+        wanted = np.dtype(dtype) if dtype is not None and array.dtype.kind == "f" else array.dtype
+        if array is base or base.dtype != array.dtype or not base.flags.c_contiguous or not base.size:
+            memo[id(array)] = (
+                array.astype(wanted) if array is not base else copies.setdefault(id(base), base.astype(wanted))
+            )
+            continue
+        whole = copies.setdefault(id(base), base.astype(wanted))
+        ratio = whole.itemsize / base.itemsize
+        offset = int((array.__array_interface__["data"][0] - base.__array_interface__["data"][0]) * ratio)
+        memo[id(array)] = np.ndarray(
+            array.shape, wanted, whole, offset, tuple(int(stride * ratio) for stride in array.strides)
+        )
+    return copy.deepcopy(owner, memo)
+
+
+def arrays_in(owner: object) -> list[Array]:
+    """Return the arrays that an object holds, in attributes, containers and objects below it."""
+    found: dict[int, Array] = {}
+    seen: set[int] = set()
+    waiting = [owner]
+    while waiting:
+        current = waiting.pop()
+        if id(current) in seen or isinstance(current, (type, str, bytes, int, float, np.random.Generator)):
+            continue
+        seen.add(id(current))
+        if isinstance(current, np.ndarray):
+            if type(current) is np.ndarray and current.dtype.kind != "O":
+                found[id(current)] = current
+        elif isinstance(current, Mapping):
+            waiting.extend(current.values())
+        elif isinstance(current, (list, tuple, set)):
+            waiting.extend(current)
+        elif not (inspect.ismodule(current) or inspect.isroutine(current)):
+            waiting.extend(getattr(current, "__dict__", {}).values())
+            for slot in getattr(type(current), "__slots__", ()):
+                waiting.append(getattr(current, slot, None))
+    return list(found.values())
+
+
+@contextmanager
+def same_randomness(seed: int) -> Iterator[None]:
+    """Seed the global generators of NumPy and Python for a call, and put them back as they were."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002  that is what is protected
+    np.random.seed(seed % 2**32)  # noqa: NPY002  so that a layer that draws from it draws the same again
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(numpy_state)  # noqa: NPY002  as above
+        random.setstate(python_state)
+
+
+def _required_arguments(method: Callable[..., object]) -> int:
+    try:
+        parameters = inspect.signature(method).parameters.values()
+    except (TypeError, ValueError):
+        return 0
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(p.default is inspect.Parameter.empty and p.kind in kinds for p in parameters)

@@ -1,0 +1,118 @@
+"""What of a module can be checked, and how: classes of the contract, and foreign ones that say what to try them on."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gradcheck.adapters import AdapterError
+from gradcheck.checks import Finding, Report, check_class, check_layer, check_loss, properties_of
+from gradcheck.contract import Case, Layer, Loss, Optimizer, Schedule
+from gradcheck.properties import Property, Settings
+
+CONTRACTS = (Layer, Loss, Optimizer, Schedule)
+
+
+@dataclass(frozen=True)
+class Collected:
+    """A class, or the cases of a foreign one: ``(layer, *inputs)`` each. Its claims are checked one at a time."""
+
+    name: str
+    subject: Any
+    cases: tuple[tuple[Any, ...], ...] = ()
+
+    def claims(self) -> tuple[str, ...]:
+        """Return the names of the properties to check; a foreign object's are checked together, under no name."""
+        return ("",) if self.cases else tuple(claim.__name__ for claim in properties_of(self.subject))
+
+    def check(self, claim: str, examples: int, seed: int, settings: Settings) -> Report:
+        """Check one claim, or for a foreign object all that apply."""
+        if not self.cases:
+            return check_class(
+                self.subject, claims=[named(self.subject, claim)], examples=examples, seed=seed, settings=settings
+            )
+        reports = [_check_foreign(case, seed, settings) for case in self.cases]
+        findings: list[Finding] = []
+        for number, report in enumerate(reports, 1):
+            name = self.name if len(reports) == 1 else f"{self.name} {number}"
+            findings += [replace(finding, subject=name) for finding in report.findings]
+        return Report(self.name, tuple(findings), sum(r.evaluations for r in reports), seed, settings)
+
+
+def named(subject: object, claim: str) -> Property:
+    """Return the property of a subject that has a name; raises `ValueError` if there is none."""
+    known = {each.__name__: each for each in properties_of(subject)}
+    if claim not in known:
+        raise ValueError(f"{claim} is no property of it; there are {', '.join(known)}")
+    return known[claim]
+
+
+def collect(module_name: str) -> list[Collected]:
+    """Return what can be checked of a module that is imported by name.
+
+    That is: its own subclasses of the contract; its classes with ``forward``, ``backward`` and ``cases()``, which
+    returns ``(layer, *inputs)`` tuples, or for a loss ``(loss, prediction, target)``; and the like tuples in a list
+    ``CASES``. Raises `AdapterError` if there is nothing, and whatever the import raises.
+    """
+    module = importlib.import_module(module_name)
+    found, silent = [], []
+    for name, value in vars(module).items():
+        if not isinstance(value, type) or value.__module__ != module.__name__ or name.startswith("_"):
+            continue
+        if issubclass(value, CONTRACTS):
+            if not inspect.isabstract(value):
+                found.append(Collected(name, value))
+        elif callable(getattr(value, "forward", None)) and callable(getattr(value, "backward", None)):
+            if callable(getattr(value, "cases", None)):
+                found.append(Collected(name, value, _tuples(name, value.cases())))
+            else:
+                silent.append(name)
+    by_class: dict[str, list[tuple[Any, ...]]] = {}
+    for case in _tuples("CASES", getattr(module, "CASES", ())) if hasattr(module, "CASES") else ():
+        by_class.setdefault(type(case[0]).__name__, []).append(case)
+    found += [Collected(name, cases[0][0], tuple(cases)) for name, cases in by_class.items()]
+    missing = [name for name in silent if name not in by_class]
+    if missing:
+        raise AdapterError(
+            f"{module_name} does not say what to try {', '.join(missing)} on: give the class a static method cases() "
+            "that returns (layer, x) tuples, or the module a list CASES of them"
+        )
+    if not found:
+        raise AdapterError(
+            f"{module_name} has nothing to check: no subclass of Layer, Loss, Optimizer or Schedule, no class with "
+            "forward, backward and cases(), and no CASES"
+        )
+    return found
+
+
+def _tuples(name: str, cases: object) -> tuple[tuple[Any, ...], ...]:
+    if not isinstance(cases, Iterable):
+        raise AdapterError(f"{name} gives a {type(cases).__name__}; (layer, x) tuples are needed")
+    result = tuple((case.subject, *case.inputs) if isinstance(case, Case) else case for case in cases)
+    if not result or not all(isinstance(case, tuple) and len(case) > 1 for case in result):
+        raise AdapterError(f"{name} gives {len(result)} cases; each needs to be a tuple (layer, x)")
+    return result
+
+
+def _check_foreign(case: Sequence[Any], seed: int, settings: Settings) -> Report:
+    subject, *inputs = case
+    options: dict[str, Any] = {
+        "seed": seed, "mode": settings.mode, "max_evaluations": settings.max_evaluations, "dtypes": settings.dtypes
+    }  # fmt: skip
+    if len(inputs) == 2 and is_loss(subject):
+        return check_loss(subject, inputs[0], inputs[1], **options)
+    return check_layer(subject, *inputs, **options)
+
+
+def is_loss(subject: object) -> bool:
+    """Return whether an object's ``backward`` needs no cotangent, which makes it a loss."""
+    if isinstance(subject, Loss):
+        return True
+    try:
+        needed = inspect.signature(subject.backward).parameters.values()  # type: ignore[attr-defined]  # checked before
+    except (TypeError, ValueError):
+        return False
+    return not isinstance(subject, Layer) and all(p.default is not inspect.Parameter.empty for p in needed)

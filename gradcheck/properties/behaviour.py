@@ -1,0 +1,296 @@
+"""What must hold of the calls themselves: nothing shared, nothing changed, nothing remembered."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gradcheck.agreement import Verdict, compare
+from gradcheck.contract import Array, Case, Layer, Loss, ShapeError
+from gradcheck.directions import Point, samples_are_independent
+from gradcheck.functions import cast, function_of
+from gradcheck.properties.outcome import (
+    Outcome,
+    Settings,
+    cotangent,
+    failure,
+    inconclusive,
+    judged,
+    shadows_of,
+    useful,
+)
+from gradcheck.trajectory.noise import FACTOR, noise_of, spread
+
+
+def gradients_match_their_tensors(case: Case, settings: Settings = Settings()) -> Outcome:
+    """Every parameter and the input has a gradient of its own name and shape, and float32 stays float32.
+
+    A foreign object is asked for its precision only if it was given in float32.
+    """
+    function = function_of(case)
+    own = {array.dtype.name for array in function.variables.values()}
+    for dtype in settings.dtypes:
+        variables = cast(function.variables, dtype)
+        y, pullback = function.call(variables, case.context())
+        asked = not function.foreign or own == {dtype}
+        if asked and y.dtype != dtype:
+            return failure(f"the output of {dtype} input is {y.dtype}")
+        grads = pullback(cotangent(y, case.rng()))
+        for name, grad in grads.items():
+            if grad.shape != variables[name].shape:
+                return failure(f"{name} has shape {variables[name].shape}, its gradient {grad.shape}")
+            if asked and grad.dtype != dtype:
+                return failure(f"{name} is {dtype}, its gradient {grad.dtype}")
+    return Outcome(Verdict.PASS)
+
+
+def precisions_agree(case: Case, settings: Settings = Settings()) -> Outcome | None:
+    """Values and gradients in float32 are those in float64, up to the rounding of float32."""
+    if "float32" not in settings.dtypes:
+        return None  # float32 was not asked for
+    function, rng = function_of(case), case.rng()
+    narrow = cast(function.variables, np.float32)
+    y, pullback = function.call(narrow, case.context())
+    dy = cotangent(y, rng).astype(np.float32)
+    y_wide, pullback_wide = function.call(cast(narrow, np.float64), case.context())
+    ours, theirs = {"output": y, **pullback(dy)}, {"output": y_wide, **pullback_wide(dy.astype(np.float64))}
+    noise = spread(ours, shadows_of(case, function, narrow, dy, rng))
+    worsts, told = [], False
+    for name, array in ours.items():
+        if array.shape != theirs[name].shape:
+            return failure(f"{name} has shape {array.shape} in float32 and {theirs[name].shape} in float64")
+        allowed = FACTOR * noise_of(theirs[name].astype(np.float32), noise[name], FACTOR)
+        worsts.append(compare(name, array, theirs[name], allowed))
+        told |= useful(allowed, array, theirs[name])
+    return judged(worsts, told=told)
+
+
+def arguments_are_left_untouched(case: Case, settings: Settings = Settings()) -> Outcome:
+    """Forward and backward change neither inputs, nor parameters, nor dy, and read arrays that cannot be written."""
+    function = function_of(case)
+    before = {name: array.copy() for name, array in function.variables.items()}
+    frozen = {name: _read_only(array) for name, array in before.items()}
+    y, pullback = function.call(function.variables, case.context())
+    dy = cotangent(y, case.rng())
+    kept = dy.copy()
+    pullback(dy)
+    for name, array in [*function.variables.items(), ("dy", dy)]:
+        if not np.array_equal(array, kept if name == "dy" else before[name], equal_nan=True):
+            return failure(f"{name} is changed by the call")
+    try:
+        function.call(frozen, case.context())[1](_read_only(kept))
+    except ValueError as error:
+        return failure(f"read-only arrays are not taken: {error}")
+    return Outcome(Verdict.PASS)
+
+
+def results_own_their_memory(case: Case, settings: Settings = Settings()) -> Outcome:
+    """Nothing returned shares memory with an argument or with the results of another call.
+
+    A foreign object may return a view of what it was given, which is not judged.
+    """
+    function = function_of(case)
+    y, pullback = function.call(function.variables, case.context())
+    dy = cotangent(y, case.rng())
+    first, second = pullback(dy), pullback(dy)
+    again = function.call(function.variables, case.context())[0]
+    given: dict[str, Array] = {**function.variables, "dy": dy}
+    results = {"the output": y, **{f"{name}'s gradient": grad for name, grad in first.items()}}
+    later = {"another output": again, **{f"another call's gradient of {k}": g for k, g in second.items()}}
+    for result, array in results.items():
+        for other, memory in (later | given).items():
+            if np.shares_memory(array, memory):
+                message = f"{result} shares memory with {other}"
+                if function.foreign and other in (*function.inputs, "dy"):
+                    return inconclusive(f"{message}: a later change in place changes both")
+                return failure(message)
+    return Outcome(Verdict.PASS)
+
+
+def calls_do_not_interfere(case: Case, settings: Settings = Settings()) -> Outcome:
+    """Repeated and interleaved calls give bitwise the same answers, whichever pullback runs first."""
+    function, rng = function_of(case), case.rng()
+    y, pullback = function.call(function.variables, case.context())
+    dy = cotangent(y, rng)
+    alone = pullback(dy)
+    other = {name: array[::-1] if array.ndim else array for name, array in function.variables.items()}
+    y_first, first = function.call(function.variables, case.context())
+    _, second = function.call(other, case.context())
+    second(dy)
+    interleaved = first(dy)
+    if not np.array_equal(y, y_first, equal_nan=True):
+        return failure("a second call gives another output")
+    for name, grad in alone.items():
+        if not _same(grad, interleaved[name]) or not _same(grad, pullback(dy)[name]):
+            return failure(f"{name}'s gradient depends on calls in between")
+    return Outcome(Verdict.PASS)
+
+
+def taps_do_not_change_results(case: Case, settings: Settings = Settings()) -> Outcome:
+    """A call whose taps are recorded is bitwise the call without, and what was recorded stays as it was."""
+    function = function_of(case)
+    y, pullback = function.call(function.variables, case.context())
+    shown: list[tuple[str, Array, Array]] = []
+
+    def keep(name: str, array: Array) -> Array:
+        shown.append((name, array, array.copy()))
+        return array
+
+    y_tapped, pullback_tapped = function.call(function.variables, case.context(keep))
+    dy = cotangent(y, case.rng())
+    plain, tapped = {"output": y, **pullback(dy)}, {"output": y_tapped, **pullback_tapped(dy)}
+    for name, array in plain.items():
+        if not _same(array, tapped[name]):
+            return failure(f"recording the taps changes {name}")
+    for name, array, kept in shown:
+        if not _same(array, kept):
+            return failure(f"{name} is changed after it was shown to the tap")
+    return Outcome(Verdict.PASS)
+
+
+def results_do_not_depend_on_memory_layout(case: Case, settings: Settings = Settings()) -> Outcome:
+    """Fortran order, negative strides, strides of zero and gaps give the same values and gradients, up to rounding."""
+    function, rng = function_of(case), case.rng()
+    y, pullback = function.call(function.variables, case.context())
+    dy = cotangent(y, rng)
+    constant = np.full_like(dy, dy.reshape(-1)[0] if dy.size else 0.0)
+    plain = {"output": y, **pullback(dy)}
+    of_constant = pullback(constant)
+    noise = spread(plain, shadows_of(case, function, function.variables, dy, rng))
+    noise |= {
+        f"{name} of a constant dy": width
+        for name, width in spread(of_constant, shadows_of(case, function, function.variables, constant, rng)).items()
+    }
+    worsts = []
+    for layout in (np.asfortranarray, _reversed, _gapped):
+        variables = {name: layout(array) for name, array in function.variables.items()}
+        y_other, pullback_other = function.call(variables, case.context())
+        for name, array in {"output": y_other, **pullback_other(layout(dy))}.items():
+            worsts.append(_within(name, array, plain[name], noise[name]))
+    scalar = np.broadcast_to(constant.reshape(-1)[:1].reshape((1,) * dy.ndim), dy.shape) if dy.size else constant
+    for name, array in function.call(function.variables, case.context())[1](scalar).items():
+        worsts.append(_within(name, array, of_constant[name], noise[f"{name} of a constant dy"]))
+    return judged(worsts)
+
+
+def _within(name: str, array: Array, plain: Array, noise: float):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    return compare(name, array, plain, FACTOR * noise_of(plain, noise, FACTOR))
+
+
+def gradients_of_samples_do_not_mix(case: Case, settings: Settings = Settings()) -> Outcome | None:
+    """Where each sample's output depends on that sample alone, so does its gradient; those of parameters add up."""
+    function, rng = function_of(case), case.rng()
+    if not function.inputs:
+        return None  # no input has a gradient
+    name = function.inputs[0]
+    variables = function.variables
+    x = variables[name]
+    y, pullback = function.call(variables, case.context())
+    dy = cotangent(y, rng)
+    shadows = shadows_of(case, function, variables, dy, rng)
+    point = Point(function, variables, case.context, y, dy, [one["output"] for one in shadows])
+    if not samples_are_independent(point, name):
+        return None  # outputs depend on more than their own sample
+    if len(x) < 2:
+        return None  # there is one sample only
+    together = pullback(dy)
+    alone = [function.call({**variables, name: x[i : i + 1]}, case.context())[1](dy[i : i + 1]) for i in range(len(x))]
+    noise = spread(together, shadows)
+    worsts = []
+    for tensor, grad in together.items():
+        pieces = [one[tensor] for one in alone]
+        joined = np.concatenate(pieces) if tensor == name else np.sum(pieces, axis=0)
+        if joined.shape != grad.shape:
+            return failure(f"{tensor}'s gradient has shape {grad.shape} for the batch, {joined.shape} for its samples")
+        # The samples' gradients round on their own, at most as the whole does, each.
+        allowed = FACTOR * noise_of(grad, noise[tensor], FACTOR) + FACTOR * sum(
+            noise_of(piece, 0.0, FACTOR) for piece in pieces
+        )
+        worsts.append(compare(tensor, grad, joined, allowed))
+    return judged(worsts)
+
+
+def integers_are_taken_as_numbers(case: Case, settings: Settings = Settings()) -> Outcome | None:
+    """Integer input is refused, or gives what the same numbers as float64 give; nothing is truncated."""
+    function, rng = function_of(case), case.rng()
+    if not function.inputs:
+        return None  # no input has a gradient
+    name = function.inputs[0]
+    whole = np.rint(np.nan_to_num(function.variables[name]))
+    y, pullback = function.call({**function.variables, name: whole}, case.context())
+    if not np.isfinite(y).all():
+        return None  # whole numbers are outside the domain
+    dy = cotangent(y, rng)
+    plain = {"output": y, **pullback(dy)}
+    try:
+        y_integer, pullback_integer = function.call(
+            {**function.variables, name: whole.astype(np.int64)}, case.context()
+        )
+        integer = {"output": y_integer, **pullback_integer(dy)}
+    except (TypeError, ValueError):
+        return None  # integer input is refused
+    except Exception as error:
+        if type(error).__name__ == "UFuncTypeError":
+            return None  # integer input is refused
+        raise
+    noise = spread(plain, shadows_of(case, function, {**function.variables, name: whole}, dy, rng))
+    return judged(_within(k, np.asarray(a, np.float64), plain[k], noise[k]) for k, a in integer.items())
+
+
+def wrong_shapes_are_refused(case: Case, settings: Settings = Settings()) -> Outcome | None:
+    """An input of a shape that cannot be taken raises `ShapeError` naming the shape needed and the one that came."""
+    subject, inputs = case.subject, case.inputs
+    assert isinstance(subject, (Layer, Loss))  # noqa: S101  by PROPERTIES
+    refused = 0
+    for wrong in _wrong(subject, inputs[0]):
+        try:
+            if isinstance(subject, Layer):
+                subject.forward(wrong, case.context())
+            else:
+                subject.forward(wrong, inputs[1], case.context())
+        except ShapeError as error:
+            refused += 1
+            if not ("needs" in str(error) and "got (" in str(error)):
+                return failure(f"the error for shape {wrong.shape} does not say what is needed and what came: {error}")
+        except Exception as error:  # noqa: BLE001  any other error is the finding
+            return failure(f"input of shape {wrong.shape} raises {type(error).__name__}, no ShapeError: {error}")
+        else:
+            if isinstance(subject, Loss):
+                return failure(f"predictions of shape {wrong.shape} are taken with targets of {inputs[1].shape}")
+    return Outcome(Verdict.PASS) if refused else None
+
+
+def _wrong(subject: Layer | Loss, x: Array) -> list[Array]:
+    """Return arrays like ``x`` with one axis more, one less, and one element more along an axis."""
+    longer = {axis: np.concatenate([x, x.take([0], axis)], axis) for axis in range(x.ndim) if x.shape[axis]}
+    if isinstance(subject, Layer) and x.ndim > 1:
+        longer.pop(0, None)  # another number of samples
+    elif isinstance(subject, Loss) and subject.class_targets:
+        longer = {axis: array for axis, array in longer.items() if axis == 0}  # another number of classes is none
+    return [*longer.values(), x[None], *([x[0]] if x.ndim and len(x) else [])]
+
+
+def _same(a: Array, b: Array) -> bool:
+    return np.array_equal(a, b, equal_nan=True)
+
+
+def _read_only(array: Array) -> Array:
+    array = array.copy()
+    array.setflags(write=False)
+    return array
+
+
+def _reversed(array: Array) -> Array:
+    """Return the same array with negative strides."""
+    flip = (slice(None, None, -1),) * array.ndim
+    return np.ascontiguousarray(array[flip])[flip]
+
+
+def _gapped(array: Array) -> Array:
+    """Return the same array with every second element of its last axis' memory unused."""
+    if not array.ndim:
+        return array.copy()
+    wide = np.full((*array.shape[:-1], 2 * array.shape[-1]), math.nan, array.dtype)
+    wide[..., ::2] = array
+    return wide[..., ::2]

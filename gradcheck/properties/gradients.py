@@ -1,0 +1,313 @@
+"""The pullback against derivatives of the forward pass, and against itself: no second implementation is needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import sqrt
+
+import numpy as np
+
+from gradcheck.agreement import Worst, compare, largest
+from gradcheck.contract import Array, Case
+from gradcheck.differences import Estimate, Integers, Lines, derivatives, elementwise_noise
+from gradcheck.directions import (
+    Point,
+    along,
+    complex_step,
+    coordinates,
+    samples_are_independent,
+    stacked_complex_step,
+    stacked_coordinates,
+)
+from gradcheck.functions import Pullback, cast, function_of, shadow
+from gradcheck.generalised import generalised_gradient
+from gradcheck.properties.outcome import Outcome, Settings, cotangent, failure, inconclusive, judged, shadows_of, useful
+from gradcheck.trajectory.noise import FACTOR, Recorder, noise_of, spread
+
+PROBES = 8  # of fast mode, a tensor
+CONFIRMED = 32  # disagreeing elements that are measured again at other steps, the worst first
+EVALUATIONS_A_LINE = 12  # two steps of six
+AUTO_EVALUATIONS = 5_000  # in auto mode a tensor that takes more is probed along random directions,
+AUTO_WORK = 1 << 28  # and so is one for which evaluations x elements in and out exceed this
+SMALL = 4  # elements, up to which differences cost less than a complex step and its confirmation
+
+
+@dataclass(frozen=True)
+class TensorFinding:
+    """What was found of one tensor's gradient: ``numeric`` and ``allowed`` (inf where not judged), if elementwise."""
+
+    worst: Worst | None
+    told: bool
+    remark: str = ""
+    numeric: Array | None = None
+    allowed: Array | None = None
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A pullback's gradients at a point, with those of its shadows, to be judged tensor by tensor."""
+
+    case: Case
+    point: Point
+    pullback: Pullback
+    grads: dict[str, Array]
+    shadows: list[dict[str, Array]]
+    settings: Settings
+    rng: np.random.Generator
+
+    def tensor(self, name: str) -> TensorFinding:
+        """Judge one tensor's gradient, in the mode that the settings say."""
+        stacked = name in self.point.function.inputs and samples_are_independent(self.point, name)
+        limit = self._affordable(name, stacked=stacked)
+        if limit <= 0:
+            return self.fast(name)
+        found = self.full(name, stacked=stacked, limit=limit)
+        if limit < self.grads[name].size and not (found.worst and found.worst.ratio > 1):
+            rest = self.fast(name)
+            remark = f"{limit} of {self.grads[name].size} elements of {name} one by one; {rest.remark}"
+            return replace(found, worst=largest(found.worst, rest.worst), remark=remark)
+        return found
+
+    def _affordable(self, name: str, *, stacked: bool) -> int:
+        """Return how many elements are to be perturbed one by one."""
+        settings, x, size = self.settings, self.point.variables[name], self.grads[name].size
+        if settings.mode == "fast":
+            return 0
+        calls = EVALUATIONS_A_LINE * (x[0].size if stacked else size)
+        if settings.mode == "auto":
+            work = calls * (sum(array.size for array in self.point.variables.values()) + self.point.y.size)
+            if calls > (settings.max_evaluations or AUTO_EVALUATIONS * EVALUATIONS_A_LINE) or work > AUTO_WORK:
+                return 0
+        if settings.max_evaluations is not None:
+            left = settings.max_evaluations - self.case.tally.evaluations
+            return min(size, max(0, left // EVALUATIONS_A_LINE * (len(x) if stacked else 1)))
+        return size
+
+    def noise(self, name: str) -> Array:
+        """Return the allowance of each element for the pullback's own rounding."""
+        return FACTOR * elementwise_noise(self.grads[name], [one[name] for one in self.shadows])
+
+    def full(self, name: str, *, stacked: bool, limit: int) -> TensorFinding:
+        """Judge a gradient element by element; of more than ``limit`` elements, that many are drawn."""
+        grad = self.grads[name]
+        chosen: Integers = np.arange(grad.size)
+        if limit < grad.size:
+            chosen = np.sort(self.rng.choice(grad.size, limit, replace=False))
+        elif not self.point.function.foreign and grad.size > SMALL:
+            exact = self._confirmed_complex_step(name, stacked=stacked)
+            if exact is not None:
+                allowed = self.noise(name)
+                return TensorFinding(
+                    compare(name, grad, exact, allowed), useful(allowed, grad, exact), "", exact, allowed
+                )
+        lines = (stacked_coordinates if stacked else coordinates)(self.point, name).only(chosen)
+        return self._by_differences(name, lines, chosen)
+
+    def _by_differences(self, name: str, lines: Lines, chosen: Integers) -> TensorFinding:
+        grad, noise = self.grads[name].reshape(-1), self.noise(name).reshape(-1)
+        estimate = derivatives(lines)
+        numeric, allowed = np.zeros(grad.size), np.full(grad.size, np.inf)
+        numeric[chosen], allowed[chosen] = estimate.value, estimate.error + noise[chosen]
+        self._confirm(name, chosen, estimate, numeric, allowed)
+        kinked = judged_kinks = chosen[estimate.kinked]
+        worst = None
+        if len(kinked):
+            worst, judged_kinks = generalised_gradient(
+                self.point, name, self.grads[name], float(noise.max()), kinked, self._row(name), self.rng
+            )
+        shape = self.grads[name].shape
+        numeric, allowed = numeric.reshape(shape), allowed.reshape(shape)
+        told = useful(allowed, self.grads[name], numeric) or worst is not None
+        skipped = int(np.sum(~np.isfinite(estimate.error))) - len(judged_kinks)
+        remarks = [f"{len(kinked)} of {grad.size} elements of {name} lie at kinks"] if len(kinked) else []
+        if skipped:
+            remarks.append(f"{skipped} of {grad.size} elements of {name} could not be judged: no step looked smooth")
+        found = largest(compare(name, self.grads[name], numeric, allowed), worst)
+        return TensorFinding(found, told, "; ".join(remarks), numeric, allowed)
+
+    def _confirm(self, name: str, chosen: Integers, estimate: Estimate, numeric: Array, allowed: Array) -> None:
+        """Widen, in place, the allowance of disagreeing elements by what other steps, one call each, show it lacks."""
+        grad = self.grads[name].reshape(-1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            excess = np.abs(grad - numeric)[chosen] / allowed[chosen]
+        wrong = np.argsort(-np.nan_to_num(excess))[: int(min(CONFIRMED, np.sum(excess > 1)))]
+        if not len(wrong):
+            return
+        lines = coordinates(self.point, name).only(chosen[wrong])
+        for shorter in (2.0**-2, 2.0**-5):
+            again = derivatives(lines, shorter * estimate.step[wrong] / lines.scale)
+            beyond = np.abs(again.value - estimate.value[wrong]) - again.error
+            allowed[chosen[wrong]] = np.maximum(allowed[chosen[wrong]], np.where(np.isfinite(beyond), beyond, 0.0))
+
+    def _row(self, name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+        def row(output: int) -> Array:
+            dy = np.zeros_like(self.point.dy)
+            dy.reshape(-1)[output] = 1.0
+            return self.pullback(dy)[name]
+
+        return row
+
+    def _confirmed_complex_step(self, name: str, *, stacked: bool) -> Array | None:
+        """Return the gradient by complex steps if it is the pullback's, and differences along two lines confirm it."""
+        import warnings
+
+        grad = self.grads[name]
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            try:
+                exact = (stacked_complex_step if stacked else complex_step)(self.point, name)
+            except Exception:  # noqa: BLE001  what does not take complex numbers is differenced
+                return None
+        if exact is None or not np.all(np.abs(exact - grad) <= self.noise(name)):
+            return None
+        directions = self.rng.standard_normal((2, *grad.shape))
+        estimate = derivatives(along(self.point, name, directions))
+        expected = np.tensordot(directions, exact, grad.ndim)
+        allowed = estimate.error + self._projected_noise(name, directions)
+        fits = np.isfinite(estimate.error) & (np.abs(estimate.value - expected) <= allowed)
+        return exact if fits.all() and not estimate.rough.any() else None
+
+    def _projected_noise(self, name: str, directions: Array) -> Array:
+        """Return the allowance for the rounding of <g, u>."""
+        grad = self.grads[name]
+        moves = np.array([one[name] - grad for one in self.shadows])
+        projected = np.tensordot(directions, moves, axes=(range(1, directions.ndim), range(1, moves.ndim)))
+        last = np.finfo(grad.dtype).eps * np.sqrt(((directions * grad) ** 2).reshape(len(directions), -1).sum(axis=1))
+        return np.asarray(FACTOR * np.sqrt((projected**2).mean(axis=1)) + last)
+
+    def fast(self, name: str) -> TensorFinding:
+        """Judge <g, u> for Gaussian u; bisect to an element where it disagrees.
+
+        An error E of the gradient shows as <E, u>, which is Gaussian of deviation ``|E|``: one probe of allowance a
+        misses it with probability at most ``sqrt(2 / pi) a / |E|``, and independent probes with the product of these.
+        """
+        grad = self.grads[name]
+        directions = self.rng.standard_normal((PROBES, *grad.shape))
+        lines = along(self.point, name, directions)
+        estimate = derivatives(lines)
+        gradient = grad
+        rough = estimate.rough[~np.isfinite(estimate.error)].any(axis=0) if len(estimate.rough) else estimate.rough
+        left_out = 0
+        judge = self
+        if np.any(rough):
+            # Outputs at kinks are left out: their cotangent is zero, here and in the pullback.
+            left_out = int(rough.sum())
+            judge = self.with_cotangent(np.where(rough.reshape(self.point.y.shape), 0.0, self.point.dy))
+            gradient, lines = judge.grads[name], along(judge.point, name, directions)
+            estimate = derivatives(replace(lines, noise=np.where(rough, np.inf, lines.noise)))
+        allowed = estimate.error + judge._projected_noise(name, directions)
+        projected = np.tensordot(directions, gradient, grad.ndim)
+        with np.errstate(invalid="ignore"):
+            ratios = np.abs(projected - estimate.value) / allowed
+        told_lines = np.isfinite(allowed)
+        worst_line = int(np.nanargmax(np.where(told_lines, ratios, -1.0)))
+        norm = float(np.sqrt((gradient**2).sum()))
+        remark = _chance(name, allowed[told_lines], norm)
+        if left_out:
+            remark += f"; {left_out} of {self.point.y.size} outputs are at kinks and left out"
+        told = bool(told_lines.any()) and bool(np.min(allowed, initial=np.inf) < 1e-3 * norm)
+        if told_lines.any() and ratios[worst_line] > 1:
+            return TensorFinding(judge._bisect(name, float(ratios[worst_line])), told, remark)
+        worst = Worst(
+            name,
+            (),
+            float(projected[worst_line]),
+            float(estimate.value[worst_line]),
+            float(allowed[worst_line]),
+            float(ratios[worst_line]) if told_lines.any() else 0.0,
+        )
+        return TensorFinding(worst, told, remark)
+
+    def with_cotangent(self, dy: Array) -> Judge:
+        """Return the same judge for another cotangent."""
+        point = replace(self.point, dy=dy)
+        shadows = shadows_of(self.case, point.function, point.variables, dy, self.rng)
+        return replace(self, point=point, grads=self.pullback(dy), shadows=shadows)
+
+    def _bisect(self, name: str, ratio: float) -> Worst:
+        """Return the element that masked directions lead to: of two halves, go into the one that disagrees more."""
+        grad = self.grads[name]
+        elements: Integers = np.arange(grad.size)
+        while len(elements) > 1:
+            halves = elements[: len(elements) // 2], elements[len(elements) // 2 :]
+            masked = np.zeros((2, 2, grad.size))
+            for side, half in enumerate(halves):
+                masked[side][:, half] = self.rng.standard_normal((2, len(half)))
+            directions = masked.reshape(4, *grad.shape)
+            estimate = derivatives(along(self.point, name, directions))
+            allowed = estimate.error + self._projected_noise(name, directions)
+            with np.errstate(invalid="ignore"):
+                ratios = np.abs(np.tensordot(directions, grad, grad.ndim) - estimate.value) / allowed
+            each = np.nan_to_num(ratios).reshape(2, 2).max(axis=1)
+            if each.max() <= 1:
+                break
+            elements = halves[int(np.argmax(each))]
+        index = np.unravel_index(int(elements[0]), grad.shape)
+        estimate = derivatives(coordinates(self.point, name).only(elements[:1]))
+        own = float(estimate.error[0] + self.noise(name)[index])
+        found = compare(name, grad[index], estimate.value[0], own)
+        where = tuple(int(i) for i in index)
+        if found is None or not found.ratio > 1:
+            return Worst(name, where, float(grad[index]), float(estimate.value[0]), own, ratio)
+        return replace(found, index=where)
+
+
+def _chance(name: str, allowed: Array, norm: float) -> str:
+    """Say what the probes would have missed."""
+    if not len(allowed) or not norm:
+        return f"{name}: no direction could be judged"
+    # The product of sqrt(2 / pi) a_k / |E| over the probes is one in a million at this |E|.
+    size = sqrt(2 / np.pi) * float(np.exp(np.log(allowed).mean())) * 1e6 ** (1 / len(allowed))
+    return (
+        f"{name}: along {len(allowed)} random directions; "
+        f"a fault above {size / norm:.0e} of its norm is missed once in 1e6"
+    )
+
+
+def gradients_agree_with_differences(case: Case, settings: Settings = Settings()) -> Outcome:
+    """The gradients of the input and of every parameter are the derivatives of <dy, f>, by finite differences.
+
+    In float64. At a kink the gradient must be a generalised one.
+    """
+    function, rng = function_of(case), case.rng()
+    variables = cast(function.variables, np.float64)
+    y, pullback = function.call(variables, case.context())
+    if y.dtype != np.float64:
+        return inconclusive(f"the output stays {y.dtype} where everything given is float64")
+    if not np.isfinite(y).all():
+        return inconclusive("the output is not finite")
+    dy = cotangent(y, rng)
+    grads = pullback(dy)
+    for name, x in variables.items():
+        if grads[name].shape != x.shape:
+            return failure(f"{name} has shape {x.shape}, its gradient {grads[name].shape}")
+    shadows = shadows_of(case, function, variables, dy, rng)
+    point = Point(function, variables, case.context, y, dy, [one["output"] for one in shadows])
+    judge = Judge(case, point, pullback, grads, shadows, settings, rng)
+    found = {name: judge.tensor(name) for name, x in variables.items() if x.size}
+    outcome = judged([one.worst for one in found.values()], told=any(one.told for one in found.values()))
+    remark = "; ".join(one.remark for one in found.values() if one.remark)
+    return replace(outcome, remark=remark)
+
+
+def backward_is_linear(case: Case, settings: Settings = Settings()) -> Outcome:
+    """B(0) = 0 exactly, and B(u + 2v) = B(u) + 2 B(v) up to rounding."""
+    function, rng = function_of(case), case.rng()
+    y, pullback = function.call(function.variables, case.context())
+    u, v = cotangent(y, rng), cotangent(y, rng)
+    for name, grad in pullback(np.zeros_like(u)).items():
+        if np.any(grad):
+            worst = compare(name, grad, np.zeros_like(grad), 0.0)
+            return failure(f"{name}'s gradient is not zero for a zero cotangent", worst)
+    of_u, of_v, of_sum = pullback(u), pullback(v), pullback(u + 2 * v)
+    shadows = [
+        shadow(function, function.variables, dy, rng, case.context(Recorder(rng)))
+        for dy in (u, v, u + 2 * v)
+        for _ in range(5)
+    ]
+    worsts = []
+    for name, grad in of_sum.items():
+        pieces = zip((of_u, of_v, of_sum), (shadows[:5], shadows[5:10], shadows[10:]), (1, 2, 1), strict=True)
+        noise = sum(k * max(noise_of(b[name], 0, FACTOR), spread({name: b[name]}, s)[name]) for b, s, k in pieces)
+        worsts.append(compare(name, grad, of_u[name] + 2 * of_v[name], FACTOR * noise))
+    return judged(worsts)

@@ -1,0 +1,101 @@
+"""What must hold of objects that keep state between calls, which only foreign ones do."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+
+from gradcheck.adapters import ForeignLayer, set_mode
+from gradcheck.agreement import Verdict
+from gradcheck.contract import Array, Case
+from gradcheck.properties.outcome import Outcome, Settings, cotangent, failure
+
+# Calls of a random layer and of its twin whose means are compared, and how many standard errors apart they may be:
+# exceeded by chance once in 1e8.
+DRAWS, STANDARD_ERRORS = 200, 6.0
+
+
+def repeated_calls_agree(case: Case, settings: Settings = Settings()) -> Outcome | None:
+    """A second pair of forward and backward on the same object gives what the first gave."""
+    layer = case.subject
+    assert isinstance(layer, ForeignLayer)  # noqa: S101  by PROPERTIES
+    if layer.draws_from_its_own_generator():
+        return None
+    y = layer.function(case.inputs).call(layer.function(case.inputs).variables, case.context())[0]
+    case.tally.evaluations += 3
+    first, second = layer.pairs(case.inputs, cotangent(y, case.rng()), training=case.training)
+    for name, array in first.items():
+        again = second[name]
+        if array.shape == again.shape and np.array_equal(array, again, equal_nan=True):
+            continue
+        if name == "output":
+            return failure("a second forward pass gives another output")
+        if array.shape == again.shape and np.allclose(again, 2 * array, rtol=1e-6, atol=0):
+            return failure(
+                f"a second pass gives another gradient of {name}", None, f"{name}'s gradient is added to the last one's"
+            )
+        return failure(f"a second pass gives another gradient of {name}")
+    return Outcome(Verdict.PASS)
+
+
+def modes_are_restored(case: Case, settings: Settings = Settings()) -> Outcome | None:
+    """Evaluating in between does not leave a layer that trains in evaluation mode, nor the other way round."""
+    layer = case.subject
+    assert isinstance(layer, ForeignLayer)  # noqa: S101  by PROPERTIES
+    if not layer.has_modes:
+        return None
+    evaluated, trained = layer.outputs_by_mode(case.inputs, (False, True))
+    case.tally.evaluations += 5
+    (only,) = layer.outputs_by_mode(case.inputs, (True,))
+    if np.array_equal(only, evaluated, equal_nan=True):
+        return None  # it does the same in both modes
+    if np.array_equal(trained, evaluated, equal_nan=True):
+        return failure("once evaluated, it does in training mode what it does in evaluation mode")
+    _, after = layer.outputs_by_mode(case.inputs, (True, False))
+    if np.array_equal(after, only, equal_nan=True):
+        return failure("once trained, it does in evaluation mode what it does in training mode")
+    return Outcome(Verdict.PASS)
+
+
+def statistics_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outcome | None:
+    """Where layer and twin draw random numbers of their own, outputs agree in mean, square and share of zeros.
+
+    Over 200 calls each, to within 6 standard errors of the difference.
+    """
+    import torch
+
+    layer = case.subject
+    assert isinstance(layer, ForeignLayer)  # noqa: S101  by PROPERTIES
+    if case.twin is None or not case.training:
+        return None
+    module = copy.deepcopy(case.twin).to(torch.float64)
+    set_mode(module, training=True)
+    arguments = [torch.tensor(array) for array in case.inputs]
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(case.seed)
+        theirs = np.array([module(*arguments).numpy() for _ in range(DRAWS)])
+    if np.array_equal(theirs[0], theirs[1]):
+        return None
+    ours = np.array(list(layer.outputs_in_turn(case.inputs, DRAWS)))
+    case.tally.evaluations += DRAWS
+    if ours.shape != theirs.shape:
+        return failure(f"the output has shape {ours.shape[1:]}, the twin's {theirs.shape[1:]}")
+    weights = np.sign(theirs.mean(axis=0))
+    for what, statistic in (("mean", lambda y: y * weights), ("square", np.square), ("share of zeros", _zeros)):
+        mine, other = (_per_call(statistic(sample)) for sample in (ours, theirs))
+        error = np.sqrt((mine.var(ddof=1) + other.var(ddof=1)) / DRAWS)
+        gap = abs(float(mine.mean() - other.mean()))
+        if gap > STANDARD_ERRORS * error + 1e-6 * abs(float(other.mean())):
+            values = f"{mine.mean():.4g}, the twin's {other.mean():.4g}"
+            return failure(f"over {DRAWS} calls the {what} of the outputs is {values}, {gap / max(error, 1e-300):.0f} "
+                           "standard errors apart")  # fmt: skip
+    return Outcome(Verdict.PASS)
+
+
+def _zeros(y: Array) -> Array:
+    return np.asarray(y == 0, np.float64)
+
+
+def _per_call(values: Array) -> Array:
+    return np.asarray(values.reshape(len(values), -1).mean(axis=1))

@@ -1,0 +1,106 @@
+"""What a property finds in one case, and how much it may spend on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from gradcheck.agreement import Verdict, Worst, largest
+from gradcheck.contract import Array, Case
+from gradcheck.functions import Arrays, Function, shadow
+from gradcheck.trajectory.noise import Recorder
+
+DTYPES = ("float64", "float32")
+Mode = Literal["auto", "full", "fast"]
+MODES: tuple[Mode, ...] = ("auto", "full", "fast")
+
+# Shadows of a check of small arrays. With few elements and cancelling terms all nudges of a shadow may cancel (with
+# probability up to 3/8 for two terms); 16 of them do so less than once in a million times.
+SHADOWS = 16
+
+# An allowance above this share of the tensor's largest element cannot tell right from wrong.
+USEFUL = 1e-3
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How thorough a check is.
+
+    ``mode`` is ``full`` (every element of every tensor is perturbed), ``fast`` (random directions) or ``auto`` (full
+    where that is cheap). ``max_evaluations`` bounds the forward calls of a case's differences. ``dtypes`` are the
+    precisions in which values and gradients are compared with those of a twin. ``steps`` are those of an optimizer,
+    or the epochs of a schedule.
+    """
+
+    mode: Mode = "auto"
+    max_evaluations: int | None = None
+    dtypes: tuple[str, ...] = DTYPES
+    steps: int = 20
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ValueError(f"mode is one of {', '.join(MODES)}, got {self.mode!r}")
+        if self.max_evaluations is not None and self.max_evaluations < 1:
+            raise ValueError(f"max_evaluations is at least 1, got {self.max_evaluations}")
+        if not self.dtypes or not set(self.dtypes) <= set(DTYPES):
+            raise ValueError(f"dtypes are among {', '.join(DTYPES)}, got {', '.join(self.dtypes) or 'none'}")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one property found in one case.
+
+    ``message`` is a sentence about the failure, or about why nothing could be told; ``diagnosis`` one about its cause;
+    ``remark`` one that qualifies a pass.
+    """
+
+    verdict: Verdict
+    worst: Worst | None = None
+    message: str = ""
+    diagnosis: str = ""
+    remark: str = ""
+
+
+# None: the claim is about something that the case has not, such as buffers.
+Property = Callable[[Case, Settings], Outcome | None]
+
+
+def failure(message: str, worst: Worst | None = None, diagnosis: str = "") -> Outcome:
+    """Return a failure with its reason."""
+    return Outcome(Verdict.FAIL, worst, message, diagnosis)
+
+
+def inconclusive(message: str) -> Outcome:
+    """Return that nothing could be told, and why."""
+    return Outcome(Verdict.INCONCLUSIVE, None, message)
+
+
+def judged(worsts: Iterable[Worst | None], *, told: bool = True, nothing: str = "nothing was compared") -> Outcome:
+    """Return FAIL if the worst disagreement exceeds its allowance, PASS if not and something could be told."""
+    worst = largest(*worsts)
+    if worst is not None and worst.ratio > 1:
+        return Outcome(Verdict.FAIL, worst)
+    if worst is None or not told:
+        return Outcome(Verdict.INCONCLUSIVE, worst, nothing)
+    return Outcome(Verdict.PASS, worst)
+
+
+def cotangent(y: Array, rng: np.random.Generator) -> Array:
+    """Return a Gaussian cotangent for an output; never all ones, under which a softmax has no gradient."""
+    return np.asarray(rng.standard_normal(y.shape)).astype(y.dtype)
+
+
+def shadows_of(
+    case: Case, function: Function, variables: Arrays, dy: Array, rng: np.random.Generator
+) -> list[dict[str, Array]]:
+    """Return `SHADOWS` shadows of a call."""
+    return [shadow(function, variables, dy, rng, case.context(Recorder(rng))) for _ in range(SHADOWS)]
+
+
+def useful(allowed: Array | float, *values: Array) -> bool:
+    """Return whether an allowance can tell right from wrong beside the largest element that it is about."""
+    top = max(float(np.abs(array).max(initial=0.0)) for array in values)
+    return bool(np.any(np.asarray(allowed) < USEFUL * top))

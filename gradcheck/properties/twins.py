@@ -1,0 +1,148 @@
+"""The same values, gradients and buffers as a torch twin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from gradcheck.agreement import Verdict, compare
+from gradcheck.autograd import TwinError, twin_of
+from gradcheck.contract import Array, Case, Layer, Loss
+from gradcheck.functions import cast, function_of
+from gradcheck.properties.outcome import (
+    Outcome,
+    Settings,
+    cotangent,
+    failure,
+    inconclusive,
+    judged,
+    shadows_of,
+    useful,
+)
+from gradcheck.trajectory.noise import FACTOR, noise_of, spread
+
+BUFFER_ROUNDING = 8  # operations, each of which may round to eps / 2 on either side, in a running statistic
+
+
+def forward_agrees_with_twin(case: Case, settings: Settings = Settings()) -> Outcome | None:
+    """The value is torch's, in both precisions, up to rounding."""
+    return _agreement(case, settings, lambda name: name == "output")
+
+
+def gradients_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outcome | None:
+    """The gradients of the input and of every parameter are torch's, in both precisions, up to rounding."""
+    return _agreement(case, settings, lambda name: name != "output")
+
+
+def _agreement(case: Case, settings: Settings, wanted: Callable[[str], bool]) -> Outcome | None:
+    if not _has_twin(case):
+        return None
+    function, twin, rng = function_of(case), twin_of(case), case.rng()
+    worsts, told = [], False
+    for dtype in settings.dtypes:
+        variables = cast(function.variables, dtype)
+        y, pullback = function.call(variables, case.context())
+        dy = cotangent(y, rng)
+        try:
+            y_twin, pullback_twin = twin.call(variables, case.context())
+        except TwinError as error:
+            return inconclusive(str(error))
+        if y.shape != y_twin.shape:
+            return failure(f"the output has shape {y.shape}, the twin's {y_twin.shape}")
+        ours, theirs = {"output": y, **pullback(dy)}, {"output": y_twin, **pullback_twin(dy.astype(y_twin.dtype))}
+        noise = spread(ours, shadows_of(case, function, variables, dy, rng))
+        for name in filter(wanted, ours):
+            if name not in theirs:
+                continue  # an input that the twin has no gradient of
+            allowed = FACTOR * noise_of(theirs[name], noise[name], FACTOR)
+            worsts.append(compare(name, ours[name], theirs[name], allowed))
+            told |= useful(allowed, ours[name], theirs[name])
+    return judged(worsts, told=told)
+
+
+def buffers_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outcome | None:
+    """What a call makes of the buffers is what torch makes of them, to within the rounding of a few operations."""
+    subject = case.subject
+    buffers = subject.buffers() if isinstance(subject, Layer) or hasattr(subject, "buffers") else {}
+    if not buffers or not _has_twin(case):
+        return None
+    function, twin = function_of(case), twin_of(case)
+    ours, theirs = case.context(), case.context()
+    function.call(function.variables, ours)
+    try:
+        twin.call(function.variables, theirs)
+    except TwinError as error:
+        return inconclusive(str(error))
+    worsts = []
+    for name, before in buffers.items():
+        array = np.asarray((ours.updates or {}).get(name, before))
+        reference = np.asarray((theirs.updates or {}).get(name, before))
+        if array.dtype != before.dtype:
+            return failure(f"{name} is {before.dtype}, its update {array.dtype}")
+        allowed = 0.0
+        if before.dtype.kind == "f":
+            top = max(float(np.abs(one).max(initial=0.0)) for one in (array, reference, before))
+            top = max(top, *(float(np.abs(function.variables[one]).max(initial=0.0)) for one in function.inputs))
+            allowed = BUFFER_ROUNDING * float(np.finfo(before.dtype).eps) * max(top, top * top)
+        worsts.append(compare(name, array, reference, allowed))
+    return judged(worsts)
+
+
+def extreme_values_stay_finite(case: Case, settings: Settings = Settings()) -> Outcome | None:
+    """Where an input is large, or one sample is, values and gradients are finite wherever torch's are.
+
+    Without a twin only this can be told: a sample that was finite stays so when another one is large.
+    """
+    function, rng = function_of(case), case.rng()
+    if not function.inputs:
+        return None
+    main = function.inputs[0]
+    x = function.variables[main]
+    twin = twin_of(case) if _has_twin(case) else None
+    compared = False
+    for name, large in _extremes(x):
+        variables = {**function.variables, main: large}
+        with np.errstate(all="ignore"):
+            y, pullback = function.call(variables, case.context())
+            dy = cotangent(y, rng)
+            ours = {"output": y, **pullback(dy)}
+        if twin is not None:
+            try:
+                y_twin, pullback_twin = twin.call(variables, case.context())
+            except TwinError:
+                continue  # outside its domain
+            theirs = {"output": y_twin, **pullback_twin(dy.astype(y_twin.dtype))}
+            for tensor, array in ours.items():
+                compared = True
+                lost = np.isfinite(theirs.get(tensor, array)) & ~np.isfinite(array)
+                if lost.any():
+                    index = tuple(int(i) for i in np.argwhere(lost)[0])
+                    worst = compare(tensor, array[index], theirs[tensor][index], np.inf)
+                    where = replace(worst, index=index) if worst else None
+                    return failure(f"{tensor} is not finite for {name}, where the twin's is", where)
+        elif name.startswith("one sample") and y.shape[:1] == x.shape[:1]:
+            compared = True
+            if not np.isfinite(y[1:]).all():
+                return failure(f"other samples' outputs are not finite for {name}")
+        elif np.isnan(y).any():
+            return inconclusive(f"the output is NaN for {name}, and there is no twin to tell whether it must be")
+    return Outcome(Verdict.PASS) if compared else None
+
+
+def _extremes(x: Array) -> list[tuple[str, Array]]:
+    """Return inputs of large elements, with their names: each keeps its signs, and so most domains."""
+    top = float(np.abs(x).max(initial=0.0))
+    if not top or x.dtype.kind != "f":
+        return []
+    found = [("inputs of up to 1000", x * (1000 / top)), ("inputs of up to 1e-30", x * (1e-30 / top))]
+    if x.ndim >= 2 and len(x) > 1 and np.any(x[0]):
+        one = x.copy()
+        one[0] *= 2000 / float(np.abs(x[0]).max())
+        found.append(("one sample of up to 2000 among smaller ones", one))
+    return found
+
+
+def _has_twin(case: Case) -> bool:
+    return case.twin is not None or isinstance(case.subject, (Layer, Loss))

@@ -1,0 +1,136 @@
+"""An optimizer against torch's, over many steps."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcheck.adapters import ForeignOptimizer
+from gradcheck.agreement import Verdict, Worst, compare
+from gradcheck.autograd import twin_updates
+from gradcheck.contract import Array, Case, Optimizer
+from gradcheck.properties.outcome import SHADOWS, Outcome, Settings, failure, inconclusive, judged
+from gradcheck.trajectory.noise import FACTOR, nudged, spread, update_rounding
+
+
+@dataclass(frozen=True)
+class Step:
+    """The gradients, by parameter, and the learning rate of one step."""
+
+    grads: dict[str, Array]
+    lr: float
+
+
+def updates_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outcome:
+    """Every one of 20 steps moves several tensors as torch does; the rate falls half-way, gradients vary in size."""
+    return _agreement(case, settings, missing=False)
+
+
+def missing_gradients_are_skipped(case: Case, settings: Settings = Settings()) -> Outcome:
+    """A tensor without a gradient in some steps is skipped in them wholly, state, decay and count, as torch does."""
+    try:
+        return _agreement(case, settings, missing=True)
+    except (KeyError, TypeError) as error:
+        if not isinstance(case.subject, ForeignOptimizer):
+            raise
+        return inconclusive(f"a step without one tensor's gradient raises {type(error).__name__}: {error}")
+
+
+def gradients_are_left_untouched(case: Case, settings: Settings = Settings()) -> Outcome:
+    """A step does not change the gradients it is given, and keeps no reference to them."""
+    optimizer, (params, steps) = copy.deepcopy(case.subject), _trial(case, "float64", settings.steps, missing=False)
+    assert isinstance(optimizer, Optimizer)  # noqa: S101  by PROPERTIES
+    fresh = {name: array.copy() for name, array in params.items()}
+    for step in steps[:3]:
+        kept = {name: grad.copy() for name, grad in step.grads.items()}
+        optimizer.step(fresh, step.grads, step.lr)
+        for name, grad in step.grads.items():
+            if not np.array_equal(grad, kept[name]):
+                return failure(f"{name}'s gradient is changed by the step")
+    # Training refills the same arrays: what is kept of them by reference is overwritten.
+    own = _run(case.subject, params, steps)
+    again, refilled = copy.deepcopy(case.subject), {name: np.empty_like(p) for name, p in params.items()}
+    assert isinstance(again, Optimizer)  # noqa: S101  as above
+    fresh = {name: array.copy() for name, array in params.items()}
+    for index, step in enumerate(steps):
+        for name, grad in step.grads.items():
+            refilled[name][...] = grad
+        again.step(fresh, refilled, step.lr)
+        for name, array in fresh.items():
+            if not np.array_equal(array, own[index][name]):
+                return failure(f"{name} moves otherwise from step {index} on if gradient arrays are refilled in place")
+    return Outcome(Verdict.PASS)
+
+
+def parameters_are_moved_in_place(case: Case, settings: Settings = Settings()) -> Outcome:
+    """The arrays that were given are what is moved, in their own shape and precision."""
+    for dtype in settings.dtypes:
+        params, steps = _trial(case, dtype, settings.steps, missing=False)
+        optimizer = copy.deepcopy(case.subject)
+        given = {name: array.copy() for name, array in params.items()}
+        held = dict(given)
+        optimizer.step(held, steps[0].grads, steps[0].lr)
+        for name, array in held.items():
+            if array is not given[name]:
+                return failure(f"{name} is bound to a new array: a layer that holds the old one never moves")
+            if np.any(steps[0].grads[name]) and np.array_equal(array, params[name]):
+                return failure(f"{name} does not move")
+    return Outcome(Verdict.PASS)
+
+
+def _agreement(case: Case, settings: Settings, *, missing: bool) -> Outcome:
+    worsts: list[Worst | None] = []
+    for dtype in settings.dtypes:
+        params, steps = _trial(case, dtype, settings.steps, missing=missing)
+        theirs = twin_updates(case.subject, params, [(step.grads, step.lr) for step in steps])
+        rng = case.rng()
+        shadows = [_run(case.subject, params, steps, rng) for _ in range(SHADOWS)]
+        rounding, before = dict.fromkeys(params, 0.0), params
+        for index, ours in enumerate(_run(case.subject, params, steps)):
+            wide = spread(ours, [run[index] for run in shadows])
+            for name, array in ours.items():
+                if array.dtype != dtype:
+                    return failure(f"{name} is {dtype}, and {array.dtype} after step {index}")
+                rounding[name] += update_rounding(before[name], array)
+                allowed = max(FACTOR * wide[name], rounding[name])
+                worsts.append(compare(f"{name} after step {index}", array, theirs[index][name], allowed))
+            before = ours
+    first = next((worst for worst in worsts if worst is not None and worst.ratio > 1), None)
+    return Outcome(Verdict.FAIL, first) if first else judged(worsts)
+
+
+def _trial(case: Case, dtype: str, count: int, *, missing: bool) -> tuple[dict[str, Array], list[Step]]:
+    """Return parameters and ``count`` steps: Gaussian gradients of sizes 1e-3 to 10, and a rate that falls half-way."""
+    params = {f"p{i}": array.astype(dtype) for i, array in enumerate(case.inputs)}
+    rng, steps = case.rng(), []
+    rate = float(getattr(case.subject, "base_lr", 0.1))
+    for index in range(count):
+        sizes = 10.0 ** rng.uniform(-3, 1, len(params))
+        grads = {
+            name: np.asarray(size * rng.standard_normal(p.shape)).astype(dtype)
+            for size, (name, p) in zip(sizes, params.items(), strict=True)
+        }
+        if missing and index % 3 == 1 and len(params) > 1:
+            del grads["p1"]
+        if missing and index < 2:
+            grads.pop("p2", None)  # no gradient at first: its count begins later
+        steps.append(Step(grads, rate if index < (count + 1) // 2 else rate / 10))
+    return params, steps
+
+
+def _run(
+    subject: object, params: Mapping[str, Array], steps: list[Step], rng: np.random.Generator | None = None
+) -> list[dict[str, Array]]:
+    """Run a fresh copy of the optimizer over copies of the parameters, with nudged gradients if given a generator."""
+    optimizer = copy.deepcopy(subject)
+    assert isinstance(optimizer, Optimizer)  # noqa: S101  by PROPERTIES
+    params = {name: array.copy() for name, array in params.items()}
+    history = []
+    for step in steps:
+        grads = {k: nudged(g, rng) if rng else g.copy() for k, g in step.grads.items()}
+        optimizer.step(params, grads, step.lr)
+        history.append({name: array.copy() for name, array in params.items()})
+    return history
