@@ -1,8 +1,8 @@
 """Why a gradient is wrong: the likeliest cause, named only if it explains every judged element.
 
 Each hypothesis predicts the whole wrong gradient from the numeric one. It is believed if every judged element is as
-predicted within its allowance, if enough elements could have shown otherwise, and if it says the same for another
-cotangent. "Cause unknown" (None) is an answer; a wrong cause is not.
+predicted within its allowance, if enough elements could have shown otherwise, and if it says the same for other
+cotangents. "Cause unknown" (None) is an answer; a wrong cause is not.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ PRECISION = 1e6
 # Products and sums of a few terms are taken between the given numbers and a prediction.
 ROUNDING = 8 * float(np.finfo(np.float64).eps)
 
-# How many telling elements of different numeric value a hypothesis needs: one if nothing is fitted or chosen, two if
-# a place is chosen (one number often equals another), and two more than the numbers that are fitted.
+# How many telling elements of different value a hypothesis needs: one if nothing is fitted or chosen, two if
+# a place is chosen (one number often equals another), and more than are fitted.
 ONE, TWO, FITTED = 1, 2, 3
 
 # Fewer elements that agree make "only this one is wrong" an accident of a small tensor.
@@ -46,7 +46,10 @@ MOST_ONE_HOTS = 64
 # More axes than an image has have too many subsets to be tried.
 MOST_AXES = 4
 
-ANOTHER_COTANGENT = 20  # the seed of the one that must tell the same
+# Other cotangents must tell the same: dy backwards and larger (a power of two, so without rounding; |dy| or a clipped
+# gradient show), and two that are random, from this seed.
+BACKWARDS = -4.0
+OTHER_COTANGENTS = 20
 
 
 class Cause(StrEnum):
@@ -67,7 +70,7 @@ class Cause(StrEnum):
     BORDER_WRONG = "border wrong"  # sides, agreeing
     ONLY_PART_OF_DY = "only part of dy"  # axis, end, batch
     PART_OF_DY_LEFT_OUT = "part of dy left out"  # axis, end, batch
-    DERIVATIVE_MISSING = "derivative missing"
+    DERIVATIVE_MISSING = "derivative missing"  # multiple
     DERIVATIVE_TWICE = "derivative twice"
     DERIVATIVE_OF_WRONG_ARRAY = "derivative of wrong array"  # function, given
     DIAGONAL_ONLY = "diagonal only"
@@ -125,6 +128,23 @@ class Evidence:
         numeric, allowed = self.numeric_of(dy)
         return replace(self, dy=dy, analytic=self.analytic_of(dy), numeric=numeric, allowed=allowed)
 
+    def scaled(self, factor: float) -> Evidence:
+        """Return the evidence for a multiple of dy: all but the gradient that is judged are known to be linear."""
+
+        def other_numeric(name: str) -> tuple[Array, Array]:
+            numeric, allowed = self.other_numeric(name)
+            return factor * numeric, abs(factor) * allowed
+
+        return replace(
+            self,
+            dy=factor * self.dy,
+            analytic=self.analytic_of(factor * self.dy),
+            numeric=factor * self.numeric,
+            allowed=abs(factor) * self.allowed,
+            gradients={name: factor * gradient for name, gradient in self.gradients.items()},
+            other_numeric=other_numeric,
+        )
+
 
 Hypothesis = Callable[[Evidence], Diagnosis | None]
 
@@ -179,17 +199,19 @@ class Comparison:
         if not np.all((residual <= tolerance) & np.isfinite(tolerance)):
             return False
         telling = np.abs(self.error[judged]) >= PRECISION * tolerance
-        return bool(np.any(self.failing)) and distinct(self.numeric[judged][telling]) >= needed
+        known = max(distinct(array[judged][telling]) for array in (self.numeric, self.analytic))
+        return bool(np.any(self.failing)) and known >= needed
 
 
 def diagnose(evidence: Evidence) -> Diagnosis | None:
     """Return the first cause, from the surest to the most general, that explains a wrong gradient, or None."""
     with np.errstate(all="ignore"):
         same = np.shape(evidence.analytic) == evidence.numeric.shape
-        elsewhere = evidence.for_cotangent(_another(evidence.dy))
+        others = [evidence.scaled(BACKWARDS), *map(evidence.for_cotangent, _other_cotangents(evidence.dy))]
         for hypothesis in HYPOTHESES if same else HYPOTHESES_ABOUT_SHAPES:
             found = hypothesis(evidence)
-            if found and (hypothesis in OF_ONE_COTANGENT or _same(found, hypothesis(elsewhere))):
+            sought = others[: CONFIRMATIONS.get(hypothesis, len(others))] if found else []
+            if found and all(_same(found, hypothesis(other)) for other in sought):
                 return found
     return None
 
@@ -203,8 +225,9 @@ def _counts(diagnosis: Diagnosis) -> dict[str, Any]:
     return {key: value for key, value in diagnosis.details.items() if key == "agreeing"}
 
 
-def _another(dy: Array) -> Array:
-    return np.asarray(np.random.default_rng(ANOTHER_COTANGENT).standard_normal(dy.shape))
+def _other_cotangents(dy: Array) -> list[Array]:
+    rng = np.random.default_rng(OTHER_COTANGENTS)
+    return [np.asarray(rng.standard_normal(dy.shape)) for _ in range(2)]
 
 
 def not_finite(evidence: Evidence) -> Diagnosis | None:
@@ -254,7 +277,7 @@ def zero(evidence: Evidence) -> Diagnosis | None:
 
 def ignores_dy(evidence: Evidence) -> Diagnosis | None:
     """The same gradient for every cotangent."""
-    others = (-evidence.dy, 3 * evidence.dy, _another(evidence.dy))
+    others = (BACKWARDS * evidence.dy, *_other_cotangents(evidence.dy))
     comparison = Comparison.of(evidence)
     if not np.any(comparison.failing) or not np.any(comparison.analytic):
         return None
@@ -285,7 +308,7 @@ def exchanged(evidence: Evidence) -> Diagnosis | None:
     for name, array in evidence.variables.items():
         if name == evidence.tensor or array.shape != evidence.value.shape:
             continue
-        if comparison.explained_by(*evidence.other_numeric(name), TWO):
+        if comparison.explained_by(*evidence.other_numeric(name), FITTED):
             theirs = evidence.gradients.get(name)
             mutual = theirs is not None and theirs.shape == array.shape and _right(evidence, theirs)
             return Diagnosis(Cause.EXCHANGED, {"other": name, "mutual": mutual})
@@ -341,10 +364,10 @@ def _part(evidence: Evidence, inside: Comparison, place: dict[str, Any], agreein
 
 
 def border_wrong(evidence: Evidence) -> Diagnosis | None:
-    """Every judged element at an end of one or both of the last two axes is wrong, and no other."""
+    """Every judged element at an end of one or both of the last two axes (not of the first) is wrong, and no other."""
     comparison = Comparison.of(evidence)
     failing, agreeing = comparison.failing, int(comparison.agreeing.sum())
-    ends = [(axis, end) for axis in range(failing.ndim)[-2:] if failing.shape[axis] > 2 for end in ("first", "last")]
+    ends = [(axis, end) for axis in range(1, failing.ndim)[-2:] if failing.shape[axis] > 2 for end in ("first", "last")]
     if agreeing < AGREEING:
         return None
     for count in range(1, len(ends) + 1):
@@ -379,8 +402,9 @@ def derivative(evidence: Evidence) -> Diagnosis | None:
     if not evidence.elementwise_shapes or not _elementwise(evidence, lambda dy: evidence.numeric_of(dy)[0]):
         return None
     comparison, dy = Comparison.of(evidence), evidence.dy
-    if comparison.explained_by(dy, 0.0, TWO):
-        return Diagnosis(Cause.DERIVATIVE_MISSING, {})
+    multiple = float(np.sum(dy * comparison.analytic) / np.sum(dy * dy))
+    if comparison.explained_by(multiple * dy, 0.0, FITTED):
+        return Diagnosis(Cause.DERIVATIVE_MISSING, {"multiple": _rounded(multiple)})
     slope = np.where(dy == 0, 0.0, comparison.numeric / dy)
     if comparison.explained_by(slope * comparison.numeric, 2 * np.abs(slope) * comparison.allowed, TWO):
         return Diagnosis(Cause.DERIVATIVE_TWICE, {})
@@ -397,7 +421,9 @@ def diagonal_only(evidence: Evidence) -> Diagnosis | None:
     """The diagonal of the Jacobian times dy, though the Jacobian has other elements too."""
     if not evidence.elementwise_shapes or not 2 <= evidence.dy.size <= MOST_ONE_HOTS:
         return None
-    if not _elementwise(evidence, evidence.analytic_of):
+    if not _elementwise(evidence, evidence.analytic_of) or _elementwise(
+        evidence, lambda dy: evidence.numeric_of(dy)[0]
+    ):
         return None
     predicted, unsure = np.zeros(evidence.dy.shape), np.zeros(evidence.dy.shape)
     for index in np.ndindex(evidence.dy.shape):
@@ -422,13 +448,13 @@ def term_in_dy(evidence: Evidence) -> Diagnosis | None:
 
 def constant_term(evidence: Evidence) -> Diagnosis | None:
     """The error is the same along some axes, though the gradient is not."""
-    found = _along_axes(evidence, None)
+    found = _along_axes(evidence, None) if evidence.elementwise_shapes else None
     return Diagnosis(Cause.CONSTANT_TERM, found) if found else None
 
 
 def affine_term(evidence: Evidence) -> Diagnosis | None:
     """The error is ``a + b x`` along some axes, as without the terms of a normalisation's mean and variance."""
-    found = _along_axes(evidence, evidence.value) if evidence.tensor in evidence.inputs else None
+    found = _along_axes(evidence, evidence.value) if evidence.elementwise_shapes else None
     return Diagnosis(Cause.AFFINE_TERM, found) if found else None
 
 
@@ -643,5 +669,6 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
 
 HYPOTHESES_ABOUT_SHAPES: tuple[Hypothesis, ...] = (not_reduced, turned, reduced_too_far, wrong_shape)
 
-# What only the given cotangent can show.
-OF_ONE_COTANGENT: frozenset[Hypothesis] = frozenset({not_finite, exchanged})
+# How many other cotangents must tell the same, if not all: a NaN may be of one cotangent only, other variables'
+# gradients are known for dy and its multiples only, and many one-hots are dear.
+CONFIRMATIONS: dict[Hypothesis, int] = {not_finite: 0, exchanged: 1, diagonal_only: 1}

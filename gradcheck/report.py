@@ -190,6 +190,11 @@ def _slice_of_dy(found: Json) -> str:
     return f"the {found['end']} sample" if found["batch"] else f"the {found['end']} index of dy's axis {found['axis']}"
 
 
+def _derivative_missing(gradient: str, found: Json) -> str:
+    what = "dy itself" if found["multiple"] == 1 else f"{found['multiple']:g} times dy, whatever x is"
+    return f"{gradient} is {what}: the derivative f'(x) is missing"
+
+
 def _derivative_of_wrong_array(gradient: str, found: Json) -> str:
     name = found["function"]
     form = {"sigmoid": "y (1 - y)", "tanh": "1 - y^2"}[name]
@@ -200,7 +205,7 @@ def _derivative_of_wrong_array(gradient: str, found: Json) -> str:
 
 def _constant_term(gradient: str, found: Json) -> str:
     along = "everywhere" if found["everything"] else f"all along {_axes(found['axes'])}"
-    return f"{gradient} is off by the same amount {along}: a term that is a sum or a mean is missing, or one too many"
+    return f"{gradient} is off by the same amount {along}: as when a term that is a sum or a mean is missing"
 
 
 def _affine_term(gradient: str, found: Json) -> str:
@@ -260,7 +265,7 @@ SENTENCES: dict[Cause, Callable[[str, Json], str]] = {
     Cause.BORDER_WRONG: _border_wrong,
     Cause.ONLY_PART_OF_DY: _only_part_of_dy,
     Cause.PART_OF_DY_LEFT_OUT: _part_of_dy_left_out,
-    Cause.DERIVATIVE_MISSING: lambda gradient, _: f"{gradient} is dy itself: the derivative f'(x) is missing",
+    Cause.DERIVATIVE_MISSING: _derivative_missing,
     Cause.DERIVATIVE_TWICE: lambda gradient, _: f"{gradient} has the derivative f'(x) in it twice",
     Cause.DERIVATIVE_OF_WRONG_ARRAY: _derivative_of_wrong_array,
     Cause.DIAGONAL_ONLY: lambda gradient, _: (
