@@ -10,41 +10,33 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from fractions import Fraction
 from functools import partial
 from itertools import combinations, product
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from gradcheck.comparison import (
+    FITTED,
+    ONE,
+    PRECISION,
+    TWO,
+    Comparison,
+    Quantity,
+    axes_of_fit,
+    axis_sets,
+    factor_of,
+    multiple_of,
+    rounded,
+)
 from gradcheck.contract import Array
-
-# An element tells something if its error is this many tolerances: a prediction that is right by chance, uniformly
-# spread over the size of the error, is then right once in half a million times.
-PRECISION = 1e6
-
-# Products and sums of a few terms are taken between the given numbers and a prediction.
-ROUNDING = 8 * float(np.finfo(np.float64).eps)
-
-# How many telling elements of different value a hypothesis needs: one if nothing is fitted or chosen, two if
-# a place is chosen (one number often equals another), and more than are fitted.
-ONE, TWO, FITTED = 1, 2, 3
 
 # Fewer elements that agree make "only this one is wrong" an accident of a small tensor.
 AGREEING = 3
 
-# Fractions up to 12/12 are 1e-3 or more apart from most ratios, against a precision of 1e-6.
-SIMPLE = frozenset(Fraction(p, q) for p in range(1, 13) for q in range(1, 13))
-
-# Half of a quantity is no better a name for a factor of 2 than 2 itself.
-LEAST_HALF = 3
-
 # One numeric gradient for every output is affordable up to here.
 MOST_ONE_HOTS = 64
-
-# More axes than an image has have too many subsets to be tried.
-MOST_AXES = 4
 
 # Other cotangents must tell the same: dy backwards and larger (a power of two, so without rounding; |dy| or a clipped
 # gradient show), and two that are random, from this seed.
@@ -113,6 +105,12 @@ class Evidence:
     other_numeric: Callable[[str], tuple[Array, Array]]
 
     @property
+    def comparison(self) -> Comparison:
+        """The two gradients, the analytic one broadcast to the tensor's shape, which must be possible."""
+        arrays = (self.analytic, self.numeric, self.allowed)
+        return Comparison(*(np.broadcast_to(np.asarray(a, dtype=np.float64), self.numeric.shape) for a in arrays))
+
+    @property
     def batch(self) -> int | None:
         """The batch size, or None if the first input has no batch."""
         x = self.variables[self.inputs[0]] if self.inputs else self.y
@@ -135,10 +133,11 @@ class Evidence:
             numeric, allowed = self.other_numeric(name)
             return factor * numeric, abs(factor) * allowed
 
+        dy = np.asarray(factor * self.dy)
         return replace(
             self,
-            dy=factor * self.dy,
-            analytic=self.analytic_of(factor * self.dy),
+            dy=dy,
+            analytic=self.analytic_of(dy),
             numeric=factor * self.numeric,
             allowed=abs(factor) * self.allowed,
             gradients={name: factor * gradient for name, gradient in self.gradients.items()},
@@ -147,60 +146,6 @@ class Evidence:
 
 
 Hypothesis = Callable[[Evidence], Diagnosis | None]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two gradients of one shape and the allowance; ``judged`` where there is one."""
-
-    analytic: Array
-    numeric: Array
-    allowed: Array
-
-    @classmethod
-    def of(cls, evidence: Evidence) -> Comparison:
-        """Return the comparison of an analytic gradient that can be broadcast to the numeric one's shape."""
-        arrays = (evidence.analytic, evidence.numeric, evidence.allowed)
-        return cls(*(np.broadcast_to(np.asarray(a, dtype=np.float64), evidence.numeric.shape) for a in arrays))
-
-    def at(self, place: Any) -> Comparison:  # noqa: ANN401  whatever NumPy takes as an index
-        """Return the comparison of some elements."""
-        return Comparison(*(np.asarray(array[place]) for array in (self.analytic, self.numeric, self.allowed)))
-
-    @property
-    def error(self) -> Array:
-        """What the analytic gradient is off by."""
-        return np.asarray(self.analytic - self.numeric)
-
-    @property
-    def judged(self) -> Array:
-        """Where the numeric gradient is known."""
-        return np.asarray(np.isfinite(self.allowed) & np.isfinite(self.numeric))
-
-    @property
-    def failing(self) -> Array:
-        """Where the gradients disagree."""
-        return np.asarray(self.judged & ~(np.abs(self.error) <= self.allowed))
-
-    @property
-    def agreeing(self) -> Array:
-        """Where they agree and could have disagreed: both being zero is no agreement."""
-        known = np.abs(self.numeric) >= PRECISION * (self.allowed + ROUNDING * np.abs(self.numeric))
-        return np.asarray(self.judged & ~self.failing & known & (self.numeric != 0))
-
-    def explained_by(self, predicted: Array, unsure: Array | float, needed: int) -> bool:
-        """Say whether all judged elements are as ``predicted``, and ``needed`` of them could have shown otherwise.
-
-        ``unsure`` is how far the prediction itself may be off, beyond the allowance.
-        """
-        judged = self.judged
-        tolerance = (self.allowed + unsure + ROUNDING * np.abs(predicted))[judged]
-        residual = np.abs(self.analytic - predicted)[judged]
-        if not np.all((residual <= tolerance) & np.isfinite(tolerance)):
-            return False
-        telling = np.abs(self.error[judged]) >= PRECISION * tolerance
-        known = max(distinct(array[judged][telling]) for array in (self.numeric, self.analytic))
-        return bool(np.any(self.failing)) and known >= needed
 
 
 def diagnose(evidence: Evidence) -> Diagnosis | None:
@@ -218,11 +163,11 @@ def diagnose(evidence: Evidence) -> Diagnosis | None:
 
 def _same(one: Diagnosis, other: Diagnosis | None) -> bool:
     """Say whether two diagnoses are the same but for how many elements agree."""
-    return other is not None and one == Diagnosis(other.cause, {**other.details, **_counts(one)})
-
-
-def _counts(diagnosis: Diagnosis) -> dict[str, Any]:
-    return {key: value for key, value in diagnosis.details.items() if key == "agreeing"}
+    return (
+        other is not None
+        and one.cause == other.cause
+        and all(other.details[name] == detail for name, detail in one.details.items() if name != "agreeing")
+    )
 
 
 def _other_cotangents(dy: Array) -> list[Array]:
@@ -232,7 +177,7 @@ def _other_cotangents(dy: Array) -> list[Array]:
 
 def not_finite(evidence: Evidence) -> Diagnosis | None:
     """A NaN or an infinity where the numeric gradient is a number."""
-    comparison = Comparison.of(evidence)
+    comparison = evidence.comparison
     bad = ~np.isfinite(comparison.analytic) & np.isfinite(comparison.numeric)
     if not np.any(bad):
         return None
@@ -268,7 +213,7 @@ def wrong_shape(evidence: Evidence) -> Diagnosis:
 
 def zero(evidence: Evidence) -> Diagnosis | None:
     """Nothing but zeros."""
-    comparison = Comparison.of(evidence)
+    comparison = evidence.comparison
     everywhere = not np.any(comparison.analytic[~comparison.judged])
     if everywhere and comparison.explained_by(np.zeros_like(comparison.numeric), 0.0, ONE):
         return Diagnosis(Cause.ZERO, {})
@@ -277,8 +222,8 @@ def zero(evidence: Evidence) -> Diagnosis | None:
 
 def ignores_dy(evidence: Evidence) -> Diagnosis | None:
     """The same gradient for every cotangent."""
-    others = (BACKWARDS * evidence.dy, *_other_cotangents(evidence.dy))
-    comparison = Comparison.of(evidence)
+    others = (np.asarray(BACKWARDS * evidence.dy), *_other_cotangents(evidence.dy))
+    comparison = evidence.comparison
     if not np.any(comparison.failing) or not np.any(comparison.analytic):
         return None
     if not all(np.array_equal(evidence.analytic_of(dy), evidence.analytic) for dy in others):
@@ -289,13 +234,13 @@ def ignores_dy(evidence: Evidence) -> Diagnosis | None:
 
 def constant_factor(evidence: Evidence) -> Diagnosis | None:
     """Every element is off by one factor."""
-    details = _factor(Comparison.of(evidence), quantities(evidence))
+    details = factor_of(evidence.comparison, quantities(evidence))
     return Diagnosis(Cause.FACTOR, details) if details else None
 
 
 def rearranged(evidence: Evidence) -> Diagnosis | None:
     """The right numbers in the wrong places."""
-    comparison = Comparison.of(evidence)
+    comparison = evidence.comparison
     for cause, details, rearrange in _rearrangements(evidence.numeric.shape):
         if comparison.explained_by(rearrange(comparison.numeric), rearrange(comparison.allowed), TWO):
             return Diagnosis(cause, details)
@@ -304,7 +249,7 @@ def rearranged(evidence: Evidence) -> Diagnosis | None:
 
 def exchanged(evidence: Evidence) -> Diagnosis | None:
     """The gradient of another variable of the same shape."""
-    comparison = Comparison.of(evidence)
+    comparison = evidence.comparison
     for name, array in evidence.variables.items():
         if name == evidence.tensor or array.shape != evidence.value.shape:
             continue
@@ -320,22 +265,21 @@ def reduced_too_far(evidence: Evidence) -> Diagnosis | None:
     shape = evidence.numeric.shape
     if not _broadcasts(evidence.analytic.shape, shape):
         return None
-    comparison = Comparison.of(evidence)
-    for axes in _axis_sets(shape):
+    comparison = evidence.comparison
+    for axes in axis_sets(shape):
         count = prod(shape[axis] for axis in axes)
         total = comparison.numeric.sum(axis=axes, keepdims=True)
         unsure = comparison.allowed.sum(axis=axes, keepdims=True)
         for kind, divisor in (("sum", 1), ("mean", count), ("mean over the batch too", count * (evidence.batch or 1))):
             predicted, error = np.broadcast_to(total / divisor, shape), np.broadcast_to(unsure / divisor, shape)
             if comparison.explained_by(predicted, error, TWO):
-                details = {"axes": axes, "everything": _everything(axes, shape), "kind": kind}
-                return Diagnosis(Cause.REDUCED_TOO_FAR, details)
+                return _along(Cause.REDUCED_TOO_FAR, axes, shape, kind=kind)
     return None
 
 
 def part_wrong(evidence: Evidence) -> Diagnosis | None:
     """Only one element, or one row, column or channel, is wrong: each of its elements, or all by one factor."""
-    comparison = Comparison.of(evidence)
+    comparison = evidence.comparison
     failing, agreeing = comparison.failing, int(comparison.agreeing.sum())
     if agreeing < AGREEING or not np.any(failing):
         return None
@@ -357,7 +301,7 @@ def part_wrong(evidence: Evidence) -> Diagnosis | None:
 def _part(evidence: Evidence, inside: Comparison, place: dict[str, Any], agreeing: int) -> Diagnosis | None:
     what: dict[str, Any] | None = {"factor": (0, 1), "quantities": ()}
     if not inside.explained_by(np.zeros_like(inside.numeric), 0.0, ONE):
-        what = _factor(inside, quantities(evidence))
+        what = factor_of(inside, quantities(evidence))
     if what is None and not np.array_equal(inside.failing, inside.judged):
         return None
     return Diagnosis(Cause.PART_WRONG, {"place": place, "what": what, "agreeing": agreeing})
@@ -365,7 +309,7 @@ def _part(evidence: Evidence, inside: Comparison, place: dict[str, Any], agreein
 
 def border_wrong(evidence: Evidence) -> Diagnosis | None:
     """Every judged element at an end of one or both of the last two axes (not of the first) is wrong, and no other."""
-    comparison = Comparison.of(evidence)
+    comparison = evidence.comparison
     failing, agreeing = comparison.failing, int(comparison.agreeing.sum())
     ends = [(axis, end) for axis in range(1, failing.ndim)[-2:] if failing.shape[axis] > 2 for end in ("first", "last")]
     if agreeing < AGREEING:
@@ -382,7 +326,7 @@ def border_wrong(evidence: Evidence) -> Diagnosis | None:
 
 def part_of_dy(evidence: Evidence) -> Diagnosis | None:
     """Only one end of dy counts, or all but that end."""
-    comparison, dy = Comparison.of(evidence), evidence.dy
+    comparison, dy = evidence.comparison, evidence.dy
     for axis, end in product(range(dy.ndim), ("last", "first")):
         if dy.shape[axis] < 2:
             continue
@@ -399,12 +343,12 @@ def part_of_dy(evidence: Evidence) -> Diagnosis | None:
 
 def derivative(evidence: Evidence) -> Diagnosis | None:
     """For an elementwise y = f(x): dy without f'(x), with f'(x) twice, or with the derivative of the wrong array."""
-    if not evidence.elementwise_shapes or not _elementwise(evidence, lambda dy: evidence.numeric_of(dy)[0]):
+    if not evidence.elementwise_shapes or not _truly_elementwise(evidence):
         return None
-    comparison, dy = Comparison.of(evidence), evidence.dy
+    comparison, dy = evidence.comparison, evidence.dy
     multiple = float(np.sum(dy * comparison.analytic) / np.sum(dy * dy))
     if comparison.explained_by(multiple * dy, 0.0, FITTED):
-        return Diagnosis(Cause.DERIVATIVE_MISSING, {"multiple": _rounded(multiple)})
+        return Diagnosis(Cause.DERIVATIVE_MISSING, {"multiple": rounded(multiple)})
     slope = np.where(dy == 0, 0.0, comparison.numeric / dy)
     if comparison.explained_by(slope * comparison.numeric, 2 * np.abs(slope) * comparison.allowed, TWO):
         return Diagnosis(Cause.DERIVATIVE_TWICE, {})
@@ -421,9 +365,7 @@ def diagonal_only(evidence: Evidence) -> Diagnosis | None:
     """The diagonal of the Jacobian times dy, though the Jacobian has other elements too."""
     if not evidence.elementwise_shapes or not 2 <= evidence.dy.size <= MOST_ONE_HOTS:
         return None
-    if not _elementwise(evidence, evidence.analytic_of) or _elementwise(
-        evidence, lambda dy: evidence.numeric_of(dy)[0]
-    ):
+    if not _elementwise(evidence, evidence.analytic_of) or _truly_elementwise(evidence):
         return None
     predicted, unsure = np.zeros(evidence.dy.shape), np.zeros(evidence.dy.shape)
     for index in np.ndindex(evidence.dy.shape):
@@ -431,40 +373,34 @@ def diagonal_only(evidence: Evidence) -> Diagnosis | None:
         one_hot[index] = evidence.dy[index]
         part, allowed = evidence.numeric_of(one_hot)
         predicted[index], unsure[index] = part[index], allowed[index]
-    return Diagnosis(Cause.DIAGONAL_ONLY, {}) if Comparison.of(evidence).explained_by(predicted, unsure, TWO) else None
+    return Diagnosis(Cause.DIAGONAL_ONLY, {}) if evidence.comparison.explained_by(predicted, unsure, TWO) else None
 
 
 def term_in_value(evidence: Evidence) -> Diagnosis | None:
     """The error is a multiple of the tensor itself, as of a penalty."""
-    multiple = _multiple(Comparison.of(evidence), evidence.value)
+    multiple = multiple_of(evidence.comparison, evidence.value)
     return None if multiple is None else Diagnosis(Cause.TERM_IN_VALUE, {"multiple": multiple})
 
 
 def term_in_dy(evidence: Evidence) -> Diagnosis | None:
     """The error is a multiple of dy, as of a path around a layer."""
-    multiple = _multiple(Comparison.of(evidence), evidence.dy) if evidence.elementwise_shapes else None
+    multiple = multiple_of(evidence.comparison, evidence.dy) if evidence.elementwise_shapes else None
     return None if multiple is None else Diagnosis(Cause.TERM_IN_DY, {"multiple": multiple})
 
 
 def constant_term(evidence: Evidence) -> Diagnosis | None:
     """The error is the same along some axes, though the gradient is not."""
-    found = _along_axes(evidence, None) if evidence.elementwise_shapes else None
-    return Diagnosis(Cause.CONSTANT_TERM, found) if found else None
+    return _fitted(evidence, None, Cause.CONSTANT_TERM)
 
 
 def affine_term(evidence: Evidence) -> Diagnosis | None:
     """The error is ``a + b x`` along some axes, as without the terms of a normalisation's mean and variance."""
-    found = _along_axes(evidence, evidence.value) if evidence.elementwise_shapes else None
-    return Diagnosis(Cause.AFFINE_TERM, found) if found else None
+    return _fitted(evidence, evidence.value, Cause.AFFINE_TERM)
 
 
-class Quantity(NamedTuple):
-    """A number that a factor may come from: ``name`` is batch, outputs, batch x outputs, or axes (of input, output)."""
-
-    name: str
-    of: str
-    axes: tuple[int, ...]
-    value: int
+def _fitted(evidence: Evidence, regressor: Array | None, cause: Cause) -> Diagnosis | None:
+    axes = axes_of_fit(evidence.comparison, regressor) if evidence.elementwise_shapes else None
+    return None if axes is None else _along(cause, axes, evidence.numeric.shape)
 
 
 def quantities(evidence: Evidence) -> tuple[Quantity, ...]:
@@ -484,54 +420,11 @@ def quantities(evidence: Evidence) -> tuple[Quantity, ...]:
     return tuple(found.values())
 
 
-def distinct(values: Array) -> int:
-    """Return how many of the values differ by more than one in ``PRECISION`` of the largest."""
-    if values.size == 0:
-        return 0
-    ordered = np.sort(values, axis=None)
-    return 1 + int(np.sum(np.diff(ordered) > np.abs(ordered).max() / PRECISION))
-
-
-def _factor(comparison: Comparison, among: tuple[Quantity, ...]) -> dict[str, Any] | None:
-    """Return the one factor between two gradients, as numerator and denominator if it has a name, or None."""
-    tolerance = comparison.allowed + ROUNDING * np.abs(comparison.numeric)
-    usable = comparison.judged & (tolerance > 0)
-    certainty = np.where(usable, np.abs(comparison.numeric) / np.where(usable, tolerance, 1.0), 0.0)
-    if not np.any(certainty):
-        return None
-    best = np.unravel_index(np.argmax(certainty), certainty.shape)
-    ratio = float(comparison.analytic[best] / comparison.numeric[best])
-    unsure = (1 + abs(ratio)) / float(certainty[best])
-    if not PRECISION * unsure <= abs(ratio):
-        return None
-    fraction = min(SIMPLE | _fractions(among), key=lambda named: abs(float(named) - abs(ratio)))
-    signed = fraction if ratio > 0 else -fraction
-    known = abs(float(signed)) * comparison.allowed
-    if abs(float(signed) - ratio) <= unsure and comparison.explained_by(float(signed) * comparison.numeric, known, ONE):
-        return {"factor": (signed.numerator, signed.denominator), "quantities": _named(fraction, among)}
-    fitted = abs(ratio) * comparison.allowed + unsure * np.abs(comparison.numeric)
-    if comparison.explained_by(ratio * comparison.numeric, fitted, FITTED):
-        return {"factor": _rounded(ratio), "quantities": ()}
-    return None
-
-
-def _fractions(among: tuple[Quantity, ...]) -> frozenset[Fraction]:
-    sizes = {Fraction(quantity.value, half) for quantity in among for half in (1, 2)}
-    return frozenset(sizes | {1 / size for size in sizes})
-
-
-def _named(fraction: Fraction, among: tuple[Quantity, ...]) -> tuple[tuple[Quantity, bool], ...]:
-    """Return the quantities that a factor or its inverse is, or is half of (then with True)."""
-    found = [(q, False) for q in among if fraction in (q.value, Fraction(1, q.value))]
-    halves = [(q, True) for q in among if fraction in (Fraction(q.value, 2), Fraction(2, q.value))]
-    return tuple(found or [(q, half) for q, half in halves if q.value >= 2 * LEAST_HALF or q.value % 2])
-
-
 def _rearrangements(shape: tuple[int, ...]) -> Iterator[tuple[Cause, dict[str, Any], Callable[[Array], Array]]]:
     for i, j in combinations(range(len(shape)), 2):
         if shape[i] == shape[j] > 1:
             yield Cause.TRANSPOSED, {"axes": (i, j)}, partial(np.swapaxes, axis1=i, axis2=j)
-    for axes in reversed(_axis_sets(shape)):
+    for axes in reversed(axis_sets(shape)):
         yield Cause.REVERSED, {"axes": axes}, partial(np.flip, axis=axes)
     for axis, by, cyclic in product(range(len(shape)), (1, -1), (True, False)):
         if shape[axis] > 1:
@@ -550,16 +443,9 @@ def _end(axis: int, end: str) -> tuple[slice | int, ...]:
     return (slice(None),) * axis + (0 if end == "first" else -1,)
 
 
-def _axis_sets(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Return the sets of axes with more than one element each, the largest sets first."""
-    axes = [axis for axis, extent in enumerate(shape) if extent > 1]
-    if len(axes) > MOST_AXES:
-        return []
-    return [some for count in range(len(axes), 0, -1) for some in combinations(axes, count)]
-
-
-def _everything(axes: tuple[int, ...], shape: tuple[int, ...]) -> bool:
-    return prod(shape[axis] for axis in axes) == prod(shape)
+def _along(cause: Cause, axes: tuple[int, ...], shape: tuple[int, ...], **details: str) -> Diagnosis:
+    everything = prod(shape[axis] for axis in axes) == prod(shape)
+    return Diagnosis(cause, {"axes": axes, "everything": everything, **details})
 
 
 def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
@@ -569,7 +455,7 @@ def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
 
 def _right(evidence: Evidence, gradient: Array) -> bool:
     """Say whether a gradient of the tensor's shape is right, at some element measurably so."""
-    comparison = Comparison.of(replace(evidence, analytic=gradient))
+    comparison = replace(evidence, analytic=gradient).comparison
     return not np.any(comparison.failing) and bool(np.any(comparison.agreeing))
 
 
@@ -581,61 +467,8 @@ def _elementwise(evidence: Evidence, gradient_of: Callable[[Array], Array]) -> b
     return bool(np.all(np.abs(gradient_of(weights * evidence.dy) - weights * plain) <= slack))
 
 
-def _multiple(comparison: Comparison, array: Array) -> float | None:
-    """Return the number c for which the error is ``c array``, or None."""
-    array = np.where(comparison.judged, array, 0.0)
-    square = float(np.sum(array * array))
-    if not square > 0:
-        return None
-    multiple = float(np.sum(array * np.where(comparison.judged, comparison.error, 0.0))) / square
-    unsure = float(np.sum(np.abs(array) * np.where(comparison.judged, comparison.allowed, 0.0))) / square
-    predicted = comparison.numeric + multiple * array
-    return _rounded(multiple) if comparison.explained_by(predicted, unsure * np.abs(array), FITTED) else None
-
-
-def _along_axes(evidence: Evidence, regressor: Array | None) -> dict[str, Any] | None:
-    """Return the axes along which the error is a constant, plus a multiple of the regressor if there is one.
-
-    The gradient itself must not be so: of such a one every error in a factor would be.
-    """
-    comparison, shape = Comparison.of(evidence), evidence.numeric.shape
-    if not np.all(comparison.judged):
-        return None
-    for axes in _axis_sets(shape):
-        if _spare(shape, axes, regressor) < FITTED:
-            continue
-        unsure = comparison.allowed.sum(axis=axes, keepdims=True)
-        fit = _fit(comparison.error, axes, regressor)
-        remaining = np.abs(comparison.numeric - _fit(comparison.numeric, axes, regressor))
-        own = np.sum(remaining >= PRECISION * (unsure + ROUNDING * np.abs(comparison.numeric)))
-        if own >= FITTED and comparison.explained_by(comparison.numeric + fit, unsure, FITTED):
-            return {"axes": axes, "everything": _everything(axes, shape)}
-    return None
-
-
-def _spare(shape: tuple[int, ...], axes: tuple[int, ...], regressor: Array | None) -> int:
-    """Return how many elements are left to contradict a fit along axes."""
-    count = prod(shape[axis] for axis in axes)
-    if regressor is None:
-        return (count - 1) * (prod(shape) // count)
-    rows = np.moveaxis(regressor, axes, range(-len(axes), 0)).reshape(-1, count)
-    return sum(max(distinct(row) - 2, 0) for row in rows)
-
-
-def _fit(array: Array, axes: tuple[int, ...], regressor: Array | None) -> Array:
-    """Return the least-squares fit along axes of a constant, plus a multiple of the regressor if there is one."""
-    mean = array.mean(axis=axes, keepdims=True)
-    if regressor is None:
-        return np.broadcast_to(mean, array.shape)
-    centred = regressor - regressor.mean(axis=axes, keepdims=True)
-    square = np.sum(centred**2, axis=axes, keepdims=True)
-    slope = np.sum(centred * array, axis=axes, keepdims=True) / np.where(square > 0, square, 1.0)
-    return np.asarray(mean + slope * centred)
-
-
-def _rounded(number: float) -> float:
-    """Return what is worth printing of a fitted number, and the same for every cotangent."""
-    return float(f"{number:.4g}")
+def _truly_elementwise(evidence: Evidence) -> bool:
+    return _elementwise(evidence, lambda dy: evidence.numeric_of(dy)[0])
 
 
 def _sigmoid(x: Array) -> Array:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradcheck.agreement import Verdict, Worst, judge
+from gradcheck.comparison import Quantity
 from gradcheck.contract import Array, Case, Layer
-from gradcheck.diagnosis import Cause, Diagnosis, Quantity
+from gradcheck.diagnosis import Cause, Diagnosis
 
 if TYPE_CHECKING:
     from gradcheck.checks import PropertyResult

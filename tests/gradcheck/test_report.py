@@ -12,8 +12,9 @@ import pytest
 from gradcheck.agreement import Verdict, Worst
 from gradcheck.autograd import twin_of
 from gradcheck.checks import GradientMismatch, PropertyResult
+from gradcheck.comparison import Quantity
 from gradcheck.contract import Case, ShapeError
-from gradcheck.diagnosis import Cause, Diagnosis, Quantity
+from gradcheck.diagnosis import Cause, Diagnosis
 from gradcheck.functions import function_of
 from gradcheck.report import (
     SENTENCES,
