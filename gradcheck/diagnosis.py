@@ -121,6 +121,11 @@ class Evidence:
         """Whether the tensor is an input that the output has the shape of, and dy too."""
         return self.tensor in self.inputs and self.y.shape == self.value.shape == self.dy.shape == self.numeric.shape
 
+    def of_arrays(self) -> Evidence:
+        """Return the evidence with an array for a gradient that is a plain number."""
+        analytic_of = self.analytic_of
+        return replace(self, analytic=np.asarray(self.analytic), analytic_of=lambda dy: np.asarray(analytic_of(dy)))
+
     def for_cotangent(self, dy: Array) -> Evidence:
         """Return the evidence for another cotangent. ``gradients`` and ``other_numeric`` stay those of the first."""
         numeric, allowed = self.numeric_of(dy)
@@ -151,7 +156,8 @@ Hypothesis = Callable[[Evidence], Diagnosis | None]
 def diagnose(evidence: Evidence) -> Diagnosis | None:
     """Return the first cause, from the surest to the most general, that explains a wrong gradient, or None."""
     with np.errstate(all="ignore"):
-        same = np.shape(evidence.analytic) == evidence.numeric.shape
+        evidence = evidence.of_arrays()
+        same = evidence.analytic.shape == evidence.numeric.shape
         others = [evidence.scaled(BACKWARDS), *map(evidence.for_cotangent, _other_cotangents(evidence.dy))]
         for hypothesis in HYPOTHESES if same else HYPOTHESES_ABOUT_SHAPES:
             found = hypothesis(evidence)

@@ -619,6 +619,12 @@ def test_nothing_raises(shape: tuple[int, ...], given_shape: tuple[int, ...], va
     assert found is None or found.cause is Cause.WRONG_SHAPE
 
 
+def test_a_plain_number_is_a_gradient_of_another_shape() -> None:
+    found = diagnose(DENSE.with_fault("weight", lambda _: 0))  # type: ignore[arg-type, return-value]
+    assert found is not None
+    assert describe_diagnosis("weight", found) == "weight's gradient has shape (), the tensor has shape (3, 5)"
+
+
 def flipped(axis: int) -> Callable[[Array], Array]:
     return lambda gradient: np.flip(gradient, axis)
 
