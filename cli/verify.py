@@ -90,13 +90,9 @@ def verify(
         for finding in found:
             if finding.verdict is Verdict.FAIL:
                 out.print(describe_failure(finding), style="red", markup=False, soft_wrap=True)
-                again = [*(["--module", module] if module else []), finding.subject]
-                out.print(
-                    f"  see it again: mnistcheck verify {' '.join(again)} --examples {examples or EXAMPLES} --seed {seed}",
-                    style="red",
-                    markup=False,
-                    soft_wrap=True,
-                )
+                again = f"--module {module}" if module else finding.subject
+                again += f" --examples {examples or EXAMPLES} --seed {seed}"
+                out.print(f"  see it again: mnistcheck verify {again}", style="red", markup=False, soft_wrap=True)
         out.print(summary, style=STYLES[verdict], soft_wrap=True)
     return ExitCode.of(verdict)
 

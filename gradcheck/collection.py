@@ -66,8 +66,9 @@ def collect(module_name: str) -> list[Collected]:
             if not inspect.isabstract(value):
                 found.append(Collected(name, value))
         elif callable(getattr(value, "forward", None)) and callable(getattr(value, "backward", None)):
-            if callable(getattr(value, "cases", None)):
-                found.append(Collected(name, value, _tuples(name, value.cases())))
+            cases = getattr(value, "cases", None)
+            if callable(cases):
+                found.append(Collected(name, value, _tuples(name, cases())))
             else:
                 silent.append(name)
     by_class: dict[str, list[tuple[Any, ...]]] = {}

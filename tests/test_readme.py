@@ -18,7 +18,7 @@ def test_the_layer_of_the_readme_holds_every_property() -> None:
     imports = template[: template.index("@dataclass")]
     namespace: dict[str, object] = {"__name__": "softsign"}
     exec(compile(imports + source, "README.md", "exec"), namespace)  # noqa: S102  our own page
-    results = check_class(namespace["Softsign"]).findings  # type: ignore[list-item]
+    results = check_class(namespace["Softsign"]).findings  # type: ignore[arg-type]
     assert [result.verdict for result in results] == [Verdict.PASS] * len(results)
     assert len(results) > 9
 

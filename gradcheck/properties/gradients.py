@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from math import sqrt
 
 import numpy as np
 
 from gradcheck.agreement import Worst, compare, largest
 from gradcheck.contract import Array, Case
+from gradcheck.diagnosis import Evidence, diagnose
 from gradcheck.differences import Estimate, Integers, Lines, derivatives, elementwise_noise
 from gradcheck.directions import (
     Point,
@@ -29,6 +32,7 @@ CONFIRMED = 32  # disagreeing elements that are measured again at other steps, t
 EVALUATIONS_A_LINE = 12  # two steps of six
 AUTO_EVALUATIONS = 5_000  # in auto mode a tensor that takes more is probed along random directions,
 AUTO_WORK = 1 << 28  # and so is one for which evaluations x elements in and out exceed this
+DIAGNOSED = 4096  # elements of a tensor whose disagreement is explained: it takes differences for other cotangents
 SMALL = 4  # elements, up to which differences cost less than a complex step and its confirmation
 
 
@@ -106,7 +110,8 @@ class Judge:
     def _by_differences(self, name: str, lines: Lines, chosen: Integers) -> TensorFinding:
         grad, noise = self.grads[name].reshape(-1), self.noise(name).reshape(-1)
         estimate = derivatives(lines)
-        numeric, allowed = np.zeros(grad.size), np.full(grad.size, np.inf)
+        numeric: Array = np.zeros(grad.size)
+        allowed: Array = np.full(grad.size, np.inf)
         numeric[chosen], allowed[chosen] = estimate.value, estimate.error + noise[chosen]
         self._confirm(name, chosen, estimate, numeric, allowed)
         kinked = judged_kinks = chosen[estimate.kinked]
@@ -139,7 +144,9 @@ class Judge:
             beyond = np.abs(again.value - estimate.value[wrong]) - again.error
             allowed[chosen[wrong]] = np.maximum(allowed[chosen[wrong]], np.where(np.isfinite(beyond), beyond, 0.0))
 
-    def _row(self, name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def _row(self, name: str) -> Callable[[int], Array]:
+        """Return a function from an output to the gradient of that output alone."""
+
         def row(output: int) -> Array:
             dy = np.zeros_like(self.point.dy)
             dy.reshape(-1)[output] = 1.0
@@ -218,6 +225,51 @@ class Judge:
         )
         return TensorFinding(worst, told, remark)
 
+    def numeric(self, name: str, dy: Array) -> tuple[Array, Array]:
+        """Return the gradient by differences for a cotangent, element by element, and its allowance."""
+        point, x = replace(self.point, dy=dy), self.point.variables[name]
+        estimate = derivatives(coordinates(point, name))
+        noise = np.finfo(x.dtype).eps * FACTOR * float(np.abs(estimate.value).max(initial=0.0))
+        return estimate.value.reshape(x.shape), (estimate.error + noise).reshape(x.shape)
+
+    def _analytic(self, name: str, dy: Array) -> Array:
+        return self.pullback(dy)[name]
+
+    def diagnosis(self, wrong: list[str], found: dict[str, TensorFinding]) -> str:
+        """Return what is likely wrong with each of these tensors' gradients, in words, where that can be told."""
+        from gradcheck.report import describe_diagnosis
+
+        sentences = []
+        for name in wrong:
+            x = self.point.variables[name]
+            if x.size > DIAGNOSED:
+                continue
+            one = found.get(name)
+            numeric, allowed = (
+                (one.numeric, one.allowed)
+                if one is not None and one.numeric is not None and one.allowed is not None
+                else self.numeric(name, self.point.dy)
+            )
+            evidence = Evidence(
+                tensor=name,
+                analytic=self.grads[name],
+                numeric=numeric,
+                allowed=allowed,
+                value=x,
+                inputs=self.point.function.inputs,
+                variables=dict(self.point.variables),
+                gradients=self.grads,
+                y=self.point.y,
+                dy=self.point.dy,
+                analytic_of=partial(self._analytic, name),
+                numeric_of=partial(self.numeric, name),
+                other_numeric=lambda other: self.numeric(other, self.point.dy),
+            )
+            cause = diagnose(evidence)
+            if cause is not None:
+                sentences.append(describe_diagnosis(name, cause))
+        return "; ".join(sentences)
+
     def with_cotangent(self, dy: Array) -> Judge:
         """Return the same judge for another cotangent."""
         point = replace(self.point, dy=dy)
@@ -278,16 +330,18 @@ def gradients_agree_with_differences(case: Case, settings: Settings = Settings()
         return inconclusive("the output is not finite")
     dy = cotangent(y, rng)
     grads = pullback(dy)
-    for name, x in variables.items():
-        if grads[name].shape != x.shape:
-            return failure(f"{name} has shape {x.shape}, its gradient {grads[name].shape}")
     shadows = shadows_of(case, function, variables, dy, rng)
     point = Point(function, variables, case.context, y, dy, [one["output"] for one in shadows])
     judge = Judge(case, point, pullback, grads, shadows, settings, rng)
+    for name, x in variables.items():
+        if grads[name].shape != x.shape:
+            message = f"{name} has shape {x.shape}, its gradient {grads[name].shape}"
+            return failure(message, None, judge.diagnosis([name], {}))
     found = {name: judge.tensor(name) for name, x in variables.items() if x.size}
     outcome = judged([one.worst for one in found.values()], told=any(one.told for one in found.values()))
     remark = "; ".join(one.remark for one in found.values() if one.remark)
-    return replace(outcome, remark=remark)
+    wrong = [name for name, one in found.items() if one.worst is not None and one.worst.ratio > 1]
+    return replace(outcome, remark=remark, diagnosis=judge.diagnosis(wrong, found))
 
 
 def backward_is_linear(case: Case, settings: Settings = Settings()) -> Outcome:

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from gradcheck.agreement import Verdict, compare
+from gradcheck.agreement import Verdict, Worst, compare
 from gradcheck.autograd import TwinError, twin_of
 from gradcheck.contract import Array, Case, Layer, Loss
+from gradcheck.differences import derivatives
+from gradcheck.directions import Point, coordinates
 from gradcheck.functions import cast, function_of
 from gradcheck.properties.outcome import (
     Outcome,
@@ -59,7 +61,40 @@ def _agreement(case: Case, settings: Settings, wanted: Callable[[str], bool]) ->
             allowed = FACTOR * noise_of(theirs[name], noise[name], FACTOR)
             worsts.append(compare(name, ours[name], theirs[name], allowed))
             told |= useful(allowed, ours[name], theirs[name])
-    return judged(worsts, told=told)
+    outcome = judged(worsts, told=told)
+    if outcome.verdict is Verdict.FAIL and outcome.worst is not None and outcome.worst.tensor != "output":
+        return replace(outcome, diagnosis=_odd_one_out(case, outcome.worst))
+    return outcome
+
+
+def _odd_one_out(case: Case, worst: Worst) -> str:
+    """Say which of pullback, differences and twin disagrees with the other two at an element, in float64."""
+    function, rng = function_of(case), case.rng()
+    variables = cast(function.variables, np.float64)
+    y, pullback = function.call(variables, case.context())
+    if y.dtype != np.float64:
+        return ""
+    dy = cotangent(y, rng)
+    ours = pullback(dy)[worst.tensor]
+    theirs = twin_of(case).call(variables, case.context())[1](dy)[worst.tensor]
+    outputs = [shadow["output"] for shadow in shadows_of(case, function, variables, dy, rng)]
+    point = Point(function, variables, case.context, y, dy, outputs)
+    place = int(np.ravel_multi_index(worst.index, ours.shape)) if ours.ndim else 0
+    estimate = derivatives(coordinates(point, worst.tensor).only(np.array([place])))
+    numeric, error = float(estimate.value[0]), float(estimate.error[0])
+    if not np.isfinite(error):
+        return (
+            "there is a kink here: torch's choice of a generalised gradient is another one"
+            if estimate.kinked[0]
+            else ""
+        )
+    margin = error + 1e-6 * abs(numeric)
+    with_us, with_twin = (abs(float(array[worst.index]) - numeric) <= margin for array in (ours, theirs))
+    if with_twin and not with_us:
+        return "differences agree with torch: the pullback is the odd one out"
+    if with_us and not with_twin:
+        return "differences agree with the pullback: the forward pass computes another function than torch"
+    return "pullback, differences and torch all differ" if not with_us else ""
 
 
 def buffers_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outcome | None:

@@ -12,9 +12,13 @@ import pytest
 from gradcheck.agreement import Verdict, Worst
 from gradcheck.autograd import twin_of
 from gradcheck.checks import GradientMismatch, PropertyResult
+from gradcheck.comparison import Quantity
 from gradcheck.contract import Case, ShapeError
+from gradcheck.diagnosis import Cause, Diagnosis
 from gradcheck.functions import function_of
 from gradcheck.report import (
+    SENTENCES,
+    describe_diagnosis,
     describe_divergence,
     describe_free_run,
     describe_lock_step,
@@ -132,3 +136,74 @@ def test_a_twin_of_another_shape_is_refused() -> None:
 def test_only_layers_and_losses_are_functions_of_arrays() -> None:
     with pytest.raises(TypeError, match="a Layer or a Loss is a function of arrays, got Constant"):
         function_of(Case(Constant(0.1)))
+
+
+BATCH = Quantity("batch", "output", (0,), 10)
+OUTPUTS = Quantity("outputs", "output", (1,), 10)
+EVERYTHING = Quantity("batch x outputs", "input", (0, 1), 10)
+WIDTH = Quantity("axes", "input", (3,), 10)
+AREA = Quantity("axes", "output", (2, 3), 10)
+ODD = Quantity("batch", "output", (0,), 5)
+
+
+@pytest.mark.parametrize(
+    ("factor", "named", "said"),
+    [
+        ((1, 10), [(BATCH, False)], "exactly 1/10 of the numerical one; 10 is the batch size"),
+        ((10, 1), [(OUTPUTS, False)], "exactly 10 times the numerical one; 10 is the number of outputs"),
+        (
+            (1, 10),
+            [(BATCH, False), (WIDTH, False)],
+            "exactly 1/10 of the numerical one; 10 is the batch size and the extent of the input's axis 3",
+        ),
+        ((5, 1), [(EVERYTHING, True)], "exactly 5 times the numerical one; 5 is half batch x outputs"),
+        (
+            (1, 5),
+            [(AREA, True)],
+            "exactly 1/5 of the numerical one; 5 is half the product of the extents of the output's axes 2 and 3",
+        ),
+        ((2, 5), [(ODD, True)], "exactly 2/5 times the numerical one; 5 is the batch size"),
+        ((-1, 1), [], "exactly -1 times the numerical one, the sign is wrong"),
+        ((-1, 10), [(BATCH, False)], "exactly -1/10 of the numerical one, the sign is wrong; 10 is the batch size"),
+        ((2, 1), [], "exactly 2 times the numerical one"),
+        (0.7312, [], "0.7312 times the numerical one everywhere"),
+    ],
+)
+def test_a_factor_in_words(factor: object, named: list[tuple[Quantity, bool]], said: str) -> None:
+    diagnosis = Diagnosis(Cause.FACTOR, {"factor": factor, "quantities": tuple(named)})
+    assert describe_diagnosis("weight", diagnosis) == f"weight's gradient is {said}"
+
+
+@pytest.mark.parametrize(
+    ("cause", "details", "said"),
+    [
+        (Cause.ZERO, {}, "is identically zero"),
+        (Cause.TRANSPOSED, {"axes": (1, 3)}, "is the numerical one with axes 1 and 3 exchanged"),
+        (
+            Cause.SHIFTED,
+            {"axis": 2, "by": -1, "cyclic": False},
+            "is the numerical one shifted by one backwards along axis 2; zeros follow",
+        ),
+        (
+            Cause.PART_OF_DY_LEFT_OUT,
+            {"axis": 3, "end": "first", "batch": False},
+            "leaves out the first index of dy's axis 3",
+        ),
+        (
+            Cause.CONSTANT_TERM,
+            {"axes": (0, 1), "everything": True},
+            "is off by the same amount everywhere: as when a term that is a sum or a mean is missing",
+        ),
+        (
+            Cause.DERIVATIVE_OF_WRONG_ARRAY,
+            {"function": "sigmoid", "given": "input"},
+            "takes x for y in sigmoid's derivative, y (1 - y), where y is the output and x the input",
+        ),
+    ],
+)
+def test_causes_in_words(cause: Cause, details: dict[str, object], said: str) -> None:
+    assert describe_diagnosis("weight", Diagnosis(cause, details)) == f"weight's gradient {said}"
+
+
+def test_every_cause_has_a_sentence() -> None:
+    assert SENTENCES.keys() == set(Cause)

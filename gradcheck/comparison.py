@@ -1,0 +1,198 @@
+"""Two gradients of one shape, and what can be fitted to their difference without being a coincidence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import combinations
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gradcheck.contract import Array
+
+# An element tells something if its error is this many tolerances: a prediction that is right by chance, uniformly
+# spread over the size of the error, is then right once in half a million times.
+PRECISION = 1e6
+
+# Products and sums of a few terms are taken between the given numbers and a prediction.
+ROUNDING = 8 * float(np.finfo(np.float64).eps)
+
+# How many telling elements of different value a hypothesis needs: one if nothing is fitted or chosen, two if a
+# place is chosen (one number often equals another), three, or more than there are unknowns, if a number is fitted.
+ONE, TWO, FITTED = 1, 2, 3
+
+# Fractions up to 12/12 are 1e-3 or more apart from most ratios, against a precision of 1e-6.
+SIMPLE = frozenset(Fraction(p, q) for p in range(1, 13) for q in range(1, 13))
+
+# Half of a quantity is no better a name for a factor of 2 than 2 itself.
+LEAST_HALF = 3
+
+# More axes than an image has have too many subsets to be tried.
+MOST_AXES = 4
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two gradients of one shape and the allowance; ``judged`` where there is one."""
+
+    analytic: Array
+    numeric: Array
+    allowed: Array
+
+    def at(self, place: Any) -> Comparison:  # noqa: ANN401  whatever NumPy takes as an index
+        """Return the comparison of some elements."""
+        return Comparison(*(np.asarray(array[place]) for array in (self.analytic, self.numeric, self.allowed)))
+
+    @property
+    def error(self) -> Array:
+        """What the analytic gradient is off by."""
+        return np.asarray(self.analytic - self.numeric)
+
+    @property
+    def judged(self) -> Array:
+        """Where the numeric gradient is known."""
+        return np.asarray(np.isfinite(self.allowed) & np.isfinite(self.numeric))
+
+    @property
+    def failing(self) -> Array:
+        """Where the gradients disagree."""
+        return np.asarray(self.judged & ~(np.abs(self.error) <= self.allowed))
+
+    @property
+    def agreeing(self) -> Array:
+        """Where they agree and could have disagreed: both being zero is no agreement."""
+        known = np.abs(self.numeric) >= PRECISION * (self.allowed + ROUNDING * np.abs(self.numeric))
+        return np.asarray(self.judged & ~self.failing & known & (self.numeric != 0))
+
+    def explained_by(self, predicted: Array, unsure: Array | float, needed: int) -> bool:
+        """Say whether all judged elements are as ``predicted``, and ``needed`` of them could have shown otherwise.
+
+        ``unsure`` is how far the prediction itself may be off, beyond the allowance.
+        """
+        judged = self.judged
+        tolerance = (self.allowed + unsure + ROUNDING * np.abs(predicted))[judged]
+        residual = np.abs(self.analytic - predicted)[judged]
+        if not np.all((residual <= tolerance) & np.isfinite(tolerance)):
+            return False
+        telling = np.abs(self.error[judged]) >= PRECISION * tolerance
+        known = max(distinct(array[judged][telling]) for array in (self.numeric, self.analytic))
+        return bool(np.any(self.failing)) and known >= needed
+
+
+class Quantity(NamedTuple):
+    """A number that a factor may come from: ``name`` is batch, outputs, batch x outputs, or axes (of input, output)."""
+
+    name: str
+    of: str
+    axes: tuple[int, ...]
+    value: int
+
+
+def distinct(values: Array) -> int:
+    """Return how many of the values differ by more than one in ``PRECISION`` of the largest."""
+    if values.size == 0:
+        return 0
+    ordered = np.sort(values, axis=None)
+    return 1 + int(np.sum(np.diff(ordered) > np.abs(ordered).max() / PRECISION))
+
+
+def factor_of(comparison: Comparison, among: tuple[Quantity, ...]) -> dict[str, Any] | None:
+    """Return the one factor between two gradients, as numerator and denominator if it has a name, or None."""
+    tolerance = comparison.allowed + ROUNDING * np.abs(comparison.numeric)
+    usable = comparison.judged & (tolerance > 0)
+    certainty = np.where(usable, np.abs(comparison.numeric) / np.where(usable, tolerance, 1.0), 0.0)
+    if not np.any(certainty):
+        return None
+    best = np.unravel_index(np.argmax(certainty), certainty.shape)
+    ratio = float(comparison.analytic[best] / comparison.numeric[best])
+    unsure = (1 + abs(ratio)) / float(certainty[best])
+    if not PRECISION * unsure <= abs(ratio):
+        return None
+    fraction = min(SIMPLE | _fractions(among), key=lambda named: abs(float(named) - abs(ratio)))
+    signed = fraction if ratio > 0 else -fraction
+    known = abs(float(signed)) * comparison.allowed
+    if abs(float(signed) - ratio) <= unsure and comparison.explained_by(float(signed) * comparison.numeric, known, ONE):
+        return {"factor": (signed.numerator, signed.denominator), "quantities": _named(fraction, among)}
+    fitted = abs(ratio) * comparison.allowed + unsure * np.abs(comparison.numeric)
+    if comparison.explained_by(ratio * comparison.numeric, fitted, FITTED):
+        return {"factor": rounded(ratio), "quantities": ()}
+    return None
+
+
+def _fractions(among: tuple[Quantity, ...]) -> frozenset[Fraction]:
+    sizes = {Fraction(quantity.value, half) for quantity in among for half in (1, 2)}
+    return frozenset(sizes | {1 / size for size in sizes})
+
+
+def _named(fraction: Fraction, among: tuple[Quantity, ...]) -> tuple[tuple[Quantity, bool], ...]:
+    """Return the quantities that a factor or its inverse is, or is half of (then with True)."""
+    found = [(q, False) for q in among if fraction in (q.value, Fraction(1, q.value))]
+    halves = [(q, True) for q in among if fraction in (Fraction(q.value, 2), Fraction(2, q.value))]
+    return tuple(found or [(q, half) for q, half in halves if q.value >= 2 * LEAST_HALF or q.value % 2])
+
+
+def multiple_of(comparison: Comparison, array: Array) -> float | None:
+    """Return the number c for which the error is ``c array``, or None."""
+    array = np.where(comparison.judged, array, 0.0)
+    square = float(np.sum(array * array))
+    if not square > 0:
+        return None
+    multiple = float(np.sum(array * np.where(comparison.judged, comparison.error, 0.0))) / square
+    unsure = float(np.sum(np.abs(array) * np.where(comparison.judged, comparison.allowed, 0.0))) / square
+    predicted = comparison.numeric + multiple * array
+    return rounded(multiple) if comparison.explained_by(predicted, unsure * np.abs(array), FITTED) else None
+
+
+def axes_of_fit(comparison: Comparison, regressor: Array | None) -> tuple[int, ...] | None:
+    """Return the axes along which the error is a constant, plus a multiple of the regressor if there is one, or None.
+
+    The gradient itself must not be so: of such a one every error in a factor would be.
+    """
+    shape = comparison.numeric.shape
+    if not np.all(comparison.judged):
+        return None
+    for axes in axis_sets(shape):
+        if _spare(shape, axes, regressor) < FITTED:
+            continue
+        unsure = comparison.allowed.sum(axis=axes, keepdims=True)
+        fit = _fit(comparison.error, axes, regressor)
+        remaining = np.abs(comparison.numeric - _fit(comparison.numeric, axes, regressor))
+        own = np.sum(remaining >= PRECISION * (unsure + ROUNDING * np.abs(comparison.numeric)))
+        if own >= FITTED and comparison.explained_by(comparison.numeric + fit, unsure, FITTED):
+            return axes
+    return None
+
+
+def _spare(shape: tuple[int, ...], axes: tuple[int, ...], regressor: Array | None) -> int:
+    """Return how many elements are left to contradict a fit along axes."""
+    count = prod(shape[axis] for axis in axes)
+    if regressor is None:
+        return (count - 1) * (prod(shape) // count)
+    rows = np.moveaxis(regressor, axes, range(-len(axes), 0)).reshape(-1, count)
+    return sum(max(distinct(row) - 2, 0) for row in rows)
+
+
+def _fit(array: Array, axes: tuple[int, ...], regressor: Array | None) -> Array:
+    """Return the least-squares fit along axes of a constant, plus a multiple of the regressor if there is one."""
+    mean = array.mean(axis=axes, keepdims=True)
+    if regressor is None:
+        return np.broadcast_to(mean, array.shape)
+    centred = regressor - regressor.mean(axis=axes, keepdims=True)
+    square = np.sum(centred**2, axis=axes, keepdims=True)
+    slope = np.sum(centred * array, axis=axes, keepdims=True) / np.where(square > 0, square, 1.0)
+    return np.asarray(mean + slope * centred)
+
+
+def rounded(number: float) -> float:
+    """Return what is worth printing of a fitted number, and the same for every cotangent."""
+    return float(f"{number:.4g}")
+
+
+def axis_sets(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Return the sets of axes with more than one element each, the largest sets first."""
+    axes = [axis for axis, extent in enumerate(shape) if extent > 1]
+    if len(axes) > MOST_AXES:
+        return []
+    return [some for count in range(len(axes), 0, -1) for some in combinations(axes, count)]
