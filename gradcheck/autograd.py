@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.contract import Array, Case, Context, Key, Layer, Loss, Optimizer, Schedule, ShapeError
-from gradcheck.functions import Arrays, Function, Pullback, function_of
+from gradcheck.functions import Arrays, Function, Pullback, cast, function_of
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +36,7 @@ def twin_of(case: Case) -> Function:
         dtype = variables[function.main].dtype
         others = [torch.tensor(a.astype(dtype) if a.dtype.kind == "f" else a) for a in extra]
         weights = {name: leaf for name, leaf in leaves.items() if name != function.main}
-        weights |= {name: torch.tensor(array) for name, array in state.items()}
+        weights |= {name: torch.tensor(array) for name, array in cast(state, dtype).items()}
         module.train(context.training)
         set_keys(module, context.key)
         y = torch.func.functional_call(module, weights, (leaves[function.main], *others))

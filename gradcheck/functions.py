@@ -39,7 +39,9 @@ def function_of(case: Case) -> Function:
 
         def call_layer(variables: Arrays, context: Context) -> tuple[Array, Pullback]:
             parameters = {name: array for name, array in variables.items() if name != "input"}
-            y, backward = layer.replace_arrays(parameters).forward(variables["input"], context)
+            x = variables["input"]
+            own = cast(layer.buffers(), x.dtype) | parameters
+            y, backward = layer.replace_arrays(own).forward(x, context)
 
             def pullback(dy: Array) -> dict[str, Array]:
                 dx, grads = backward(dy)
@@ -66,8 +68,10 @@ def function_of(case: Case) -> Function:
 
 
 def cast(variables: Arrays, dtype: DTypeLike) -> dict[str, Array]:
-    """Return the variables in another precision."""
-    return {name: array.astype(dtype) for name, array in variables.items()}
+    """Return the variables in one precision; arrays that have it already, or are not floating-point, are not copied."""
+    return {
+        name: array.astype(dtype, copy=False) if array.dtype.kind == "f" else array for name, array in variables.items()
+    }
 
 
 def shadow(
