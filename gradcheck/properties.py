@@ -13,7 +13,7 @@ import numpy as np
 
 from gradcheck.agreement import Verdict, Worst, compare, largest
 from gradcheck.autograd import twin_of, twin_rates, twin_updates
-from gradcheck.contract import Array, Case, Layer, Loss, Optimizer, Schedule
+from gradcheck.contract import Array, Case, Layer, Loss, Optimizer, Schedule, Tap, untapped
 from gradcheck.differences import central_differences, elementwise_noise
 from gradcheck.functions import Arrays, Function, cast, function_of, shadow
 from gradcheck.trajectory.noise import FACTOR, Recorder, noise_of, nudged, spread, update_rounding
@@ -195,6 +195,43 @@ def taps_do_not_change_results(case: Case) -> Finding:
     return Finding(Verdict.PASS)
 
 
+def buffers_agree_with_twin(case: Case) -> Finding:
+    """A call leaves the buffers as they are, and the new values that it proposes are torch's, up to rounding."""
+    layer = case.subject
+    assert isinstance(layer, Layer)  # noqa: S101  by PROPERTIES
+    function, twin, rng = function_of(case), twin_of(case), case.rng()
+    before = {name: array.copy() for name, array in layer.buffers().items()}
+
+    def after(called: Function, variables: Arrays, tap: Tap = untapped) -> dict[str, Array]:
+        context = case.context(tap)
+        called.call(variables, context)
+        return cast(before, variables[function.main].dtype) | (context.updates or {})
+
+    worsts = []
+    for dtype in DTYPES:
+        variables = cast(function.variables, dtype)
+        ours, theirs = after(function, variables), after(twin, variables)
+        for name, array in layer.buffers().items():
+            if not np.array_equal(array, before[name]):
+                return _failure(f"{name} is changed by the call")
+        for name, array in ours.items():
+            if name not in theirs:
+                return _failure(f"a new {name} is proposed, which is no buffer")
+            if array.shape != theirs[name].shape or array.dtype != theirs[name].dtype:
+                want = f"{theirs[name].shape} {theirs[name].dtype}"
+                return _failure(f"{name} is {want}, its new value {array.shape} {array.dtype}")
+        shadows = [
+            after(function, {name: nudged(array, rng) for name, array in variables.items()}, Recorder(rng))
+            for _ in range(SHADOWS_OF_SMALL_ARRAYS)
+        ]
+        noise = spread(ours, shadows)
+        for name, array in ours.items():
+            exact = array.dtype.kind != "f"
+            allowed = 0.0 if exact else FACTOR * noise_of(theirs[name], noise[name], FACTOR)
+            worsts.append(compare(name, array, theirs[name], allowed))
+    return _finding(worsts) if before else Finding(Verdict.PASS)
+
+
 def updates_agree_with_twin(case: Case) -> Finding:
     """20 steps move the parameters as torch does: the rate changes half-way, a tensor at times has no gradient."""
     optimizer = case.subject
@@ -252,7 +289,7 @@ _DIFFERENTIABLE: tuple[Property, ...] = (
     taps_do_not_change_results,
 )
 PROPERTIES: dict[type, tuple[Property, ...]] = {
-    Layer: _DIFFERENTIABLE,
+    Layer: (*_DIFFERENTIABLE, buffers_agree_with_twin),
     Loss: _DIFFERENTIABLE,
     Optimizer: (updates_agree_with_twin,),
     Schedule: (rates_agree_with_twin, rates_do_not_depend_on_earlier_calls),
