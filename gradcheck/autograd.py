@@ -79,7 +79,8 @@ def _hint(function: Function, own: dict[str, tuple[int, ...]], theirs: dict[str,
     """Say how a layer's own names could be given as the twin's, if their shapes tell."""
     if not function.foreign or len(own) != len(theirs):
         return ""
-    named, left = {}, dict(own)
+    named: dict[str, str] = {}
+    left = dict(own)
     for name, shape in theirs.items():
         same = [k for k, s in left.items() if s == shape] or [k for k, s in left.items() if s == shape[::-1]]
         if len(same) != 1:

@@ -96,7 +96,7 @@ class Kinks(NamedTuple):
     """The discrete choices of a layer at an input, and how far each is from tipping over.
 
     ``choice`` is the mask or the winner, ``margin`` (same shape, >= 0, in units of the input) the distance to the
-    nearest input that chooses otherwise.
+    nearest input that chooses otherwise, inf where there is none.
     """
 
     choice: Array

@@ -11,8 +11,8 @@ from gradcheck.contract import Array
 
 # Steps in units of a line's scale. The first sees past rounding, smaller ones past curvature and nearby kinks.
 FIRST_STEP = 2.0**-6
-SHORTER = (2.0**-3, 2.0**-3, 2.0**-3, 2.0**-5)  # what a step that does not serve is multiplied by; the last repeats
-LAST_STEP = 2.0**-32
+SHORTER = 2.0**-3  # what a step that does not serve is multiplied by
+LAST_STEP = 2.0**-40
 
 # Of a kink, one-sided slopes: at sqrt(eps) curvature and rounding cost about the same.
 ONE_SIDED_STEP = 2.0**-26
@@ -79,14 +79,15 @@ def derivatives(lines: Lines, first_step: Array | float = FIRST_STEP) -> Estimat
     difference of the two first extrapolations ``(4 D(k/2) - D(k)) / 3`` at k = h and h/2, plus that of rounding,
     ``DEVIATIONS * RICHARDSON_ROUNDING * sigma / h``. (The usual estimate of truncation, from the last two
     extrapolations, is 15 times smaller; it fails where the h^4 and h^6 terms cancel: by a factor of 4 for a sigmoid at
-    h = 0.23.) The step is then chosen to balance the two, and shortened where f is not seen to be smooth.
+    h = 0.23.) The step is then chosen to balance the two, and shortened where f is not seen to be smooth. Steps far
+    longer than f's own scale can look smooth by chance, as for a sine at 1e8; so an estimate counts once another step
+    has given the same to within both bounds.
     """
     count, outputs = len(lines.scale), lines.y.shape[1]
     value, error, used = np.zeros(count), np.full(count, np.inf), np.zeros(count)
-    kinked, suspect = np.zeros(count, bool), np.zeros(count, bool)
+    kinked, suspect, confirmed = (np.zeros(count, bool) for _ in range(3))
     rough = np.zeros((count, outputs), bool)
     h = np.broadcast_to(first_step * lines.scale, count).copy()
-    failed = np.zeros(count, np.intp)
     todo: Integers = np.arange(count)
     while todo.size:
         going = []
@@ -94,7 +95,12 @@ def derivatives(lines: Lines, first_step: Array | float = FIRST_STEP) -> Estimat
             best, truncation, rounding, rough[part], flat = _richardson(lines, part, h[part])
             smooth = np.isfinite(best)
             bound = truncation + rounding
-            better = smooth & (bound < error[part])
+            first = smooth & ~np.isfinite(error[part])
+            with np.errstate(invalid="ignore"):
+                agrees = np.abs(best - value[part]) <= bound + error[part]
+            contradicted = smooth & ~first & ~agrees
+            confirmed[part] = (confirmed[part] | (smooth & ~first & agrees)) & ~contradicted
+            better = smooth & ((bound < error[part]) | contradicted)
             chosen = part[better]
             value[chosen], error[chosen], used[chosen] = best[better], bound[better], h[chosen]
             # A jump that does not shrink at two steps in a row is a kink.
@@ -103,13 +109,12 @@ def derivatives(lines: Lines, first_step: Array | float = FIRST_STEP) -> Estimat
             # Truncation goes as h^4 and rounding as 1/h: the step at which both are the same, at most 2^-10 shorter.
             with np.errstate(divide="ignore", invalid="ignore"):
                 balance = np.exp2(np.floor(np.log2(rounding / truncation) / 5))
-            shorter = np.take(SHORTER, np.minimum(failed[part], len(SHORTER) - 1))
-            h[part] *= np.where(smooth, np.clip(balance, 2.0**-10, 0.25), shorter)
-            failed[part] += ~smooth
-            done = (better & (truncation <= rounding)) | (np.isfinite(error[part]) & ~better) | kinked[part]
+            h[part] *= np.where(smooth, np.clip(balance, 2.0**-10, 0.25), SHORTER)
+            settled = (truncation <= rounding) | ~better
+            done = (confirmed[part] & settled) | kinked[part]
             going.append(part[~done & (h[part] >= LAST_STEP * lines.scale[part])])
         todo = np.concatenate(going)
-    return Estimate(value, error, used, kinked, rough)
+    return Estimate(value, np.where(confirmed, error, np.inf), used, kinked, rough)
 
 
 def _richardson(lines: Lines, part: Integers, h: Array) -> tuple[Array, Array, Array, Array, Array]:

@@ -110,8 +110,10 @@ def like(constant: Array, array: Array) -> Array:
 
 
 def cast(variables: Arrays, dtype: DTypeLike) -> dict[str, Array]:
-    """Return the variables in another precision."""
-    return {name: array.astype(dtype) for name, array in variables.items()}
+    """Return the variables in one precision; arrays that have it already, or are not floating-point, are not copied."""
+    return {
+        name: array.astype(dtype, copy=False) if array.dtype.kind == "f" else array for name, array in variables.items()
+    }
 
 
 def shadow(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,6 +44,20 @@ def arrays_off_kinks(shape: tuple[int, ...], margin: float = 0.125, high: float 
     """Draw float64 arrays whose elements are at least ``margin`` away from zero, of either sign."""
     signs = hnp.arrays(np.float64, shape, elements=st.sampled_from([-1.0, 1.0]))
     return st.tuples(arrays(shape, margin, high), signs).map(lambda pair: pair[0] * pair[1])
+
+
+def distinct_arrays(shape: tuple[int, ...], margin: float = 2.0**-4) -> SearchStrategy[Array]:
+    """Draw float64 arrays without ties: all elements at least ``margin`` apart, and exact in float32.
+
+    Each element has a place of its own among steps of ``2 * margin``, and is uniform in one half of it.
+    """
+
+    def draw(seed: int) -> Array:
+        rng, size = np.random.default_rng(seed), math.prod(shape)
+        places = 2 * (rng.permutation(size) - size // 2)
+        return (margin * (places + rng.uniform(0.5, 1.5, size))).astype(np.float32).astype(np.float64).reshape(shape)
+
+    return seeds().map(draw)
 
 
 def labels(samples: int, classes: int) -> SearchStrategy[Array]:

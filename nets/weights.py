@@ -54,7 +54,7 @@ def encode(arrays: Mapping[str, Array]) -> bytes:
     """Return ``arrays`` as the content of a safetensors file, bit for bit."""
     from safetensors.numpy import save
 
-    return bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+    return bytes(save({name: np.asarray(array, order="C") for name, array in arrays.items()}))
 
 
 def decode(content: bytes) -> dict[str, Array]:

@@ -7,13 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 
+from gradcheck.adapters import ForeignLayer
 from gradcheck.agreement import Verdict, Worst, compare
 from gradcheck.autograd import TwinError, twin_of
-from gradcheck.contract import Array, Case, Layer, Loss
+from gradcheck.contract import Array, Case, Layer, Loss, Tap, untapped
 from gradcheck.differences import derivatives
 from gradcheck.directions import Point, coordinates
-from gradcheck.functions import cast, function_of
+from gradcheck.functions import Arrays, Function, cast, function_of
 from gradcheck.properties.outcome import (
+    SHADOWS,
     Outcome,
     Settings,
     cotangent,
@@ -23,9 +25,7 @@ from gradcheck.properties.outcome import (
     shadows_of,
     useful,
 )
-from gradcheck.trajectory.noise import FACTOR, noise_of, spread
-
-BUFFER_ROUNDING = 8  # operations, each of which may round to eps / 2 on either side, in a running statistic
+from gradcheck.trajectory.noise import FACTOR, Recorder, noise_of, nudged, spread
 
 
 def forward_agrees_with_twin(case: Case, settings: Settings = Settings()) -> Outcome | None:
@@ -98,30 +98,42 @@ def _odd_one_out(case: Case, worst: Worst) -> str:
 
 
 def buffers_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outcome | None:
-    """What a call makes of the buffers is what torch makes of them, to within the rounding of a few operations."""
+    """A call leaves the buffers as they are, and the new values that it proposes are torch's, up to rounding."""
     subject = case.subject
-    buffers = subject.buffers() if isinstance(subject, Layer) or hasattr(subject, "buffers") else {}
+    buffers = subject.buffers() if isinstance(subject, (Layer, ForeignLayer)) else {}
     if not buffers or not _has_twin(case):
         return None
-    function, twin = function_of(case), twin_of(case)
-    ours, theirs = case.context(), case.context()
-    function.call(function.variables, ours)
-    try:
-        twin.call(function.variables, theirs)
-    except TwinError as error:
-        return inconclusive(str(error))
+    function, twin, rng = function_of(case), twin_of(case), case.rng()
+    before = {name: array.copy() for name, array in buffers.items()}
+
+    def after(called: Function, variables: Arrays, tap: Tap = untapped) -> dict[str, Array]:
+        context = case.context(tap)
+        called.call(variables, context)
+        kind = next(iter(variables.values())).dtype
+        return cast(before, kind) | {name: np.asarray(array) for name, array in (context.updates or {}).items()}
+
     worsts = []
-    for name, before in buffers.items():
-        array = np.asarray((ours.updates or {}).get(name, before))
-        reference = np.asarray((theirs.updates or {}).get(name, before))
-        if array.dtype != before.dtype:
-            return failure(f"{name} is {before.dtype}, its update {array.dtype}")
-        allowed = 0.0
-        if before.dtype.kind == "f":
-            top = max(float(np.abs(one).max(initial=0.0)) for one in (array, reference, before))
-            top = max(top, *(float(np.abs(function.variables[one]).max(initial=0.0)) for one in function.inputs))
-            allowed = BUFFER_ROUNDING * float(np.finfo(before.dtype).eps) * max(top, top * top)
-        worsts.append(compare(name, array, reference, allowed))
+    for dtype in settings.dtypes:
+        variables = cast(function.variables, dtype)
+        try:
+            ours, theirs = after(function, variables), after(twin, variables)
+        except TwinError as error:
+            return inconclusive(str(error))
+        for name, array in subject.buffers().items():
+            if not np.array_equal(array, before[name]):
+                return failure(f"{name} is changed by the call")
+        for name, array in ours.items():
+            if name not in theirs:
+                return failure(f"a new {name} is proposed, which is no buffer")
+            if array.shape != theirs[name].shape or (not function.foreign and array.dtype != theirs[name].dtype):
+                want = f"{theirs[name].shape} {theirs[name].dtype}"
+                return failure(f"{name} is {want}, its new value {array.shape} {array.dtype}")
+        moved = ({name: nudged(array, rng) for name, array in variables.items()} for _ in range(SHADOWS))
+        noise = spread(ours, [after(function, one, Recorder(rng)) for one in moved])
+        for name, array in ours.items():
+            exact = array.dtype.kind != "f"
+            allowed = 0.0 if exact else FACTOR * noise_of(theirs[name], noise[name], FACTOR)
+            worsts.append(compare(name, array, theirs[name], allowed))
     return judged(worsts)
 
 

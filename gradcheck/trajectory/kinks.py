@@ -27,8 +27,9 @@ class Crossing:
 
 
 def distance(a: Kinks, b: Kinks) -> Array:
-    """Return how far apart two inputs are, unit by unit, seen from the kink."""
-    return np.where(a.choice == b.choice, np.abs(a.margin - b.margin), a.margin + b.margin)
+    """Return how far apart two inputs are, unit by unit, seen from the kink: 0 where both have none."""
+    along = np.subtract(a.margin, b.margin, out=np.zeros_like(a.margin), where=a.margin != b.margin)
+    return np.where(a.choice == b.choice, np.abs(along), a.margin + b.margin)
 
 
 def crossings(
@@ -46,7 +47,10 @@ def crossings(
             continue
         gaps = np.where(crossed, distance(kinks, theirs[layer]), 0)
         index = tuple(int(i) for i in np.unravel_index(np.argmax(gaps), gaps.shape))
-        floor = float(np.finfo(kinks.margin.dtype).eps * kinks.margin.max()) / factor
+        floor = (
+            float(np.finfo(kinks.margin.dtype).eps * kinks.margin.max(initial=0, where=np.isfinite(kinks.margin)))
+            / factor
+        )
         noise = max([floor, *(float(distance(kinks, shadow[layer]).max()) for shadow in shadows)])
         gap = float(gaps[index])
         found.append(Crossing(step, layer, index, gap, noise, gap <= factor * noise))

@@ -283,7 +283,7 @@ def test_verify_prints_subjects_properties_and_examples() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[0].split() == ["subject", "property", "examples", "worst", "ratio", "verdict"]
     assert "gradients agree with differences" in done.stdout
-    assert done.stdout.splitlines()[-1] == "PASS: 11 properties of 2 subjects (11 pass), 55 examples"
+    assert done.stdout.splitlines()[-1] == "PASS: 12 properties of 2 subjects (12 pass), 60 examples"
 
 
 def test_verify_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -329,7 +329,7 @@ def test_verify_names_layer_property_and_element_of_a_fault(tmp_path: Path) -> N
     assert "ReLU: gradients agree with differences: FAIL in " in done.stdout
     assert "  input[" in done.stdout
     assert "see it again: mnistcheck verify ReLU --examples 10 --seed 0" in done.stdout
-    assert done.stdout.splitlines()[-1].startswith("FAIL: 9 properties of 1 subject (")
+    assert done.stdout.splitlines()[-1].startswith("FAIL: 10 properties of 1 subject (")
 
 
 def test_verify_knows_its_names() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from gradcheck.agreement import Verdict, Worst
 from gradcheck.autograd import twin_of
-from gradcheck.checks import GradientMismatch, PropertyResult
+from gradcheck.checks import Finding, GradientMismatch, Report
 from gradcheck.comparison import Quantity
 from gradcheck.contract import Case, ShapeError
 from gradcheck.diagnosis import Cause, Diagnosis
@@ -93,32 +93,42 @@ def test_what_is_not_finite_is_a_string_in_strict_json() -> None:
         json.dumps(strict(document), allow_nan=False)
 
 
-def test_a_failed_property_shows_element_values_case_and_how_to_see_it_again() -> None:
-    result = PropertyResult(
+def test_a_failed_report_shows_cause_element_values_and_case_first() -> None:
+    finding = Finding(
         subject="Linear",
         property="gradients_agree_with_differences",
         verdict=Verdict.FAIL,
         examples=25,
         failing=3,
-        inconclusive=0,
         worst=Worst("bias", (2,), 0.25, 1.0, 1e-12, 7.5e11),
-        message="",
+        diagnosis="bias's gradient is exactly 1/4 of the numerical one; 4 is the batch size",
         case=Case(Linear(np.ones((3, 2)), np.zeros(3)), (np.full((4, 2), 0.5),), seed=9),
-        seed=7,
     )
+    held = Finding("Linear", "backward_is_linear", Verdict.PASS, worst=Worst("bias", (0,), 1.0, 1.0, 1e-15, 0.5))
+    unclear = Finding("Linear", "precisions_agree", Verdict.INCONCLUSIVE, message="the output stays float32")
+    report = Report("Linear", (held, finding, unclear), 1234, 7)
     with pytest.raises(GradientMismatch) as caught:
-        result.raise_if_failed()
-    lines = str(caught.value).splitlines()
-    assert lines[:4] == [
-        "Linear: gradients agree with differences: FAIL in 3 of 25 examples",
+        report.raise_if_failed()
+    assert str(caught.value).splitlines() == [
+        "FAIL: Linear: 1 of 3 properties hold, 1 fail, 1 could not be told",
+        "Linear: gradients agree with differences: FAIL in 3 of 25 cases",
+        "  bias's gradient is exactly 1/4 of the numerical one; 4 is the batch size",
         "  bias[2]: analytic 0.25, numeric 1.0",
         "  difference 0.75, allowed 1e-12, ratio 7.5e+11",
         "  smallest failing case: input of shape (4, 2), weight (3, 2), bias (3,), seed 9",
+        "could not tell: precisions agree: the output stays float32",
+        "holds: backward is linear",
+        "largest disagreement of those: 0.5 of the allowance, in bias[0]",
+        "1,234 evaluations, seed 7",
     ]
-    assert "    array([[0.5, 0.5]," in lines
-    assert lines[-1] == "  see it again: mnistcheck verify Linear --examples 25 --seed 7"
-    assert caught.value.result is result
-    replace(result, verdict=Verdict.PASS).raise_if_failed()
+    assert caught.value.report is report
+    assert not report
+    document = json.loads(report.to_json())
+    assert (document["verdict"], document["worst"]["ratio"]) == ("fail", 7.5e11)
+    assert [each["verdict"] for each in document["findings"]] == ["pass", "fail", "inconclusive"]
+    Report("Linear", (held,), 1, 0).raise_if_failed()
+    assert Report("Linear", (held, unclear), 1, 0)
+    assert not Report("Linear", (unclear,), 1, 0)
 
 
 def test_a_twin_of_another_shape_is_refused() -> None:

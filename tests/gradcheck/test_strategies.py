@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradcheck.contract import Array
-from gradcheck.strategies import SMALLEST, arrays, arrays_off_kinks, labels, sides
+from gradcheck.strategies import SMALLEST, arrays, arrays_off_kinks, distinct_arrays, labels, sides
 
 BOUNDS = st.sampled_from([(-4.0, 4.0), (0.0, 1.0), (0.125, 4.0), (-3.0, -1.0), (2.0**-5, 1 - 2.0**-5)])
 
@@ -26,6 +26,15 @@ def test_arrays_are_bounded_exact_in_float32_and_not_tiny(
 @given(arrays_off_kinks((3, 4)))
 def test_arrays_off_kinks_keep_their_margin(x: Array) -> None:
     assert (np.abs(x) >= 0.125).all()
+
+
+@given(st.data(), st.sampled_from([2.0**-4, 0.5]), st.lists(sides(), max_size=4).map(tuple))
+def test_distinct_arrays_keep_their_elements_apart(data: st.DataObject, margin: float, shape: tuple[int, ...]) -> None:
+    x: Array = data.draw(distinct_arrays(shape, margin))
+    assert (x.shape, x.dtype) == (shape, np.float64)
+    assert (np.diff(np.sort(x, axis=None)) >= margin).all()
+    assert np.array_equal(x.astype(np.float32), x)
+    assert (np.abs(x) >= SMALLEST).all()
 
 
 @given(labels(5, 3))

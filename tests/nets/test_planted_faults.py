@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -12,7 +12,8 @@ from gradcheck.agreement import Verdict
 from gradcheck.checks import Finding, GradientMismatch, Subject, check_class, properties_of
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, LossBackward, untapped
 from gradcheck.properties import PROPERTIES
-from nets.layers import Flatten, Linear, ReLU, Sigmoid
+from nets.layers import BatchNorm1d, BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential, Sigmoid
+from nets.layers.windows import Windows
 from nets.losses import BCELoss, CrossEntropyLoss, MSELoss, QuadraticCost
 from nets.optimizers import SGD, Adam
 from nets.schedules import MultiStep
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 DIFFERENCES = "gradients_agree_with_differences"
 TWIN = "gradients_agree_with_twin"
 FORWARD = "forward_agrees_with_twin"
+BUFFERS = "buffers_agree_with_twin"
 
 
 class BiasByMean(Linear):
@@ -131,6 +133,309 @@ class AlwaysDouble(Flatten):
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, backward = super().forward(x, context)
         return y.astype(np.float64), backward
+
+
+class RemainderAtTheTop(Conv2d):
+    """Gives the rows that no window holds, where the stride does not divide, to the top of the image."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+        windows = self._windows()
+        rest = (x.shape[2] + 2 * windows.padding[0] - windows.reach()[0]) % windows.stride[0]
+
+        def backward(dy: Array) -> tuple[Array, Gradients]:
+            dx, grads = right(dy)
+            return np.roll(dx, rest, axis=2), grads
+
+        return y, backward
+
+
+class FancyWindows(Windows):
+    """Adds by index arrays, where += keeps one of several terms for the same pixel."""
+
+    def images(self, dcolumns: Array, height: int, width: int) -> Array:
+        (down, across), (rows, columns) = self.padding, dcolumns.shape[3:]
+        dpadded = np.zeros((*dcolumns.shape[:2], height + 2 * down, width + 2 * across), dcolumns.dtype)
+        pixels = np.indices(dpadded.shape[2:])
+        held = [pixels[(slice(None), *place)] for place in self._places(rows, columns)]
+        vertical, horizontal = np.stack(held, axis=1)
+        dpadded[:, :, vertical, horizontal] += dcolumns
+        return dpadded[:, :, down : down + height, across : across + width].copy()
+
+
+class UndilatedWindows(Windows):
+    """Puts the gradient where a kernel without dilation would look."""
+
+    def images(self, dcolumns: Array, height: int, width: int) -> Array:
+        return Windows.images(replace(self, dilation=(1, 1)), dcolumns, height, width)
+
+
+def recast(windows: Windows, kind: type[Windows]) -> Windows:
+    """Return the same windows as another class of them."""
+    return kind(**{spec.name: getattr(windows, spec.name) for spec in fields(windows)})
+
+
+class OverlapsDropped(Conv2d):
+    """Lets a pixel have the gradient of one window only."""
+
+    def _windows(self) -> Windows:
+        return recast(super()._windows(), FancyWindows)
+
+
+class PooledOverlapsDropped(MaxPool2d):
+    """Lets a pixel have the gradient of one window only."""
+
+    def _windows(self) -> Windows:
+        return recast(super()._windows(), FancyWindows)
+
+
+class DilationForgotten(Conv2d):
+    """Ignores dilation on the way back."""
+
+    def _windows(self) -> Windows:
+        return recast(super()._windows(), UndilatedWindows)
+
+
+class BiasOverChannelsLast(Conv2d):
+    """Sums the bias gradient as if the channels came last."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+
+        def backward(dy: Array) -> tuple[Array, Gradients]:
+            dx, grads = right(dy)
+            return dx, grads | ({"bias": dy.reshape(-1, dy.shape[1]).sum(axis=0)} if "bias" in grads else {})
+
+        return y, backward
+
+
+class WeightByMean(Conv2d):
+    """Averages the weight gradient over the batch."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+
+        def backward(dy: Array) -> tuple[Array, Gradients]:
+            dx, grads = right(dy)
+            return dx, grads | {"weight": grads["weight"] / len(x)}
+
+        return y, backward
+
+
+class GroupsInterleaved(Conv2d):
+    """Deals the input channels out to the groups in turn, consistently."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        dealt = np.arange(x.shape[1]).reshape(-1, self.groups).T.ravel()
+        y, right = super().forward(x[:, dealt], context)
+        return y, lambda dy: (right(dy)[0][:, np.argsort(dealt)], right(dy)[1])
+
+
+class KernelFlipped(Conv2d):
+    """Convolves as mathematicians do, consistently."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        weight = self.weight[:, :, ::-1, ::-1]
+        plain = Conv2d(weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        y, right = plain.forward(x, context)
+
+        def backward(dy: Array) -> tuple[Array, Gradients]:
+            dx, grads = right(dy)
+            return dx, grads | {"weight": grads["weight"][:, :, ::-1, ::-1].copy()}
+
+        return y, backward
+
+
+class PaddedWithZero(MaxPool2d):
+    """Lets the padding win over negative pixels."""
+
+    def _columns(self, x: Array) -> Array:
+        return self._windows().columns(x, fill=0)
+
+
+class EveryTiedMaximum(MaxPool2d):
+    """Gives the full gradient to all of several maxima."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, _ = super().forward(x, context)
+        mask = self._columns(x) == y[:, :, None]
+        return y, lambda dy: (self._windows().images(mask * dy[:, :, None], *x.shape[2:]), {})
+
+
+class NormalisedByUnbiased(BatchNorm2d):
+    """Divides by the unbiased deviation."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+        if not context.training:
+            return y, right
+        variance = x.var(axis=(0, 2, 3), keepdims=True)
+        count = x.size / x.shape[1]
+        share = np.sqrt((variance + self.eps) / (variance * (count / (count - 1)) + self.eps))
+        bias = 0 if self.bias is None else self.bias[:, None, None]
+        return (y - bias) * share + bias, right
+
+
+class PerPixelStatistics(BatchNorm2d):
+    """Takes every pixel for a feature of its own, consistently."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        pixels, features = x.shape[2] * x.shape[3], x.shape[1]
+
+        def each(array: Array | None) -> Any:  # noqa: ANN401  None for None
+            return None if array is None else np.repeat(array, pixels)
+
+        weight, bias, mean, variance = map(each, (self.weight, self.bias, self.running_mean, self.running_var))
+        flat = BatchNorm1d(weight, bias, mean, variance, self.num_batches_tracked, self.eps, self.momentum)
+        y, right = flat.forward(x.reshape(len(x), -1), Context(context.training))
+
+        def backward(dy: Array) -> tuple[Array, Gradients]:
+            dx, grads = right(dy.reshape(len(x), -1))
+            return dx.reshape(x.shape), {k: grad.reshape(features, pixels).sum(axis=1) for k, grad in grads.items()}
+
+        return y.reshape(x.shape), backward
+
+
+class RetoldBatchNorm(BatchNorm2d):
+    """Batch normalisation with the gradient of its input told anew: right, but for what subclasses get wrong."""
+
+    def terms(self, x: Array, *, training: bool) -> tuple[float, float]:
+        """Return the factors of the sums of dy and of dy n."""
+        count = x.size // x.shape[1]
+        return (1 / count, 1 / count) if training else (0, 0)
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+        axes, each = (0, 2, 3), (slice(None), None, None)
+        mean, variance = (x.mean(axis=axes), x.var(axis=axes))
+        if not context.training:
+            mean, variance = self.running_mean, self.running_var
+        deviation = np.sqrt(variance + self.eps)
+        normal = (x - mean[each]) / deviation[each]
+        of_dy, of_dyn = self.terms(x, training=context.training)
+
+        def backward(dy: Array) -> tuple[Array, Gradients]:
+            g = dy if self.weight is None else dy * self.weight[each]
+            sums, along = (a.sum(axis=axes)[each] for a in (g, g * normal))
+            return (g - of_dy * sums - normal * of_dyn * along) / deviation[each], right(dy)[1]
+
+        return y, backward
+
+
+class DividesByBatch(RetoldBatchNorm):
+    """Averages over the batch where it should over its pixels, too."""
+
+    def terms(self, x: Array, *, training: bool) -> tuple[float, float]:
+        return (1 / len(x), 1 / len(x)) if training else (0, 0)
+
+
+class TrainingFormulaInEvaluation(RetoldBatchNorm):
+    """Differentiates running statistics as if they came from the batch."""
+
+    def terms(self, x: Array, *, training: bool) -> tuple[float, float]:
+        return super().terms(x, training=True)
+
+
+class WithoutTheMean(RetoldBatchNorm):
+    """Takes the mean for a constant."""
+
+    def terms(self, x: Array, *, training: bool) -> tuple[float, float]:
+        return 0, super().terms(x, training=training)[1]
+
+
+class BiasedRunningVariance(BatchNorm1d):
+    """Keeps the variance that it normalises by, not the unbiased one."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        result = super().forward(x, context)
+        if context.training:
+            share = 1 / (int(self.num_batches_tracked) + 1) if self.momentum is None else self.momentum
+            variance = x.var(axis=(0, *range(2, x.ndim)))
+            context.update("running_var", (1 - share) * self.running_var + share * variance)
+        return result
+
+
+class LearnsInEvaluation(BatchNorm1d):
+    """Moves its running mean in evaluation."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        context.update("running_mean", 0.9 * self.running_mean + 0.1 * x.mean(axis=(0, *range(2, x.ndim))))
+        return super().forward(x, context)
+
+
+class CountsInPlace(BatchNorm1d):
+    """Counts batches where the count stands, so that a forward pass is not pure."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        self.num_batches_tracked[...] += 1
+        return super().forward(x, context)
+
+
+class CountsInFloats(BatchNorm1d):
+    """Counts batches in floating point."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        result = super().forward(x, context)
+        context.update("num_batches_tracked", self.num_batches_tracked + 1.0)
+        return result
+
+
+class Misnamed(BatchNorm1d):
+    """Proposes a buffer that it does not have."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        context.update("mean", self.running_mean.copy())
+        return super().forward(x, context)
+
+
+class MaskForgotten(Dropout):
+    """Lets the gradient of dropped elements pass."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, _ = super().forward(x, context)
+        scale = 1 / (1 - self.p) if context.training and self.p < 1 else 1.0
+        return y, lambda dy: (dy * scale, {})
+
+
+class ScaleForgotten(Dropout):
+    """Drops the gradient, and does not scale what is left."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+        return y, lambda dy: (np.where(right(np.ones_like(dy))[0] != 0, dy, 0), {})
+
+
+class NotInverted(Dropout):
+    """Scales in evaluation in place of in training, as the paper does."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        share = 1 - self.p if self.p < 1 else 1.0
+        y, right = super().forward(x, context)
+        return y * share, lambda dy: (right(dy)[0] * share, {})
+
+
+class AlwaysAHalf(Dropout):
+    """Drops half, whatever it is asked."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        return Dropout(0.5).forward(x, context)
+
+
+class OneKeyForAll(Sequential):
+    """Gives every layer the same key, so that all drop the same elements."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, first = self.layers[0].forward(x, context)
+        y, second = self.layers[1].forward(y, context)
+        return y, lambda dy: (first(second(dy)[0])[0], {})
+
+    @classmethod
+    def cases(cls) -> SearchStrategy[Case]:
+        from hypothesis import strategies as st
+
+        from gradcheck.strategies import arrays, cases
+
+        return cases(st.just(cls((Dropout(0.5), Dropout(0.25)))), arrays((3, 5)))
 
 
 class CachingSigmoid(Sigmoid):
@@ -279,6 +584,42 @@ PLANTED: list[tuple[Subject, str, str | None]] = [
     (ViewOfInput, "results_own_their_memory", None),
     (ConstantBackward, "backward_is_linear", "input"),
     (AlwaysDouble, "gradients_match_their_tensors", None),
+    (RemainderAtTheTop, DIFFERENCES, "input"),
+    (RemainderAtTheTop, TWIN, "input"),
+    (OverlapsDropped, DIFFERENCES, "input"),
+    (OverlapsDropped, TWIN, "input"),
+    (PooledOverlapsDropped, DIFFERENCES, "input"),
+    (PooledOverlapsDropped, TWIN, "input"),
+    (DilationForgotten, DIFFERENCES, "input"),
+    (DilationForgotten, TWIN, "input"),
+    (BiasOverChannelsLast, DIFFERENCES, "bias"),
+    (BiasOverChannelsLast, TWIN, "bias"),
+    (WeightByMean, DIFFERENCES, "weight"),
+    (WeightByMean, TWIN, "weight"),
+    (GroupsInterleaved, FORWARD, "output"),
+    (KernelFlipped, FORWARD, "output"),
+    (PaddedWithZero, FORWARD, "output"),
+    (EveryTiedMaximum, TWIN, "input"),
+    (NormalisedByUnbiased, FORWARD, "output"),
+    (PerPixelStatistics, FORWARD, "output"),
+    (DividesByBatch, DIFFERENCES, "input"),
+    (DividesByBatch, TWIN, "input"),
+    (TrainingFormulaInEvaluation, DIFFERENCES, "input"),
+    (TrainingFormulaInEvaluation, TWIN, "input"),
+    (WithoutTheMean, DIFFERENCES, "input"),
+    (WithoutTheMean, TWIN, "input"),
+    (BiasedRunningVariance, BUFFERS, "running_var"),
+    (LearnsInEvaluation, BUFFERS, "running_mean"),
+    (CountsInPlace, BUFFERS, None),
+    (CountsInFloats, BUFFERS, None),
+    (Misnamed, BUFFERS, None),
+    (MaskForgotten, DIFFERENCES, "input"),
+    (MaskForgotten, TWIN, "input"),
+    (ScaleForgotten, DIFFERENCES, "input"),
+    (ScaleForgotten, TWIN, "input"),
+    (NotInverted, FORWARD, "output"),
+    (AlwaysAHalf, FORWARD, "output"),
+    (OneKeyForAll, FORWARD, "output"),
     (CachingSigmoid, "calls_do_not_interfere", None),
     (TapDependent, "taps_do_not_change_results", None),
     (OverwritesItsTap, "taps_do_not_change_results", None),
@@ -323,8 +664,26 @@ def test_a_planted_fault_is_caught(subject: Subject, claim: str, tensor: str | N
 
 
 def test_what_differences_cannot_see_is_left_to_the_twin() -> None:
-    for subject in (LeakingBothWays, MeanOverRows, SlopeOneAtZero):
+    consistent = (GroupsInterleaved, KernelFlipped, PaddedWithZero, PerPixelStatistics, NotInverted, AlwaysAHalf)
+    for subject in (LeakingBothWays, MeanOverRows, SlopeOneAtZero, EveryTiedMaximum, OneKeyForAll, *consistent):
         assert result_of(subject, DIFFERENCES).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(
+    ("subject", "message"),
+    [
+        (CountsInPlace, "num_batches_tracked is changed by the call"),
+        (CountsInFloats, "num_batches_tracked is () int64, its new value () float64"),
+        (Misnamed, "a new mean is proposed, which is no buffer"),
+    ],
+)
+def test_what_is_wrong_with_a_buffer_is_said(subject: Subject, message: str) -> None:
+    assert result_of(subject, BUFFERS).message == message
+
+
+def test_what_is_told_anew_is_right_but_for_its_fault() -> None:
+    for claim in (DIFFERENCES, TWIN, FORWARD):
+        assert result_of(RetoldBatchNorm, claim).verdict is Verdict.PASS
 
 
 def test_every_property_has_a_planted_fault() -> None:

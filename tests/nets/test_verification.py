@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,10 +14,7 @@ from gradcheck.agreement import Verdict
 from gradcheck.checks import Subject, check_class, properties_of
 from gradcheck.contract import Case, Layer
 from nets import LAYERS, LOSSES, OPTIMIZERS, SCHEDULES
-from nets.engines.torch_engine import TorchEngine
-from nets.losses import MSELoss
-from nets.optimizers import SGD
-from nets.weights import decode, encode, from_torch, load_state_dict, state_dict
+from nets.weights import decode, encode, from_torch, load_state_dict, state_dict, to_torch
 
 SUBJECTS: list[Subject] = [*LAYERS, *LOSSES, *OPTIMIZERS, *SCHEDULES]
 
@@ -46,7 +44,8 @@ def test_weights_survive_the_round_trip_bit_for_bit(layer_type: type[Layer], dty
         for array in state_dict(layer).values():
             array[...] = rng.standard_normal(array.shape)  # full mantissas
         sent = {name: array.copy() for name, array in state_dict(layer).items()}
-        module = TorchEngine(layer, MSELoss(), SGD()).module if sent else layer.twin()
+        module = layer.twin().to(getattr(torch, np.dtype(dtype).name))
+        to_torch(layer, module)
         assert {name: tensor.numpy().tobytes() for name, tensor in module.state_dict().items()} == {
             name: array.tobytes() for name, array in sent.items()
         }

@@ -10,6 +10,7 @@ import torch
 
 from gradcheck.contract import Array, ShapeError
 from nets.layers import Linear, Sequential, Sigmoid
+from nets.layers.batch_norm import batch_norm1d
 from nets.weights import CheckpointError, decode, encode, from_torch, load_state_dict, state_dict, to_torch
 
 
@@ -85,6 +86,15 @@ def test_weights_that_do_not_fit_change_nothing(
         load_state_dict(ours, arrays)
     assert str(caught.value) == message
     assert all(np.array_equal(state_dict(ours)[name], array) for name, array in before.items())
+
+
+def test_counters_keep_their_shape_and_type() -> None:
+    ours, module = batch_norm1d(2), torch.nn.BatchNorm1d(2).double()
+    module(torch.tensor([[1.0, 2.0], [3.0, 5.0]], dtype=torch.float64))
+    from_torch(module, ours)
+    for dtype in (np.float32, np.float64):
+        count = decode(encode(state_dict(ours.astype(dtype))))["num_batches_tracked"]
+        assert (count.shape, count.dtype, int(count)) == ((), np.int64, 1)
 
 
 def test_a_module_of_another_shape_is_refused() -> None:

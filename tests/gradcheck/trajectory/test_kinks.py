@@ -11,6 +11,7 @@ from gradcheck.agreement import Verdict
 from gradcheck.contract import Array, Context, Kinks
 from gradcheck.trajectory import TrajectoryReport, check_trajectory
 from gradcheck.trajectory.engine import Batch, Step
+from gradcheck.trajectory.kinks import crossings
 from tests.gradcheck.trajectory.neuron import Neuron, batches, weights
 
 FACTOR = 8
@@ -107,6 +108,16 @@ def test_one_explained_crossing_does_not_excuse_another() -> None:
     found = {crossing.layer: crossing.explained for crossing in report.lock_step.crossings}
     assert found == {"1": True, "0": False}
     assert report.lock_step.verdict is Verdict.FAIL
+
+
+def test_a_unit_without_a_choice_explains_nothing() -> None:
+    def kinks(choice: int, margin: float) -> dict[str, Kinks]:
+        return {"1": Kinks(np.array([0, choice]), np.array([np.inf, margin]))}
+
+    ours, theirs, shadow = kinks(0, 1.0), kinks(1, 1.0), kinks(0, 1 + 1e-12)
+    (crossing,) = crossings(0, ours, theirs, [shadow], FACTOR)
+    assert (crossing.index, crossing.gap, crossing.explained) == ((1,), 2.0, False)
+    assert crossing.noise == pytest.approx(1e-12, rel=1e-3)
 
 
 def test_rectified_neurons_far_from_their_kinks_cross_nothing() -> None:
