@@ -89,6 +89,19 @@ def _hint(function: Function, own: dict[str, tuple[int, ...]], theirs: dict[str,
     return f"; name them with params={named}, and their gradients with grads="
 
 
+def twin_outputs(case: Case, count: int) -> Array:
+    """Return the outputs of ``count`` calls of a given twin in training mode, (count, ...), from the case's seed."""
+    import torch
+
+    module = copy.deepcopy(case.twin)
+    assert module is not None  # noqa: S101  the caller has seen it
+    module.to(torch.float64).train()
+    arguments = [torch.tensor(a.astype(np.float64) if a.dtype.kind == "f" else a) for a in case.inputs]
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(case.seed)
+        return np.array([module(*arguments).numpy() for _ in range(count)])
+
+
 def set_keys(module: torch.nn.Module, key: Key) -> None:
     """Give every module that draws random numbers, and so has an attribute ``key``, the key of its place."""
     for name, inner in module.named_modules():

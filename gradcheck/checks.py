@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from gradcheck.adapters import AdapterError, ForeignLayer, ForeignLoss, ForeignOptimizer, ForeignSchedule, PlainFunction
 from gradcheck.agreement import Verdict, Worst, judge, largest
 from gradcheck.contract import Array, Case, Layer, Loss, Optimizer, Schedule
+from gradcheck.diagnosis import consensus
 from gradcheck.properties import DTYPES, PROPERTIES, Mode, Outcome, Property, Settings
 from gradcheck.variations import AS_GIVEN, Variation, variations
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 Subject = type[Layer] | type[Loss] | type[Optimizer] | type[Schedule]
 
 EXAMPLES = 25
+EXPLAINED = 8  # failing cases whose cause is sought; that takes longer than to see that they fail
+DRAWN_TO_EXPLAIN = 3  # small cases of which fewer fail can seem to have a cause by accident
 
 # What is asked of variations; the rest is asked of the case as given alone.
 VARIED = (
@@ -363,7 +366,8 @@ def _without_torch(case: Case, claim: Property, settings: Settings) -> Outcome |
 
 def _joined(name: str, claim: str, tried: list[tuple[Variation, Outcome]]) -> Finding:
     failing = [(v, o) for v, o in tried if o.verdict is Verdict.FAIL]
-    variation, outcome = failing[0] if failing else (None, None)
+    place, explanation = _explained([(v.case, o) for v, o in failing], 1)
+    variation, outcome = failing[place] if failing else (None, None)
     message = outcome.message if outcome else ""
     if variation is not None and variation.name != AS_GIVEN:
         message = f"{variation.name}: {message}".removesuffix(": ")
@@ -379,7 +383,7 @@ def _joined(name: str, claim: str, tried: list[tuple[Variation, Outcome]]) -> Fi
         inconclusive=sum(o.verdict is Verdict.INCONCLUSIVE for _, o in tried),
         worst=outcome.worst if outcome else largest(*(o.worst for _, o in tried)),
         message=message,
-        diagnosis=next((o.diagnosis for _, o in failing if o.diagnosis), ""),
+        diagnosis=explanation,
         remarks=tuple(_remarks(tried)),
         case=variation.case if variation else None,
     )
@@ -401,7 +405,8 @@ def _drawn(
 
     def attempt(case: Case) -> None:
         nonlocal spent
-        outcome = check_case(case, claim, settings)
+        explained = sum(bool(each.causes) for _, each in tried)
+        outcome = check_case(case, claim, replace(settings, explain=explained < EXPLAINED))
         spent += case.tally.evaluations
         if outcome is not None:
             tried.append((case, outcome))
@@ -424,7 +429,9 @@ def _drawn(
     if not tried:
         return None, spent
     failing = [(case, outcome) for case, outcome in tried if outcome.verdict is Verdict.FAIL]
-    case, worst = min(failing, key=lambda pair: _size(pair[0]), default=(None, None))
+    failing.sort(key=lambda pair: _size(pair[0]))
+    place, explanation = _explained(failing, DRAWN_TO_EXPLAIN)
+    case, worst = failing[place] if failing else (None, None)
     outcomes = [outcome for _, outcome in tried]
     finding = Finding(
         subject=name,
@@ -435,10 +442,39 @@ def _drawn(
         inconclusive=sum(outcome.verdict is Verdict.INCONCLUSIVE for outcome in outcomes),
         worst=worst.worst if worst else largest(*(outcome.worst for outcome in outcomes)),
         message=worst.message if worst else "",
-        diagnosis=worst.diagnosis if worst else "",
+        diagnosis=explanation,
         case=case,
     )
     return finding, spent
+
+
+def _explained(failing: list[tuple[Case, Outcome]], needed: int) -> tuple[int, str]:
+    """Return which failing case to show, and in words what it and those with as many axes say of the cause.
+
+    That is the first case, unless only of cases with other axes a cause is found.
+    """
+    by_axes: dict[tuple[int, ...], list[int]] = {}
+    for place, (case, outcome) in enumerate(failing):
+        if outcome.diagnosis:
+            return place, outcome.diagnosis
+        by_axes.setdefault(tuple(array.ndim for array in case.inputs), []).append(place)
+    for places in by_axes.values():
+        sentences = _sentences([failing[place][1] for place in places], needed)
+        if sentences:
+            return places[0], sentences
+    return 0, ""
+
+
+def _sentences(outcomes: list[Outcome], needed: int) -> str:
+    from gradcheck.report import describe_diagnosis
+
+    sentences = []
+    for name in outcomes[0].causes:
+        opinions = [outcome.causes[name] for outcome in outcomes if name in outcome.causes]
+        cause = consensus(opinions) if len(opinions) >= needed else None
+        if cause is not None:
+            sentences.append(describe_diagnosis(name, cause))
+    return "; ".join(sentences)
 
 
 def _size(case: Case) -> tuple[int, int]:

@@ -7,7 +7,7 @@ cotangents. "Cause unknown" (None) is an answer; a wrong cause is not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
@@ -165,6 +165,34 @@ def diagnose(evidence: Evidence) -> Diagnosis | None:
             if found and all(_same(found, hypothesis(other)) for other in sought):
                 return found
     return None
+
+
+def consensus(found: Sequence[Diagnosis | None]) -> Diagnosis | None:
+    """Return the first diagnosis of several cases of one fault, as far as the others bear it out, or None.
+
+    A true cause explains whatever case can tell it, so most must name it and none another. A factor keeps those of its
+    names that it has in every case: 4 may be the batch size and the number of outputs in one of them only.
+    """
+    told = [each for each in found if each is not None]
+    if not told or 2 * len(told) < len(found) or len({each.cause for each in told}) > 1:
+        return None
+    first = told[0]
+    if first.cause is not Cause.FACTOR:
+        return first
+    common = set.intersection(*(set(_names(each)) for each in told))
+    if not common and len({each.details["factor"] for each in told}) > 1:
+        return None
+    kept = tuple(named for key, named in _names(first).items() if key in common)
+    return Diagnosis(Cause.FACTOR, first.details | {"quantities": kept})
+
+
+def _names(factor: Diagnosis) -> dict[tuple[Any, ...], tuple[Quantity, bool]]:
+    """Return the quantities of a factor by what they are, whatever their value: 1/4 of 4 samples is 1/3 of 3."""
+    top, bottom = factor.details["factor"] if factor.details["quantities"] else (1, 1)
+    return {
+        (quantity.name, quantity.of, quantity.axes, half, abs(top) > abs(bottom), top > 0): (quantity, half)
+        for quantity, half in factor.details["quantities"]
+    }
 
 
 def _same(one: Diagnosis, other: Diagnosis | None) -> bool:

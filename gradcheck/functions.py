@@ -68,13 +68,13 @@ def _function_of(case: Case) -> Function:
     if isinstance(subject, Callables):
         return subject.function(case.inputs)
     if isinstance(subject, Layer):
-        layer, buffered = subject, bool(subject.buffers())
+        layer = subject
 
         def call_layer(variables: Arrays, context: Context) -> tuple[Array, Pullback]:
             parameters = {name: array for name, array in variables.items() if name != "input"}
             x = variables["input"]
-            current = layer.astype(x.dtype) if buffered and x.dtype.kind == "f" else layer
-            y, backward = current.replace_arrays(parameters).forward(x, context)
+            own = cast(layer.buffers(), x.dtype) if x.dtype.kind in "fc" else {}
+            y, backward = layer.replace_arrays(own | parameters).forward(x, context)
 
             def pullback(dy: Array) -> dict[str, Array]:
                 dx, grads = backward(dy)

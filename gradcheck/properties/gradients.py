@@ -11,7 +11,7 @@ import numpy as np
 
 from gradcheck.agreement import Worst, compare, largest
 from gradcheck.contract import Array, Case
-from gradcheck.diagnosis import Evidence, diagnose
+from gradcheck.diagnosis import Diagnosis, Evidence, diagnose
 from gradcheck.differences import Estimate, Integers, Lines, derivatives, elementwise_noise
 from gradcheck.directions import (
     Point,
@@ -235,12 +235,10 @@ class Judge:
     def _analytic(self, name: str, dy: Array) -> Array:
         return self.pullback(dy)[name]
 
-    def diagnosis(self, wrong: list[str], found: dict[str, TensorFinding]) -> str:
-        """Return what is likely wrong with each of these tensors' gradients, in words, where that can be told."""
-        from gradcheck.report import describe_diagnosis
-
-        sentences = []
-        for name in wrong:
+    def causes(self, wrong: list[str], found: dict[str, TensorFinding]) -> dict[str, Diagnosis | None]:
+        """Return what is likely wrong with each of these tensors' gradients, where that can be told."""
+        causes: dict[str, Diagnosis | None] = {}
+        for name in wrong if self.settings.explain else ():
             x = self.point.variables[name]
             if x.size > DIAGNOSED:
                 continue
@@ -265,10 +263,8 @@ class Judge:
                 numeric_of=partial(self.numeric, name),
                 other_numeric=lambda other: self.numeric(other, self.point.dy),
             )
-            cause = diagnose(evidence)
-            if cause is not None:
-                sentences.append(describe_diagnosis(name, cause))
-        return "; ".join(sentences)
+            causes[name] = diagnose(evidence)
+        return causes
 
     def with_cotangent(self, dy: Array) -> Judge:
         """Return the same judge for another cotangent."""
@@ -336,12 +332,12 @@ def gradients_agree_with_differences(case: Case, settings: Settings = Settings()
     for name, x in variables.items():
         if grads[name].shape != x.shape:
             message = f"{name} has shape {x.shape}, its gradient {grads[name].shape}"
-            return failure(message, None, judge.diagnosis([name], {}))
+            return replace(failure(message), causes=judge.causes([name], {}))
     found = {name: judge.tensor(name) for name, x in variables.items() if x.size}
     outcome = judged([one.worst for one in found.values()], told=any(one.told for one in found.values()))
     remark = "; ".join(one.remark for one in found.values() if one.remark)
     wrong = [name for name, one in found.items() if one.worst is not None and one.worst.ratio > 1]
-    return replace(outcome, remark=remark, diagnosis=judge.diagnosis(wrong, found))
+    return replace(outcome, remark=remark, causes=judge.causes(wrong, found))
 
 
 def backward_is_linear(case: Case, settings: Settings = Settings()) -> Outcome:

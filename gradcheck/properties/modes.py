@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 
-from gradcheck.adapters import ForeignLayer, set_mode
+from gradcheck.adapters import ForeignLayer
 from gradcheck.agreement import Verdict
+from gradcheck.autograd import twin_outputs
 from gradcheck.contract import Array, Case
 from gradcheck.properties.outcome import Outcome, Settings, cotangent, failure
 
@@ -63,18 +62,11 @@ def statistics_agree_with_twin(case: Case, settings: Settings = Settings()) -> O
 
     Over 200 calls each, to within 6 standard errors of the difference.
     """
-    import torch
-
     layer = case.subject
     assert isinstance(layer, ForeignLayer)  # noqa: S101  by PROPERTIES
     if case.twin is None or not case.training:
         return None
-    module = copy.deepcopy(case.twin).to(torch.float64)
-    set_mode(module, training=True)
-    arguments = [torch.tensor(array) for array in case.inputs]
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(case.seed)
-        theirs = np.array([module(*arguments).numpy() for _ in range(DRAWS)])
+    theirs = twin_outputs(case, DRAWS)
     if np.array_equal(theirs[0], theirs[1]):
         return None
     ours = np.array(list(layer.outputs_in_turn(case.inputs, DRAWS)))

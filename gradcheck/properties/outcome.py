@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
 from gradcheck.agreement import Verdict, Worst, largest
 from gradcheck.contract import Array, Case
+from gradcheck.diagnosis import Diagnosis
 from gradcheck.functions import Arrays, Function, shadow
 from gradcheck.trajectory.noise import Recorder
 
@@ -32,13 +33,14 @@ class Settings:
     ``mode`` is ``full`` (every element of every tensor is perturbed), ``fast`` (random directions) or ``auto`` (full
     where that is cheap). ``max_evaluations`` bounds the forward calls of a case's differences. ``dtypes`` are the
     precisions in which values and gradients are compared with those of a twin. ``steps`` are those of an optimizer,
-    or the epochs of a schedule.
+    or the epochs of a schedule. ``explain`` is whether the causes of wrong gradients are sought.
     """
 
     mode: Mode = "auto"
     max_evaluations: int | None = None
     dtypes: tuple[str, ...] = DTYPES
     steps: int = 20
+    explain: bool = True
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -54,7 +56,7 @@ class Outcome:
     """What one property found in one case.
 
     ``message`` is a sentence about the failure, or about why nothing could be told; ``diagnosis`` one about its cause;
-    ``remark`` one that qualifies a pass.
+    ``remark`` one that qualifies a pass. ``causes`` holds what is thought of each tensor whose gradient is wrong.
     """
 
     verdict: Verdict
@@ -62,6 +64,7 @@ class Outcome:
     message: str = ""
     diagnosis: str = ""
     remark: str = ""
+    causes: dict[str, Diagnosis | None] = field(default_factory=dict)
 
 
 # None: the claim is about something that the case has not, such as buffers.
@@ -69,7 +72,7 @@ Property = Callable[[Case, Settings], Outcome | None]
 
 
 def failure(message: str, worst: Worst | None = None, diagnosis: str = "") -> Outcome:
-    """Return a failure with its reason."""
+    """Return a failure with its reason, and its cause if it is known."""
     return Outcome(Verdict.FAIL, worst, message, diagnosis)
 
 
