@@ -14,6 +14,7 @@ from gradcheck.checks import (
     check_schedule,
 )
 from gradcheck.contract import Case
+from gradcheck.properties import Mode
 from gradcheck.trajectory import TrajectoryMismatch, TrajectoryReport, check_trajectory
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Case",
     "Finding",
     "GradientMismatch",
+    "Mode",
     "Report",
     "TrajectoryMismatch",
     "TrajectoryReport",

@@ -35,6 +35,15 @@ VARIED = (
 )
 
 
+# What a report's pass rests on.
+DECIDING = (
+    "gradients_agree_with_differences",
+    "gradients_agree_with_twin",
+    "updates_agree_with_twin",
+    "rates_agree_with_twin",
+)
+
+
 class GradientMismatch(AssertionError):  # noqa: N818  the field's word, as TrajectoryMismatch is
     """A property does not hold; ``report`` says of what, where, by how much, and if it can, why."""
 
@@ -81,8 +90,13 @@ class Report:
 
     @property
     def verdict(self) -> Verdict:
-        """FAIL if any property failed, else PASS if any passed, else INCONCLUSIVE."""
-        return judge([finding.verdict for finding in self.findings])
+        """FAIL if any property failed, else PASS if any of those that compare gradients (or updates, or rates) passed.
+
+        Otherwise INCONCLUSIVE: that memory is not shared does not make up for gradients that nothing was told about.
+        """
+        deciding = [f for f in self.findings if f.property in DECIDING] or self.findings
+        verdicts = [finding.verdict for finding in deciding]
+        return Verdict.FAIL if self.failures else judge(verdicts)
 
     @property
     def worst(self) -> Worst | None:

@@ -12,7 +12,7 @@ from gradcheck.contract import Array
 # Steps in units of a line's scale. The first sees past rounding, smaller ones past curvature and nearby kinks.
 FIRST_STEP = 2.0**-6
 SHORTER = 2.0**-3  # what a step that does not serve is multiplied by
-LAST_STEP = 2.0**-40
+LAST_STEP = 2.0**-40  # but for elements that are much smaller than the largest
 
 # Of a kink, one-sided slopes: at sqrt(eps) curvature and rounding cost about the same.
 ONE_SIDED_STEP = 2.0**-26
@@ -38,8 +38,8 @@ class Lines:
 
     ``at(lines, t)`` returns the outputs, (lines, outputs), at distances t along the given lines, and the distances as
     they came out after rounding. ``scale`` (lines,) is the unit of distance; ``y``, ``dy`` and ``noise`` are
-    (blocks, outputs): the value, the cotangent, and how far rounding moves each output; ``sigma`` (blocks,) is the
-    standard deviation of ``<dy, y>`` by rounding.
+    (blocks, outputs): the value, the cotangent, and how far rounding moves each output; ``moves`` (blocks, shadows,
+    outputs) are single such movements. No step shorter than ``shortest`` (lines,) is tried.
     """
 
     at: Callable[[Integers, Array], tuple[Array, Array]]
@@ -48,13 +48,26 @@ class Lines:
     y: Array
     dy: Array
     noise: Array
-    sigma: Array
+    moves: Array
+    shortest: Array
 
     def only(self, lines: Integers) -> Lines:
         """Return the given ones of these lines."""
         return replace(
-            self, at=lambda part, t: self.at(lines[part], t), scale=self.scale[lines], block=self.block[lines]
+            self,
+            at=lambda part, t: self.at(lines[part], t),
+            scale=self.scale[lines],
+            block=self.block[lines],
+            shortest=self.shortest[lines],
         )
+
+    def sigma(self, part: Integers, weights: Array) -> Array:
+        """Return the standard deviation, by rounding, of each line's outputs summed with ``weights``."""
+        if len(self.moves) == 1:
+            projected = weights @ self.moves[0].T
+        else:
+            projected = np.einsum("lm,lsm->ls", weights, self.moves[self.block[part]])
+        return np.asarray(np.sqrt((projected**2).mean(axis=1)))
 
 
 @dataclass(frozen=True)
@@ -109,10 +122,10 @@ def derivatives(lines: Lines, first_step: Array | float = FIRST_STEP) -> Estimat
             # Truncation goes as h^4 and rounding as 1/h: the step at which both are the same, at most 2^-10 shorter.
             with np.errstate(divide="ignore", invalid="ignore"):
                 balance = np.exp2(np.floor(np.log2(rounding / truncation) / 5))
-            h[part] *= np.where(smooth, np.clip(balance, 2.0**-10, 0.25), SHORTER)
+            h[part] *= np.where(smooth & np.isfinite(balance), np.clip(balance, 2.0**-10, 0.25), SHORTER)
             settled = (truncation <= rounding) | ~better
             done = (confirmed[part] & settled) | kinked[part]
-            going.append(part[~done & (h[part] >= LAST_STEP * lines.scale[part])])
+            going.append(part[~done & (h[part] >= lines.shortest[part])])
         todo = np.concatenate(going)
     return Estimate(value, np.where(confirmed, error, np.inf), used, kinked, rough)
 
@@ -121,7 +134,7 @@ def _richardson(lines: Lines, part: Integers, h: Array) -> tuple[Array, Array, A
     """Return estimates (NaN where f does not look smooth), truncation, rounding, rough outputs, and lasting jumps."""
     block = lines.block[part]
     y, dy, noise = lines.y[block], lines.dy[block], lines.noise[block]
-    slopes, jumps, top = [], [], np.abs(y)
+    slopes, jumps, top, moved = [], [], np.abs(y), np.zeros(y.shape, bool)
     with np.errstate(all="ignore"):  # what is not finite is not smooth
         for k in (h, h / 2, h / 4):
             above, right = lines.at(part, k)
@@ -129,6 +142,7 @@ def _richardson(lines: Lines, part: Integers, h: Array) -> tuple[Array, Array, A
             slopes.append(_rows(dy, above - below) / (right - left))
             jumps.append((above - y) / right[:, None] - (below - y) / left[:, None])
             top = np.maximum(top, np.maximum(np.abs(above), np.abs(below)))
+            moved |= (above != y) | (below != y)
         eps = np.finfo(top.dtype).eps
         size = np.abs(jumps[0])
         grain = (4 * noise + 2 * eps * top) / h[:, None]
@@ -139,8 +153,10 @@ def _richardson(lines: Lines, part: Integers, h: Array) -> tuple[Array, Array, A
         rough = departures[0] | departures[1] | ~np.isfinite(jumps[2])
         lasting = [np.abs(jump - jumps[0]) <= PATTERN_SLACK * size for jump in jumps[1:]]
         # The outputs' own last rounding, where they are larger than at the point, adds to the measured noise.
-        last = eps / np.sqrt(12) * np.sqrt(_rows((dy * top) ** 2, np.ones_like(top)))
-        rounding = DEVIATIONS * RICHARDSON_ROUNDING * np.hypot(lines.sigma[block], last) / h
+        # An output that the line does not move has the same rounding throughout, which cancels.
+        weights = np.where(moved, dy, 0.0)
+        last = eps / np.sqrt(12) * np.sqrt(((weights * top) ** 2).sum(axis=1))
+        rounding = DEVIATIONS * RICHARDSON_ROUNDING * np.hypot(lines.sigma(part, weights), last) / h
         coarse, fine = slopes[0] - slopes[1], slopes[1] - slopes[2]
         regular = np.abs(fine - coarse / 4) <= PATTERN_SLACK * np.abs(coarse) + rounding
         first, second = (4 * slopes[1] - slopes[0]) / 3, (4 * slopes[2] - slopes[1]) / 3

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradcheck.contract import Array, Context
-from gradcheck.differences import Integers, Lines, elementwise_noise
+from gradcheck.differences import LAST_STEP, Integers, Lines, elementwise_noise
 from gradcheck.functions import Arrays, Function
 
 # Elements of the input, and of the outputs, that samples stacked along the batch axis may have at a time.
 STACKED = 1 << 20
+
+OWN_STEP = 2.0**-12  # of an element's own size, to which steps go down where it is far below the largest
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def coordinates(point: Point, name: str) -> Lines:
             values[row] = point.value(name, moved).reshape(-1)
         return values, taken
 
-    return _lines(point, at, np.full(x.size, _unit(x)), np.zeros(x.size, np.intp), 1)
+    return _lines(point, at, np.full(x.size, _unit(x)), np.zeros(x.size, np.intp), 1, np.abs(x).reshape(-1))
 
 
 def stacked_coordinates(point: Point, name: str) -> Lines:
@@ -76,7 +78,7 @@ def stacked_coordinates(point: Point, name: str) -> Lines:
             values[rows] = result.reshape(-1, samples, outputs)[where[:2]]
         return values, taken
 
-    return _lines(point, at, np.full(x.size, _unit(x)), block, samples)
+    return _lines(point, at, np.full(x.size, _unit(x)), block, samples, np.abs(x).reshape(-1))
 
 
 def along(point: Point, name: str, directions: Array) -> Lines:
@@ -92,7 +94,7 @@ def along(point: Point, name: str, directions: Array) -> Lines:
 
     largest = np.abs(directions).reshape(len(directions), -1).max(axis=1, initial=0.0)
     scale = _unit(x) / np.where(largest > 0, largest, 1.0)
-    return _lines(point, at, scale, np.zeros(len(directions), np.intp), 1)
+    return _lines(point, at, scale, np.zeros(len(directions), np.intp), 1, scale)
 
 
 def complex_step(point: Point, name: str) -> Array | None:
@@ -157,11 +159,13 @@ def _lines(
     scale: Array,
     block: Integers,
     blocks: int,
+    sizes: Array,
 ) -> Lines:
     y, dy = point.y.reshape(blocks, -1), point.dy.reshape(blocks, -1)
-    moves = np.array([(output - point.y).reshape(blocks, -1) for output in point.outputs])
-    sigma = np.sqrt(((moves * dy).sum(axis=2) ** 2).mean(axis=0))
-    return Lines(at, scale, block, y, dy, elementwise_noise(point.y, point.outputs).reshape(blocks, -1), sigma)
+    moves = np.array([(output - point.y).reshape(blocks, -1) for output in point.outputs]).swapaxes(0, 1)
+    noise = elementwise_noise(point.y, point.outputs).reshape(blocks, -1)
+    own = np.where(sizes > 0, OWN_STEP * sizes, np.inf)
+    return Lines(at, scale, block, y, dy, noise, moves, np.minimum(LAST_STEP * scale, own))
 
 
 def _unit(x: Array) -> float:

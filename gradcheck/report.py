@@ -315,7 +315,18 @@ def describe_report(report: Report) -> str:
     if unclear:
         counts.append(f"{len(unclear)} could not be told")
     lines = [f"{report.verdict.upper()}: {report.subject}: {', '.join(counts)}"]
-    lines += [describe_failure(finding) for finding in failed]
+    alike = Counter(finding.message for finding in failed if finding.worst is None and finding.message)
+    shown = set()
+    for finding in failed:
+        if alike[finding.message] > 1 and finding.worst is None:
+            if finding.message in shown:
+                continue
+            shown.add(finding.message)
+            lines.append(f"{finding.message}: in {alike[finding.message]} properties")
+            if finding.case is not None:
+                lines.append(f"  smallest failing case: {describe_case(finding.case)}")
+        else:
+            lines.append(describe_failure(finding))
     lines += [f"could not tell: {sentence(f.property)}: {f.message or 'nothing to compare'}" for f in unclear]
     lines += [f"note: {remark}" for finding in report.findings for remark in finding.remarks]
     if held:

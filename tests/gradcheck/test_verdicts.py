@@ -1,0 +1,201 @@
+"""The right verdict where checkers go wrong: offsets, far scales, long sums, flat rows, kinks, ties, nothing at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import pytest
+
+import gradcheck
+from gradcheck.agreement import Verdict
+from gradcheck.contract import Array
+from nets.layers import LayerNorm, LeakyReLU, MaxPool2d, ReLU
+from nets.layers.batch_norm import batch_norm1d
+
+RNG = np.random.default_rng(0)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A function with its right pullback, and one that is wrong by one part in a thousand in one element."""
+
+    name: str
+    f: Callable[[Array], Array]
+    slope: Callable[..., Array]  # of x and dy
+    x: Array
+
+
+def _wide() -> Array:
+    return 10.0 ** np.linspace(-8, 8, 17) * np.where(np.arange(17) % 2, -1.0, 1.0)
+
+
+SUBJECTS = [
+    Subject("1e6 + sin(x)", lambda x: 1e6 + np.sin(x), lambda x, dy: dy * np.cos(x), RNG.uniform(-4, 4, (3, 4))),
+    Subject("sin at 1e8", np.sin, lambda x, dy: dy * np.cos(x), 1e8 + RNG.uniform(-4, 4, (2, 3))),
+    Subject(
+        "mean of a million",
+        lambda x: np.asarray((np.sin(x[:, None] * np.linspace(0, 1, 10**6)) + 3).sum(axis=1)),
+        lambda x, dy: dy * (np.linspace(0, 1, 10**6) * np.cos(x[:, None] * np.linspace(0, 1, 10**6))).sum(axis=1),
+        RNG.uniform(1, 2, 2),
+    ),
+    Subject("x from 1e-8 to 1e8, squared", np.square, lambda x, dy: 2 * x * dy, _wide()),
+    Subject("x from 1e-8 to 1e8, inverted", np.reciprocal, lambda x, dy: -dy / x**2, _wide()),
+    Subject("x from 1e-8 to 1e8, summed", lambda x: np.asarray(x.sum()), lambda x, dy: dy * np.ones(x.shape), _wide()),
+    Subject("a number", np.exp, lambda x, dy: dy * np.exp(x), np.asarray(0.5)),
+    Subject("one sample", np.tanh, lambda x, dy: dy / np.cosh(x) ** 2, RNG.standard_normal((1, 3))),
+    Subject(
+        "cancelling inside", lambda x: (1e6 + np.sin(x)) - 1e6, lambda x, dy: dy * np.cos(x), np.array([0.0, 0.5, -2.0])
+    ),
+]
+
+# Its last gradient is 1e-32 of its first, and no step suits both: moved together, nothing can be told.
+DROWNED = ("x from 1e-8 to 1e8, inverted", "fast")
+
+
+@pytest.mark.parametrize("subject", SUBJECTS, ids=lambda subject: subject.name)
+@pytest.mark.parametrize("mode", ["full", "fast"])
+def test_a_right_pullback_passes(subject: Subject, mode: gradcheck.Mode) -> None:
+    report = gradcheck.check_gradients(
+        subject.f, (subject.x,), lambda inputs, dy: (subject.slope(*inputs, dy),), mode=mode
+    )
+    drowned = (subject.name, mode) == DROWNED
+    assert report.verdict is (Verdict.INCONCLUSIVE if drowned else Verdict.PASS), str(report)
+
+
+@pytest.mark.parametrize("subject", SUBJECTS, ids=lambda subject: subject.name)
+@pytest.mark.parametrize("mode", ["full", "fast"])
+def test_one_element_off_by_one_part_in_a_thousand_fails(subject: Subject, mode: gradcheck.Mode) -> None:
+    def wrong(inputs: tuple[Array, ...], dy: Array) -> tuple[Array]:
+        gradient = np.array(subject.slope(*inputs, dy))
+        gradient.flat[-1] *= 1.001
+        return (gradient,)
+
+    report = gradcheck.check_gradients(subject.f, (subject.x,), wrong, mode=mode)
+    drowned = (subject.name, mode) == DROWNED
+    assert report.verdict is (Verdict.INCONCLUSIVE if drowned else Verdict.FAIL), str(report)
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (2, 0)])
+def test_nothing_to_compare_is_inconclusive(shape: tuple[int, ...]) -> None:
+    report = gradcheck.check_gradients(np.sin, (np.empty(shape),), lambda inputs, dy: (dy * np.cos(inputs[0]),))
+    assert report.findings[0].verdict is Verdict.INCONCLUSIVE
+    assert not report
+
+
+def test_gradients_that_are_all_zero_are_inconclusive() -> None:
+    report = gradcheck.check_gradients(np.zeros_like, (np.ones((2, 3)),), lambda _, dy: (np.zeros_like(dy),))
+    assert report.findings[0].verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("spread", [1e-3, 1e-6, 1e-9])
+def test_nearly_constant_rows_are_no_false_alarm(spread: float) -> None:
+    rows = 3.0 + spread * RNG.standard_normal((3, 5))
+    for layer in (LayerNorm(RNG.standard_normal(5), RNG.standard_normal(5)), batch_norm1d(5)):
+        report = gradcheck.check_layer(layer, rows)
+        assert report.verdict is Verdict.PASS, str(report)
+
+
+FLAT = np.zeros((1, 1, 4, 5))
+TIED = np.round(RNG.standard_normal((2, 2, 5, 4)))
+NEAR = np.where(RNG.random((2, 2, 5, 4)) < 0.5, 1e-9, 1.0) * np.sign(RNG.standard_normal((2, 2, 5, 4)))
+NEARER = np.where(RNG.random((2, 2, 5, 4)) < 0.5, 1e-5, 1.0) * np.sign(RNG.standard_normal((2, 2, 5, 4)))
+KINKED = {"flat": FLAT, "tied": TIED, "flat patch": TIED * (np.arange(4) > 1), "near": NEAR, "nearer": NEARER}
+POOLS = [
+    MaxPool2d((2, 2), stride=(2, 2)),
+    MaxPool2d((2, 2), stride=(1, 1)),
+    MaxPool2d((3, 2), stride=(1, 2)),
+    MaxPool2d(3, stride=2, padding=1),
+]
+
+
+class Foreign:
+    """A native layer as anybody's: without twin, without a contract."""
+
+    def __init__(self, layer: ReLU | LeakyReLU | MaxPool2d) -> None:
+        self.layer = layer
+
+    def forward(self, x: Array) -> Array:
+        y, self.pullback = self.layer.forward(x)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        return self.pullback(dy)[0]
+
+
+@pytest.mark.parametrize("layer", [ReLU(), LeakyReLU(0.1), LeakyReLU(1.5), LeakyReLU(-0.5), *POOLS], ids=repr)
+@pytest.mark.parametrize("x", KINKED.values(), ids=KINKED)
+def test_kinks_are_no_false_alarm_without_a_twin(layer: ReLU | LeakyReLU | MaxPool2d, x: Array) -> None:
+    for seed in range(3):
+        report = gradcheck.check_layer(Foreign(layer), x, seed=seed)
+        assert report.verdict is Verdict.PASS, str(report)
+
+
+class EveryTie(Foreign):
+    """Gives every tied maximum of a window the whole gradient."""
+
+    def forward(self, x: Array) -> Array:
+        self.x, self.y = x, super().forward(x)
+        return self.y
+
+    def backward(self, dy: Array) -> Array:
+        assert isinstance(self.layer, MaxPool2d)
+        (height, width), (down, right) = self.layer.kernel_size, self.layer.stride  # type: ignore[misc]
+        dx = np.zeros_like(self.x)
+        for i, j in product(range(dy.shape[2]), range(dy.shape[3])):
+            window = np.s_[:, :, i * down : i * down + height, j * right : j * right + width]
+            dx[window] += (self.x[window] == self.y[:, :, i : i + 1, j : j + 1]) * dy[:, :, i : i + 1, j : j + 1]
+        return dx
+
+
+@pytest.mark.parametrize("pool", POOLS[:3], ids=repr)
+@pytest.mark.parametrize("x", [FLAT, TIED, TIED * (np.arange(4) > 1)], ids=["flat", "tied", "flat patch"])
+def test_every_tied_maximum_given_the_whole_gradient_is_caught_without_a_twin(pool: MaxPool2d, x: Array) -> None:
+    report = gradcheck.check_layer(EveryTie(pool), x)
+    assert "gradients_agree_with_differences" in [finding.property for finding in report.failures]
+    assert "raises" not in str(report)
+
+
+class EqualShares(EveryTie):
+    """Shares the gradient among tied maxima, which is as good a generalised gradient as any."""
+
+    def backward(self, dy: Array) -> Array:
+        assert isinstance(self.layer, MaxPool2d)
+        (height, width), (down, right) = self.layer.kernel_size, self.layer.stride  # type: ignore[misc]
+        dx = np.zeros_like(self.x)
+        for i, j in product(range(dy.shape[2]), range(dy.shape[3])):
+            window = np.s_[:, :, i * down : i * down + height, j * right : j * right + width]
+            tied = self.x[window] == self.y[:, :, i : i + 1, j : j + 1]
+            dx[window] += tied / tied.sum(axis=(2, 3), keepdims=True) * dy[:, :, i : i + 1, j : j + 1]
+        return dx
+
+
+@pytest.mark.parametrize("pool", POOLS[:3], ids=repr)
+def test_equal_shares_of_tied_maxima_pass_without_a_twin(pool: MaxPool2d) -> None:
+    for x in (FLAT, TIED):
+        report = gradcheck.check_layer(EqualShares(pool), x)
+        assert report.verdict is Verdict.PASS, str(report)
+
+
+class OneAtZero:
+    """Takes the slope of the rectifier at exactly zero to be 1, where torch takes 0."""
+
+    def forward(self, x: Array) -> Array:
+        self.x = x
+        return np.maximum(x, 0)
+
+    def backward(self, dy: Array) -> Array:
+        return dy * (self.x >= 0)
+
+
+def test_the_choice_at_zero_is_free_without_a_twin_and_torchs_with_one() -> None:
+    import torch
+
+    x = np.array([[0.0, 1.0, -1.0], [2.0, 0.0, 0.0]])
+    assert gradcheck.check_layer(OneAtZero(), x).verdict is Verdict.PASS
+    report = gradcheck.check_layer(OneAtZero(), x, twin=torch.nn.ReLU())
+    (failure,) = report.failures
+    assert failure.property == "gradients_agree_with_twin"
+    assert failure.diagnosis == "there is a kink here: torch's choice of a generalised gradient is another one"
