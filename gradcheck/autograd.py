@@ -22,7 +22,7 @@ def twin_of(case: Case) -> Function:
     """Return the twin of a case's layer or loss as a `Function`; its parameters are those that it is called with.
 
     Raises `ShapeError` where the twin's parameters have not the names and shapes of the layer's, and when called
-    `TwinError` if it raises, or if two calls differ.
+    `TwinError` if it raises, or draws random numbers.
     """
     import torch
 
@@ -35,7 +35,6 @@ def twin_of(case: Case) -> Function:
     if own != theirs:
         who = type(subject).__name__ if isinstance(subject, (Layer, Loss)) else subject.name
         raise ShapeError(f"{who}'s parameters are {own}, its twin's {theirs}{_hint(function, own, theirs)}")
-    keyed = any(hasattr(inner, "key") for inner in module.modules())
 
     def call(variables: Arrays, context: Context) -> tuple[Array, Pullback]:
         leaves = {name: torch.tensor(array).requires_grad_() for name, array in variables.items()}
@@ -55,8 +54,11 @@ def twin_of(case: Case) -> Function:
             except (RuntimeError, ValueError, TypeError) as error:
                 raise TwinError(f"the twin raises {type(error).__name__}: {error}") from error
 
-        y, buffers = forward()
-        if context.training and not keyed and not torch.equal(y.nan_to_num(), forward()[0].nan_to_num()):
+        with torch.random.fork_rng(devices=[]):
+            before = torch.random.get_rng_state()
+            y, buffers = forward()
+            drawn = not torch.equal(before, torch.random.get_rng_state())
+        if drawn:
             raise TwinError("the twin draws random numbers of its own; its values cannot be compared")
         for name, tensor in buffers.items():  # functional_call writes what the module makes of its buffers into these
             context.update(name, tensor.numpy())

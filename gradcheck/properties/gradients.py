@@ -24,8 +24,18 @@ from gradcheck.directions import (
 )
 from gradcheck.functions import Pullback, cast, function_of, shadow
 from gradcheck.generalised import generalised_gradient
-from gradcheck.properties.outcome import Outcome, Settings, cotangent, failure, inconclusive, judged, shadows_of, useful
-from gradcheck.trajectory.noise import FACTOR, Recorder, noise_of, spread
+from gradcheck.properties.outcome import (
+    SHADOWS,
+    Outcome,
+    Settings,
+    cotangent,
+    failure,
+    inconclusive,
+    judged,
+    shadows_of,
+    useful,
+)
+from gradcheck.trajectory.noise import FACTOR, Recorder, noise_of, nudged, nudged_alike, spread
 
 PROBES = 8  # of fast mode, a tensor
 CONFIRMED = 32  # disagreeing elements that are measured again at other steps, the worst first
@@ -91,6 +101,15 @@ class Judge:
         """Return the allowance of each element for the pullback's own rounding."""
         return FACTOR * elementwise_noise(self.grads[name], [one[name] for one in self.shadows])
 
+    def _noise_at_ties(self, name: str) -> float:
+        """Return the allowance for the rounding of a gradient whose kinks stay kinks: no tie is broken by a nudge."""
+        grad, shadows = self.grads[name], []
+        for _ in range(SHADOWS):
+            moved = {key: nudged_alike(array, self.rng) for key, array in self.point.variables.items()}
+            pullback = self.point.function.call(moved, self.point.context())[1]
+            shadows.append(pullback(nudged(self.point.dy, self.rng))[name])
+        return FACTOR * float(elementwise_noise(grad, shadows).max())
+
     def full(self, name: str, *, stacked: bool, limit: int) -> TensorFinding:
         """Judge a gradient element by element; of more than ``limit`` elements, that many are drawn."""
         grad = self.grads[name]
@@ -117,8 +136,9 @@ class Judge:
         kinked = judged_kinks = chosen[estimate.kinked]
         worst = None
         if len(kinked):
+            tied = self._noise_at_ties(name)
             worst, judged_kinks = generalised_gradient(
-                self.point, name, self.grads[name], float(noise.max()), kinked, self._row(name), self.rng
+                self.point, name, self.grads[name], tied, kinked, self._row(name), self.rng
             )
         shape = self.grads[name].shape
         numeric, allowed = numeric.reshape(shape), allowed.reshape(shape)

@@ -76,7 +76,10 @@ def _odd_one_out(case: Case, worst: Worst) -> str:
         return ""
     dy = cotangent(y, rng)
     ours = pullback(dy)[worst.tensor]
-    theirs = twin_of(case).call(variables, case.context())[1](dy)[worst.tensor]
+    try:
+        theirs = twin_of(case).call(variables, case.context())[1](dy)[worst.tensor]
+    except TwinError:
+        return ""
     outputs = [shadow["output"] for shadow in shadows_of(case, function, variables, dy, rng)]
     point = Point(function, variables, case.context, y, dy, outputs)
     place = int(np.ravel_multi_index(worst.index, ours.shape)) if ours.ndim else 0

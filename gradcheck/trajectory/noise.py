@@ -36,6 +36,12 @@ def nudged(array: Array, rng: np.random.Generator) -> Array:
     return np.asarray(array + array * (eps * units.astype(array.dtype)))
 
 
+def nudged_alike(array: Array, rng: np.random.Generator) -> Array:
+    """Return ``array`` nudged, equal elements alike, so that what ties still does."""
+    values, place = np.unique(array, return_inverse=True)
+    return nudged(values, rng)[place].reshape(array.shape)
+
+
 class Recorder:
     """A tap that keeps what it is shown, by name, and nudges it first if given a generator."""
 
