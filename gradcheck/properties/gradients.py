@@ -40,7 +40,7 @@ from gradcheck.trajectory.noise import FACTOR, Recorder, noise_of, nudged, nudge
 PROBES = 8  # of fast mode, a tensor
 CONFIRMED = 32  # disagreeing elements that are measured again at other steps, the worst first
 EVALUATIONS_A_LINE = 12  # two steps of six
-AUTO_EVALUATIONS = 5_000  # in auto mode a tensor that takes more is probed along random directions,
+AUTO_EVALUATIONS = 1_000  # in auto mode a tensor that takes more is probed along random directions,
 AUTO_WORK = 1 << 28  # and so is one for which evaluations x elements in and out exceed this
 DIAGNOSED = 4096  # elements of a tensor whose disagreement is explained: it takes differences for other cotangents
 SMALL = 4  # elements, up to which differences cost less than a complex step and its confirmation

@@ -1,0 +1,291 @@
+"""What the gradient checker says of right code and of wrong, and what it costs beside torch's own.
+
+``--part alarms`` draws cases of every registered layer, loss and optimizer and prints the distribution of ratios;
+``--part sensitivity`` finds the smallest fault in one element of a parameter's gradient that is caught;
+``--part rivals`` times `gradcheck.check_layer` and `check_gradients` against `torch.autograd.gradcheck`, both sides in
+turn, and shows which of five faults each catches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import gradcheck
+from gradcheck.adapters import PlainFunction
+from gradcheck.agreement import Verdict
+from gradcheck.checks import Finding, Subject, check_case, check_class, properties_of
+from gradcheck.contract import Array, Case, Layer
+from gradcheck.functions import function_of
+from gradcheck.properties import Outcome, Property, Settings
+from gradcheck.properties.gradients import gradients_agree_with_differences
+from nets import LAYERS, LOSSES, OPTIMIZERS
+from nets.engines.torch_engine import one_thread_each
+from nets.layers.batch_norm import batch_norm2d
+from nets.layers.conv2d import Conv2d
+from nets.layers.linear import Linear
+from nets.layers.max_pool2d import MaxPool2d
+
+COMPARING = (  # the properties whose ratio is a disagreement over an allowance
+    "gradients_agree_with_differences",
+    "forward_agrees_with_twin",
+    "gradients_agree_with_twin",
+    "buffers_agree_with_twin",
+    "precisions_agree",
+    "updates_agree_with_twin",
+)
+
+
+def alarms(cases: int) -> None:
+    """Print, for every part, what its comparing properties find in drawn cases, and of all of them together."""
+    subjects: list[Subject] = [*LAYERS, *LOSSES, *OPTIMIZERS]
+    pairs = [(s, claim) for s in subjects for claim in properties_of(s) if claim.__name__ in COMPARING]
+    each = -(-cases // len(pairs))
+    everything: list[float] = []
+    total = failed = unclear = 0
+    print(f"{each} cases of each of {len(pairs)} pairs of a part and a property\n")
+    print("| part | cases | failures | inconclusive | median ratio | 99 % | largest |")
+    print("|---|---|---|---|---|---|---|")
+    for subject in subjects:
+        ratios: list[float] = []
+        counts = [0, 0, 0]
+        for claim in (claim for owner, claim in pairs if owner is subject):
+
+            def kept(
+                case: Case, settings: Settings, claim: Property = claim, ratios: list[float] = ratios
+            ) -> Outcome | None:
+                outcome = claim(case, settings)
+                if outcome is not None and outcome.worst is not None and outcome.verdict is Verdict.PASS:
+                    ratios.append(outcome.worst.ratio)
+                return outcome
+
+            kept.__name__ = claim.__name__
+            found: tuple[Finding, ...] = check_class(subject, claims=[kept], examples=each, seed=1).findings
+            for finding in found:
+                counts = [
+                    a + b
+                    for a, b in zip(counts, (finding.examples, finding.failing, finding.inconclusive), strict=True)
+                ]
+                if finding.failing:
+                    print(finding)
+        everything += ratios
+        total, failed, unclear = total + counts[0], failed + counts[1], unclear + counts[2]
+        print(_row(subject.__name__, counts, ratios))
+    print(_row("all", [total, failed, unclear], everything))
+
+
+def _row(name: str, counts: list[int], ratios: list[float]) -> str:
+    median, tail, largest = np.quantile(ratios, [0.5, 0.99, 1]) if ratios else (np.nan,) * 3
+    share = f"{counts[2] / max(1, counts[0]):.1%}"
+    return f"| {name} | {counts[0]:,} | {counts[1]} | {share} | {median:.3f} | {tail:.3f} | {largest:.3f} |"
+
+
+def parametric_layers(rng: np.random.Generator) -> dict[str, tuple[Layer, Array]]:
+    """Return layers with parameters, and inputs, of the sizes that the comparison with torch uses."""
+    norm = batch_norm2d(4).replace_arrays({"weight": rng.standard_normal(4), "bias": rng.standard_normal(4)})
+    return {
+        "Linear 20->10, batch 5": (
+            Linear(rng.standard_normal((10, 20)), rng.standard_normal(10)),
+            rng.standard_normal((5, 20)),
+        ),
+        "Conv2d 3->4, 3 x 3, on 6 x 6, batch 2": (
+            Conv2d(rng.standard_normal((4, 3, 3, 3)), rng.standard_normal(4)),
+            rng.standard_normal((2, 3, 6, 6)),
+        ),
+        "BatchNorm2d 4 on 5 x 5, batch 3, training": (norm, rng.standard_normal((3, 4, 5, 5))),
+    }
+
+
+def sensitivity(trials: int) -> None:
+    """Print the smallest relative fault in one element of a parameter's gradient that full and fast mode catch."""
+    print(
+        "| layer | parameter | full: smallest fault caught always | fast: smallest caught always | fast: caught at 1e-6 |"
+    )
+    print("|---|---|---|---|---|")
+    rng = np.random.default_rng(0)
+    for name, (layer, x) in parametric_layers(rng).items():
+        for parameter in layer.parameters():
+            shares = {
+                mode: {size: _caught(layer, x, parameter, size, mode, trials) for size in 10.0 ** np.arange(-14, 0)}
+                for mode in ("full", "fast")
+            }
+            smallest = {
+                mode: next((s for s in found if all(v == 1 for t, v in found.items() if t >= s)), np.nan)
+                for mode, found in shares.items()
+            }
+            at = next(v for s, v in shares["fast"].items() if np.isclose(s, 1e-6))
+            print(f"| {name} | {parameter} | {smallest['full']:.0e} | {smallest['fast']:.0e} | {at:.0%} |")
+
+
+def _caught(layer: Layer, x: Array, parameter: str, size: float, mode: Any, trials: int) -> float:  # noqa: ANN401
+    """Return the share of trials in which one element's gradient, off by a factor 1 + size, fails."""
+    caught = 0
+    for seed in range(trials):
+        rng = np.random.default_rng(seed)
+        case = Case(
+            _Faulty(layer, parameter, size, int(rng.integers(layer.parameters()[parameter].size))), (x,), seed, True
+        )
+        outcome = check_case(case, gradients_agree_with_differences, Settings(mode, explain=False))
+        caught += outcome is not None and outcome.verdict is Verdict.FAIL
+    return caught / trials
+
+
+class _Faulty:
+    """A layer with one element of one parameter's gradient scaled."""
+
+    name = "faulty"
+
+    def __init__(self, layer: Layer, parameter: str, size: float, element: int) -> None:
+        self.layer, self.parameter, self.size, self.element = layer, parameter, size, element
+
+    def function(self, inputs: tuple[Array, ...]) -> Any:  # noqa: ANN401  a gradcheck Function
+        right = function_of(Case(self.layer, inputs))
+
+        def call(variables: Any, context: Any) -> Any:  # noqa: ANN401
+            y, pullback = right.call(variables, context)
+
+            def wrong(dy: Array) -> dict[str, Array]:
+                grads = pullback(dy)
+                grad = grads[self.parameter].copy()
+                grad.flat[self.element] *= 1 + self.size
+                return grads | {self.parameter: grad}
+
+            return y, wrong
+
+        return type(right)(right.variables, right.arguments, call, right.foreign)
+
+
+def rivals(repeats: int) -> None:
+    """Print time ratios against torch's gradcheck, slow and fast, and which of five faults each side catches."""
+    import torch
+
+    rng = np.random.default_rng(0)
+    layers = parametric_layers(rng) | {
+        "MaxPool2d 2 on 6 x 6, 3 channels, batch 2": (MaxPool2d(2), rng.standard_normal((2, 3, 6, 6))),
+    }
+    print("| layer | torch slow, ms | torch fast, ms | ours, gradients in full, ms | ours, all properties, ms "
+          "| slow / gradients | slow / all |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|")
+    for name, (layer, x) in layers.items():
+        module = layer.twin().to(torch.float64).train()
+        tensor = torch.tensor(x, requires_grad=True)
+        weights = {k: torch.tensor(v, requires_grad=True) for k, v in layer.parameters().items()}
+
+        def call(x: Any, *values: Any, module: Any = module, names: Any = tuple(weights)) -> Any:  # noqa: ANN401
+            return torch.func.functional_call(module, dict(zip(names, values, strict=True)), (x,))
+
+        def torch_check(fast: bool, call: Any = call, args: Any = (tensor, *weights.values())) -> None:  # noqa: ANN401
+            assert torch.autograd.gradcheck(call, args, fast_mode=fast)  # noqa: S101
+
+        def ours_gradients(layer: Layer = layer, x: Array = x) -> None:
+            outcome = check_case(Case(layer, (x,), training=True), gradients_agree_with_differences, Settings("full"))
+            assert outcome is not None and outcome.verdict is Verdict.PASS  # noqa: S101, PT018
+
+        def ours_all(layer: Layer = layer, x: Array = x) -> None:
+            assert gradcheck.check_layer(layer, x, mode="full")  # noqa: S101
+
+        with one_thread_each(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            slow, fast, gradients, everything = _medians(
+                [lambda: torch_check(False), lambda: torch_check(True), ours_gradients, ours_all], repeats
+            )
+        print(f"| {name} | {slow:.0f} | {fast:.1f} | {gradients:.1f} | {everything:.0f} "
+              f"| {slow / gradients:.1f} | {slow / everything:.2f} |")  # fmt: skip
+    print()
+    _catches(rng)
+
+
+def _medians(functions: list[Callable[[], None]], repeats: int) -> list[float]:
+    """Return the median time of each in milliseconds, all run in turn."""
+    times: list[list[float]] = [[] for _ in functions]
+    for round_ in range(repeats + 1):
+        for i, function in enumerate(functions):
+            begin = time.perf_counter()
+            function()
+            if round_:  # the first is warming up
+                times[i].append(1e3 * (time.perf_counter() - begin))
+    return [statistics.median(each) for each in times]
+
+
+def _catches(rng: np.random.Generator) -> None:
+    import torch
+
+    identity, positive = np.eye(500), rng.random((64, 4096)) + 0.1
+    normal = rng.standard_normal((100, 784))
+    permutation = np.eye(2000)[rng.permutation(2000)]
+    swapped, dropped, zeroed, flipped, off = (a.copy() for a in (permutation, identity, positive, positive, normal))
+    swapped[[3, 1700]] = swapped[[1700, 3]]
+    dropped[123, 123] = 0
+    zeroed[:, 1000] = 0
+    flipped[10, 2000] *= -1
+    off[50, 300] += 1e-2
+    cases = {
+        "two rows of a 2000 x 2000 permutation swapped": (permutation, swapped),
+        "one diagonal entry of a 500 identity dropped": (identity, dropped),
+        "one column of a 64 x 4096 matrix zeroed": (positive, zeroed),
+        "one sign flipped in a 64 x 4096 matrix": (positive, flipped),
+        "one entry of a 100 x 784 matrix off by 1e-2": (normal, off),
+    }
+    print("| fault | torch fast, of 20 | torch slow | ours fast, of 20 | ours full | ours auto | ours auto, s |")
+    print("|---|---|---|---|---|---|---|")
+    for name, (right, wrong) in cases.items():
+        x = rng.standard_normal(right.shape[1])
+
+        class Product(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx: Any, x: Any, right: Any = torch.tensor(right)) -> Any:  # noqa: ANN401, ARG004
+                return right @ x
+
+            @staticmethod
+            def backward(ctx: Any, dy: Any, wrong: Any = torch.tensor(wrong)) -> Any:  # noqa: ANN401, ARG004
+                return wrong.T @ dy
+
+        def by_torch(fast: bool, function: Any = Product.apply, x: Array = x) -> bool:  # noqa: ANN401
+            tensor = torch.tensor(x, requires_grad=True)
+            return not torch.autograd.gradcheck(function, (tensor,), fast_mode=fast, raise_exception=False)
+
+        def by_us(seed: int, mode: Any, right: Array = right, wrong: Array = wrong, x: Array = x) -> bool:  # noqa: ANN401
+            subject = PlainFunction(lambda x: right @ x, lambda _, dy: (wrong.T @ dy,))
+            outcome = check_case(
+                Case(subject, (x,), seed), gradients_agree_with_differences, Settings(mode, explain=False)
+            )
+            return outcome is not None and outcome.verdict is Verdict.FAIL
+
+        with one_thread_each():
+            torch_fast = sum(by_torch(True) for _ in range(20))
+            torch_slow = by_torch(False) if right.size < 10**6 else None
+            ours_fast = sum(by_us(seed, "fast") for seed in range(20))
+            full = by_us(0, "full")
+            begin = time.perf_counter()
+            auto = by_us(0, "auto")
+            seconds = time.perf_counter() - begin
+        slow = {True: "caught", False: "missed", None: "not run"}
+        print(
+            f"| {name} | {torch_fast} | {slow[torch_slow]} | {ours_fast} | {slow[full]} | {slow[auto]} | {seconds:.2f} |"
+        )
+
+
+def main() -> None:
+    """Run the chosen part, or all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=["alarms", "sensitivity", "rivals"], help="one part only")
+    parser.add_argument("--cases", type=int, default=10_000, help="cases drawn for the false alarms")
+    parser.add_argument("--trials", type=int, default=10, help="faults planted for each size")
+    parser.add_argument("--repeats", type=int, default=5, help="timed runs of each side")
+    options = parser.parse_args()
+    if options.part in (None, "alarms"):
+        alarms(options.cases)
+    if options.part in (None, "sensitivity"):
+        sensitivity(options.trials)
+    if options.part in (None, "rivals"):
+        rivals(options.repeats)
+
+
+if __name__ == "__main__":
+    main()
