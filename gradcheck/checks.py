@@ -338,6 +338,7 @@ def _unnamed(layer: ForeignLayer) -> str:
     return f"{', '.join(names)}: not checked; name parameters with params= and grads=" if names else ""
 
 
+@np.errstate(all="ignore")  # variations of extreme inputs overflow
 def _check(
     case: Case,
     settings: Settings,
