@@ -1,21 +1,25 @@
 """Proofs that hand-written gradients are right, and that two training programs are the same."""
 
-from gradcheck.adapters import AdapterError
-from gradcheck.agreement import Verdict
-from gradcheck.checks import (
-    Finding,
-    GradientMismatch,
-    Report,
-    check_class,
-    check_gradients,
-    check_layer,
-    check_loss,
-    check_optimizer,
-    check_schedule,
-)
-from gradcheck.contract import Case
-from gradcheck.properties import Mode
-from gradcheck.trajectory import TrajectoryMismatch, TrajectoryReport, check_trajectory
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gradcheck.adapters import AdapterError
+    from gradcheck.agreement import Verdict
+    from gradcheck.checks import (
+        Finding,
+        GradientMismatch,
+        Report,
+        check_class,
+        check_gradients,
+        check_layer,
+        check_loss,
+        check_optimizer,
+        check_schedule,
+    )
+    from gradcheck.contract import Case
+    from gradcheck.parametrization import parametrize_with_checks
+    from gradcheck.properties import Mode
+    from gradcheck.trajectory import TrajectoryMismatch, TrajectoryReport, check_trajectory
 
 __all__ = [
     "AdapterError",
@@ -34,4 +38,31 @@ __all__ = [
     "check_optimizer",
     "check_schedule",
     "check_trajectory",
+    "parametrize_with_checks",
 ]
+
+# Where a name comes from when it is first used: pytest imports this package in every session, NumPy only when needed.
+_MODULES = {
+    "AdapterError": "gradcheck.adapters",
+    "Case": "gradcheck.contract",
+    "Mode": "gradcheck.properties",
+    "TrajectoryMismatch": "gradcheck.trajectory",
+    "TrajectoryReport": "gradcheck.trajectory",
+    "Verdict": "gradcheck.agreement",
+    "check_trajectory": "gradcheck.trajectory",
+    "parametrize_with_checks": "gradcheck.parametrization",
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        value = getattr(import_module(_MODULES.get(name, "gradcheck.checks")), name)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -118,6 +118,7 @@ class Report:
 
     def raise_if_failed(self) -> None:
         """Raise `GradientMismatch` with this report if it failed."""
+        __tracebackhide__ = True  # pytest shows the line that called
         if self.verdict is Verdict.FAIL:
             raise GradientMismatch(str(self), self)
 
@@ -151,6 +152,7 @@ def check_layer(
     mode: Mode = "auto",
     max_evaluations: int | None = None,
     dtypes: Sequence[str] = DTYPES,
+    claims: Iterable[Property] | None = None,
 ) -> Report:
     """Check a layer against finite differences, a torch ``twin`` if there is one, and itself.
 
@@ -161,8 +163,8 @@ def check_layer(
     and images of other sizes, zeros, ties, other parameters, modes and precisions. The object is never modified.
 
     ``mode`` is ``full`` (every element is perturbed), ``fast`` (random directions) or ``auto``; ``max_evaluations``
-    bounds the forward calls of the differences for each case. Raises `AdapterError` for an object that lacks what is
-    needed.
+    bounds the forward calls of the differences for each case; ``claims`` are the properties to try, by default all.
+    Raises `AdapterError` for an object that lacks what is needed.
     """
     if not inputs:
         raise AdapterError("check_layer needs an input to try the layer on: check_layer(layer, x)")
@@ -180,7 +182,8 @@ def check_layer(
     else:
         remark = ""
     options = {"twin": twin, "params": params, "grads": grads, "forward": forward, "backward": backward}
-    return _check(Case(subject, arrays, seed, twin=twin), settings, ("check_layer", (layer, *arrays), options), remark)
+    call = ("check_layer", (layer, *arrays), options)
+    return _check(Case(subject, arrays, seed, twin=twin), settings, call, remark, claims)
 
 
 def check_loss(
@@ -195,6 +198,7 @@ def check_loss(
     mode: Mode = "auto",
     max_evaluations: int | None = None,
     dtypes: Sequence[str] = DTYPES,
+    claims: Iterable[Property] | None = None,
 ) -> Report:
     """Check a loss as `check_layer` does a layer.
 
@@ -207,7 +211,8 @@ def check_loss(
     settings = Settings(mode, max_evaluations, tuple(dtypes))
     subject = loss if isinstance(loss, Loss) else ForeignLoss(loss, forward, backward)
     options = {"twin": twin, "forward": forward, "backward": backward}
-    return _check(Case(subject, arrays, seed, twin=twin), settings, ("check_loss", (loss, *arrays), options))
+    call = ("check_loss", (loss, *arrays), options)
+    return _check(Case(subject, arrays, seed, twin=twin), settings, call, claims=claims)
 
 
 def check_optimizer(
@@ -308,6 +313,14 @@ def check_class(
     return Report(subject.__name__, tuple(findings), evaluations, seed, settings)
 
 
+def check_variations(
+    case: Case, *, claims: Iterable[Property] | None = None, settings: Settings = Settings()
+) -> Report:
+    """Try properties (by default all) of a case as given and of its variations."""
+    remark = _unnamed(case.subject) if isinstance(case.subject, ForeignLayer) else ""
+    return _check(case, settings, None, remark, claims)
+
+
 def properties_of(subject: object) -> tuple[Property, ...]:
     """Return the properties that apply to a class or object."""
     kind = subject if isinstance(subject, type) else type(subject)
@@ -342,20 +355,26 @@ def _unnamed(layer: ForeignLayer) -> str:
     return f"{', '.join(names)}: not checked; name parameters with params= and grads=" if names else ""
 
 
+@np.errstate(all="ignore")  # variations of extreme inputs overflow
 def _check(
-    case: Case, settings: Settings, call: tuple[str, tuple[Any, ...], dict[str, Any]] | None, remark: str = ""
+    case: Case,
+    settings: Settings,
+    call: tuple[str, tuple[Any, ...], dict[str, Any]] | None,
+    remark: str = "",
+    claims: Iterable[Property] | None = None,
 ) -> Report:
+    tried = properties_of(case.subject) if claims is None else tuple(claims)
     name = getattr(case.subject, "name", type(case.subject).__name__)
     found: dict[str, list[tuple[Variation, Outcome]]] = {}
     for variation in variations(case):
-        for claim in properties_of(case.subject):
+        for claim in tried:
             if not variation.name.startswith(AS_GIVEN) and claim.__name__ not in VARIED:
                 continue
             outcome = _without_torch(variation.case, claim, settings)
             if outcome is not None:
                 found.setdefault(claim.__name__, []).append((variation, outcome))
-    findings = [_joined(name, claim, tried) for claim, tried in found.items()]
-    if remark:
+    findings = [_joined(name, claim, outcomes) for claim, outcomes in found.items()]
+    if remark and findings:
         findings[0] = replace(findings[0], remarks=(*findings[0].remarks, remark))
     again = None
     if call is not None:
@@ -447,15 +466,19 @@ def _drawn(
     place, explanation = _explained(failing, DRAWN_TO_EXPLAIN)
     case, worst = failing[place] if failing else (None, None)
     outcomes = [outcome for _, outcome in tried]
+    verdict = judge([outcome.verdict for outcome in outcomes])
+    message = worst.message if worst else ""
+    if verdict is Verdict.INCONCLUSIVE:
+        message = next((outcome.message for outcome in outcomes if outcome.message), "")
     finding = Finding(
         subject=name,
         property=claim.__name__,
-        verdict=judge([outcome.verdict for outcome in outcomes]),
+        verdict=verdict,
         examples=len(tried),
         failing=len(failing),
         inconclusive=sum(outcome.verdict is Verdict.INCONCLUSIVE for outcome in outcomes),
         worst=worst.worst if worst else largest(*(outcome.worst for outcome in outcomes)),
-        message=worst.message if worst else "",
+        message=message,
         diagnosis=explanation,
         case=case,
     )

@@ -110,10 +110,10 @@ def _check_foreign(case: Sequence[Any], seed: int, settings: Settings) -> Report
 
 def is_loss(subject: object) -> bool:
     """Return whether an object's ``backward`` needs no cotangent, which makes it a loss."""
-    if isinstance(subject, Loss):
-        return True
+    if isinstance(subject, (Layer, Loss)):
+        return isinstance(subject, Loss)
     try:
         needed = inspect.signature(subject.backward).parameters.values()  # type: ignore[attr-defined]  # checked before
     except (TypeError, ValueError):
         return False
-    return not isinstance(subject, Layer) and all(p.default is not inspect.Parameter.empty for p in needed)
+    return all(p.default is not inspect.Parameter.empty for p in needed)

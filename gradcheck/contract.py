@@ -286,9 +286,10 @@ class Schedule(ABC):
 
 @dataclass
 class Tally:
-    """How often a case's subject has been called."""
+    """How often a case's subject has been called, and what was found that several properties ask for."""
 
     evaluations: int = 0
+    found: dict[tuple[str, ...], Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -123,6 +123,16 @@ def describe_failure(finding: Finding) -> str:
     return "\n".join(lines)
 
 
+def describe_silence(report: Report | TrajectoryReport) -> str:
+    """Return in one line why a check that is inconclusive could tell nothing."""
+    from gradcheck.checks import Report
+
+    if not isinstance(report, Report):
+        return summarise_trajectory(report, "the engine", "the reference").removeprefix("INCONCLUSIVE: ")
+    reasons = dict.fromkeys(finding.message for finding in report.findings if finding.message)
+    return f"nothing could be told of {report.subject}: {'; '.join(reasons) or 'no property applies to it'}"
+
+
 def describe_diagnosis(tensor: str, diagnosis: Diagnosis) -> str:
     """Return what is wrong with a tensor's gradient as one sentence."""
     return SENTENCES[diagnosis.cause](f"{tensor}'s gradient", diagnosis.details)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+import gradcheck
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("gradcheck", "nets", "cli")
@@ -92,12 +95,29 @@ def test_what_is_allowed_is_not_reported(tmp_path: Path, source: str) -> None:
     "statement",
     [
         "import nets",
-        "import gradcheck",
+        "from gradcheck import *",
         "from cli.main import run; run(['--help'])",
         "from cli.main import run; run(['train', '--help'])",
     ],
 )
 def test_heavy_libraries_stay_out_of(statement: str) -> None:
-    code = f"import sys; {statement}; print(*sorted({{'torch', 'sklearn', 'matplotlib'}} & sys.modules.keys()))"
+    assert imported(statement, "torch", "sklearn", "matplotlib", "pytest") == set()
+
+
+def test_what_pytest_loads_in_every_session_is_light() -> None:
+    assert imported("import gradcheck.pytest_plugin", "torch", "hypothesis", "numpy") == set()
+
+
+def imported(statement: str, *libraries: str) -> set[str]:
+    """Return which of some libraries a statement imports."""
+    code = f"import sys; {statement}; print(*set({libraries!r}) & sys.modules.keys())"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert output.stdout.splitlines()[-1] == ""
+    return set(output.stdout.splitlines()[-1].split())
+
+
+def test_the_front_door_opens_to_every_name() -> None:
+    opened = {name: getattr(gradcheck, name) for name in gradcheck.__all__}
+    assert [name for name, value in opened.items() if inspect.isroutine(value) and value.__name__ != name] == []
+    assert set(gradcheck.__all__) <= set(dir(gradcheck))
+    with pytest.raises(AttributeError, match="module 'gradcheck' has no attribute 'check_everything'"):
+        getattr(gradcheck, "check_everything")  # noqa: B009  no type checker may see it

@@ -41,8 +41,24 @@ def gradients_agree_with_twin(case: Case, settings: Settings = Settings()) -> Ou
 def _agreement(case: Case, settings: Settings, wanted: Callable[[str], bool]) -> Outcome | None:
     if not _has_twin(case):
         return None
+    # The output and the gradients come together, and two properties ask for them.
+    kept = ("twin", *settings.dtypes)
+    if kept not in case.tally.found:
+        case.tally.found[kept] = _compared(case, settings)
+    compared = case.tally.found[kept]
+    if isinstance(compared, Outcome):
+        return compared
+    chosen = [(worst, told) for name, worst, told in compared if wanted(name)]
+    outcome = judged([worst for worst, _ in chosen], told=any(told for _, told in chosen))
+    if outcome.verdict is Verdict.FAIL and outcome.worst is not None and outcome.worst.tensor != "output":
+        return replace(outcome, diagnosis=_odd_one_out(case, outcome.worst))
+    return outcome
+
+
+def _compared(case: Case, settings: Settings) -> list[tuple[str, Worst | None, bool]] | Outcome:
+    """Return for output and gradients the worst element and whether it tells anything, in each precision."""
     function, twin, rng = function_of(case), twin_of(case), case.rng()
-    worsts, told = [], False
+    compared = []
     for dtype in settings.dtypes:
         variables = cast(function.variables, dtype)
         y, pullback = function.call(variables, case.context())
@@ -55,16 +71,12 @@ def _agreement(case: Case, settings: Settings, wanted: Callable[[str], bool]) ->
             return failure(f"the output has shape {y.shape}, the twin's {y_twin.shape}")
         ours, theirs = {"output": y, **pullback(dy)}, {"output": y_twin, **pullback_twin(dy.astype(y_twin.dtype))}
         noise = spread(ours, shadows_of(case, function, variables, dy, rng))
-        for name in filter(wanted, ours):
-            if name not in theirs:
-                continue  # an input that the twin has no gradient of
-            allowed = FACTOR * noise_of(theirs[name], noise[name], FACTOR)
-            worsts.append(compare(name, ours[name], theirs[name], allowed))
-            told |= useful(allowed, ours[name], theirs[name])
-    outcome = judged(worsts, told=told)
-    if outcome.verdict is Verdict.FAIL and outcome.worst is not None and outcome.worst.tensor != "output":
-        return replace(outcome, diagnosis=_odd_one_out(case, outcome.worst))
-    return outcome
+        for name, array in ours.items():
+            if name in theirs:  # else it is an input that the twin has no gradient of
+                allowed = FACTOR * noise_of(theirs[name], noise[name], FACTOR)
+                told = useful(allowed, array, theirs[name])
+                compared.append((name, compare(name, array, theirs[name], allowed), told))
+    return compared
 
 
 def _odd_one_out(case: Case, worst: Worst) -> str:

@@ -77,6 +77,7 @@ class TrajectoryReport:
         """Raise `TrajectoryMismatch` if the engines are not the same program."""
         from gradcheck.report import describe_divergence
 
+        __tracebackhide__ = True  # pytest shows the line that called
         if self.verdict is Verdict.FAIL and self.first_divergence is not None:
             raise TrajectoryMismatch(describe_divergence(self.first_divergence, self.factor), self)
 

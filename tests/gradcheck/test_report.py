@@ -22,6 +22,7 @@ from gradcheck.report import (
     describe_divergence,
     describe_free_run,
     describe_lock_step,
+    describe_silence,
     free_run_to_json,
     lock_step_to_json,
     strict,
@@ -129,6 +130,13 @@ def test_a_failed_report_shows_cause_element_values_and_case_first() -> None:
     Report("Linear", (held,), 1, 0).raise_if_failed()
     assert Report("Linear", (held, unclear), 1, 0)
     assert not Report("Linear", (unclear,), 1, 0)
+
+
+def test_a_check_that_could_tell_nothing_says_why_in_one_line() -> None:
+    silent = [Finding("Linear", claim, Verdict.INCONCLUSIVE, message="too much noise") for claim in ("one", "two")]
+    assert describe_silence(Report("Linear", tuple(silent), 1, 0)) == "nothing could be told of Linear: too much noise"
+    assert describe_silence(Report("Linear", (), 1, 0)) == "nothing could be told of Linear: no property applies to it"
+    assert describe_silence(NOTHING) == "0 steps were compared, and none could tell right from wrong."
 
 
 def test_a_twin_of_another_shape_is_refused() -> None:

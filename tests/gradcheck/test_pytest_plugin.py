@@ -1,0 +1,322 @@
+"""What a user of pytest meets: sessions of pytest of their own, with the plugin as installing registers it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nets.layers
+from gradcheck import AdapterError, Case, check_layer, parametrize_with_checks
+from gradcheck.adapters import ForeignLayer
+from gradcheck.contract import Layer, Loss
+
+ROOT = Path(__file__).parent.parent.parent
+Session = Callable[..., str]
+
+LAYERS = """
+import numpy as np
+
+class Dense:
+    bias_gradient = staticmethod(lambda dy: dy.sum(axis=0))
+
+    def __init__(self, inputs, outputs):
+        rng = np.random.default_rng(0)
+        self.params = {"W": rng.standard_normal((inputs, outputs)), "b": rng.standard_normal(outputs)}
+        self.grads = {}
+
+    def forward(self, x):
+        self.x = x
+        return x @ self.params["W"] + self.params["b"]
+
+    def backward(self, dy):
+        self.grads = {"W": self.x.T @ dy, "b": self.bias_gradient(dy)}
+        return dy @ self.params["W"].T
+
+class MeanDense(Dense):
+    bias_gradient = staticmethod(lambda dy: dy.mean(axis=0))
+
+class InPlaceReLU:
+    def forward(self, x):
+        self.mask = x > 0
+        x *= self.mask
+        return x.copy()
+
+    def backward(self, dy):
+        return dy * self.mask
+
+class Halved:
+    def forward(self, prediction, target):
+        self.error = prediction - target
+        return 0.5 * np.mean(self.error**2)
+
+    def backward(self):
+        return self.error / self.error.size
+
+x = np.random.default_rng(1).standard_normal((4, 3))
+"""
+IMPORTS = """
+import numpy as np
+import pytest
+from gradcheck import parametrize_with_checks
+from layers import Dense, Halved, InPlaceReLU, MeanDense, x
+"""
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Session:
+    """Return a function that runs pytest, with warnings as errors, on a test module and returns what it prints."""
+    registered = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
+    lines = [f"{name} = {value}" for name, value in registered["pytest11"].items()]
+    installed = tmp_path / "site" / "mnistcheck-0.dist-info"  # read before that of the environment, if there is one
+    installed.mkdir(parents=True)
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: mnistcheck\nVersion: 0\n", encoding="utf-8")
+    (installed / "entry_points.txt").write_text("\n".join(["[pytest11]", *lines]), encoding="utf-8")
+    files = [path.relative_to(ROOT).as_posix() for path in (ROOT / "gradcheck").rglob("*.py")]
+    (installed / "RECORD").write_text("".join(f"{file},,\n" for file in files), encoding="utf-8")
+    (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+    (tmp_path / "layers.py").write_text(LAYERS, encoding="utf-8")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV_"))}
+    environment |= {"PYTHONPATH": os.pathsep.join([str(installed.parent), str(ROOT)]), "COLUMNS": "200"}
+
+    def run(tests: str, *options: str) -> str:
+        (tmp_path / "test_them.py").write_text(tests, encoding="utf-8")
+        command = [sys.executable, "-m", "pytest", "-W", "error", "--strict-markers", "-v", "-rsx", *options]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        return done.stdout + done.stderr
+
+    return run
+
+
+def outcomes(output: str) -> dict[str, str]:
+    """Return the outcome of every test by its id."""
+    return dict(re.findall(r"test_them\.py::\w+\[(\S+)\] (PASSED|FAILED|SKIPPED|XFAIL)", output))
+
+
+def test_a_right_layer_passes_one_test_a_property(session: Session) -> None:
+    output = session(
+        IMPORTS + "from gradcheck import Case\nfrom nets.layers import Linear, Tanh\n"
+        "from nets.losses import MSELoss\nfrom nets.schedules import Constant\n"
+        "@parametrize_with_checks([Linear, Constant(0.1), (Dense(3, 5), x), (Halved(), x, 2 * x),\n"
+        "    (Tanh(), x), Case(MSELoss(), (x, 2 * x))], examples=2)\n"
+        "def test(check):\n    check()\n"
+    )
+    results = outcomes(output)
+    assert "FAILED" not in results.values(), output
+    assert "warning" not in output
+    assert results["Linear-gradients_agree_with_differences"] == "PASSED"
+    assert results["Linear-forward_agrees_with_twin"] == "PASSED"
+    assert results["Constant-rates_agree_with_twin"] == "PASSED"
+    assert results["Dense-gradients_agree_with_differences"] == "PASSED"
+    assert results["Halved-gradients_agree_with_differences"] == "PASSED"
+    assert results["Tanh-wrong_shapes_are_refused"] == "SKIPPED"
+    assert results["Tanh-gradients_agree_with_twin"] == results["MSELoss-gradients_agree_with_twin"] == "PASSED"
+    assert "Dense-forward_agrees_with_twin" not in results
+    assert results["Dense-modes_are_restored"] == "SKIPPED"
+    assert "does not apply" in output
+
+
+def test_a_wrong_layer_fails_with_the_cause_and_the_element(session: Session) -> None:
+    output = session(IMPORTS + "@parametrize_with_checks([(MeanDense(3, 5), x)])\ndef test(check):\n    check()\n")
+    assert outcomes(output)["MeanDense-gradients_agree_with_differences"] == "FAILED"
+    assert outcomes(output)["MeanDense-arguments_are_left_untouched"] == "PASSED"
+    assert "b's gradient is exactly 1/4 of the numerical one; 4 is the batch size" in output
+    assert re.search(r"b\[\d\]: analytic", output)
+    assert "test_them.py:8: GradientMismatch" in output
+    assert "checks.py:" not in output  # no frames of ours
+
+
+def test_the_fixture_fails_the_test_and_returns_the_report_of_a_pass(session: Session) -> None:
+    output = session(
+        IMPORTS + "from gradcheck.properties import PROPERTIES\n"
+        "from gradcheck.properties.gradients import gradients_agree_with_differences as differences\n"
+        "from tests.gradcheck.trajectory.neuron import Neuron, batches, weights\n"
+        "def test_right(gradcheck):\n"
+        "    assert gradcheck.check_layer(Dense(3, 5), x).subject == 'Dense'\n"
+        "    assert gradcheck.check_loss(Halved(), x, 2 * x)\n"
+        "    assert gradcheck.check_gradients(np.sin, (x,), lambda inputs, dy: (dy * np.cos(inputs[0]),))\n"
+        "    assert gradcheck.check_trajectory(Neuron(weights()), Neuron(weights()), batches(3))\n"
+        "def test_wrong(gradcheck):\n    gradcheck.check_layer(MeanDense(3, 5), x)\n"
+        "def test_parted(gradcheck):\n"
+        "    twice = Neuron(weights(), corrupt=lambda _, grad: 2 * grad)\n"
+        "    gradcheck.check_trajectory(twice, Neuron(weights()), batches(3))\n"
+        "def test_silent(gradcheck):\n    gradcheck.check_layer(Dense(3, 5), np.nan * x, claims=[differences])\n"
+        "def test_untrained(gradcheck):\n    gradcheck.check_trajectory(Neuron(weights()), Neuron(weights()), [])\n"
+        "def test_without_input(gradcheck):\n    gradcheck.check_layer(Dense(3, 5))\n"
+    )
+    assert "5 failed, 1 passed" in output
+    assert "GradientMismatch: FAIL: MeanDense: " in output
+    assert "TrajectoryMismatch: step 0, backward, 0.weight[" in output
+    assert "\nnothing could be told of Dense: the output is not finite\n" in output
+    assert "\n0 steps were compared, and none could tell right from wrong.\n" in output
+    assert "AdapterError: check_layer needs an input to try the layer on: check_layer(layer, x)" in output
+    assert "checks.py:" not in output
+
+
+def test_expected_failures_have_to_fail(session: Session) -> None:
+    output = session(
+        IMPORTS + "@parametrize_with_checks([(Dense(3, 2), x), (MeanDense(3, 5), x), (MeanDense(3, 2), x)],\n"
+        "    expected_failures={'MeanDense-gradients_agree_with_differences': 'a mean',\n"
+        "        'precisions_agree': 'why not', 'MeanDense_2-gradients_of_samples_do_not_mix': 'the same mean'})\n"
+        "def test(check):\n    check()\n"
+    )
+    results = outcomes(output)
+    assert results["Dense-gradients_agree_with_differences"] == "PASSED"
+    for number in (1, 2):
+        assert results[f"MeanDense_{number}-gradients_agree_with_differences"] == "XFAIL"
+    assert results["MeanDense_1-gradients_of_samples_do_not_mix"] == "FAILED"
+    assert results["MeanDense_2-gradients_of_samples_do_not_mix"] == "XFAIL"
+    assert results["Dense-precisions_agree"] == "FAILED"
+    assert "[XPASS(strict)] why not" in output
+    assert re.search(r"XFAIL .*MeanDense_1-gradients_agree_with_differences\] - a mean", output)
+
+
+def test_what_could_not_be_told_is_skipped_with_its_reason(session: Session) -> None:
+    output = session(IMPORTS + "@parametrize_with_checks([(Dense(3, 5), np.nan * x)])\ndef test(check):\n    check()\n")
+    assert outcomes(output)["Dense-gradients_agree_with_differences"] == "SKIPPED"
+    assert "could not tell: the output is not finite" in output
+
+
+def test_a_session_without_torch_skips_what_needs_it(session: Session) -> None:
+    output = session(
+        "import sys\nsys.modules['torch'] = None\n"
+        "from gradcheck import parametrize_with_checks\nfrom nets.layers import Tanh\n"
+        "@parametrize_with_checks([Tanh], examples=2)\ndef test(check):\n    check()\n"
+    )
+    assert outcomes(output)["Tanh-gradients_agree_with_differences"] == "PASSED"
+    assert outcomes(output)["Tanh-forward_agrees_with_twin"] == "SKIPPED"
+    assert "could not tell: PyTorch is not installed: pip install 'mnistcheck[torch]'" in output
+
+
+def test_what_cannot_be_checked_is_said_at_the_line_that_names_it(session: Session) -> None:
+    output = session(IMPORTS + "@parametrize_with_checks([Dense(3, 5)])\ndef test(check):\n    check()\n")
+    (message,) = re.findall(r"^E .*", output, flags=re.MULTILINE)
+    assert message.endswith("got an object of Dense without an input: write (dense, x)")
+    assert "test_them.py:6: in <module>" in output
+    assert "parametrization.py" not in output
+
+
+def test_collecting_imports_no_torch_and_loading_the_plugin_no_numpy(session: Session, tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(
+        "import sys\nloaded = {'gradcheck.pytest_plugin', 'numpy', 'hypothesis'} & sys.modules.keys()\n"
+        "def pytest_collection_finish(session):\n"
+        "    print('loaded', *loaded, 'collected', *{'torch', 'nets.layers'} & sys.modules.keys(), 'end')\n"
+    )
+    output = session(
+        IMPORTS + "import nets.layers\n"
+        "@parametrize_with_checks([*nets.layers.LAYERS, (Dense(3, 5), x)])\ndef test(check):\n    check()\n",
+        "--collect-only",
+    )
+    assert "loaded gradcheck.pytest_plugin collected nets.layers end" in output, output
+    assert "test[Sigmoid-gradients_agree_with_differences]" in output
+
+
+def test_workers_agree_on_ids_and_further_arguments_are_free(session: Session) -> None:
+    tests = (
+        IMPORTS + "@pytest.mark.parametrize('times', [1, 2])\n"
+        "@parametrize_with_checks([(Dense(3, 5), x), (Dense(3, 2), x)])\n"
+        "def test(check, times, tmp_path):\n    assert [check() for _ in range(times)]\n"
+    )
+    alone, shared = session(tests), session(tests, "-p", "xdist", "-n", "2")
+    assert outcomes(alone)["Dense_2-gradients_agree_with_differences-2"] == "PASSED"
+    counts = [re.findall(r"(\d+ passed, \d+ skipped)", output) for output in (alone, shared)]
+    assert counts[0] == counts[1] != []
+
+
+def test_the_example_of_the_readme_passes(session: Session) -> None:
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    (example,) = (each for each in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL) if "(gradcheck)" in each)
+    output = session(example)
+    assert "FAILED" not in output, output
+    assert outcomes(output)["InPlaceReLU-arguments_are_left_untouched"] == "XFAIL"
+    assert "::test_dense PASSED" in output
+
+
+class Unfinished(Layer):
+    """A layer without anything."""
+
+
+class Silent(Loss):
+    """A loss that has a forward pass only; it is never called."""
+
+    def forward(self, prediction, target, context=None):  # type: ignore[no-untyped-def]  # noqa: ANN201, ANN001
+        raise NotImplementedError
+
+    def twin(self):  # type: ignore[no-untyped-def]  # noqa: ANN201
+        raise NotImplementedError
+
+    @classmethod
+    def cases(cls):  # type: ignore[no-untyped-def]  # noqa: ANN206
+        raise NotImplementedError
+
+
+class Foreign:
+    """Forward and backward, and no more."""
+
+    def forward(self, x: object) -> object:
+        return x
+
+    def backward(self, dy: object) -> object:
+        return dy
+
+
+X = np.ones((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("item", "said"),
+    [
+        (Foreign(), r"got an object of Foreign without an input: write \(foreign, x\)"),
+        ((Foreign(),), r"got \(<.*Foreign object"),
+        (Foreign, r"got the class Foreign: write \(Foreign\(\.\.\.\), x\)"),
+        ((Foreign, X), r"got the class Foreign: write \(Foreign\(\.\.\.\), x\)"),
+        (Case(3, (X,)), r"got 3"),
+        ("Linear", r"got 'Linear'"),
+        (Unfinished, "Unfinished cannot be checked yet: it lacks cases, forward, twin"),
+        ((Silent(), X), r"a Loss needs a prediction and a target: write \(silent, prediction, target\)"),
+    ],
+)
+def test_an_item_that_cannot_be_checked_is_refused(item: object, said: str) -> None:
+    with pytest.raises(AdapterError, match=said) as caught:
+        parametrize_with_checks([nets.layers.Linear, item])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_case_of_a_foreign_layer_brings_its_twin_and_an_adapted_one_its_names() -> None:
+    import torch
+
+    cases = [Case(Foreign(), (X,), twin=torch.nn.Identity()), Case(ForeignLayer(Foreign()), (X,))]
+    checks = [parameters.values[0] for parameters in parametrize_with_checks(cases).args[1]]
+    held = {repr(check): check().verdict for check in checks if "-gradients_agree_with_" in repr(check)}
+    assert sorted(held) == [
+        "Foreign_1-gradients_agree_with_differences",
+        "Foreign_1-gradients_agree_with_twin",
+        "Foreign_2-gradients_agree_with_differences",
+    ]
+
+
+def test_inputs_near_overflow_warn_of_nothing_of_ours() -> None:
+    assert check_layer(Foreign(), np.array([[1e308, -1e308], [1.0, 2.0]])).findings
+
+
+def test_no_items_are_refused() -> None:
+    with pytest.raises(AdapterError, match="parametrize_with_checks needs items to check: a class or an object of"):
+        parametrize_with_checks([])
+
+
+@pytest.mark.parametrize("name", ["gradients_are_right", "Linear-modes_are_restored", "Dense-precisions_agree"])
+def test_an_expected_failure_that_nothing_tests_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"^expected_failures names {name}, .* precisions_agree, .* Linear-$"):
+        parametrize_with_checks([nets.layers.Linear], expected_failures={name: "because"})
+
+
+def test_an_expected_failure_needs_its_reason() -> None:
+    with pytest.raises(ValueError, match="expected_failures needs a reason for precisions_agree"):
+        parametrize_with_checks([nets.layers.Linear], expected_failures={"precisions_agree": ""})
