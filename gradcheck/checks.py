@@ -311,7 +311,10 @@ def check_case(case: Case, claim: Property, settings: Settings = Settings()) -> 
 
 
 def _arrays(values: Iterable[ArrayLike]) -> tuple[Array, ...]:
-    arrays = tuple(np.array(value) for value in values)
+    try:
+        arrays = tuple(np.array(value) for value in values)
+    except ValueError as error:
+        raise AdapterError(f"an input is no array: {error}") from error
     for array in arrays:
         if array.dtype.kind not in "fiub":
             raise AdapterError(f"inputs are arrays of numbers, got one of {array.dtype}")
@@ -379,7 +382,8 @@ def _joined(name: str, claim: str, tried: list[tuple[Variation, Outcome]]) -> Fi
         inconclusive=sum(o.verdict is Verdict.INCONCLUSIVE for _, o in tried),
         worst=outcome.worst if outcome else largest(*(o.worst for _, o in tried)),
         message=message,
-        diagnosis=next((o.diagnosis for _, o in failing if o.diagnosis), ""),
+        # Of the failure that is told, not of another variation's: zeros and ties make a fault look like one of a part.
+        diagnosis=outcome.diagnosis if outcome else "",
         remarks=tuple(_remarks(tried)),
         case=variation.case if variation else None,
     )

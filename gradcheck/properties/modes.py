@@ -9,7 +9,7 @@ import numpy as np
 from gradcheck.adapters import ForeignLayer, set_mode
 from gradcheck.agreement import Verdict
 from gradcheck.contract import Array, Case
-from gradcheck.properties.outcome import Outcome, Settings, cotangent, failure
+from gradcheck.properties.outcome import Outcome, Settings, cotangent, failure, inconclusive
 
 # Calls of a random layer and of its twin whose means are compared, and how many standard errors apart they may be:
 # exceeded by chance once in 1e8.
@@ -71,12 +71,17 @@ def statistics_agree_with_twin(case: Case, settings: Settings = Settings()) -> O
         return None
     module = copy.deepcopy(case.twin).to(torch.float64)
     set_mode(module, training=True)
-    arguments = [torch.tensor(array) for array in case.inputs]
+    arguments = [torch.tensor(a.astype(np.float64) if a.dtype.kind == "f" else a) for a in case.inputs]
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(case.seed)
-        theirs = np.array([module(*arguments).numpy() for _ in range(DRAWS)])
-    if np.array_equal(theirs[0], theirs[1]):
-        return None
+        before = torch.get_rng_state()
+        try:
+            first = module(*arguments).numpy()
+        except (RuntimeError, ValueError, TypeError) as refusal:
+            return inconclusive(f"the twin raises {type(refusal).__name__}: {refusal}")
+        if torch.equal(before, torch.get_rng_state()):
+            return None  # it draws none
+        theirs = np.array([first, *(module(*arguments).numpy() for _ in range(DRAWS - 1))])
     ours = np.array(list(layer.outputs_in_turn(case.inputs, DRAWS)))
     case.tally.evaluations += DRAWS
     if ours.shape != theirs.shape:
