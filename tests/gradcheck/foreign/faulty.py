@@ -507,7 +507,8 @@ FAULTY: dict[str, Faulty] = {
         self, x[:, :, ::-1, ::-1])[:, :, ::-1, ::-1], backward=lambda self, dy: ConvByLoops.backward(
         self, dy[:, :, ::-1, ::-1])[:, :, ::-1, ::-1]), SMALL_IMAGES, twin=torch_module("Conv2d", 3, 3, 3)), TWIN),
     "conv, overlaps overwritten": Faulty(layer(variant(Convolution, 0.3 * normal(2, 1, 3, 3), np.zeros(2), 2, 1,
-                                                       backward=overwriting_col2im), IMAGES[:, :1, :5, :5], **WEIGHT_BIAS),
+                                                       backward=overwriting_col2im), IMAGES[:, :1, :5, :5],
+                                                       **WEIGHT_BIAS),
                                          DIFFERENCES, None),
     "max pool, every tie": Faulty(layer(variant(MaxPoolByReshape, backward=lambda self, dy: (
         (self.windows == self.out[:, :, :, None, :, None]) * dy[:, :, :, None, :, None]).reshape(
