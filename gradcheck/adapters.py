@@ -229,8 +229,9 @@ class ForeignLayer:
             with same_randomness(0):
                 y = np.array(getattr(layer, self.forward)(*(x.copy() for x in inputs), **keywords))
                 result = getattr(layer, self.backward)(np.ones_like(y) if dy is None else dy.copy())
-            several = isinstance(result, (tuple, list))
-            named = {f"input{i}": np.array(r) for i, r in enumerate(result)} if several else {"input": np.array(result)}
+            results = result if isinstance(result, (tuple, list)) else [result]
+            names = ["input"] if len(inputs) == 1 else [f"input{i}" for i in range(len(inputs))]
+            named = {name: np.array(r) for name, r in zip(names, results, strict=False) if r is not None}
             yield {"output": y, **named, **self._parameter_gradients(layer, self.parameters())}
 
     def outputs_by_mode(self, inputs: tuple[Array, ...], modes: Sequence[bool]) -> list[Array]:
@@ -395,13 +396,25 @@ class ForeignSchedule(Schedule):
 
 def resolve(owner: object, path: str) -> Any:  # noqa: ANN401  whatever is there
     """Return what a path of attributes, keys and numbers leads to, such as ``params.W`` or ``W.T``."""
+    return _walk(owner, path)[2]
+
+
+def _walk(owner: object, path: str) -> tuple[Any, str, Any]:
+    """Return what holds the end of a path, the last step there, and what it leads to."""
     current: Any = owner
-    for part in path.split("."):
+    parent: Any = None
+    part = ""
+    parts = path.split(".")
+    while parts:
+        # Keys may have dots in them, as those of a network's parameters often do: the longest that fits is taken.
+        lengths = range(len(parts), 1, -1) if isinstance(current, Mapping) else ()
+        taken = next((n for n in lengths if ".".join(parts[:n]) in current), 1)
+        part, parts = ".".join(parts[:taken]), parts[taken:]
         try:
-            current = _step(current, part)
+            parent, current = current, _step(current, part)
         except (AttributeError, KeyError, IndexError, ValueError):
             raise AdapterError(f"{type(owner).__name__} has no {path}: there is no {part!r}") from None
-    return current
+    return parent, part, current
 
 
 def _step(current: Any, part: str) -> Any:  # noqa: ANN401  as resolve
@@ -414,13 +427,10 @@ def _step(current: Any, part: str) -> Any:  # noqa: ANN401  as resolve
 
 def assign(owner: object, path: str, value: Array) -> None:
     """Put a value where a path leads: into an array in place, or in the place of a number."""
-    current = resolve(owner, path)
+    parent, last, current = _walk(owner, path)
     if isinstance(current, np.ndarray):
         current[...] = value
-        return
-    head, _, last = path.rpartition(".")
-    parent = resolve(owner, head) if head else owner
-    if isinstance(parent, dict):
+    elif isinstance(parent, dict):
         parent[last] = type(current)(value)
     elif isinstance(parent, list):
         parent[int(last)] = type(current)(value)

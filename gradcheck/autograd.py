@@ -91,8 +91,11 @@ def _hint(function: Function, own: dict[str, tuple[int, ...]], theirs: dict[str,
     return f"; name them with params={named}, and their gradients with grads="
 
 
-def twin_outputs(case: Case, count: int) -> Array:
-    """Return the outputs of ``count`` calls of a given twin in training mode, (count, ...), from the case's seed."""
+def twin_outputs(case: Case, count: int) -> Array | None:
+    """Return the outputs of ``count`` calls of a given twin in training mode, (count, ...), from the case's seed.
+
+    None if it draws no random numbers; raises `TwinError` if it raises.
+    """
     import torch
 
     module = copy.deepcopy(case.twin)
@@ -101,7 +104,14 @@ def twin_outputs(case: Case, count: int) -> Array:
     arguments = [torch.tensor(a.astype(np.float64) if a.dtype.kind == "f" else a) for a in case.inputs]
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(case.seed)
-        return np.array([module(*arguments).numpy() for _ in range(count)])
+        before = torch.random.get_rng_state()
+        try:
+            first = module(*arguments).numpy()
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise TwinError(f"the twin raises {type(error).__name__}: {error}") from error
+        if torch.equal(before, torch.random.get_rng_state()):
+            return None
+        return np.array([first, *(module(*arguments).numpy() for _ in range(count - 1))])
 
 
 def set_keys(module: torch.nn.Module, key: Key) -> None:

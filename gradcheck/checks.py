@@ -14,7 +14,7 @@ from gradcheck.agreement import Verdict, Worst, judge, largest
 from gradcheck.contract import Array, Case, Layer, Loss, Optimizer, Schedule
 from gradcheck.diagnosis import consensus
 from gradcheck.properties import DTYPES, PROPERTIES, Mode, Outcome, Property, Settings
-from gradcheck.variations import AS_GIVEN, Variation, variations
+from gradcheck.variations import AS_GIVEN, DEGENERATE, Variation, variations
 
 if TYPE_CHECKING:
     import torch
@@ -341,7 +341,10 @@ def check_case(case: Case, claim: Property, settings: Settings = Settings()) -> 
 
 
 def _arrays(values: Iterable[ArrayLike]) -> tuple[Array, ...]:
-    arrays = tuple(np.array(value) for value in values)
+    try:
+        arrays = tuple(np.array(value) for value in values)
+    except ValueError as error:
+        raise AdapterError(f"an input is no array: {error}") from error
     for array in arrays:
         if array.dtype.kind not in "fiub":
             raise AdapterError(f"inputs are arrays of numbers, got one of {array.dtype}")
@@ -399,7 +402,10 @@ def _without_torch(case: Case, claim: Property, settings: Settings) -> Outcome |
 
 def _joined(name: str, claim: str, tried: list[tuple[Variation, Outcome]]) -> Finding:
     failing = [(v, o) for v, o in tried if o.verdict is Verdict.FAIL]
-    place, explanation = _explained([(v.case, o) for v, o in failing], 1)
+    # Zeros and ties make the fault of a whole seem that of a part.
+    failing.sort(key=lambda pair: pair[0].name in DEGENERATE)
+    telling = [pair for pair in failing if pair[0].name not in DEGENERATE] or failing
+    place, explanation = _explained([(v.case, o) for v, o in telling], 1)
     variation, outcome = failing[place] if failing else (None, None)
     message = outcome.message if outcome else ""
     if variation is not None and variation.name != AS_GIVEN:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from gradcheck.contract import Array, Case, Context, Layer, Loss
+from gradcheck.stochastic import nudging
 from gradcheck.trajectory.noise import nudged
 
 Arrays = Mapping[str, Array]
@@ -121,8 +122,15 @@ def shadow(
 ) -> dict[str, Array]:
     """Return the value (as ``output``) and the gradients of a shadow, in a context whose tap nudges.
 
-    Everything that goes in, comes out or is tapped is nudged by one unit in the last place.
+    Everything that goes in, comes out or is tapped is nudged by one unit in the last place. A foreign object has no
+    taps: instead what it computes is, operation by operation, if it takes arrays that do so.
     """
-    moved = {name: nudged(array, rng) for name, array in variables.items()}
+    moved, cotangent = {name: nudged(array, rng) for name, array in variables.items()}, nudged(dy, rng)
+    if function.foreign:
+        try:
+            y, pullback = function.call({name: nudging(array, rng) for name, array in moved.items()}, context)
+            return {"output": nudged(y, rng), **pullback(nudging(cotangent, rng))}
+        except Exception:  # noqa: BLE001, S110  it takes plain arrays alone
+            pass
     y, pullback = function.call(moved, context)
-    return {name: nudged(array, rng) for name, array in {"output": y, **pullback(nudged(dy, rng))}.items()}
+    return {name: nudged(array, rng) for name, array in {"output": y, **pullback(cotangent)}.items()}

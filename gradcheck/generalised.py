@@ -14,8 +14,8 @@ from gradcheck.directions import Point, along, coordinates
 # Elements and outputs at kinks that are looked at one by one; of more, as many are drawn.
 ELEMENTS, OUTPUTS = 256, 32
 
-# Random directions through all elements that share a kink, of each sign pattern, beside the one of equal shares.
-DIRECTIONS = 2
+# Random directions through all elements that share a kink, beside the one in which they move alike.
+POSITIVE, GAUSSIAN = 2, 6
 
 
 def generalised_gradient(
@@ -32,26 +32,37 @@ def generalised_gradient(
     Each must lie between the sums of the one-sided slopes of all outputs, each weighted by its cotangent. That is not
     enough where kinks are shared (every tied maximum given the full gradient passes), nor where a cotangent mixes
     outputs (overlapping windows). So for single outputs, whose gradient ``jacobian_row`` returns, directions d are
-    tried in which all elements of a kink move, alike and at random: where f is convex along d,
+    tried in which all elements of a kink move, alike and at random: where f is convex,
     ``-f'(x; -d) <= <g, d> <= f'(x; d)``, and the reverse where it is concave. Clarke (1983), section 2.1.
+
+    Where f bends up along some of these directions and down along others, several kinks lie on top of one another, as
+    where all units of a network are at zero. Then the derivative that the chain rule gives need not be a generalised
+    one, though every layer's is, and the elements are not judged.
     """
     if len(kinked) > ELEMENTS:
         kinked = np.sort(rng.choice(kinked, ELEMENTS, replace=False))
     slopes = one_sided(coordinates(point, name), kinked)
-    worsts = list(_sums(point, name, gradient, noise, kinked, slopes))
+    worsts: list[Worst] = []
     rows, columns = np.nonzero(np.abs(slopes.right - slopes.left) > slopes.error)
     outputs = np.unique(columns)
     if len(outputs) > OUTPUTS:
         outputs = np.sort(rng.choice(outputs, OUTPUTS, replace=False))
+    unclear: set[int] = set()
     for output in outputs:
         members = rows[columns == output]
         jumps = (slopes.right - slopes.left)[members, output]
         row = jacobian_row(int(output))
         for convex in (True, False):
             group = kinked[members[(jumps > 0) == convex]]
-            if len(group):
-                worsts += _directions(point, name, int(output), row, noise, group, convex, rng)
-    return largest(*worsts), kinked
+            found = _directions(point, name, int(output), row, noise, group, convex, rng) if len(group) else []
+            if found is None:
+                unclear.update(group.tolist())
+            else:
+                worsts += found
+    clear = ~np.isin(kinked, list(unclear))
+    kept = Slopes(slopes.right[clear], slopes.left[clear], slopes.error[clear])
+    worsts += _sums(point, name, gradient, noise, kinked[clear], kept)
+    return largest(*worsts), kinked[clear]
 
 
 def _sums(point: Point, name: str, gradient: Array, noise: float, kinked: Integers, slopes: Slopes) -> Iterator[Worst]:
@@ -74,23 +85,33 @@ def _directions(
     group: Integers,
     convex: bool,
     rng: np.random.Generator,
-) -> Iterator[Worst]:
-    """Judge one output's gradient along directions through the elements that share its kink."""
+) -> list[Worst] | None:
+    """Judge one output's gradient along directions through the elements that share its kink.
+
+    None if the output is neither convex nor concave there, so that its slopes bound nothing.
+    """
     shares = [np.ones(len(group))]
     if len(group) > 1:
-        shares += [rng.uniform(0.5, 1.5, len(group)) for _ in range(DIRECTIONS)]
-        shares += [rng.standard_normal(len(group)) for _ in range(DIRECTIONS)]
+        shares += [rng.uniform(0.5, 1.5, len(group)) for _ in range(POSITIVE)]
+        shares += [rng.standard_normal(len(group)) for _ in range(GAUSSIAN)]
     directions = np.zeros((len(shares), row.size))
     directions[:, group] = shares
     found = one_sided(along(point, name, directions.reshape(len(shares), *row.shape)), np.arange(len(shares)))
     right, left, error = found.right[:, output], found.left[:, output], found.error[:, output]
+    if np.any((right - left if convex else left - right) < -error):
+        return None
     values = row.reshape(-1)
     index = np.unravel_index(int(group[np.argmax(np.abs(values[group]))]), row.shape)
-    for i, direction in enumerate(directions):
-        bend = right[i] - left[i] if convex else left[i] - right[i]
-        if bend >= -error[i]:  # else it is neither convex nor concave along this one, and its slopes bound nothing
-            ends = min(left[i], right[i]), max(left[i], right[i])
-            yield _outside(name, index, float(direction @ values), ends, error[i] + noise * np.abs(direction).sum())
+    return [
+        _outside(
+            name,
+            index,
+            float(direction @ values),
+            (min(left[i], right[i]), max(left[i], right[i])),
+            error[i] + noise * np.abs(direction).sum(),
+        )
+        for i, direction in enumerate(directions)
+    ]
 
 
 def _outside(name: str, index: tuple[np.intp, ...], value: float, ends: tuple[float, float], slack: float) -> Worst:

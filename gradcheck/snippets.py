@@ -39,7 +39,8 @@ class Writer:
 
     def text(self) -> str:
         """Return the program so far."""
-        return "\n".join([*self.imports, "", *self.lines]) + "\n"
+        first = sorted(self.imports, key=lambda line: not line.startswith("from __future__"))
+        return "\n".join([*first, "", *self.lines]) + "\n"
 
     def bind(self, name: str, value: object) -> str:
         """Write an object under a name of its own, and return that name."""
@@ -122,6 +123,7 @@ class Writer:
         except (OSError, TypeError):
             raise UnwritableError(f"there is no source of {qualified}") from None
         self._remember(value, value.__name__)
+        self.imports["from __future__ import annotations"] = None  # whose names are not written out
         if isinstance(value, type):
             for base in value.__bases__:
                 self.expression(base)

@@ -6,9 +6,9 @@ import numpy as np
 
 from gradcheck.adapters import ForeignLayer
 from gradcheck.agreement import Verdict
-from gradcheck.autograd import twin_outputs
+from gradcheck.autograd import TwinError, twin_outputs
 from gradcheck.contract import Array, Case
-from gradcheck.properties.outcome import Outcome, Settings, cotangent, failure
+from gradcheck.properties.outcome import Outcome, Settings, cotangent, failure, inconclusive
 
 # Calls of a random layer and of its twin whose means are compared, and how many standard errors apart they may be:
 # exceeded by chance once in 1e8.
@@ -66,9 +66,12 @@ def statistics_agree_with_twin(case: Case, settings: Settings = Settings()) -> O
     assert isinstance(layer, ForeignLayer)  # noqa: S101  by PROPERTIES
     if case.twin is None or not case.training:
         return None
-    theirs = twin_outputs(case, DRAWS)
-    if np.array_equal(theirs[0], theirs[1]):
-        return None
+    try:
+        theirs = twin_outputs(case, DRAWS)
+    except TwinError as refusal:
+        return inconclusive(str(refusal))
+    if theirs is None:
+        return None  # it draws no random numbers
     ours = np.array(list(layer.outputs_in_turn(case.inputs, DRAWS)))
     case.tally.evaluations += DRAWS
     if ours.shape != theirs.shape:

@@ -63,8 +63,10 @@ def _compared(case: Case, settings: Settings) -> list[tuple[str, Worst | None, b
         variables = cast(function.variables, dtype)
         y, pullback = function.call(variables, case.context())
         dy = cotangent(y, rng)
+        # Where ours is computed in float64 whatever is given, its shadows do not show how a float32 twin rounds.
+        kind = np.result_type(y, *variables.values())
         try:
-            y_twin, pullback_twin = twin.call(variables, case.context())
+            y_twin, pullback_twin = twin.call(cast(variables, kind), case.context())
         except TwinError as error:
             return inconclusive(str(error))
         if y.shape != y_twin.shape:
@@ -89,7 +91,8 @@ def _odd_one_out(case: Case, worst: Worst) -> str:
     dy = cotangent(y, rng)
     ours = pullback(dy)[worst.tensor]
     try:
-        theirs = twin_of(case).call(variables, case.context())[1](dy)[worst.tensor]
+        y_twin, pullback_twin = twin_of(case).call(variables, case.context())
+        theirs = pullback_twin(dy)[worst.tensor]
     except TwinError:
         return ""
     outputs = [shadow["output"] for shadow in shadows_of(case, function, variables, dy, rng)]
@@ -100,7 +103,7 @@ def _odd_one_out(case: Case, worst: Worst) -> str:
     if not np.isfinite(error):
         return (
             "there is a kink here: torch's choice of a generalised gradient is another one"
-            if estimate.kinked[0]
+            if estimate.kinked[0] and np.allclose(y, y_twin)
             else ""
         )
     margin = error + 1e-6 * abs(numeric)
@@ -135,7 +138,7 @@ def buffers_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outc
         except TwinError as error:
             return inconclusive(str(error))
         for name, array in subject.buffers().items():
-            if not np.array_equal(array, before[name]):
+            if not np.array_equal(array, before[name], equal_nan=True):
                 return failure(f"{name} is changed by the call")
         for name, array in ours.items():
             if name not in theirs:

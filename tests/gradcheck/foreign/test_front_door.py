@@ -1,0 +1,194 @@
+# mypy: allow-untyped-calls
+"""What a user can do wrong has one clear line; objects and generators stay as they were; reports repeat themselves."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradcheck
+from gradcheck.adapters import AdapterError
+from gradcheck.agreement import Verdict
+from gradcheck.contract import ShapeError
+from tests.gradcheck.foreign.right import (
+    RIGHT,
+    SGD,
+    W_B,
+    Add,
+    DropoutOfGenerator,
+    Embedding,
+    LinearOfAttributes,
+    LinearOfDicts,
+    Tanh,
+    X,
+    torch_module,
+)  # fmt: skip
+
+
+class Bare:
+    """Doubles."""
+
+    def forward(self, x: Any) -> Any:
+        return 2 * x
+
+
+class Doubled(Bare):
+    def __init__(self, result: Callable[[Any], Any] = lambda dy: 2 * dy) -> None:
+        self.result = result
+
+    def backward(self, dy: Any) -> Any:
+        return self.result(dy)
+
+
+def locked() -> Any:
+    double: Any = Doubled()
+    double.lock = threading.Lock()
+    return double
+
+
+def texts() -> Any:
+    double: Any = Doubled()
+    double.params = {"name": "weights"}
+    return double
+
+
+MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
+    "no input": (lambda: gradcheck.check_layer(Tanh()), "needs an input"),
+    "no backward": (lambda: gradcheck.check_layer(Bare(), X), "needs a method backward"),
+    "text for an input": (lambda: gradcheck.check_layer(Tanh(), ["a"]), "arrays of numbers"),
+    "ragged lists": (lambda: gradcheck.check_layer(Tanh(), [[1.0], [1.0, 2.0]]), "input"),
+    "float16": (lambda: gradcheck.check_layer(Tanh(), X.astype(np.float16)), "float64 or float32"),
+    "a lock in it": (lambda: gradcheck.check_layer(locked(), X), "cannot be copied"),
+    "text for a parameter": (lambda: gradcheck.check_layer(texts(), X), "needs to be floating-point"),
+    "a parameter that is not there": (lambda: gradcheck.check_layer(Tanh(), X, params={"W": "W"}), "there is no 'W'"),
+    "an array of inputs": (lambda: gradcheck.check_gradients(np.tanh, X, lambda _, dy: (dy,)), "write (x,)"),
+    "no twin of an optimizer": (lambda: gradcheck.check_optimizer(SGD()), "needs a twin"),
+    "no rate": (lambda: gradcheck.check_optimizer(SGD(), lambda _: None, lr="rate"), "no attribute rate"),
+    "no schedule": (lambda: gradcheck.check_schedule(0.1), "cannot be called"),
+    "a whole-numbered prediction": (lambda: gradcheck.check_loss(Tanh(), [1], [1]), "floating-point prediction"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_have_one_clear_line(mistake: str) -> None:
+    call, text = MISTAKES[mistake]
+    with pytest.raises(AdapterError) as caught:
+        call()
+    assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+WRONG_RESULTS: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "None": (lambda _: None, "no gradient of input"),
+    "two": (lambda dy: (dy, dy), "2 gradients for 1 inputs"),
+    "another shape": (lambda dy: 2 * dy[0], "shape"),
+    "an error": (lambda dy: dy @ dy, "raises ValueError"),
+}
+
+
+@pytest.mark.parametrize("result", WRONG_RESULTS)
+def test_what_backward_returns_wrongly_is_a_failure_that_says_so(result: str) -> None:
+    wrong, text = WRONG_RESULTS[result]
+    report = gradcheck.check_layer(Doubled(wrong), X)
+    assert report.verdict is Verdict.FAIL
+    assert text in str(report)
+
+
+def test_a_missing_gradient_is_named() -> None:
+    layer = LinearOfAttributes()
+    report = gradcheck.check_layer(layer, X, params=W_B["params"], grads={"W": "dW"})
+    assert "no gradient of b" in str(report)
+
+
+def test_a_twin_with_other_names_says_how_to_name_them() -> None:
+    pytest.importorskip("torch")
+    try:
+        said = str(gradcheck.check_layer(LinearOfDicts(), X, twin=torch_module("Linear", 3, 2)()))
+    except ShapeError as error:
+        said = str(error)
+    assert "name them with params=" in said
+
+
+TAKEN: dict[str, Callable[[], gradcheck.Report]] = {
+    "lists": lambda: gradcheck.check_layer(Tanh(), [[0.5, -1.0], [0.25, 2.0]]),
+    "gaps": lambda: gradcheck.check_layer(Tanh(), normal_with_gaps()),
+    "integers alone": lambda: gradcheck.check_layer(Embedding(), [1, 1, 3]),
+    "a number": lambda: gradcheck.check_layer(Tanh(), 0.5),
+}
+
+
+def normal_with_gaps() -> Any:
+    return np.random.default_rng(0).standard_normal((8, 6))[::2, ::-2]
+
+
+@pytest.mark.parametrize("inputs", TAKEN)
+def test_inputs_of_every_kind_are_taken(inputs: str) -> None:
+    report = TAKEN[inputs]()
+    assert report.verdict is Verdict.PASS, str(report)
+
+
+@pytest.mark.parametrize("x", [np.zeros((0, 3)), np.array([[1.0, np.nan]]), np.array([[np.inf, 1.0]])])
+def test_what_can_tell_nothing_is_no_failure(x: Any) -> None:
+    assert gradcheck.check_layer(Tanh(), x).verdict is not Verdict.FAIL
+
+
+def test_objects_and_generators_stay_as_they_were() -> None:
+    layer = DropoutOfGenerator()
+    x = X.copy()
+    before, state = pickle.dumps(layer), pickle.dumps(np.random.get_state())
+    gradcheck.check_layer(layer, x)
+    assert pickle.dumps(layer) == before
+    assert pickle.dumps(np.random.get_state()) == state
+    assert np.array_equal(x, X)
+
+
+def test_a_large_layer_takes_seconds() -> None:
+    layer = LinearOfDicts(300, 300)
+    start = time.perf_counter()
+    assert gradcheck.check_layer(layer, np.random.default_rng(0).standard_normal((2, 300)))
+    assert time.perf_counter() - start < 60
+
+
+def test_reports_are_strict_json() -> None:
+    for report in (gradcheck.check_layer(Add(), X, X), gradcheck.check_layer(Doubled(lambda dy: dy * np.nan), X)):
+        json.loads(report.to_json(), parse_constant=lambda name: pytest.fail(name))
+
+
+class Tripled:
+    def forward(self, x: Any) -> Any:
+        return 3 * x
+
+    def backward(self, dy: Any) -> Any:
+        return 2 * dy
+
+
+def local() -> Any:
+    class Local(Tripled):
+        scale = 2
+
+        def backward(self, dy: Any) -> Any:
+            return self.scale * dy
+
+    return Local()
+
+
+@pytest.mark.parametrize("make", [Tripled, local, LinearOfDicts])
+def test_a_report_is_repeated_by_a_fresh_interpreter(make: Callable[[], Any]) -> None:
+    report = gradcheck.check_layer(make(), X)
+    program = report.reproduce()
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr + program
+    assert run.stdout.strip() == str(report).strip()
+
+
+def test_the_right_objects_are_many() -> None:
+    assert len(RIGHT) > 60
