@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 Subject = type[Layer] | type[Loss] | type[Optimizer] | type[Schedule]
 
 EXAMPLES = 25
-EXPLAINED = 8  # failing cases whose cause is sought; that takes longer than to see that they fail
+EXPLAINED = 8  # failing cases of a class whose cause is sought; that takes longer than to see that they fail
+VARIATIONS_EXPLAINED = 4  # and of one object
 DRAWN_TO_EXPLAIN = 3  # small cases of which fewer fail can seem to have a cause by accident
 
 # What is asked of variations; the rest is asked of the case as given alone.
@@ -241,9 +242,12 @@ def check_optimizer(
         subject = ForeignOptimizer(optimizer, twin, lr)
     rng = np.random.default_rng(seed)
     shapes: tuple[tuple[int, ...], ...] = ((3, 2), (4,), (2, 1, 3), ())
-    tensors = _arrays(params) if params else tuple(np.asarray(rng.standard_normal(shape)) for shape in shapes)
+    tensors = (
+        _arrays(params) if params is not None else tuple(np.asarray(rng.standard_normal(shape)) for shape in shapes)
+    )
     settings = Settings(dtypes=tuple(dtypes), steps=steps)
-    return _check(Case(subject, tensors, seed), settings, None)
+    options = {"twin": twin, "steps": steps, "lr": lr, "params": None if params is None else list(tensors)}
+    return _check(Case(subject, tensors, seed), settings, ("check_optimizer", (optimizer,), options))
 
 
 def check_schedule(
@@ -268,7 +272,8 @@ def check_schedule(
         if twin is None:
             raise AdapterError("check_schedule needs a twin: a function from a torch optimizer to a torch scheduler")
         subject = ForeignSchedule(base_lr, schedule, twin)
-    return _check(Case(subject, (), seed), Settings(steps=epochs), None)
+    options = {"twin": twin, "base_lr": base_lr, "epochs": epochs}
+    return _check(Case(subject, (), seed), Settings(steps=epochs), ("check_schedule", (schedule,), options))
 
 
 def check_gradients(
@@ -287,7 +292,7 @@ def check_gradients(
     if not any(array.dtype.kind == "f" for array in arrays):
         raise AdapterError("check_gradients needs a floating-point input; no other has a gradient")
     settings = Settings(mode, max_evaluations)
-    return _check(Case(PlainFunction(f, vjp), arrays, seed), settings, None)
+    return _check(Case(PlainFunction(f, vjp), arrays, seed), settings, ("check_gradients", (f, arrays, vjp), {}))
 
 
 def check_class(
@@ -373,10 +378,13 @@ def _check(
         for claim in tried:
             if not variation.name.startswith(AS_GIVEN) and claim.__name__ not in VARIED:
                 continue
-            outcome = _without_torch(variation.case, claim, settings)
+            outcomes = found.setdefault(claim.__name__, [])
+            explained = sum(bool(outcome.causes) for _, outcome in outcomes)
+            explain = explained < VARIATIONS_EXPLAINED and variation.name not in DEGENERATE
+            outcome = _without_torch(variation.case, claim, replace(settings, explain=explain))
             if outcome is not None:
-                found.setdefault(claim.__name__, []).append((variation, outcome))
-    findings = [_joined(name, claim, outcomes) for claim, outcomes in found.items()]
+                outcomes.append((variation, outcome))
+    findings = [_joined(name, claim, outcomes) for claim, outcomes in found.items() if outcomes]
     if remark and findings:
         findings[0] = replace(findings[0], remarks=(*findings[0].remarks, remark))
     again = None
@@ -402,10 +410,8 @@ def _without_torch(case: Case, claim: Property, settings: Settings) -> Outcome |
 
 def _joined(name: str, claim: str, tried: list[tuple[Variation, Outcome]]) -> Finding:
     failing = [(v, o) for v, o in tried if o.verdict is Verdict.FAIL]
-    # Zeros and ties make the fault of a whole seem that of a part.
     failing.sort(key=lambda pair: pair[0].name in DEGENERATE)
-    telling = [pair for pair in failing if pair[0].name not in DEGENERATE] or failing
-    place, explanation = _explained([(v.case, o) for v, o in telling], 1)
+    place, explanation = _explained([(v.case, o) for v, o in failing if v.name not in DEGENERATE], 1)
     variation, outcome = failing[place] if failing else (None, None)
     message = outcome.message if outcome else ""
     if variation is not None and variation.name != AS_GIVEN:

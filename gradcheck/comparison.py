@@ -82,12 +82,16 @@ class Comparison:
 
 
 class Quantity(NamedTuple):
-    """A number that a factor may come from: ``name`` is batch, outputs, batch x outputs, or axes (of input, output)."""
+    """A number that a factor may come from: ``name`` is batch, outputs, batch x outputs, or axes (of input, output).
+
+    ``others`` are names and axes that come to the same here, where further axes have one element.
+    """
 
     name: str
     of: str
     axes: tuple[int, ...]
     value: int
+    others: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
 
 def distinct(values: Array) -> int:

@@ -286,10 +286,9 @@ class Schedule(ABC):
 
 @dataclass
 class Tally:
-    """How often a case's subject has been called, and what was found that several properties ask for."""
+    """How often a case's subject has been called."""
 
     evaluations: int = 0
-    found: dict[tuple[str, ...], Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -308,6 +307,8 @@ class Case:
     training: bool = False
     twin: torch.nn.Module | None = field(default=None, repr=False)
     tally: Tally = field(default_factory=Tally, repr=False)
+    # What several properties ask for; init=False, so that a case derived from this one begins anew.
+    found: dict[tuple[str, ...], Any] = field(default_factory=dict, init=False, repr=False)
 
     def context(self, tap: Tap = untapped) -> Context:
         """Return the context to call the subject in: this case's mode and key, with updates of buffers collected."""

@@ -182,16 +182,22 @@ def consensus(found: Sequence[Diagnosis | None]) -> Diagnosis | None:
     common = set.intersection(*(set(_names(each)) for each in told))
     if not common and len({each.details["factor"] for each in told}) > 1:
         return None
-    kept = tuple(named for key, named in _names(first).items() if key in common)
-    return Diagnosis(Cause.FACTOR, first.details | {"quantities": kept})
+    kept = {quantity.value: (quantity, half) for key, (quantity, half) in _names(first).items() if key in common}
+    if len(told) == 1:
+        kept = dict(enumerate(first.details["quantities"]))
+    return Diagnosis(Cause.FACTOR, first.details | {"quantities": tuple(kept.values())})
 
 
 def _names(factor: Diagnosis) -> dict[tuple[Any, ...], tuple[Quantity, bool]]:
     """Return the quantities of a factor by what they are, whatever their value: 1/4 of 4 samples is 1/3 of 3."""
     top, bottom = factor.details["factor"] if factor.details["quantities"] else (1, 1)
     return {
-        (quantity.name, quantity.of, quantity.axes, half, abs(top) > abs(bottom), top > 0): (quantity, half)
+        (name, quantity.of, axes, half, abs(top) > abs(bottom), top > 0): (
+            quantity._replace(name=name, axes=axes, others=()),
+            half,
+        )
         for quantity, half in factor.details["quantities"]
+        for name, axes in reversed(((quantity.name, quantity.axes), *quantity.others))
     }
 
 
@@ -446,12 +452,15 @@ def quantities(evidence: Evidence) -> tuple[Quantity, ...]:
     named = [("batch", axes[:1]), ("outputs", axes[1:]), ("batch x outputs", axes)] if batched else [("outputs", axes)]
     named += [("axes", (axis,)) for axis in axes]
     named += [("axes", some) for some in (axes[2:], axes[:1] + axes[2:], axes[:-1], axes[1:-1])]
-    found: dict[tuple[int, ...], Quantity] = {}
+    found: dict[tuple[int, ...], list[tuple[str, tuple[int, ...]]]] = {}
     for name, some in named:
         counted = tuple(axis for axis in some if shape[axis] > 1)
         if counted:
-            found.setdefault(counted, Quantity(name, of, some, prod(shape[axis] for axis in counted)))
-    return tuple(found.values())
+            found.setdefault(counted, []).append((name, some))
+    return tuple(
+        Quantity(*names[0][:1], of, names[0][1], prod(shape[axis] for axis in counted), tuple(names[1:]))
+        for counted, names in found.items()
+    )
 
 
 def _rearrangements(shape: tuple[int, ...]) -> Iterator[tuple[Cause, dict[str, Any], Callable[[Array], Array]]]:

@@ -98,7 +98,7 @@ def sentence(claim: str) -> str:
 
 def describe_case(case: Case) -> str:
     """Return the shapes of a case: enough to see what kind of input it is."""
-    inputs = ", ".join(str(array.shape) for array in case.inputs)
+    inputs = ", ".join(str(array.shape) for array in case.inputs) or "none"
     parameters = case.subject.parameters() if hasattr(case.subject, "parameters") else {}
     held = "".join(f", {name} {array.shape}" for name, array in parameters.items())
     mode = ", training" if case.training else ""

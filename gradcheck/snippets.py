@@ -17,10 +17,29 @@ from typing import Any
 import numpy as np
 
 from gradcheck.contract import Array, Case, Layer, Loss
-from gradcheck.properties.outcome import Settings
+from gradcheck.properties.outcome import DTYPES, Settings
 
 WRITTEN_OUT = 200  # elements of an array; more are compressed
-IGNORED: tuple[object, ...] = (None, (), {}, "")  # options at these values are left out
+IGNORED: tuple[object, ...] = (None, (), {}, "")
+
+NAMES = {
+    "check_layer": ["layer", "x"],
+    "check_loss": ["loss", "prediction", "target"],
+    "check_optimizer": ["optimizer"],
+    "check_schedule": ["schedule"],
+    "check_gradients": ["f", "inputs", "vjp"],
+}
+DEFAULTS: dict[str, object] = {
+    "forward": "forward",
+    "backward": "backward",
+    "lr": "lr",
+    "seed": 0,
+    "mode": "auto",
+    "dtypes": DTYPES,
+    "steps": 20,
+    "epochs": 20,
+    "base_lr": 0.1,
+}  # options at these values are left out
 
 
 class UnwritableError(TypeError):
@@ -188,15 +207,19 @@ def snippet_of_call(
     """Return a program that calls ``gradcheck.function(*arguments, **options)`` again and prints the report."""
     writer = Writer()
     writer.imports["import gradcheck"] = None
-    names = {"check_layer": ["layer", "x"], "check_loss": ["loss", "prediction", "target"]}.get(function, [])
+    names = NAMES[function]
     written = []
-    defaults = {"forward": "forward", "backward": "backward", "lr": "lr", "seed": 0, "mode": "auto"}
-    given = options | {"seed": seed, "mode": settings.mode, "max_evaluations": settings.max_evaluations}
+    given = options | {"seed": seed}
+    if function in ("check_layer", "check_loss", "check_gradients"):
+        given |= {"mode": settings.mode, "max_evaluations": settings.max_evaluations}
+    if function in ("check_layer", "check_loss", "check_optimizer"):
+        given["dtypes"] = settings.dtypes
     try:
         for i, argument in enumerate(arguments):
             written.append(writer.bind(names[i] if i < len(names) else f"x{i}", argument))
         for name, value in given.items():
-            if not any(value is ignored or value == ignored for ignored in IGNORED) and defaults.get(name) != value:
+            omitted = any(value is ignored or value == ignored for ignored in (*IGNORED, DEFAULTS.get(name)))
+            if not omitted:
                 written.append(f"{name}={writer.expression(value)}")
     except UnwritableError as error:
         return f"# This check cannot be written down: {error}.\n"

@@ -13,7 +13,10 @@ from gradcheck.contract import Array, Case, Layer, Loss
 from gradcheck.functions import function_of
 
 AS_GIVEN = "as given"
-DEGENERATE = (TIES, ZEROS) = ("with ties", "with zeros")
+TIES, ZEROS, SINGLE = "with ties", "with zeros", "with a batch of 1"
+
+# In which the fault of a whole can seem that of a part, or a factor that of fewer axes.
+DEGENERATE = (TIES, ZEROS, SINGLE)
 
 # Calls in training mode that must all be what evaluation gives before a layer counts as one without modes.
 DRAWS = 16
@@ -115,7 +118,7 @@ def _of_inputs(case: Case) -> Iterator[Variation]:
     yield Variation(ZEROS, with_input(flat))
     yield Variation("with negative inputs", with_input(-np.abs(x) - 0.25 * max(abs(low), abs(high))))
     if x.ndim >= 2 and all(array.ndim and len(array) == len(x) for array in inputs):
-        yield Variation("with a batch of 1", replace(case, inputs=tuple(array[:1] for array in inputs)))
+        yield Variation(SINGLE, replace(case, inputs=tuple(array[:1] for array in inputs)))
         rng = case.rng()
         more = tuple(np.concatenate([a, _like(a[:2], rng)]) if a.dtype.kind == "f" else np.concatenate([a, a[:2]])
                      for a in inputs)  # fmt: skip
@@ -139,7 +142,7 @@ def _of_pairs(case: Case) -> Iterator[Variation]:
     prediction, target = case.inputs
     if not prediction.ndim or not target.ndim or len(prediction) != len(target) or not prediction.size:
         return
-    yield Variation("with a batch of 1", replace(case, inputs=(prediction[:1], target[:1])))
+    yield Variation(SINGLE, replace(case, inputs=(prediction[:1], target[:1])))
     rng = case.rng()
     more = (np.concatenate([prediction, _like(prediction[:2], rng)]), np.concatenate([target, target[:2][::-1]]))
     yield Variation(f"with a batch of {len(more[0])}", replace(case, inputs=more))

@@ -28,4 +28,5 @@ def rates_do_not_depend_on_earlier_calls(case: Case, settings: Settings = Settin
 def _rates(case: Case, epochs: range) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     schedule = case.subject
     assert isinstance(schedule, Schedule)  # noqa: S101  by PROPERTIES
+    case.tally.evaluations += len(epochs)
     return np.array([schedule(epoch) for epoch in epochs], np.float64)

@@ -43,9 +43,9 @@ def _agreement(case: Case, settings: Settings, wanted: Callable[[str], bool]) ->
         return None
     # The output and the gradients come together, and two properties ask for them.
     kept = ("twin", *settings.dtypes)
-    if kept not in case.tally.found:
-        case.tally.found[kept] = _compared(case, settings)
-    compared = case.tally.found[kept]
+    if kept not in case.found:
+        case.found[kept] = _compared(case, settings)
+    compared = case.found[kept]
     if isinstance(compared, Outcome):
         return compared
     chosen = [(worst, told) for name, worst, told in compared if wanted(name)]

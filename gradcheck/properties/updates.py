@@ -82,7 +82,7 @@ def parameters_are_moved_in_place(case: Case, settings: Settings = Settings()) -
 
 
 def _agreement(case: Case, settings: Settings, *, missing: bool) -> Outcome:
-    worsts: list[Worst | None] = []
+    worsts: list[tuple[int, Worst | None]] = []
     for dtype in settings.dtypes:
         params, steps = _trial(case, dtype, settings.steps, missing=missing)
         theirs = twin_updates(case.subject, params, [(step.grads, step.lr) for step in steps])
@@ -96,10 +96,24 @@ def _agreement(case: Case, settings: Settings, *, missing: bool) -> Outcome:
                     return failure(f"{name} is {dtype}, and {array.dtype} after step {index}")
                 rounding[name] += update_rounding(before[name], array)
                 allowed = max(FACTOR * wide[name], rounding[name])
-                worsts.append(compare(f"{name} after step {index}", array, theirs[index][name], allowed))
+                worsts.append((index, compare(f"{name} after step {index}", array, theirs[index][name], allowed)))
             before = ours
-    first = next((worst for worst in worsts if worst is not None and worst.ratio > 1), None)
-    return Outcome(Verdict.FAIL, first) if first else judged(worsts)
+    case.tally.evaluations += len(settings.dtypes) * (SHADOWS + 1) * settings.steps
+    first = next(((step, worst) for step, worst in worsts if worst is not None and worst.ratio > 1), None)
+    if first is None:
+        return judged(worst for _, worst in worsts)
+    return failure(_since(first[0], settings.steps), first[1])
+
+
+def _since(step: int, steps: int) -> str:
+    """Say what the first wrong step tells: the rule itself, what it keeps, or the rate that it keeps."""
+    if step == 0:
+        return "wrong from the first step on: the rule itself"
+    if step == (steps + 1) // 2:
+        return f"right until the learning rate changes, wrong from step {step} on: it is kept where it should not be"
+    if step == 1:
+        return "right in the first step, wrong from the second on: what is kept between steps, or their count"
+    return f"right in the first {step} steps, wrong from step {step} on"
 
 
 def _trial(case: Case, dtype: str, count: int, *, missing: bool) -> tuple[dict[str, Array], list[Step]]:
