@@ -131,10 +131,10 @@ def _fractions(among: tuple[Quantity, ...]) -> frozenset[Fraction]:
 
 
 def _named(fraction: Fraction, among: tuple[Quantity, ...]) -> tuple[tuple[Quantity, bool], ...]:
-    """Return the quantities that a factor or its inverse is, or is half of (then with True)."""
+    """Return the quantities that a factor or its inverse is, and after them those that it is half of (with True)."""
     found = [(q, False) for q in among if fraction in (q.value, Fraction(1, q.value))]
     halves = [(q, True) for q in among if fraction in (Fraction(q.value, 2), Fraction(2, q.value))]
-    return tuple(found or [(q, half) for q, half in halves if q.value >= 2 * LEAST_HALF or q.value % 2])
+    return tuple(found + [(q, half) for q, half in halves if q.value >= 2 * LEAST_HALF or q.value % 2])
 
 
 def multiple_of(comparison: Comparison, array: Array) -> float | None:

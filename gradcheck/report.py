@@ -259,13 +259,15 @@ def _times(found: Json, reference: str) -> str:
 def _quantities(named: Sequence[tuple[Quantity, bool]]) -> str:
     if not named:
         return ""
+    named = [pair for pair in named if not pair[1]] or named  # that it is half of something else is less likely
     value, half = named[0][0].value, named[0][1] and named[0][0].value % 2 == 0
     names = " and ".join(("half " if half else "") + _quantity(quantity) for quantity, _ in named)
     return f"; {value // 2 if half else value:,} is {names}"
 
 
 def _quantity(quantity: Quantity) -> str:
-    words = {"batch": "the batch size", "outputs": "the number of outputs", "batch x outputs": "batch x outputs"}
+    words = {"batch": "the batch size", "outputs": "the number of outputs"}
+    words["batch x outputs"] = "the number of elements (batch x outputs)"
     if quantity.name in words:
         return words[quantity.name]
     extent = "the extent" if len(quantity.axes) == 1 else "the product of the extents"

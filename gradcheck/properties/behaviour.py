@@ -9,10 +9,11 @@ import numpy as np
 from gradcheck.agreement import Verdict, compare
 from gradcheck.contract import Array, Case, Layer, Loss, ShapeError
 from gradcheck.directions import Point, samples_are_independent
-from gradcheck.functions import cast, function_of
+from gradcheck.functions import Function, cast, function_of
 from gradcheck.properties.outcome import (
     Outcome,
     Settings,
+    allowance,
     cotangent,
     failure,
     inconclusive,
@@ -20,7 +21,7 @@ from gradcheck.properties.outcome import (
     shadows_of,
     useful,
 )
-from gradcheck.trajectory.noise import FACTOR, noise_of, spread
+from gradcheck.trajectory.noise import spread
 
 LARGEST_INTEGER = 2.0**53  # beyond it float64 has not all of them, and int64 ends soon after
 
@@ -62,7 +63,7 @@ def precisions_agree(case: Case, settings: Settings = Settings()) -> Outcome | N
     for name, array in ours.items():
         if array.shape != theirs[name].shape:
             return failure(f"{name} has shape {array.shape} in float32 and {theirs[name].shape} in float64")
-        allowed = FACTOR * noise_of(theirs[name].astype(np.float32), noise[name], FACTOR)
+        allowed = allowance(function, theirs[name].astype(np.float32), noise[name])
         worsts.append(compare(name, array, theirs[name], allowed))
         told |= useful(allowed, array, theirs[name])
     return judged(worsts, told=told)
@@ -170,15 +171,15 @@ def results_do_not_depend_on_memory_layout(case: Case, settings: Settings = Sett
         variables = {name: layout(array) for name, array in function.variables.items()}
         y_other, pullback_other = function.call(variables, case.context())
         for name, array in {"output": y_other, **pullback_other(layout(dy))}.items():
-            worsts.append(_within(name, array, plain[name], noise[name]))
+            worsts.append(_within(function, name, array, plain[name], noise[name]))
     scalar = np.broadcast_to(constant.reshape(-1)[:1].reshape((1,) * dy.ndim), dy.shape) if dy.size else constant
     for name, array in function.call(function.variables, case.context())[1](scalar).items():
-        worsts.append(_within(name, array, of_constant[name], noise[f"{name} of a constant dy"]))
+        worsts.append(_within(function, name, array, of_constant[name], noise[f"{name} of a constant dy"]))
     return judged(worsts)
 
 
-def _within(name: str, array: Array, plain: Array, noise: float):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    return compare(name, array, plain, FACTOR * noise_of(plain, noise, FACTOR))
+def _within(function: Function, name: str, array: Array, plain: Array, noise: float):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    return compare(name, array, plain, allowance(function, plain, noise))
 
 
 def gradients_of_samples_do_not_mix(case: Case, settings: Settings = Settings()) -> Outcome | None:
@@ -207,9 +208,7 @@ def gradients_of_samples_do_not_mix(case: Case, settings: Settings = Settings())
         if joined.shape != grad.shape:
             return failure(f"{tensor}'s gradient has shape {grad.shape} for the batch, {joined.shape} for its samples")
         # The samples' gradients round on their own, at most as the whole does, each.
-        allowed = FACTOR * noise_of(grad, noise[tensor], FACTOR) + FACTOR * sum(
-            noise_of(piece, 0.0, FACTOR) for piece in pieces
-        )
+        allowed = allowance(function, grad, noise[tensor]) + sum(allowance(function, piece, 0.0) for piece in pieces)
         worsts.append(compare(tensor, grad, joined, allowed))
     return judged(worsts)
 
@@ -240,7 +239,7 @@ def integers_are_taken_as_numbers(case: Case, settings: Settings = Settings()) -
             return None  # integer input is refused
         raise
     noise = spread(plain, shadows_of(case, function, {**function.variables, name: whole}, dy, rng))
-    return judged(_within(k, np.asarray(a, np.float64), plain[k], noise[k]) for k, a in integer.items())
+    return judged(_within(function, k, np.asarray(a, np.float64), plain[k], noise[k]) for k, a in integer.items())
 
 
 def wrong_shapes_are_refused(case: Case, settings: Settings = Settings()) -> Outcome | None:

@@ -12,7 +12,7 @@ import numpy as np
 from gradcheck.agreement import Worst, compare, largest
 from gradcheck.contract import Array, Case
 from gradcheck.diagnosis import Diagnosis, Evidence, diagnose
-from gradcheck.differences import Estimate, Integers, Lines, derivatives, elementwise_noise
+from gradcheck.differences import DEVIATIONS, Estimate, Integers, Lines, derivatives, elementwise_noise
 from gradcheck.directions import (
     Point,
     along,
@@ -28,14 +28,16 @@ from gradcheck.properties.outcome import (
     SHADOWS,
     Outcome,
     Settings,
+    allowance,
     cotangent,
+    factor_of,
     failure,
     inconclusive,
     judged,
     shadows_of,
     useful,
 )
-from gradcheck.trajectory.noise import FACTOR, Recorder, noise_of, nudged, nudged_alike, spread
+from gradcheck.trajectory.noise import Recorder, nudged, nudged_alike, spread
 
 PROBES = 8  # of fast mode, a tensor
 CONFIRMED = 32  # disagreeing elements that are measured again at other steps, the worst first
@@ -69,6 +71,11 @@ class Judge:
     settings: Settings
     rng: np.random.Generator
 
+    @property
+    def factor(self) -> float:
+        """By how many times what shadows show a gradient may be off."""
+        return factor_of(self.point.function)
+
     def tensor(self, name: str) -> TensorFinding:
         """Judge one tensor's gradient, in the mode that the settings say."""
         stacked = name in self.point.function.inputs and samples_are_independent(self.point, name)
@@ -99,7 +106,7 @@ class Judge:
 
     def noise(self, name: str) -> Array:
         """Return the allowance of each element for the pullback's own rounding."""
-        return FACTOR * elementwise_noise(self.grads[name], [one[name] for one in self.shadows])
+        return self.factor * elementwise_noise(self.grads[name], [one[name] for one in self.shadows])
 
     def _noise_at_ties(self, name: str) -> float:
         """Return the allowance for the rounding of a gradient whose kinks stay kinks: no tie is broken by a nudge."""
@@ -108,7 +115,7 @@ class Judge:
             moved = {key: nudged_alike(array, self.rng) for key, array in self.point.variables.items()}
             pullback = self.point.function.call(moved, self.point.context())[1]
             shadows.append(pullback(nudged(self.point.dy, self.rng))[name])
-        return FACTOR * float(elementwise_noise(grad, shadows).max())
+        return self.factor * float(elementwise_noise(grad, shadows).max())
 
     def full(self, name: str, *, stacked: bool, limit: int) -> TensorFinding:
         """Judge a gradient element by element; of more than ``limit`` elements, that many are drawn."""
@@ -200,7 +207,7 @@ class Judge:
         moves = np.array([one[name] - grad for one in self.shadows])
         projected = np.tensordot(directions, moves, axes=(range(1, directions.ndim), range(1, moves.ndim)))
         last = np.finfo(grad.dtype).eps * np.sqrt(((directions * grad) ** 2).reshape(len(directions), -1).sum(axis=1))
-        return np.asarray(FACTOR * np.sqrt((projected**2).mean(axis=1)) + last)
+        return np.asarray(DEVIATIONS * np.sqrt((projected**2).mean(axis=1)) + last)
 
     def fast(self, name: str) -> TensorFinding:
         """Judge <g, u> for Gaussian u; bisect to an element where it disagrees.
@@ -249,7 +256,7 @@ class Judge:
         """Return the gradient by differences for a cotangent, element by element, and its allowance."""
         point, x = replace(self.point, dy=dy), self.point.variables[name]
         estimate = derivatives(coordinates(point, name))
-        noise = np.finfo(x.dtype).eps * FACTOR * float(np.abs(estimate.value).max(initial=0.0))
+        noise = np.finfo(x.dtype).eps * self.factor * float(np.abs(estimate.value).max(initial=0.0))
         return estimate.value.reshape(x.shape), (estimate.error + noise).reshape(x.shape)
 
     def _analytic(self, name: str, dy: Array) -> Array:
@@ -380,6 +387,6 @@ def backward_is_linear(case: Case, settings: Settings = Settings()) -> Outcome:
     worsts = []
     for name, grad in of_sum.items():
         pieces = zip((of_u, of_v, of_sum), (shadows[:5], shadows[5:10], shadows[10:]), (1, 2, 1), strict=True)
-        noise = sum(k * max(noise_of(b[name], 0, FACTOR), spread({name: b[name]}, s)[name]) for b, s, k in pieces)
-        worsts.append(compare(name, grad, of_u[name] + 2 * of_v[name], FACTOR * noise))
+        noise = sum(k * allowance(function, b[name], spread({name: b[name]}, s)[name]) for b, s, k in pieces)
+        worsts.append(compare(name, grad, of_u[name] + 2 * of_v[name], noise))
     return judged(worsts)

@@ -12,7 +12,7 @@ from gradcheck.agreement import Verdict, Worst, largest
 from gradcheck.contract import Array, Case
 from gradcheck.diagnosis import Diagnosis
 from gradcheck.functions import Arrays, Function, shadow
-from gradcheck.trajectory.noise import Recorder
+from gradcheck.trajectory.noise import Recorder, noise_of
 
 DTYPES = ("float64", "float32")
 Mode = Literal["auto", "full", "fast"]
@@ -21,6 +21,10 @@ MODES: tuple[Mode, ...] = ("auto", "full", "fast")
 # Shadows of a check of small arrays. With few elements and cancelling terms all nudges of a shadow may cancel (with
 # probability up to 3/8 for two terms); 16 of them do so less than once in a million times.
 SHADOWS = 16
+
+# Allowance over what the widest of these shadows shows. It is seldom small by chance, as that of three is, for which
+# trajectories need a factor of 8; but a foreign object shows its rounding less surely, without taps.
+NATIVE_FACTOR, FOREIGN_FACTOR = 4.0, 8.0
 
 # An allowance above this share of the tensor's largest element cannot tell right from wrong.
 USEFUL = 1e-3
@@ -91,6 +95,16 @@ def judged(worsts: Iterable[Worst | None], *, told: bool = True, nothing: str = 
     if worst is None or not told:
         return Outcome(Verdict.INCONCLUSIVE, worst, nothing)
     return Outcome(Verdict.PASS, worst)
+
+
+def factor_of(function: Function) -> float:
+    """Return by how many times what shadows show a result may be off."""
+    return FOREIGN_FACTOR if function.foreign else NATIVE_FACTOR
+
+
+def allowance(function: Function, reference: Array, spread_of_shadows: float) -> float:
+    """Return by how much rounding may set a tensor and its reference apart, given how far shadows spread."""
+    return factor_of(function) * noise_of(reference, spread_of_shadows, factor_of(function))
 
 
 def cotangent(y: Array, rng: np.random.Generator) -> Array:

@@ -18,6 +18,7 @@ from gradcheck.properties.outcome import (
     SHADOWS,
     Outcome,
     Settings,
+    allowance,
     cotangent,
     failure,
     inconclusive,
@@ -25,7 +26,7 @@ from gradcheck.properties.outcome import (
     shadows_of,
     useful,
 )
-from gradcheck.trajectory.noise import FACTOR, Recorder, noise_of, nudged, spread
+from gradcheck.trajectory.noise import Recorder, nudged, spread
 
 
 def forward_agrees_with_twin(case: Case, settings: Settings = Settings()) -> Outcome | None:
@@ -75,7 +76,7 @@ def _compared(case: Case, settings: Settings) -> list[tuple[str, Worst | None, b
         noise = spread(ours, shadows_of(case, function, variables, dy, rng))
         for name, array in ours.items():
             if name in theirs:  # else it is an input that the twin has no gradient of
-                allowed = FACTOR * noise_of(theirs[name], noise[name], FACTOR)
+                allowed = allowance(function, theirs[name], noise[name])
                 told = useful(allowed, array, theirs[name])
                 compared.append((name, compare(name, array, theirs[name], allowed), told))
     return compared
@@ -150,7 +151,7 @@ def buffers_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outc
         noise = spread(ours, [after(function, one, Recorder(rng)) for one in moved])
         for name, array in ours.items():
             exact = array.dtype.kind != "f"
-            allowed = 0.0 if exact else FACTOR * noise_of(theirs[name], noise[name], FACTOR)
+            allowed = 0.0 if exact else allowance(function, theirs[name], noise[name])
             worsts.append(compare(name, array, theirs[name], allowed))
     return judged(worsts)
 

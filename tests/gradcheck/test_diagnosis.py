@@ -245,7 +245,7 @@ NAMED: list[tuple[str, tuple[Problem, str, Fault], str]] = [
     (
         "divided by everything",
         changed(DENSE, "bias", lambda g: g / 20),
-        "bias's gradient is exactly 1/20 of the numerical one; 20 is batch x outputs",
+        "bias's gradient is exactly 1/20 of the numerical one; 20 is the number of elements (batch x outputs)",
     ),
     (
         "the mean's 2",
@@ -464,8 +464,8 @@ def mean_squared_error(prediction: Array, target: Array) -> Problem:
     ("batch", "outputs", "said"),
     [
         (1, 10, "5 times the numerical one; 5 is half the number of outputs"),
-        (8, 10, "40 times the numerical one; 40 is half batch x outputs"),
-        (3, 5, "15/2 times the numerical one; 15 is batch x outputs"),
+        (8, 10, "40 times the numerical one; 40 is half the number of elements (batch x outputs)"),
+        (3, 5, "15/2 times the numerical one; 15 is the number of elements (batch x outputs)"),
     ],
 )
 def test_a_mean_loss_with_the_gradient_of_half_a_sum(batch: int, outputs: int, said: str) -> None:

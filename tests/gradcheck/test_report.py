@@ -174,7 +174,11 @@ ODD = Quantity("batch", "output", (0,), 5)
             [(BATCH, False), (WIDTH, False)],
             "exactly 1/10 of the numerical one; 10 is the batch size and the extent of the input's axis 3",
         ),
-        ((5, 1), [(EVERYTHING, True)], "exactly 5 times the numerical one; 5 is half batch x outputs"),
+        (
+            (5, 1),
+            [(EVERYTHING, True)],
+            "exactly 5 times the numerical one; 5 is half the number of elements (batch x outputs)",
+        ),
         (
             (1, 5),
             [(AREA, True)],
