@@ -144,10 +144,11 @@ def _collected(module: str | None) -> list[Collected]:
         return collect(module)
     except AdapterError as error:
         raise click.UsageError(str(error)) from error
-    except ModuleNotFoundError as error:
-        if error.name is None or not module.startswith(error.name):
-            raise
-        raise click.UsageError(f"there is no module {module} here or on the path of {sys.executable}") from error
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
+            raise click.UsageError(f"there is no module {module} here or on the path of {sys.executable}") from error
+        # The module is the user's, and so is whatever it raises.
+        raise click.UsageError(f"{module} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 def _choose(names: tuple[str, ...], module: str | None) -> list[Collected]:

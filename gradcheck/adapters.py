@@ -199,11 +199,11 @@ class ForeignLayer:
         values = getattr(self.layer, "__dict__", {}).values()
         return any(isinstance(v, (np.random.Generator, np.random.RandomState, random.Random)) for v in values)
 
-    def outputs_in_turn(self, inputs: tuple[Array, ...], count: int) -> Iterator[Array]:
-        """Yield the outputs of ``count`` calls of one copy in training mode, its random numbers running on."""
+    def outputs_in_turn(self, inputs: tuple[Array, ...], count: int, *, training: bool = True) -> Iterator[Array]:
+        """Yield the outputs of ``count`` calls of one copy in one mode, its random numbers running on."""
         layer = fresh(self.layer)
-        set_mode(layer, training=True)
-        keywords = {} if self._flag is None else {self._flag: True}
+        set_mode(layer, training=training)
+        keywords = {} if self._flag is None else {self._flag: training}
         with same_randomness(0):
             results = [np.array(getattr(layer, self.forward)(*inputs, **keywords)) for _ in range(count)]
         yield from results

@@ -19,7 +19,12 @@ from gradcheck.properties.behaviour import (
     wrong_shapes_are_refused,
 )
 from gradcheck.properties.gradients import backward_is_linear, gradients_agree_with_differences
-from gradcheck.properties.modes import modes_are_restored, repeated_calls_agree, statistics_agree_with_twin
+from gradcheck.properties.modes import (
+    evaluation_is_not_random,
+    modes_are_restored,
+    repeated_calls_agree,
+    statistics_agree_with_twin,
+)
 from gradcheck.properties.outcome import DTYPES, MODES, Mode, Outcome, Property, Settings
 from gradcheck.properties.rates import rates_agree_with_twin, rates_do_not_depend_on_earlier_calls
 from gradcheck.properties.twins import (
@@ -73,6 +78,7 @@ PROPERTIES: dict[type, tuple[Property, ...]] = {
         buffers_agree_with_twin,
         repeated_calls_agree,
         modes_are_restored,
+        evaluation_is_not_random,
         statistics_agree_with_twin,
     ),
     ForeignLoss: _OF_DIFFERENTIABLES,

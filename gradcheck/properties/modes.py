@@ -14,6 +14,8 @@ from gradcheck.properties.outcome import Outcome, Settings, cotangent, failure, 
 # exceeded by chance once in 1e8.
 DRAWS, STANDARD_ERRORS = 200, 6.0
 
+EVALUATIONS = 8  # calls in evaluation mode, which must all give the same
+
 
 def repeated_calls_agree(case: Case, settings: Settings = Settings()) -> Outcome | None:
     """A second pair of forward and backward on the same object gives what the first gave."""
@@ -55,6 +57,23 @@ def modes_are_restored(case: Case, settings: Settings = Settings()) -> Outcome |
     if np.array_equal(after, only, equal_nan=True):
         return failure("once trained, it does in evaluation mode what it does in training mode")
     return Outcome(Verdict.PASS)
+
+
+def evaluation_is_not_random(case: Case, settings: Settings = Settings()) -> Outcome | None:
+    """In evaluation mode the same input gives the same output, whatever random numbers come next."""
+    layer = case.subject
+    assert isinstance(layer, ForeignLayer)  # noqa: S101  by PROPERTIES
+    if not layer.has_modes or case.training:
+        return None
+    case.tally.evaluations += EVALUATIONS
+    first, *others = layer.outputs_in_turn(case.inputs, EVALUATIONS, training=False)
+    if all(np.array_equal(first, other, equal_nan=True) for other in others):
+        return Outcome(Verdict.PASS)
+    return failure(
+        "outputs differ from call to call in evaluation mode",
+        None,
+        "it is random in evaluation, as a dropout that is left on",
+    )
 
 
 def statistics_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outcome | None:

@@ -87,13 +87,17 @@ def inconclusive(message: str) -> Outcome:
     return Outcome(Verdict.INCONCLUSIVE, None, message)
 
 
-def judged(worsts: Iterable[Worst | None], *, told: bool = True, nothing: str = "nothing was compared") -> Outcome:
+def judged(worsts: Iterable[Worst | None], *, told: bool = True) -> Outcome:
     """Return FAIL if the worst disagreement exceeds its allowance, PASS if not and something could be told."""
     worst = largest(*worsts)
     if worst is not None and worst.ratio > 1:
         return Outcome(Verdict.FAIL, worst)
-    if worst is None or not told:
-        return Outcome(Verdict.INCONCLUSIVE, worst, nothing)
+    if worst is None:
+        return inconclusive("nothing was compared")
+    if not told:
+        reason = f"an allowance of {worst.allowed:.1e} tells nothing of a value of {worst.numeric:.1e}"
+        zero = worst.analytic == worst.numeric == 0
+        return Outcome(Verdict.INCONCLUSIVE, worst, "everything that was compared is zero" if zero else reason)
     return Outcome(Verdict.PASS, worst)
 
 

@@ -335,6 +335,40 @@ def test_verify_names_layer_property_and_element_of_a_fault(tmp_path: Path) -> N
     assert re.match(r"FAIL: \d+ properties of 1 subject \(\d+ pass, \d+ fail\)", done.stdout.splitlines()[-1])
 
 
+def test_verify_checks_a_module_of_ones_own(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, "-c", "from cli.main import main; main()", "verify", "--module"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*command, "examples.case_studies.layers", "Dense", "DividedTwice", "--mode", "full"],
+        capture_output=True, text=True, cwd=tmp_path, env=environment, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "W's gradient is exactly 1/4 of the numerical one; 4 is the batch size" in done.stdout
+    assert "see it again: mnistcheck verify --module examples.case_studies.layers" in done.stdout
+    (tmp_path / "bare.py").write_text("class Dense:\n    def forward(self, x): ...\n    def backward(self, dy): ...\n")
+    (tmp_path / "empty.py").write_text("")
+    (tmp_path / "broken.py").write_text("import nowhere_to_be_found\n")
+    for module, message in [
+        ("bare", "bare does not say what to try Dense on: give the class a static method cases()"),
+        ("empty", "empty has nothing to check: no subclass of Layer"),
+        ("nowhere", "there is no module nowhere here"),
+        ("broken", "broken cannot be imported: ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
+    ]:
+        done = subprocess.run(
+            [*command, module], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
+        )
+        assert (done.returncode, done.stdout) == (2, "")
+        assert message in done.stderr
+
+
+def test_verify_in_several_processes_prints_what_one_does() -> None:
+    args = ["verify", "Sigmoid", "MultiStep", "--examples", "3", "--json", "--dtype", "float64"]
+    one, two = (strict_json(mnistcheck(*args, "--jobs", jobs).stdout) for jobs in ("1", "2"))
+    assert one["results"] == two["results"]
+    assert "precisions_agree" not in {entry["property"] for entry in one["results"]}
+
+
 def test_verify_knows_its_names() -> None:
     done = mnistcheck("verify", "Conv9d")
     assert done.returncode == 2

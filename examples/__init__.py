@@ -1,0 +1,1 @@
+"""Anybody's code, and how to check it."""

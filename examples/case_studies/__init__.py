@@ -1,0 +1,1 @@
+"""Faults of published networks, in a few lines each."""
