@@ -62,7 +62,9 @@ def compare(tensor: str, analytic: Array, numeric: Array, allowed: Array | float
         return None
     difference = disagreement(analytic, numeric)
     allowance = np.broadcast_to(np.asarray(allowed, dtype=np.float64), analytic.shape)
-    ratio = np.vectorize(ratio_of, otypes=[np.float64])(difference, allowance)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        ratio = np.where((allowance > 0) & np.isfinite(difference), difference / allowance, np.inf)
+    ratio[difference == 0] = 0.0
     index = tuple(int(i) for i in np.unravel_index(np.argmax(ratio), ratio.shape))
     return Worst(
         tensor, index, float(analytic[index]), float(numeric[index]), float(allowance[index]), float(ratio[index])

@@ -145,7 +145,7 @@ def _richardson(lines: Lines, part: Integers, h: Array) -> tuple[Array, Array, A
             moved |= (above != y) | (below != y)
         eps = np.finfo(top.dtype).eps
         size = np.abs(jumps[0])
-        grain = (4 * noise + 2 * eps * top) / h[:, None]
+        grain = (8 * noise + 2 * eps * top) / h[:, None]  # 8: a jump takes four values, of thousands of outputs
         departures = [
             np.abs(jump - share * jumps[0]) > PATTERN_SLACK * size + grain / share
             for jump, share in ((jumps[1], 0.5), (jumps[2], 0.25))

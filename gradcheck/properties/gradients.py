@@ -25,6 +25,7 @@ from gradcheck.directions import (
 from gradcheck.functions import Pullback, cast, function_of, shadow
 from gradcheck.generalised import generalised_gradient
 from gradcheck.properties.outcome import (
+    LARGE,
     SHADOWS,
     Outcome,
     Settings,
@@ -39,7 +40,8 @@ from gradcheck.properties.outcome import (
 )
 from gradcheck.trajectory.noise import Recorder, nudged, nudged_alike, spread
 
-PROBES = 8  # of fast mode, a tensor
+PROBES = 8  # of fast mode, a tensor;
+PROBES_OF_LARGE = 2  # fewer where there are so many elements that a call takes long
 CONFIRMED = 32  # disagreeing elements that are measured again at other steps, the worst first
 EVALUATIONS_A_LINE = 12  # two steps of six
 AUTO_EVALUATIONS = 1_000  # in auto mode a tensor that takes more is probed along random directions,
@@ -216,7 +218,8 @@ class Judge:
         misses it with probability at most ``sqrt(2 / pi) a / |E|``, and independent probes with the product of these.
         """
         grad = self.grads[name]
-        directions = self.rng.standard_normal((PROBES, *grad.shape))
+        large = sum(array.size for array in self.point.variables.values()) > LARGE
+        directions = self.rng.standard_normal((PROBES_OF_LARGE if large else PROBES, *grad.shape))
         lines = along(self.point, name, directions)
         estimate = derivatives(lines)
         gradient = grad

@@ -22,6 +22,9 @@ MODES: tuple[Mode, ...] = ("auto", "full", "fast")
 # probability up to 3/8 for two terms); 16 of them do so less than once in a million times.
 SHADOWS = 16
 
+# Of large ones each element matters less, and each shadow costs more.
+LARGE, SHADOWS_OF_LARGE = 1 << 17, 5
+
 # Allowance over what the widest of these shadows shows. It is seldom small by chance, as that of three is, for which
 # trajectories need a factor of 8; but a foreign object shows its rounding less surely, without taps.
 NATIVE_FACTOR, FOREIGN_FACTOR = 4.0, 8.0
@@ -119,8 +122,9 @@ def cotangent(y: Array, rng: np.random.Generator) -> Array:
 def shadows_of(
     case: Case, function: Function, variables: Arrays, dy: Array, rng: np.random.Generator
 ) -> list[dict[str, Array]]:
-    """Return `SHADOWS` shadows of a call, and for a foreign one, which has no taps, what else shows its rounding."""
-    shadows = [shadow(function, variables, dy, rng, case.context(Recorder(rng))) for _ in range(SHADOWS)]
+    """Return shadows of a call, and for a foreign one, which has no taps, what else shows its rounding."""
+    count = SHADOWS_OF_LARGE if sum(array.size for array in variables.values()) > LARGE else SHADOWS
+    shadows = [shadow(function, variables, dy, rng, case.context(Recorder(rng))) for _ in range(count)]
     return shadows + (_roughness(case, function, variables, dy, rng) if function.foreign else [])
 
 
