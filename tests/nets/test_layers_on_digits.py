@@ -1,0 +1,43 @@
+"""Layers on real handwriting, whose flat background ties most pooling windows, which random arrays never do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import gradcheck
+from gradcheck.agreement import Verdict
+from gradcheck.contract import Array, Layer
+from nets.datasets.digits import load_digits
+from nets.layers import Flatten, LeakyReLU, MaxPool2d, ReLU, Sequential
+from nets.layers.batch_norm import batch_norm2d
+from nets.layers.conv2d import conv2d
+
+
+def patches() -> Array:
+    """Return corners of digits, (3, 1, 9, 8), flat but for a stroke."""
+    images = load_digits().train.images[:3] / 16
+    return np.asarray(images, np.float64).reshape(3, 1, 28, 28)[:, :, 4:13, 6:14]
+
+
+LAYERS: list[Layer] = [
+    MaxPool2d(2),
+    MaxPool2d(3, stride=1),
+    MaxPool2d(3, stride=2, padding=1),
+    ReLU(),
+    LeakyReLU(0.1),
+    Flatten(),
+    conv2d(1, 3, 3, stride=2, padding=1),
+    batch_norm2d(1),
+    Sequential((conv2d(1, 2, 3, padding=1), ReLU(), MaxPool2d(2))),
+]
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
+def test_every_property_holds_on_digits(layer: Layer) -> None:
+    rng = np.random.default_rng(0)
+    layer = layer.replace_arrays({name: rng.standard_normal(a.shape) for name, a in layer.parameters().items()})
+    x = patches()
+    assert (x == 0).mean() > 0.25
+    report = gradcheck.check_layer(layer, x)
+    assert report.verdict is Verdict.PASS, str(report)
