@@ -92,6 +92,7 @@ def verify(
                 out.print(describe_failure(finding), style="red", markup=False, soft_wrap=True)
                 again = f"--module {module}" if module else finding.subject
                 again += f" --examples {examples or EXAMPLES} --seed {seed}"
+                again += f" --mode {mode}" * (mode != "auto") + f" --dtype {dtype}" * (dtype != "both")
                 out.print(f"  see it again: mnistcheck verify {again}", style="red", markup=False, soft_wrap=True)
         out.print(summary, style=STYLES[verdict], soft_wrap=True)
     return ExitCode.of(verdict)

@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,7 +73,7 @@ class ForeignLayer:
         methods = callable(getattr(self.layer, "train", None)) and callable(getattr(self.layer, "eval", None))
         return methods or hasattr(self.layer, "training") or self._flag is not None
 
-    @property
+    @cached_property
     def _flag(self) -> str | None:
         try:
             names = inspect.signature(getattr(self.layer, self.forward)).parameters
@@ -132,6 +133,17 @@ class ForeignLayer:
         variables = {n: a for n, a in zip(names, inputs, strict=True) if a.dtype.kind == "f"} | parameters
         kinds = {dtype: fresh(self.layer, dtype) for dtype in (np.float64, np.float32)}
 
+        quiet: dict[bool, bool] = {}  # by mode: whether no call so far has drawn a random number
+
+        @contextmanager
+        def randomness(seed: int, training: bool) -> Iterator[None]:
+            if quiet.get(training):
+                yield
+                return
+            with same_randomness(seed) as drawn:
+                yield
+            quiet[training] = quiet.get(training, True) and not drawn()
+
         def begin(given: Arrays, context: Context) -> tuple[Any, Array]:
             floating = [array.dtype for array in given.values() if array.dtype.kind == "f"]
             layer = fresh(kinds[np.float32 if floating and all(d == np.float32 for d in floating) else np.float64])
@@ -140,7 +152,7 @@ class ForeignLayer:
                 assign(layer, path, given[name])
             values = [given[a] if isinstance(a, str) else like(a, next(iter(given.values()), a)) for a in arguments]
             keywords = {} if self._flag is None else {self._flag: context.training}
-            with same_randomness(context.key.seed + context.key.step):
+            with randomness(context.key.seed + context.key.step, context.training):
                 y = np.asarray(getattr(layer, self.forward)(*values, **keywords))
             if context.updates is not None:
                 for name in self.untrained:
@@ -153,7 +165,7 @@ class ForeignLayer:
 
             def pullback(dy: Array) -> dict[str, Array]:
                 current = waiting.pop() if waiting else begin(given, context)[0]
-                with same_randomness(context.key.seed + context.key.step + 1):
+                with randomness(context.key.seed + context.key.step + 1, context.training):
                     result = getattr(current, self.backward)(dy)
                 gradients = self._input_gradients(result, arguments)
                 return gradients | self._parameter_gradients(current, parameters)
@@ -275,8 +287,10 @@ class ForeignLoss:
 
         def begin(given: Arrays) -> tuple[Any, Array]:
             loss = fresh(self.loss, np.float32 if given["prediction"].dtype == np.float32 else np.float64)
-            value = np.asarray(getattr(loss, self.forward)(given["prediction"], like(target, given["prediction"])))
-            return loss, value
+            value = getattr(loss, self.forward)(given["prediction"], like(target, given["prediction"]))
+            # A number of Python's has no precision of its own.
+            kind = given["prediction"].dtype
+            return loss, np.asarray(value, kind if type(value) is float and kind.kind == "f" else None)
 
         def call(given: Arrays, context: Context) -> tuple[Array, Pullback]:
             loss, value = begin(given)
@@ -339,9 +353,11 @@ class ForeignOptimizer(Optimizer):
     optimizer: Any = None
     make_twin: Callable[[list[Any]], Any] = lambda _: None
     rate: str = "lr"
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        require_method(self.optimizer, "step")
+        if not callable(getattr(self.optimizer, "step", None)):
+            raise AdapterError(f"{self.name} needs a method step(params, grads) that moves params in place")
         if not hasattr(self.optimizer, self.rate):
             raise AdapterError(
                 f"{self.name} has no attribute {self.rate}: name the one that holds its learning rate with lr="
@@ -359,7 +375,15 @@ class ForeignOptimizer(Optimizer):
 
     def step(self, params: dict[str, Array], grads: Gradients, lr: float) -> None:
         setattr(self.optimizer, self.rate, lr)
-        self.optimizer.step(params, grads)
+        try:
+            self.optimizer.step(params, grads)
+        except KeyError as error:
+            if self.names or error.args[:1] not in [(name,) for name in params] or error.args[0] not in grads:
+                raise
+            raise AdapterError(
+                f"{self.name} does not know the parameter {error.args[0]!r}: give those that it was made for, "
+                "by name, as params={...}"
+            ) from error
 
     def twin(self, params: Sequence[torch.nn.Parameter], lr: float) -> torch.optim.Optimizer:
         made: torch.optim.Optimizer = self.make_twin(list(params))
@@ -513,16 +537,28 @@ def arrays_in(owner: object) -> list[Array]:
 
 
 @contextmanager
-def same_randomness(seed: int) -> Iterator[None]:
-    """Seed the global generators of NumPy and Python for a call, and put them back as they were."""
+def same_randomness(seed: int) -> Iterator[Callable[[], bool]]:
+    """Seed the global generators of NumPy and Python for a call, and put them back as they were.
+
+    Yields a function that tells afterwards whether any random number was drawn.
+    """
+    drawn = False
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002  that is what is protected
     np.random.seed(seed % 2**32)  # noqa: NPY002  so that a layer that draws from it draws the same again
     random.seed(seed)
+    before = _generators()
     try:
-        yield
+        yield lambda: drawn
     finally:
+        drawn = _generators() != before
         np.random.set_state(numpy_state)  # noqa: NPY002  as above
         random.setstate(python_state)
+
+
+def _generators() -> tuple[object, ...]:
+    """Return where NumPy's and Python's global generators stand."""
+    _, _, place, *gauss = np.random.get_state(legacy=True)  # noqa: NPY002  that is what is looked at
+    return place, *gauss, random.getstate()
 
 
 def _required_arguments(method: Callable[..., object]) -> int:

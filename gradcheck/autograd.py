@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradcheck.adapters import AdapterError
 from gradcheck.contract import Array, Case, Context, Key, Layer, Loss, Optimizer, Schedule, ShapeError
 from gradcheck.functions import Arrays, Function, Pullback, function_of, like
 
@@ -146,6 +147,10 @@ def twin_rates(schedule: Schedule, epochs: int) -> Array:
 
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=schedule.lr)
     scheduler = schedule.twin(optimizer)
+    if not hasattr(scheduler, "last_epoch") or not hasattr(scheduler, "optimizer"):
+        raise AdapterError(f"the twin returns a {type(scheduler).__name__}; a torch scheduler is needed")
+    if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        raise AdapterError("the twin follows a metric, which epochs alone do not give: it cannot be checked")
     rates = []
     for _ in range(epochs):
         rates.append(float(optimizer.param_groups[0]["lr"]))

@@ -23,7 +23,7 @@ Subject = type[Layer] | type[Loss] | type[Optimizer] | type[Schedule]
 
 EXAMPLES = 25
 EXPLAINED = 8  # failing cases of a class whose cause is sought; that takes longer than to see that they fail
-VARIATIONS_EXPLAINED = 4  # and of one object
+VARIATIONS_EXPLAINED = 3  # and of one object
 DRAWN_TO_EXPLAIN = 3  # small cases of which fewer fail can seem to have a cause by accident
 
 # What is asked of variations; the rest is asked of the case as given alone.
@@ -167,6 +167,8 @@ def check_layer(
     bounds the forward calls of the differences for each case; ``claims`` are the properties to try, by default all.
     Raises `AdapterError` for an object that lacks what is needed.
     """
+    _require_object("check_layer", "layer", layer)
+    _require_module(twin)
     if not inputs:
         raise AdapterError("check_layer needs an input to try the layer on: check_layer(layer, x)")
     arrays = _arrays(inputs)
@@ -175,8 +177,7 @@ def check_layer(
     if not isinstance(layer, Layer):
         subject = ForeignLayer(layer, params or {}, grads or {}, forward, backward)
         if twin is not None:
-            state = {name for name, _ in twin.named_buffers()}
-            subject = replace(subject, untrained=tuple(name for name in subject.params if name in state))
+            subject = _with_buffers(subject, twin)
         remark = _unnamed(subject)
     elif len(arrays) != 1:
         raise AdapterError(f"a Layer has one input, got {len(arrays)}")
@@ -206,6 +207,8 @@ def check_loss(
     ``loss`` is a `Loss`, or any object with ``forward(prediction, target) -> number`` and ``backward()`` that returns
     the gradient of the prediction.
     """
+    _require_object("check_loss", "loss", loss)
+    _require_module(twin)
     arrays = _arrays((prediction, target))
     if arrays[0].dtype.kind != "f":
         raise AdapterError(f"check_loss needs a floating-point prediction, got {arrays[0].dtype}")
@@ -221,7 +224,7 @@ def check_optimizer(
     twin: Callable[[list[Any]], Any] | None = None,
     steps: int = 20,
     *,
-    params: Iterable[ArrayLike] | None = None,
+    params: Iterable[ArrayLike] | Mapping[str, ArrayLike] | None = None,
     lr: str = "lr",
     seed: int = 0,
     dtypes: Sequence[str] = DTYPES,
@@ -230,23 +233,27 @@ def check_optimizer(
 
     ``optimizer`` is an `Optimizer`, or any object with ``step(params, grads)``, which moves the arrays of the dict
     ``params`` in place, and its rate in the attribute that ``lr`` names. ``twin(list of torch parameters)`` returns the
-    torch optimizer with the same hyper-parameters. ``params`` are the tensors to move: by default four, of different
-    shapes.
+    torch optimizer with the same hyper-parameters. ``params`` are the tensors to move, in a dict if their names matter:
+    by default four, of different shapes.
     """
     if steps < 1:
         raise ValueError(f"check_optimizer needs at least 1 step, got {steps}")
+    _require_object("check_optimizer", "optimizer", optimizer)
     subject = optimizer
     if not isinstance(optimizer, Optimizer):
-        if twin is None:
-            raise AdapterError("check_optimizer needs a twin: a function from torch parameters to a torch optimizer")
-        subject = ForeignOptimizer(optimizer, twin, lr)
+        if not callable(twin):
+            came = "" if twin is None else f", got a {type(twin).__name__}"
+            raise AdapterError(
+                f"check_optimizer needs a twin: a function from a list of torch parameters to a torch optimizer{came}"
+            )
+        subject = ForeignOptimizer(optimizer, twin, lr, names=tuple(params) if isinstance(params, Mapping) else ())
     rng = np.random.default_rng(seed)
     shapes: tuple[tuple[int, ...], ...] = ((3, 2), (4,), (2, 1, 3), ())
-    tensors = (
-        _arrays(params) if params is not None else tuple(np.asarray(rng.standard_normal(shape)) for shape in shapes)
-    )
+    given = params.values() if isinstance(params, Mapping) else params
+    drawn = (np.asarray(rng.standard_normal(shape)) for shape in shapes)
+    tensors = tuple(drawn) if given is None else _arrays(given)
     settings = Settings(dtypes=tuple(dtypes), steps=steps)
-    options = {"twin": twin, "steps": steps, "lr": lr, "params": None if params is None else list(tensors)}
+    options = {"twin": twin, "steps": steps, "lr": lr, "params": _given(params, tensors)}
     return _check(Case(subject, tensors, seed), settings, ("check_optimizer", (optimizer,), options))
 
 
@@ -269,8 +276,11 @@ def check_schedule(
     if not isinstance(schedule, Schedule):
         if not callable(schedule):
             raise AdapterError(f"a schedule is called with an epoch; {type(schedule).__name__} cannot be called")
-        if twin is None:
-            raise AdapterError("check_schedule needs a twin: a function from a torch optimizer to a torch scheduler")
+        if not callable(twin):
+            came = "" if twin is None else f", got a {type(twin).__name__}"
+            raise AdapterError(
+                f"check_schedule needs a twin: a function from a torch optimizer to a torch scheduler{came}"
+            )
         subject = ForeignSchedule(base_lr, schedule, twin)
     options = {"twin": twin, "base_lr": base_lr, "epochs": epochs}
     return _check(Case(subject, (), seed), Settings(steps=epochs), ("check_schedule", (schedule,), options))
@@ -345,6 +355,26 @@ def check_case(case: Case, claim: Property, settings: Settings = Settings()) -> 
         return Outcome(Verdict.FAIL, None, f"raises {type(error).__name__}: {error}")
 
 
+def _require_object(who: str, what: str, value: object) -> None:
+    if isinstance(value, type):
+        raise AdapterError(f"{who} needs a {what}, got the class {value.__name__}: make one")
+
+
+def _require_module(twin: object) -> None:
+    if isinstance(twin, type):
+        raise AdapterError(f"twin is a torch.nn.Module, got the class {twin.__name__}: write {twin.__name__}(...)")
+    if twin is not None and not (callable(twin) and hasattr(twin, "named_parameters")):
+        raise AdapterError(f"twin is a torch.nn.Module, got a {type(twin).__name__}")
+
+
+def _given(
+    params: Iterable[ArrayLike] | Mapping[str, ArrayLike] | None, tensors: tuple[Array, ...]
+) -> dict[str, Array] | list[Array] | None:
+    if isinstance(params, Mapping):
+        return dict(zip(params, tensors, strict=True))
+    return None if params is None else list(tensors)
+
+
 def _arrays(values: Iterable[ArrayLike]) -> tuple[Array, ...]:
     try:
         arrays = tuple(np.array(value) for value in values)
@@ -356,6 +386,18 @@ def _arrays(values: Iterable[ArrayLike]) -> tuple[Array, ...]:
         if array.dtype.kind == "f" and array.dtype not in (np.float32, np.float64):
             raise AdapterError(f"inputs are float64 or float32, got {array.dtype}: cast them")
     return arrays
+
+
+def _with_buffers(layer: ForeignLayer, twin: torch.nn.Module) -> ForeignLayer:
+    """Return the layer with those of its arrays named that are the twin's buffers, by the same name and shape."""
+    state = {name: tuple(buffer.shape) for name, buffer in twin.named_buffers()}
+    found = {
+        name: name
+        for name, shape in state.items()
+        if name not in layer.params and np.shape(getattr(layer.layer, name, ())) == shape and shape
+    }
+    params = {**layer.params, **found}
+    return replace(layer, params=params, untrained=tuple(name for name in params if name in state))
 
 
 def _unnamed(layer: ForeignLayer) -> str:

@@ -183,8 +183,8 @@ def consensus(found: Sequence[Diagnosis | None]) -> Diagnosis | None:
     if not common and len({each.details["factor"] for each in told}) > 1:
         return None
     kept = {quantity.value: (quantity, half) for key, (quantity, half) in _names(first).items() if key in common}
-    if len(told) == 1:
-        kept = dict(enumerate(first.details["quantities"]))
+    if len(told) == 1:  # that 3/2 has half of 3 samples in it is too likely an accident
+        kept = dict(enumerate(pair for pair in first.details["quantities"] if not pair[1]))
     return Diagnosis(Cause.FACTOR, first.details | {"quantities": tuple(kept.values())})
 
 

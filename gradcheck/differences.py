@@ -75,7 +75,8 @@ class Estimate:
     """Derivatives of <dy, f> along lines, with error bounds; ``step`` is the h that each was taken at.
 
     The bound is inf where no step behaved as for a smooth function. ``kinked`` says where that is because the slopes to
-    the two sides differ; ``rough`` (lines, outputs) which outputs were not smooth at the last step that was tried.
+    the two sides differ; ``rough`` (lines, outputs) which outputs were not smooth at the last step that was tried;
+    ``moved`` whether any output moved at all.
     """
 
     value: Array
@@ -83,6 +84,7 @@ class Estimate:
     step: Array
     kinked: Array
     rough: Array
+    moved: Array
 
 
 def derivatives(lines: Lines, first_step: Array | float = FIRST_STEP) -> Estimate:
@@ -98,14 +100,15 @@ def derivatives(lines: Lines, first_step: Array | float = FIRST_STEP) -> Estimat
     """
     count, outputs = len(lines.scale), lines.y.shape[1]
     value, error, used = np.zeros(count), np.full(count, np.inf), np.zeros(count)
-    kinked, suspect, confirmed = (np.zeros(count, bool) for _ in range(3))
+    kinked, suspect, confirmed, moved = (np.zeros(count, bool) for _ in range(4))
     rough = np.zeros((count, outputs), bool)
     h = np.broadcast_to(first_step * lines.scale, count).copy()
     todo: Integers = np.arange(count)
     while todo.size:
         going = []
         for part in _chunks(todo, outputs):
-            best, truncation, rounding, rough[part], flat = _richardson(lines, part, h[part])
+            best, truncation, rounding, rough[part], flat, stirred = _richardson(lines, part, h[part])
+            moved[part] |= stirred
             smooth = np.isfinite(best)
             bound = truncation + rounding
             first = smooth & ~np.isfinite(error[part])
@@ -127,14 +130,17 @@ def derivatives(lines: Lines, first_step: Array | float = FIRST_STEP) -> Estimat
             done = (confirmed[part] & settled) | kinked[part]
             going.append(part[~done & (h[part] >= lines.shortest[part])])
         todo = np.concatenate(going)
-    return Estimate(value, np.where(confirmed, error, np.inf), used, kinked, rough)
+    return Estimate(value, np.where(confirmed, error, np.inf), used, kinked, rough, moved)
 
 
-def _richardson(lines: Lines, part: Integers, h: Array) -> tuple[Array, Array, Array, Array, Array]:
-    """Return estimates (NaN where f does not look smooth), truncation, rounding, rough outputs, and lasting jumps."""
+def _richardson(lines: Lines, part: Integers, h: Array) -> tuple[Array, Array, Array, Array, Array, Array]:
+    """Return estimates (NaN where f is not seen to be smooth), truncation, rounding, rough outputs, kinks and moves."""
     block = lines.block[part]
     y, dy, noise = lines.y[block], lines.dy[block], lines.noise[block]
-    slopes, jumps, top, moved = [], [], np.abs(y), np.zeros(y.shape, bool)
+    slopes: list[Array] = []
+    jumps: list[Array] = []
+    top: Array = np.abs(y)
+    moved: Array = np.zeros(y.shape, bool)
     with np.errstate(all="ignore"):  # what is not finite is not smooth
         for k in (h, h / 2, h / 4):
             above, right = lines.at(part, k)
@@ -162,7 +168,7 @@ def _richardson(lines: Lines, part: Integers, h: Array) -> tuple[Array, Array, A
         first, second = (4 * slopes[1] - slopes[0]) / 3, (4 * slopes[2] - slopes[1]) / 3
         best = np.where(regular & ~rough.any(axis=1), (16 * second - first) / 15, np.nan)
     flat = rough.any(axis=1) & (~rough | (lasting[0] & lasting[1])).all(axis=1)
-    return best, np.abs(first - second), rounding, rough, flat
+    return best, np.abs(first - second), rounding, rough, flat, np.asarray(moved.any(axis=1))
 
 
 @dataclass(frozen=True)

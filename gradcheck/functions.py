@@ -69,12 +69,12 @@ def _function_of(case: Case) -> Function:
     if isinstance(subject, Callables):
         return subject.function(case.inputs)
     if isinstance(subject, Layer):
-        layer = subject
+        layer, buffers = subject, subject.buffers()
 
         def call_layer(variables: Arrays, context: Context) -> tuple[Array, Pullback]:
             parameters = {name: array for name, array in variables.items() if name != "input"}
             x = variables["input"]
-            own = cast(layer.buffers(), x.dtype) if x.dtype.kind in "fc" else {}
+            own = cast(buffers, x.dtype) if buffers and x.dtype.kind in "fc" else {}
             y, backward = layer.replace_arrays(own | parameters).forward(x, context)
 
             def pullback(dy: Array) -> dict[str, Array]:

@@ -60,9 +60,28 @@ def generalised_gradient(
             else:
                 worsts += found
     clear = ~np.isin(kinked, list(unclear))
+    if _hidden(point, name, kinked, slopes, rng):
+        clear[:] = False
     kept = Slopes(slopes.right[clear], slopes.left[clear], slopes.error[clear])
     worsts += _sums(point, name, gradient, noise, kinked[clear], kept)
     return largest(*worsts), kinked[clear]
+
+
+def _hidden(point: Point, name: str, kinked: Integers, slopes: Slopes, rng: np.random.Generator) -> bool:
+    """Return whether an output that is smooth along each element alone has a kink where several move together.
+
+    So has the middle one of three equal numbers when sorted: what its slopes along the axes bound is not its gradient.
+    """
+    smooth = (np.abs(slopes.right - slopes.left) <= slopes.error).all(axis=0)
+    shares = rng.standard_normal((GAUSSIAN, len(kinked)))
+    directions = np.zeros((GAUSSIAN, point.variables[name].size))
+    directions[:, kinked] = shares
+    lines = along(point, name, directions.reshape(GAUSSIAN, *point.variables[name].shape))
+    found = one_sided(lines, np.arange(GAUSSIAN))
+    expected = shares @ ((slopes.right + slopes.left) / 2)
+    error = 2 * found.error + np.abs(shares) @ slopes.error
+    departs = np.maximum(np.abs(found.right - expected), np.abs(found.left - expected)) > error
+    return bool((departs & smooth).any())
 
 
 def _sums(point: Point, name: str, gradient: Array, noise: float, kinked: Integers, slopes: Slopes) -> Iterator[Worst]:

@@ -242,7 +242,7 @@ def _constant_term(gradient: str, found: Json) -> str:
 
 def _affine_term(gradient: str, found: Json) -> str:
     along = "" if found["everything"] else f" along {_axes(found['axes'])}"
-    return f"{gradient} is off by a + b x{along}, x its own input: as without the terms of a mean and a variance"
+    return f"{gradient} is off by a + b x{along}, x its own input: as without the term of a mean or of a variance"
 
 
 def _times(found: Json, reference: str) -> str:

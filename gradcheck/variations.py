@@ -100,6 +100,7 @@ def _of_inputs(case: Case) -> Iterator[Variation]:
     inputs = case.inputs
     place = next((i for i, array in enumerate(inputs) if array.dtype.kind == "f" and array.size), None)
     if place is None:
+        yield from _of_indices(case)
         return
     x = inputs[place]
 
@@ -116,6 +117,7 @@ def _of_inputs(case: Case) -> Iterator[Variation]:
     else:
         flat[...] = 0
     yield Variation(ZEROS, with_input(flat))
+    yield Variation("with inputs eight times as large", with_input(8 * x))
     yield Variation("with negative inputs", with_input(-np.abs(x) - 0.25 * max(abs(low), abs(high))))
     if x.ndim >= 2 and all(array.ndim and len(array) == len(x) for array in inputs):
         yield Variation(SINGLE, replace(case, inputs=tuple(array[:1] for array in inputs)))
@@ -130,6 +132,17 @@ def _of_inputs(case: Case) -> Iterator[Variation]:
                 image = np.concatenate([x, _like(x, case.rng())], axis=2)[:, :, :rows]
                 image = np.concatenate([image, _like(image, case.rng())], axis=3)[:, :, :, :columns]
                 yield Variation(f"with images of {rows} x {columns}", with_input(image))
+
+
+def _of_indices(case: Case) -> Iterator[Variation]:
+    """Yield variations of whole numbers, such as the indices of an embedding: some repeated, or all, or one alone."""
+    if all(array.size > 1 for array in case.inputs):
+        repeated = tuple(np.resize(array.reshape(-1)[: (array.size + 1) // 2], array.shape) for array in case.inputs)
+        yield Variation("with repeated indices", replace(case, inputs=repeated))
+        same = tuple(np.full_like(array, array.reshape(-1)[0]) for array in case.inputs)
+        yield Variation("with one index only", replace(case, inputs=same))
+    if all(array.ndim and len(array) > 1 for array in case.inputs):
+        yield Variation(SINGLE, replace(case, inputs=tuple(array[:1] for array in case.inputs)))
 
 
 def _like(array: Array, rng: np.random.Generator) -> Array:
@@ -152,8 +165,11 @@ def _of_pairs(case: Case) -> Iterator[Variation]:
         yield Variation(TIES, replace(case, inputs=(tied.astype(prediction.dtype), target)))
     yield Variation("with predictions eight times as large", replace(case, inputs=(8 * prediction, target)))
     if prediction.ndim == 2 and prediction.shape[1] > 2 and target.shape == prediction.shape:
-        narrow = (prediction[:, :-1], target[:, :-1])
-        yield Variation("with an output less", replace(case, inputs=narrow))
+        # An output that no target has a part in: what is left of a one-hot or a soft target still is one.
+        unused = [int(i) for i in np.flatnonzero(~target.any(axis=0))]
+        for column in unused[-1:]:
+            narrow = (np.delete(prediction, column, axis=1), np.delete(target, column, axis=1))
+            yield Variation("with an output less", replace(case, inputs=narrow))
 
 
 def _used(case: Case) -> Iterator[Variation]:
@@ -164,7 +180,10 @@ def _used(case: Case) -> Iterator[Variation]:
         used = case.subject.used(others)
     except Exception:  # noqa: BLE001  reported where the case as given is tried
         return
-    yield Variation("evaluating after a training step", replace(case, subject=used, training=False))
+    twin = case.twin
+    if twin is not None and any(b.ndim and name not in used.untrained for name, b in twin.named_buffers()):
+        twin = None  # it has statistics of its own, which it cannot be given
+    yield Variation("evaluating after a training step", replace(case, subject=used, training=False, twin=twin))
 
 
 def _taken(case: Case, candidates: Iterator[Variation] | list[Variation]) -> Iterator[Variation]:
@@ -179,12 +198,17 @@ def _taken(case: Case, candidates: Iterator[Variation] | list[Variation]) -> Ite
 
 def _output(case: Case) -> Array | None:
     function = function_of(case)
-    try:
-        with np.errstate(all="ignore"):
-            y = function.call(function.variables, case.context())[0]
-    except Exception:  # noqa: BLE001  a variation that is not taken is not one
-        return None
-    return y if np.isfinite(y).all() else None
+    with np.errstate(all="ignore"):
+        try:
+            y, pullback = function.call(function.variables, case.context())
+        except Exception:  # noqa: BLE001  a variation that is not taken is not one
+            return None
+        try:
+            grads = pullback(np.ones_like(y))
+        except Exception:  # noqa: BLE001  forward has taken it: the properties will tell what backward raises
+            grads = {}
+    # An infinite gradient, as that of a root at zero, is outside the domain as well.
+    return y if all(np.isfinite(array).all() for array in (y, *grads.values())) else None
 
 
 def _fits(case: Case, expected: Array, other: Case, y: Array) -> bool:

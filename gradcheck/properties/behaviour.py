@@ -214,7 +214,10 @@ def gradients_of_samples_do_not_mix(case: Case, settings: Settings = Settings())
 
 
 def integers_are_taken_as_numbers(case: Case, settings: Settings = Settings()) -> Outcome | None:
-    """Integer input is refused, or gives what the same numbers as float64 give; nothing is truncated."""
+    """Integer input is refused, or gives what the same numbers as float64 give; nothing is truncated.
+
+    A foreign object that was given floats may not mean to take integers, and is not failed.
+    """
     function, rng = function_of(case), case.rng()
     if not function.inputs:
         return None  # no input has a gradient
@@ -239,7 +242,12 @@ def integers_are_taken_as_numbers(case: Case, settings: Settings = Settings()) -
             return None  # integer input is refused
         raise
     noise = spread(plain, shadows_of(case, function, {**function.variables, name: whole}, dy, rng))
-    return judged(_within(function, k, np.asarray(a, np.float64), plain[k], noise[k]) for k, a in integer.items())
+    outcome = judged(_within(function, k, np.asarray(a, np.float64), plain[k], noise[k]) for k, a in integer.items())
+    if function.foreign and outcome.verdict is Verdict.FAIL and outcome.worst is not None:
+        worst = outcome.worst
+        lost = f"{worst.tensor} of integers is {worst.analytic:g}, of the same floats {worst.numeric:g}"
+        return inconclusive(f"{lost}: cast integers before they come here")
+    return outcome
 
 
 def wrong_shapes_are_refused(case: Case, settings: Settings = Settings()) -> Outcome | None:

@@ -9,7 +9,7 @@ from math import sqrt
 
 import numpy as np
 
-from gradcheck.agreement import Worst, compare, largest
+from gradcheck.agreement import Worst, compare, largest, ratio_of
 from gradcheck.contract import Array, Case
 from gradcheck.diagnosis import Diagnosis, Evidence, diagnose
 from gradcheck.differences import DEVIATIONS, Estimate, Integers, Lines, derivatives, elementwise_noise
@@ -46,7 +46,12 @@ CONFIRMED = 32  # disagreeing elements that are measured again at other steps, t
 EVALUATIONS_A_LINE = 12  # two steps of six
 AUTO_EVALUATIONS = 1_000  # in auto mode a tensor that takes more is probed along random directions,
 AUTO_WORK = 1 << 28  # and so is one for which evaluations x elements in and out exceed this
+CERTAIN = 100.0  # a ratio, below which no cause is sought
+EXPLAINING_EVALUATIONS = (
+    20_000  # for which one tensor's disagreement is explained; a bound on evaluations is one here too
+)
 DIAGNOSED = 4096  # elements of a tensor whose disagreement is explained: it takes differences for other cotangents
+KEPT = 1 << 23  # outputs of evaluations kept for an explanation
 SMALL = 4  # elements, up to which differences cost less than a complex step and its confirmation
 
 
@@ -59,6 +64,32 @@ class TensorFinding:
     remark: str = ""
     numeric: Array | None = None
     allowed: Array | None = None
+
+
+class TooLongError(RuntimeError):
+    """An explanation takes more evaluations than it may."""
+
+
+class Derivatives:
+    """The evaluations along the coordinates of one variable, kept: of another cotangent, no other are needed."""
+
+    def __init__(self, lines: Lines, budget: int) -> None:
+        self.lines, self.budget = replace(lines, at=self.at), budget
+        self._evaluate = lines.at
+        self._kept: dict[tuple[int, float], tuple[Array, Array]] = {}
+
+    def at(self, lines: Integers, t: Array) -> tuple[Array, Array]:
+        """Return what `Lines.at` does, from what is kept where that is possible."""
+        keys = [(int(line), float(distance)) for line, distance in zip(lines, t, strict=True)]
+        new = [i for i, key in enumerate(keys) if key not in self._kept]
+        self.budget -= len(new)
+        if self.budget < 0:
+            raise TooLongError
+        if new:
+            values, taken = self._evaluate(lines[new], t[new])
+            self._kept.update({keys[i]: (values[j], taken[j]) for j, i in enumerate(new)})
+        rows = [self._kept[key] for key in keys]
+        return np.array([row for row, _ in rows]), np.array([distance for _, distance in rows])
 
 
 @dataclass(frozen=True)
@@ -141,6 +172,9 @@ class Judge:
         numeric: Array = np.zeros(grad.size)
         allowed: Array = np.full(grad.size, np.inf)
         numeric[chosen], allowed[chosen] = estimate.value, estimate.error + noise[chosen]
+        # Where f does not move, its steps are of a size that nothing shows: 1 + erf(-10) is 0, its derivative 1e-22.
+        still = chosen[~estimate.moved]
+        allowed[still] += np.finfo(grad.dtype).eps * float(np.abs(grad).max(initial=0.0))
         self._confirm(name, chosen, estimate, numeric, allowed)
         kinked = judged_kinks = chosen[estimate.kinked]
         worst = None
@@ -234,10 +268,9 @@ class Judge:
             estimate = derivatives(replace(lines, noise=np.where(rough, np.inf, lines.noise)))
         allowed = estimate.error + judge._projected_noise(name, directions)
         projected = np.tensordot(directions, gradient, grad.ndim)
-        with np.errstate(invalid="ignore"):
-            ratios = np.abs(projected - estimate.value) / allowed
         told_lines = np.isfinite(allowed)
-        worst_line = int(np.nanargmax(np.where(told_lines, ratios, -1.0)))
+        ratios = _ratios(projected - estimate.value, allowed)
+        worst_line = int(np.argmax(ratios))
         norm = float(np.sqrt((gradient**2).sum()))
         remark = _chance(name, allowed[told_lines], norm)
         if left_out:
@@ -255,10 +288,21 @@ class Judge:
         )
         return TensorFinding(worst, told, remark)
 
-    def numeric(self, name: str, dy: Array) -> tuple[Array, Array]:
-        """Return the gradient by differences for a cotangent, element by element, and its allowance."""
-        point, x = replace(self.point, dy=dy), self.point.variables[name]
-        estimate = derivatives(coordinates(point, name))
+    def _numeric_of(self, kept: dict[str, Derivatives], name: str, dy: Array) -> tuple[Array, Array]:
+        """Return the numeric gradient for a cotangent, from evaluations that are kept if they are few enough."""
+        if name not in kept:
+            stacked = name in self.point.function.inputs and samples_are_independent(self.point, name)
+            lines = (stacked_coordinates if stacked else coordinates)(self.point, name)
+            samples = len(self.point.variables[name]) if stacked else 1
+            most = min(EXPLAINING_EVALUATIONS, self.settings.max_evaluations or EXPLAINING_EVALUATIONS)
+            kept[name] = Derivatives(lines, min(most * samples, KEPT // max(1, lines.y.shape[1])))
+        lines = kept[name].lines
+        return self.numeric(name, replace(lines, dy=np.asarray(dy, np.float64).reshape(lines.dy.shape)))
+
+    def numeric(self, name: str, lines: Lines) -> tuple[Array, Array]:
+        """Return the gradient by differences along a variable's coordinates, and its allowance."""
+        x = self.point.variables[name]
+        estimate = derivatives(lines)
         noise = np.finfo(x.dtype).eps * self.factor * float(np.abs(estimate.value).max(initial=0.0))
         return estimate.value.reshape(x.shape), (estimate.error + noise).reshape(x.shape)
 
@@ -269,15 +313,21 @@ class Judge:
         """Return what is likely wrong with each of these tensors' gradients, where that can be told."""
         causes: dict[str, Diagnosis | None] = {}
         for name in wrong if self.settings.explain else ():
-            x = self.point.variables[name]
-            if x.size > DIAGNOSED:
+            x, worst = self.point.variables[name], found[name].worst if name in found else None
+            # Near the allowance, which elements fail and by how much is an accident.
+            if x.size > DIAGNOSED or (worst is not None and worst.ratio < CERTAIN):
                 continue
+            derivatives_of: dict[str, Derivatives] = {}
+            numeric_of = partial(self._numeric_of, derivatives_of)
             one = found.get(name)
-            numeric, allowed = (
-                (one.numeric, one.allowed)
-                if one is not None and one.numeric is not None and one.allowed is not None
-                else self.numeric(name, self.point.dy)
-            )
+            try:
+                numeric, allowed = (
+                    (one.numeric, one.allowed)
+                    if one is not None and one.numeric is not None and one.allowed is not None
+                    else numeric_of(name, self.point.dy)
+                )
+            except TooLongError:
+                continue
             evidence = Evidence(
                 tensor=name,
                 analytic=self.grads[name],
@@ -290,10 +340,13 @@ class Judge:
                 y=self.point.y,
                 dy=self.point.dy,
                 analytic_of=partial(self._analytic, name),
-                numeric_of=partial(self.numeric, name),
-                other_numeric=lambda other: self.numeric(other, self.point.dy),
+                numeric_of=partial(numeric_of, name),
+                other_numeric=partial(numeric_of, dy=self.point.dy),
             )
-            causes[name] = diagnose(evidence)
+            try:
+                causes[name] = diagnose(evidence)
+            except TooLongError:
+                causes[name] = None
         return causes
 
     def with_cotangent(self, dy: Array) -> Judge:
@@ -314,9 +367,8 @@ class Judge:
             directions = masked.reshape(4, *grad.shape)
             estimate = derivatives(along(self.point, name, directions))
             allowed = estimate.error + self._projected_noise(name, directions)
-            with np.errstate(invalid="ignore"):
-                ratios = np.abs(np.tensordot(directions, grad, grad.ndim) - estimate.value) / allowed
-            each = np.nan_to_num(ratios).reshape(2, 2).max(axis=1)
+            ratios = _ratios(np.tensordot(directions, grad, grad.ndim) - estimate.value, allowed)
+            each = ratios.reshape(2, 2).max(axis=1)
             if each.max() <= 1:
                 break
             elements = halves[int(np.argmax(each))]
@@ -328,6 +380,13 @@ class Judge:
         if found is None or not found.ratio > 1:
             return Worst(name, where, float(grad[index]), float(estimate.value[0]), own, ratio)
         return replace(found, index=where)
+
+
+def _ratios(difference: Array, allowed: Array) -> Array:
+    """Return disagreements over their allowances: 0 for none, and for lines that are not judged."""
+    return np.array([
+        ratio_of(abs(float(d)), float(a)) if np.isfinite(a) else 0.0 for d, a in zip(difference, allowed, strict=True)
+    ])  # fmt: skip
 
 
 def _chance(name: str, allowed: Array, norm: float) -> str:

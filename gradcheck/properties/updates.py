@@ -118,7 +118,8 @@ def _since(step: int, steps: int) -> str:
 
 def _trial(case: Case, dtype: str, count: int, *, missing: bool) -> tuple[dict[str, Array], list[Step]]:
     """Return parameters and ``count`` steps: Gaussian gradients of sizes 1e-3 to 10, and a rate that falls half-way."""
-    params = {f"p{i}": array.astype(dtype) for i, array in enumerate(case.inputs)}
+    names = getattr(case.subject, "names", ()) or [f"p{i}" for i in range(len(case.inputs))]
+    params = {name: array.astype(dtype) for name, array in zip(names, case.inputs, strict=True)}
     rng, steps = case.rng(), []
     rate = float(getattr(case.subject, "base_lr", 0.1))
     for index in range(count):
@@ -128,9 +129,9 @@ def _trial(case: Case, dtype: str, count: int, *, missing: bool) -> tuple[dict[s
             for size, (name, p) in zip(sizes, params.items(), strict=True)
         }
         if missing and index % 3 == 1 and len(params) > 1:
-            del grads["p1"]
-        if missing and index < 2:
-            grads.pop("p2", None)  # no gradient at first: its count begins later
+            del grads[names[1]]
+        if missing and index < 2 and len(params) > 2:
+            del grads[names[2]]  # no gradient at first: its count begins later
         steps.append(Step(grads, rate if index < (count + 1) // 2 else rate / 10))
     return params, steps
 

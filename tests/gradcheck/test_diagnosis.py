@@ -427,7 +427,7 @@ NAMED: list[tuple[str, tuple[Problem, str, Fault], str]] = [
         "layer norm without both",
         (LAYER_NORM, "input", lambda dy: dy * GAMMA / STD),
         "input's gradient is off by a + b x along axis 1, x its own input: "
-        "as without the terms of a mean and a variance",
+        "as without the term of a mean or of a variance",
     ),
     (
         "batch norm without both",
@@ -437,7 +437,7 @@ NAMED: list[tuple[str, tuple[Problem, str, Fault], str]] = [
             lambda dy: dy * BATCH_NORM.variables["gamma"] / BATCH_NORM.variables["input"].std(axis=0),
         ),
         "input's gradient is off by a + b x along axis 0, x its own input: "
-        "as without the terms of a mean and a variance",
+        "as without the term of a mean or of a variance",
     ),
 ]
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gradcheck.agreement import Verdict
 from gradcheck.checks import Subject, check_class, properties_of
 from gradcheck.contract import Case, Layer
+from gradcheck.properties import Settings
 from nets import LAYERS, LOSSES, OPTIMIZERS, SCHEDULES
 from nets.weights import decode, encode, from_torch, load_state_dict, state_dict, to_torch
 
@@ -32,6 +33,13 @@ def test_property(subject: Subject, claim: Any) -> None:  # noqa: ANN401  one of
     report.raise_if_failed()
     if report.findings:  # else the claim is about something that this part has not
         assert report.verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("subject", [*LAYERS, *LOSSES], ids=lambda subject: subject.__name__)
+def test_gradients_hold_in_fast_mode(subject: Subject) -> None:
+    claims = [claim for claim in properties_of(subject) if claim.__name__ == "gradients_agree_with_differences"]
+    report = check_class(subject, claims=claims, settings=Settings("fast"))
+    assert report.verdict is Verdict.PASS, str(report)
 
 
 @pytest.mark.parametrize("layer_type", LAYERS, ids=lambda layer: layer.__name__)

@@ -87,8 +87,8 @@ DIFFERENCES, TWIN, TWIN_GRADIENTS = (
     "gradients_agree_with_differences", "forward_agrees_with_twin", "gradients_agree_with_twin"
 )  # fmt: skip
 TWICE, MODES, STATISTICS = "repeated_calls_agree", "modes_are_restored", "statistics_agree_with_twin"
-UNTOUCHED, SHAPES, INTEGERS = (
-    "arguments_are_left_untouched", "gradients_match_their_tensors", "integers_are_taken_as_numbers"
+UNTOUCHED, SHAPES = (
+    "arguments_are_left_untouched", "gradients_match_their_tensors"
 )  # fmt: skip
 UPDATES, RATES = "updates_agree_with_twin", "rates_agree_with_twin"
 
@@ -236,12 +236,6 @@ def unpadded(self, dy):
 def last_of_repeated(self, dy):
     self.grads["weight"] = np.zeros_like(self.params["weight"])
     self.grads["weight"][self.indices] += dy
-
-
-def whole_of_integers(self, dy):
-    dx = np.zeros_like(self.x)
-    dx[...] = dy * (self.x > 0)
-    return dx
 
 
 def accumulating(self, dy):
@@ -441,7 +435,6 @@ FAULTY: dict[str, Faulty] = {
     "relu in place": Faulty(layer(variant(Relu, forward=forward_in_place), X), UNTOUCHED),
     "relu by chained assignment": Faulty(layer(variant(ReluByMaximum, backward=lambda self, dy: 0.0 * dy), X),
                                          DIFFERENCES, "zero"),
-    "relu of integers": Faulty(layer(variant(ReluByMaximum, backward=whole_of_integers), X), INTEGERS),
     "relu ungated": Faulty(layer(variant(ReluByMaximum, backward=lambda self, dy: dy), X), DIFFERENCES, None),
     "leaky relu, slope of its own": Faulty(layer(variant(LeakyRelu, backward=lambda self, dy: dy * np.where(
         self.x > 0, 1, 0.01)), X), DIFFERENCES, None),

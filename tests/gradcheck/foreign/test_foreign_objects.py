@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gradcheck.agreement import Verdict
+from gradcheck.collection import CONTRACTS
+from gradcheck.properties import PROPERTIES
 from tests.gradcheck.foreign.faulty import FAULTY
 from tests.gradcheck.foreign.right import RIGHT
 
@@ -25,3 +27,16 @@ def test_faulty_objects_fail_and_nothing_wrong_is_said_of_the_cause(name: str) -
     assert faulty.caught_by in failures, str(report)
     said = failures[faulty.caught_by].diagnosis
     assert faulty.diagnosis is None or (faulty.diagnosis in said), said
+
+
+def test_every_property_of_foreign_objects_alone_has_a_fault() -> None:
+    native = {claim for kind, claims in PROPERTIES.items() if issubclass(kind, CONTRACTS) for claim in claims}
+    own = {claim.__name__ for claims in PROPERTIES.values() for claim in claims if claim not in native}
+    # The last is that of a published network: tests/test_case_studies.py.
+    assert own == {
+        "repeated_calls_agree",
+        "modes_are_restored",
+        "statistics_agree_with_twin",
+        "evaluation_is_not_random",
+    }
+    assert own - {faulty.caught_by for faulty in FAULTY.values()} == {"evaluation_is_not_random"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -18,7 +19,8 @@ import pytest
 import gradcheck
 from gradcheck.adapters import AdapterError
 from gradcheck.agreement import Verdict
-from gradcheck.contract import ShapeError
+from gradcheck.checks import check_layer, check_loss, check_optimizer
+from gradcheck.contract import Array, ShapeError
 from tests.gradcheck.foreign.right import (
     RIGHT,
     SGD,
@@ -192,3 +194,121 @@ def test_a_report_is_repeated_by_a_fresh_interpreter(make: Callable[[], Any]) ->
 
 def test_the_right_objects_are_many() -> None:
     assert len(RIGHT) > 60
+
+
+class TruncatingRelu:
+    """Makes its gradient in the type of its input, which for pixels is that of whole numbers."""
+
+    def forward(self, x: Array) -> Array:
+        self.x = x
+        return np.maximum(x, 0)
+
+    def backward(self, dy: Array) -> Array:
+        dx = np.zeros_like(self.x)
+        dx[...] = dy * (self.x > 0)
+        return dx
+
+
+def test_truncation_of_integers_is_told_but_not_failed_where_floats_were_given() -> None:
+    report = check_layer(TruncatingRelu(), np.random.default_rng(0).standard_normal((4, 3)))
+    (told,) = [finding for finding in report.findings if finding.property == "integers_are_taken_as_numbers"]
+    assert told.verdict is Verdict.INCONCLUSIVE
+    assert "cast integers before they come here" in told.message
+    assert report
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: check_layer(TruncatingRelu, x), "check_layer needs a layer, got the class TruncatingRelu: make one"),
+        (
+            lambda x: check_layer(TruncatingRelu(), x, twin=5),  # type: ignore[arg-type]  # the mistake
+            "twin is a torch.nn.Module, got a int",
+        ),
+        (
+            lambda x: check_layer(TruncatingRelu(), x, twin=TruncatingRelu),  # type: ignore[arg-type]  # the mistake
+            "twin is a torch.nn.Module, got the class TruncatingRelu",
+        ),
+        (lambda x: check_optimizer(object(), print), "object needs a method step(params, grads)"),
+    ],
+)
+def test_what_is_given_wrongly_is_said_at_the_door(call: Callable[[Array], object], message: str) -> None:
+    with pytest.raises(AdapterError, match=re.escape(message)):
+        call(np.ones((2, 3)))
+
+
+class Preallocated:
+    """Momentum whose velocities are made beforehand, by name."""
+
+    def __init__(self, params: dict[str, Array]) -> None:
+        self.lr, self.velocities = 0.1, {name: np.zeros_like(array) for name, array in params.items()}
+
+    def step(self, params: dict[str, Array], grads: dict[str, Array]) -> None:
+        for name, grad in grads.items():
+            self.velocities[name] = 0.9 * self.velocities[name] + grad
+            params[name] -= self.lr * self.velocities[name]
+
+
+def test_an_optimizer_made_for_some_parameters_is_tried_on_those() -> None:
+    import torch
+
+    params = {"w": np.ones((2, 3)), "b": np.ones(3)}
+
+    def twin(tensors: list[torch.Tensor]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(tensors, lr=0.1, momentum=0.9)
+
+    assert check_optimizer(Preallocated(params), twin, params=params)
+    with pytest.raises(AdapterError, match="Preallocated does not know the parameter 'p0'"):
+        check_optimizer(Preallocated(params), twin)
+
+
+class OneHotCrossEntropy:
+    """Softmax and cross-entropy with one-hot targets, as the books have it: the gradient is (y - t) / N."""
+
+    def forward(self, p: Array, t: Array) -> float:
+        e = np.exp(p - p.max(axis=1, keepdims=True))
+        self.y, self.t = e / e.sum(axis=1, keepdims=True), t
+        return float(-(t * np.log(self.y)).sum() / len(p))
+
+    def backward(self) -> Array:
+        return (self.y - self.t) / len(self.t)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_the_books_cross_entropy_passes(dtype: type) -> None:
+    p: Array = np.random.default_rng(0).standard_normal((5, 4)).astype(dtype)
+    for columns in ([0, 3, 1, 1, 2], [0, 0, 1, 1, 2]):
+        t: Array = np.eye(4)[columns].astype(dtype)
+        report = check_loss(OneHotCrossEntropy(), p, t)
+        assert report, str(report)
+
+
+class Root:
+    """A root, whose derivative at zero is infinite."""
+
+    def forward(self, x: Array) -> Array:
+        self.y = np.sqrt(x)
+        return self.y
+
+    def backward(self, dy: Array) -> Array:
+        return dy / (2 * self.y)
+
+
+class Sort:
+    """A stable sort, whose gradient at ties is one of several right ones."""
+
+    def forward(self, x: Array) -> Array:
+        self.order = np.argsort(x, axis=1, kind="stable")
+        return np.take_along_axis(x, self.order, 1)
+
+    def backward(self, dy: Array) -> Array:
+        dx = np.empty_like(dy)
+        np.put_along_axis(dx, self.order, dy, 1)
+        return dx
+
+
+@pytest.mark.parametrize("layer", [Root(), Sort()], ids=["root", "sort"])
+def test_where_a_variation_leaves_the_domain_or_kinks_lie_on_kinks_nothing_is_failed(layer: object) -> None:
+    for seed in range(5):
+        report = check_layer(layer, np.random.default_rng(seed).uniform(0.5, 2, (3, 5)), seed=seed)
+        assert report, str(report)

@@ -1,0 +1,94 @@
+"""Full, fast and bounded: what each looks at, what it says of what it left out, and where it leads."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import gradcheck
+from gradcheck.agreement import Verdict
+from gradcheck.contract import Array
+
+
+class Relu:
+    """A rectifier as anybody writes it."""
+
+    def forward(self, x: Array) -> Array:
+        self.mask = x > 0
+        return x * self.mask
+
+    def backward(self, dy: Array) -> Array:
+        return dy * self.mask
+
+
+RNG = np.random.default_rng(0)
+MATRIX = RNG.standard_normal((30, 400))
+X = RNG.standard_normal(400)
+
+
+def product(x: Array) -> Array:
+    return np.asarray(np.tanh(MATRIX @ x / 20))
+
+
+def pullback(inputs: tuple[Array, ...], dy: Array, element: int | None = None, scale: float = 1.0) -> tuple[Array]:
+    gradient = MATRIX.T @ (dy / np.cosh(MATRIX @ inputs[0] / 20) ** 2) / 20
+    if element is not None:
+        gradient[element] *= scale
+    return (gradient,)
+
+
+@pytest.mark.parametrize("mode", ["full", "fast", "auto"])
+@pytest.mark.parametrize("element", [0, 123, 399])
+def test_every_mode_leads_to_the_wrong_element(mode: gradcheck.Mode, element: int) -> None:
+    def wrong(inputs: tuple[Array, ...], dy: Array) -> tuple[Array]:
+        return pullback(inputs, dy, element, 1 + 1e-6)
+
+    report = gradcheck.check_gradients(product, (X,), wrong, mode=mode)
+    assert report.verdict is Verdict.FAIL
+    finding = report.failures[0]
+    assert finding.worst is not None
+    assert finding.worst.index == (element,)
+    assert finding.worst.analytic == pytest.approx(finding.worst.numeric * (1 + 1e-6), rel=1e-8)
+
+
+def test_fast_mode_is_cheap_and_says_what_it_may_miss() -> None:
+    full, fast = (gradcheck.check_gradients(product, (X,), pullback, mode=mode) for mode in ("full", "fast"))
+    assert full
+    assert fast
+    assert fast.evaluations < full.evaluations / 10
+    (remark,) = fast.findings[0].remarks
+    assert remark.startswith("input: along 8 random directions; a fault above ")
+    assert remark.endswith(" of its norm is missed once in 1e6")
+    assert full.findings[0].remarks == ()
+
+
+def test_the_stated_chance_of_a_miss_holds() -> None:
+    # A fault ten times the one that one probe of eight misses half the time is caught each time of fifty.
+    def wrong(inputs: tuple[Array, ...], dy: Array) -> tuple[Array]:
+        return pullback(inputs, dy, 7, 1 + 1e-7)
+
+    assert not any(gradcheck.check_gradients(product, (X,), wrong, mode="fast", seed=seed) for seed in range(50))
+
+
+def test_a_bounded_full_mode_says_how_much_it_saw() -> None:
+    report = gradcheck.check_gradients(product, (X,), pullback, mode="full", max_evaluations=600)
+    assert report
+    (remark,) = report.findings[0].remarks
+    assert " of 400 elements of input one by one; input: along 8 random directions" in remark
+    assert report.evaluations < 1500
+
+
+def test_settings_that_mean_nothing_are_refused() -> None:
+    with pytest.raises(ValueError, match="mode is one of auto, full, fast, got 'slow'"):
+        gradcheck.check_gradients(product, (X,), pullback, mode="slow")  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(ValueError, match="max_evaluations is at least 1, got 0"):
+        gradcheck.check_gradients(product, (X,), pullback, max_evaluations=0)
+    with pytest.raises(ValueError, match="dtypes are among float64, float32, got float16"):
+        gradcheck.check_layer(Relu(), X, dtypes=("float16",))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_fast_mode_takes_gradients_that_vanish(seed: int) -> None:
+    x = np.random.default_rng(seed).standard_normal((4, 3))
+    report = gradcheck.check_layer(Relu(), x, mode="fast", seed=seed)
+    assert report.verdict is Verdict.PASS, str(report)
