@@ -31,7 +31,8 @@ lint: $(READY)  ## ruff and mypy --strict
 demo: $(READY)  ## train NumPy and PyTorch side by side on bundled digits and prove them the same
 	$(BIN)/mnistcheck train --fair --dataset digits $(ARGS)
 
-bench: $(READY)  ## measure a fair run: rounding-noise tails, smallest fault caught (on MNIST, if it is found)
+bench: $(READY)  ## measure the checker and a fair run: false alarms, tails, smallest fault caught (on MNIST, if it is found)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/gradient_checks.py
 	$(BIN)/python benchmarks/fair_run.py $(ARGS)
 
 clean:  ## remove the environment and the caches

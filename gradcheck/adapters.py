@@ -265,7 +265,10 @@ class _Bare:
 
 @dataclass(frozen=True, eq=False)
 class ForeignLoss:
-    """A loss with ``forward(prediction, target) -> float`` and ``backward() -> dprediction``."""
+    """A loss with ``forward(prediction, target) -> float`` and ``backward() -> dprediction``.
+
+    One whose ``backward(dvalue)`` takes a cotangent may return an array, such as one number a sample.
+    """
 
     loss: object
     forward: str = "forward"
@@ -294,8 +297,11 @@ class ForeignLoss:
 
         def call(given: Arrays, context: Context) -> tuple[Array, Pullback]:
             loss, value = begin(given)
-            if value.ndim:
-                raise AdapterError(f"{self.name}.{self.forward} returns shape {value.shape}; one number is needed")
+            if value.ndim and not takes_dvalue:
+                raise AdapterError(
+                    f"{self.name}.{self.forward} returns shape {value.shape}; one number is needed, "
+                    f"or a {self.backward} that takes dvalue"
+                )
             waiting = [loss]
 
             def pullback(dvalue: Array) -> dict[str, Array]:
