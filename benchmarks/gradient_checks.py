@@ -20,11 +20,12 @@ import numpy as np
 import gradcheck
 from gradcheck.adapters import PlainFunction
 from gradcheck.agreement import Verdict
-from gradcheck.checks import Finding, Subject, check_case, check_class, properties_of
+from gradcheck.checks import Subject, check_case, check_class, properties_of
 from gradcheck.contract import Array, Case, Layer
 from gradcheck.functions import function_of
 from gradcheck.properties import Outcome, Property, Settings
 from gradcheck.properties.gradients import gradients_agree_with_differences
+from gradcheck.results import Finding
 from nets import LAYERS, LOSSES, OPTIMIZERS
 from nets.engines.torch_engine import one_thread_each
 from nets.layers.batch_norm import batch_norm2d

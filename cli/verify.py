@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from gradcheck.checks import Finding, Report
     from gradcheck.collection import Collected
     from gradcheck.properties import Settings
+    from gradcheck.results import Finding, Report
 
 
 @click.command()

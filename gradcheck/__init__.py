@@ -5,20 +5,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gradcheck.adapters import AdapterError
     from gradcheck.agreement import Verdict
-    from gradcheck.checks import (
-        Finding,
-        GradientMismatch,
-        Report,
-        check_class,
-        check_gradients,
-        check_layer,
-        check_loss,
-        check_optimizer,
-        check_schedule,
-    )
+    from gradcheck.checks import check_class, check_gradients, check_layer, check_loss, check_optimizer, check_schedule
     from gradcheck.contract import Case
     from gradcheck.parametrization import parametrize_with_checks
     from gradcheck.properties import Mode
+    from gradcheck.results import Finding, GradientMismatch, Report
     from gradcheck.trajectory import TrajectoryMismatch, TrajectoryReport, check_trajectory
 
 __all__ = [
@@ -45,7 +36,10 @@ __all__ = [
 _MODULES = {
     "AdapterError": "gradcheck.adapters",
     "Case": "gradcheck.contract",
+    "Finding": "gradcheck.results",
+    "GradientMismatch": "gradcheck.results",
     "Mode": "gradcheck.properties",
+    "Report": "gradcheck.results",
     "TrajectoryMismatch": "gradcheck.trajectory",
     "TrajectoryReport": "gradcheck.trajectory",
     "Verdict": "gradcheck.agreement",

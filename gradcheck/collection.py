@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gradcheck.adapters import AdapterError
-from gradcheck.checks import Finding, Report, check_class, check_layer, check_loss, properties_of
+from gradcheck.checks import check_class, check_layer, check_loss, properties_of
 from gradcheck.contract import Case, Layer, Loss, Optimizer, Schedule
 from gradcheck.properties import Property, Settings
+from gradcheck.results import Finding, Report
 
 CONTRACTS = (Layer, Loss, Optimizer, Schedule)
 

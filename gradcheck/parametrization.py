@@ -11,18 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from gradcheck.adapters import AdapterError, ForeignLayer, ForeignLoss
 from gradcheck.agreement import Verdict
-from gradcheck.checks import (
-    EXAMPLES,
-    Report,
-    check_class,
-    check_layer,
-    check_loss,
-    check_variations,
-    properties_of,
-)
+from gradcheck.checks import EXAMPLES, check_class, check_layer, check_loss, check_variations, properties_of
 from gradcheck.collection import CONTRACTS, is_loss
 from gradcheck.contract import Case, Layer, Loss
 from gradcheck.properties import DTYPES, PROPERTIES, Mode, Property, Settings
+from gradcheck.results import Report
 
 if TYPE_CHECKING:
     import pytest

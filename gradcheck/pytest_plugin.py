@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import pytest
 
 if TYPE_CHECKING:
-    from gradcheck.checks import Report
+    from gradcheck.results import Report
     from gradcheck.trajectory import TrajectoryReport
 
 P = ParamSpec("P")

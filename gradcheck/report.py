@@ -16,7 +16,7 @@ from gradcheck.contract import Array, Case
 from gradcheck.diagnosis import Cause, Diagnosis
 
 if TYPE_CHECKING:
-    from gradcheck.checks import Finding, Report
+    from gradcheck.results import Finding, Report
     from gradcheck.trajectory.check import NonFinite, TrajectoryReport
     from gradcheck.trajectory.divergence import Divergence
     from gradcheck.trajectory.freerun import FreeRunResult
@@ -125,7 +125,7 @@ def describe_failure(finding: Finding) -> str:
 
 def describe_silence(report: Report | TrajectoryReport) -> str:
     """Return in one line why a check that is inconclusive could tell nothing."""
-    from gradcheck.checks import Report
+    from gradcheck.results import Report
 
     if not isinstance(report, Report):
         return summarise_trajectory(report, "the engine", "the reference").removeprefix("INCONCLUSIVE: ")

@@ -11,7 +11,6 @@ import pytest
 
 from gradcheck.agreement import Verdict, Worst
 from gradcheck.autograd import twin_of
-from gradcheck.checks import Finding, GradientMismatch, Report
 from gradcheck.comparison import Quantity
 from gradcheck.contract import Case, ShapeError
 from gradcheck.diagnosis import Cause, Diagnosis
@@ -28,6 +27,7 @@ from gradcheck.report import (
     strict,
     summarise_trajectory,
 )
+from gradcheck.results import Finding, GradientMismatch, Report
 from gradcheck.trajectory import check_trajectory
 from gradcheck.trajectory.engine import Batch
 from nets.layers import Linear

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from gradcheck.agreement import Verdict
-from gradcheck.checks import Finding, GradientMismatch, Subject, check_class, properties_of
+from gradcheck.checks import Subject, check_class, properties_of
 from gradcheck.collection import CONTRACTS
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, LossBackward, untapped
 from gradcheck.properties import PROPERTIES
+from gradcheck.results import Finding, GradientMismatch
 from nets.layers import (
     BatchNorm1d,
     BatchNorm2d,
