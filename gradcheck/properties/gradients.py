@@ -45,7 +45,7 @@ PROBES_OF_LARGE = 2  # fewer where there are so many elements that a call takes 
 CONFIRMED = 32  # disagreeing elements that are measured again at other steps, the worst first
 EVALUATIONS_A_LINE = 12  # two steps of six
 AUTO_EVALUATIONS = 1_000  # in auto mode a tensor that takes more is probed along random directions,
-AUTO_WORK = 1 << 28  # and so is one for which evaluations x elements in and out exceed this
+AUTO_WORK = 1 << 26  # and so is one for which evaluations x elements in and out exceed this
 CERTAIN = 100.0  # a ratio, below which no cause is sought
 EXPLAINING_EVALUATIONS = (
     20_000  # for which one tensor's disagreement is explained; a bound on evaluations is one here too

@@ -125,38 +125,39 @@ def shadows_of(
     """Return shadows of a call, and for a foreign one, which has no taps, what else shows its rounding."""
     count = SHADOWS_OF_LARGE if sum(array.size for array in variables.values()) > LARGE else SHADOWS
     shadows = [shadow(function, variables, dy, rng, case.context(Recorder(rng))) for _ in range(count)]
-    return shadows + (_roughness(case, function, variables, dy, rng) if function.foreign else [])
+    if not function.foreign:
+        return shadows
+
+    def compute(given: Arrays) -> dict[str, Array]:
+        y, pullback = function.call(given, case.context())
+        return {"output": y, **pullback(dy)}
+
+    return shadows + roughness(compute, variables, rng)
 
 
-def _roughness(
-    case: Case, function: Function, variables: Arrays, dy: Array, rng: np.random.Generator
+def roughness(
+    compute: Callable[[Arrays], dict[str, Array]], variables: Arrays, rng: np.random.Generator
 ) -> list[dict[str, Array]]:
-    """Return the value and the gradients moved by samples of their rounding, as fourth differences show it.
+    """Return what ``compute`` returns, moved by samples of its rounding, as fourth differences show it.
 
     At equal distances, too short for anything smooth to show in a fourth difference, what shows there is rounding: with
     standard deviation s in each of the values, sqrt(70) s. Shadows miss what arises inside: (1e6 + sin x) - 1e6 steps
-    by 1e-10, and hardly ever does so when x is nudged. More and Wild (2011), "Estimating computational noise".
+    by 1e-10, and hardly ever does so when x is nudged; nor does a nudge of one term change how a long sum rounds.
+    More and Wild (2011), "Estimating computational noise".
     """
-    steps = []
+    base, steps = compute(variables), []
     directions = {name: rng.uniform(0.5, 1.0, x.shape) for name, x in variables.items()}
     for k in range(1, DIFFERENCED + 1):
         moved = {}
         for name, x in variables.items():
             distance = x.dtype.type(k * np.sqrt(np.finfo(x.dtype).eps) / 16 * np.abs(x).max(initial=0.0))
             moved[name] = x + distance * directions[name].astype(x.dtype)
-        y, pullback = function.call(moved, case.context())
-        steps.append({"output": y, **pullback(dy)})
-    y, pullback = function.call(variables, case.context())
-    base = {"output": y, **pullback(dy)}
+        steps.append(compute(moved))
     samples = []
     for start in range(DIFFERENCED - 4):
-        window = steps[start : start + 5]
-        fourth = {
-            name: (window[0][name] - 4 * window[1][name] + 6 * window[2][name] - 4 * window[3][name] + window[4][name])
-            / np.sqrt(70)
-            for name in window[0]
-        }
-        samples.append({name: base[name] + array.astype(base[name].dtype) for name, array in fourth.items()})
+        a, b, c, d, e = steps[start : start + 5]
+        fourth = {k: (a[k] - 4 * b[k] + 6 * c[k] - 4 * d[k] + e[k]) / np.sqrt(70) for k in base}
+        samples.append({k: base[k] + array.astype(base[k].dtype) for k, array in fourth.items()})
     return samples
 
 

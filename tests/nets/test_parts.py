@@ -13,7 +13,7 @@ import torch
 
 from gradcheck.agreement import Verdict
 from gradcheck.autograd import set_keys
-from gradcheck.checks import check_class
+from gradcheck.checks import check_case, check_class, properties_of
 from gradcheck.contract import Array, Case, Context, Key, Layer, ShapeError
 from nets.initializers import Normal, XavierNormal, XavierUniform, Zeros, fans, initialize
 from nets.layers import BatchNorm1d, BatchNorm2d, Conv2d, Dropout, Linear, MaxPool2d, ReLU, Sequential, Sigmoid
@@ -355,3 +355,16 @@ def test_initialisation_fills_weights_and_biases_by_their_own_rules() -> None:
     arrays = model.parameters()
     assert all(arrays[name].all() for name in ("0.weight", "2.weight"))
     assert not any(arrays[name].any() for name in ("0.bias", "2.bias"))
+
+
+@pytest.mark.parametrize("shape", [(4, 2, 28, 28), (32, 2, 28, 28)], ids=str)
+def test_batch_statistics_of_many_pixels_agree_with_torch(shape: tuple[int, ...]) -> None:
+    # Of one sign, so that torch's sums drift by many units in the last place.
+    x = np.abs(np.random.default_rng(0).standard_normal(shape)) * 8
+    claims = {"forward_agrees_with_twin", "buffers_agree_with_twin", "gradients_agree_with_twin"}
+    layer = batch_norm2d(2)
+    for claim in properties_of(layer):
+        if claim.__name__ in claims:
+            outcome = check_case(Case(layer, (x,), training=True), claim)
+            assert outcome is not None
+            assert outcome.verdict is Verdict.PASS, outcome
