@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import base64
 import dataclasses
+import dis
 import importlib
 import inspect
 import linecache
@@ -162,7 +163,9 @@ class Writer:
                 self._needs(inner, function)
         closure = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
         around = {name: cell.cell_contents for name, cell in closure.items() if name != "__class__"}
-        around |= {name: function.__globals__[name] for name in code.co_names if name in function.__globals__}
+        # Of the code's names, not those of attributes: self.x is no reason to write a global x.
+        loaded = {step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+        around |= {name: function.__globals__[name] for name in sorted(loaded) if name in function.__globals__}
         for name, value in around.items():
             if isinstance(value, types.ModuleType):
                 plain = value.__name__ == name
