@@ -2,8 +2,8 @@
 
 ``--part alarms`` draws cases of every registered layer, loss and optimizer and prints the distribution of ratios;
 ``--part sensitivity`` finds the smallest fault in one element of a parameter's gradient that is caught;
-``--part rivals`` times `gradcheck.check_layer` and `check_gradients` against `torch.autograd.gradcheck`, both sides in
-turn, and shows which of five faults each catches.
+``--part rivals`` times `gradcheck.check_layer`, and its gradients alone, against `torch.autograd.gradcheck`, in turn,
+and shows which of five faults each catches.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,9 +21,9 @@ import gradcheck
 from gradcheck.adapters import PlainFunction
 from gradcheck.agreement import Verdict
 from gradcheck.checks import Subject, check_case, check_class, properties_of
-from gradcheck.contract import Array, Case, Layer
-from gradcheck.functions import function_of
-from gradcheck.properties import Outcome, Property, Settings
+from gradcheck.contract import Array, Case, Context, Layer
+from gradcheck.functions import Arrays, Function, Pullback, function_of
+from gradcheck.properties import Mode, Outcome, Property, Settings
 from gradcheck.properties.gradients import gradients_agree_with_differences
 from gradcheck.results import Finding
 from nets import LAYERS, LOSSES, OPTIMIZERS
@@ -33,6 +33,8 @@ from nets.layers.conv2d import Conv2d
 from nets.layers.layer_norm import LayerNorm
 from nets.layers.linear import Linear
 from nets.layers.max_pool2d import MaxPool2d
+
+SLOW_FOR_TORCH = 10**6  # elements of a matrix, whose slow check would take hours
 
 COMPARING = (  # the properties whose ratio is a disagreement over an allowance
     "gradients_agree_with_differences",
@@ -117,9 +119,10 @@ def sensitivity(trials: int) -> None:
     rng = np.random.default_rng(0)
     for name, (layer, x) in parametric_layers(rng).items():
         for parameter in layer.parameters():
+            modes: tuple[Mode, ...] = ("full", "fast")
             shares = {
                 mode: {size: _caught(layer, x, parameter, size, mode, trials) for size in 10.0 ** np.arange(-14, 0)}
-                for mode in ("full", "fast")
+                for mode in modes
             }
             smallest = {
                 mode: next((s for s in found if all(v == 1 for t, v in found.items() if t >= s)), np.nan)
@@ -129,31 +132,32 @@ def sensitivity(trials: int) -> None:
             print(f"| {name} | {parameter} | {smallest['full']:.0e} | {smallest['fast']:.0e} | {at:.0%} |")
 
 
-def _caught(layer: Layer, x: Array, parameter: str, size: float, mode: Any, trials: int) -> float:  # noqa: ANN401
+def _caught(layer: Layer, x: Array, parameter: str, size: float, mode: Mode, trials: int) -> float:
     """Return the share of trials in which one element's gradient, off by a factor 1 + size, fails."""
-    caught = 0
-    for seed in range(trials):
-        rng = np.random.default_rng(seed)
-        case = Case(
-            _Faulty(layer, parameter, size, int(rng.integers(layer.parameters()[parameter].size))), (x,), seed, True
-        )
-        outcome = check_case(case, gradients_agree_with_differences, Settings(mode, explain=False))
-        caught += outcome is not None and outcome.verdict is Verdict.FAIL
-    return caught / trials
+    elements = layer.parameters()[parameter].size
+    wrong = (Faulty(layer, parameter, size, int(np.random.default_rng(n).integers(elements))) for n in range(trials))
+    return sum(_fails(Case(each, (x,), seed, True), mode) for seed, each in enumerate(wrong)) / trials
 
 
-class _Faulty:
-    """A layer with one element of one parameter's gradient scaled."""
+def _fails(case: Case, mode: Mode) -> bool:
+    outcome = check_case(case, gradients_agree_with_differences, Settings(mode, explain=False))
+    return outcome is not None and outcome.verdict is Verdict.FAIL
 
-    name = "faulty"
 
-    def __init__(self, layer: Layer, parameter: str, size: float, element: int) -> None:
-        self.layer, self.parameter, self.size, self.element = layer, parameter, size, element
+@dataclass(frozen=True)
+class Faulty:
+    """A layer with one element of one parameter's gradient scaled by 1 + size."""
 
-    def function(self, inputs: tuple[Array, ...]) -> Any:  # noqa: ANN401  a gradcheck Function
+    layer: Layer
+    parameter: str
+    size: float
+    element: int
+
+    def function(self, inputs: tuple[Array, ...]) -> Function:
+        """Return the layer as a function whose pullback has the fault."""
         right = function_of(Case(self.layer, inputs))
 
-        def call(variables: Any, context: Any) -> Any:  # noqa: ANN401
+        def call(variables: Arrays, context: Context) -> tuple[Array, Pullback]:
             y, pullback = right.call(variables, context)
 
             def wrong(dy: Array) -> dict[str, Array]:
@@ -164,66 +168,70 @@ class _Faulty:
 
             return y, wrong
 
-        return type(right)(right.variables, right.arguments, call, right.foreign)
+        return replace(right, call=call)
 
 
 def rivals(repeats: int) -> None:
     """Print time ratios against torch's gradcheck, slow and fast, and which of five faults each side catches."""
-    import torch
-
     rng = np.random.default_rng(0)
     layers = parametric_layers(rng) | {
         "MaxPool2d 2 on 6 x 6, 3 channels, batch 2": (MaxPool2d(2), rng.standard_normal((2, 3, 6, 6))),
     }
-    print("| layer | torch slow, ms | torch fast, ms | ours, gradients in full, ms | ours, all properties, ms "
-          "| slow / gradients | slow / all |")  # fmt: skip
+    print(
+        "| layer | torch slow, ms | torch fast, ms | ours, gradients in full, ms | ours, all properties, ms "
+        "| slow / gradients | slow / all |"
+    )
     print("|---|---|---|---|---|---|---|")
     for name, (layer, x) in layers.items():
-        module = layer.twin().to(torch.float64).train()
-        tensor = torch.tensor(x, requires_grad=True)
-        weights = {k: torch.tensor(v, requires_grad=True) for k, v in layer.parameters().items()}
-
-        def call(x: Any, *values: Any, module: Any = module, names: Any = tuple(weights)) -> Any:  # noqa: ANN401
-            return torch.func.functional_call(module, dict(zip(names, values, strict=True)), (x,))
-
-        arguments = (tensor, *weights.values())
-
-        def torch_check(fast: bool, call: Any = call, args: Any = arguments) -> None:  # noqa: ANN401
-            assert torch.autograd.gradcheck(call, args, fast_mode=fast)  # noqa: S101
-
-        def ours_gradients(layer: Layer = layer, x: Array = x) -> None:
-            outcome = check_case(Case(layer, (x,), training=True), gradients_agree_with_differences, Settings("full"))
-            assert outcome is not None and outcome.verdict is Verdict.PASS  # noqa: S101, PT018
-
-        def ours_all(layer: Layer = layer, x: Array = x) -> None:
-            assert gradcheck.check_layer(layer, x, mode="full")  # noqa: S101
-
         with one_thread_each(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            slow, fast, gradients, everything = _medians(
-                [lambda: torch_check(False), lambda: torch_check(True), ours_gradients, ours_all], repeats
-            )
-        print(f"| {name} | {slow:.0f} | {fast:.1f} | {gradients:.1f} | {everything:.0f} "
-              f"| {slow / gradients:.1f} | {slow / everything:.2f} |")  # fmt: skip
+            slow, fast, gradients, everything = _medians(_sides(layer, x), repeats)
+        ratios = f"{slow / gradients:.1f} | {slow / everything:.2f}"
+        print(f"| {name} | {slow:.0f} | {fast:.1f} | {gradients:.1f} | {everything:.0f} | {ratios} |")
     print()
-    _catches(rng)
+    print("| fault | torch fast, of 20 | torch slow | ours fast, of 20 | ours full | ours auto | ours auto, s |")
+    print("|---|---|---|---|---|---|---|")
+    for name, (right, wrong) in _matrices(rng).items():
+        with one_thread_each():
+            print(f"| {name} | {_catches(right, wrong, rng.standard_normal((right.shape[1],)))} |")
 
 
-def _medians(functions: list[Callable[[], None]], repeats: int) -> list[float]:
-    """Return the median time of each in milliseconds, all run in turn."""
+def _sides(layer: Layer, x: Array) -> list[Callable[[], bool]]:
+    """Return torch's check of a layer's twin, slow and fast, and ours of its gradients and of everything."""
+    import torch
+
+    module = layer.twin().to(torch.float64).train()
+    weights = {name: torch.tensor(array, requires_grad=True) for name, array in layer.parameters().items()}
+    arguments = (torch.tensor(x, requires_grad=True), *weights.values())
+    case = Case(layer, (x,), training=True)
+
+    def forward(x: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = torch.func.functional_call(module, dict(zip(weights, values, strict=True)), (x,))
+        return y
+
+    return [
+        lambda: torch.autograd.gradcheck(forward, arguments),
+        lambda: torch.autograd.gradcheck(forward, arguments, fast_mode=True),
+        lambda: not _fails(case, "full"),
+        lambda: bool(gradcheck.check_layer(layer, x, mode="full")),
+    ]
+
+
+def _medians(functions: list[Callable[[], bool]], repeats: int) -> list[float]:
+    """Return the median time of each in milliseconds, all run in turn; each has to pass."""
     times: list[list[float]] = [[] for _ in functions]
-    for round_ in range(repeats + 1):
+    for turn in range(repeats + 1):
         for i, function in enumerate(functions):
             begin = time.perf_counter()
-            function()
-            if round_:  # the first is warming up
+            if not function():
+                raise RuntimeError("a right layer has failed")
+            if turn:  # the first is warming up
                 times[i].append(1e3 * (time.perf_counter() - begin))
     return [statistics.median(each) for each in times]
 
 
-def _catches(rng: np.random.Generator) -> None:
-    import torch
-
+def _matrices(rng: np.random.Generator) -> dict[str, tuple[Array, Array]]:
+    """Return matrices, and what a wrong pullback takes for them."""
     identity, positive = np.eye(500), rng.random((64, 4096)) + 0.1
     normal = rng.standard_normal((100, 784))
     permutation = np.eye(2000)[rng.permutation(2000)]
@@ -233,52 +241,48 @@ def _catches(rng: np.random.Generator) -> None:
     zeroed[:, 1000] = 0
     flipped[10, 2000] *= -1
     off[50, 300] += 1e-2
-    cases = {
+    return {
         "two rows of a 2000 x 2000 permutation swapped": (permutation, swapped),
         "one diagonal entry of a 500 identity dropped": (identity, dropped),
         "one column of a 64 x 4096 matrix zeroed": (positive, zeroed),
         "one sign flipped in a 64 x 4096 matrix": (positive, flipped),
         "one entry of a 100 x 784 matrix off by 1e-2": (normal, off),
     }
-    print("| fault | torch fast, of 20 | torch slow | ours fast, of 20 | ours full | ours auto | ours auto, s |")
-    print("|---|---|---|---|---|---|---|")
-    for name, (right, wrong) in cases.items():
-        x = rng.standard_normal(right.shape[1])
-        there, back = torch.tensor(right), torch.tensor(wrong)
 
-        class Product(torch.autograd.Function):
-            @staticmethod
-            def forward(ctx: Any, x: Any, right: Any = there) -> Any:  # noqa: ANN401, ARG004
-                return right @ x
 
-            @staticmethod
-            def backward(ctx: Any, dy: Any, wrong: Any = back) -> Any:  # noqa: ANN401, ARG004
-                return wrong.T @ dy
+def _catches(right: Array, wrong: Array, x: Array) -> str:
+    """Return the cells of one fault: in how many of 20 tries, or whether, each side and mode catches it."""
+    import torch
 
-        def by_torch(fast: bool, function: Any = Product.apply, x: Array = x) -> bool:  # noqa: ANN401
-            tensor = torch.tensor(x, requires_grad=True)
-            return not torch.autograd.gradcheck(function, (tensor,), fast_mode=fast, raise_exception=False)
+    there, back = torch.tensor(right), torch.tensor(wrong)
 
-        def by_us(seed: int, mode: Any, right: Array = right, wrong: Array = wrong, x: Array = x) -> bool:  # noqa: ANN401
-            subject = PlainFunction(lambda x: right @ x, lambda _, dy: (wrong.T @ dy,))
-            outcome = check_case(
-                Case(subject, (x,), seed), gradients_agree_with_differences, Settings(mode, explain=False)
-            )
-            return outcome is not None and outcome.verdict is Verdict.FAIL
+    class Product(torch.autograd.Function):
+        """The product with one matrix, and the pullback of another."""
 
-        with one_thread_each():
-            torch_fast = sum(by_torch(True) for _ in range(20))
-            torch_slow = by_torch(False) if right.size < 10**6 else None
-            ours_fast = sum(by_us(seed, "fast") for seed in range(20))
-            full = by_us(0, "full")
-            begin = time.perf_counter()
-            auto = by_us(0, "auto")
-            seconds = time.perf_counter() - begin
-        word = {True: "caught", False: "missed", None: "not run"}
-        print(
-            f"| {name} | {torch_fast} | {word[torch_slow]} | {ours_fast} | {word[full]} "
-            f"| {word[auto]} | {seconds:.1f} |"
-        )
+        @staticmethod
+        def forward(_: object, x: torch.Tensor) -> torch.Tensor:
+            return there @ x
+
+        @staticmethod
+        def backward(_: object, dy: torch.Tensor) -> torch.Tensor:
+            return back.T @ dy
+
+    def by_torch(*, fast: bool) -> bool:
+        given = (torch.tensor(x, requires_grad=True),)
+        return not torch.autograd.gradcheck(Product.apply, given, fast_mode=fast, raise_exception=False)
+
+    def by_us(seed: int, mode: Mode) -> bool:
+        return _fails(Case(PlainFunction(lambda x: right @ x, lambda _, dy: (wrong.T @ dy,)), (x,), seed), mode)
+
+    word = {True: "caught", False: "missed"}
+    slow = word[by_torch(fast=False)] if right.size < SLOW_FOR_TORCH else "not run"
+    begin = time.perf_counter()
+    auto = by_us(0, "auto")
+    seconds = time.perf_counter() - begin
+    fast, ours = (
+        sum(each) for each in ([by_torch(fast=True) for _ in range(20)], [by_us(n, "fast") for n in range(20)])
+    )
+    return f"{fast} | {slow} | {ours} | {word[by_us(0, 'full')]} | {word[auto]} | {seconds:.1f}"
 
 
 def main() -> None:
@@ -291,7 +295,7 @@ def main() -> None:
         default=12_000,
         help="cases drawn for the false alarms, some of which have no buffers to compare",
     )
-    parser.add_argument("--trials", type=int, default=10, help="faults planted for each size")
+    parser.add_argument("--trials", type=int, default=20, help="faults planted for each size")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each side")
     options = parser.parse_args()
     if options.part in (None, "alarms"):

@@ -55,7 +55,7 @@ def run(args: Sequence[str]) -> int:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what Python would still flush at exit goes nowhere
         return ExitCode.INTERRUPTED
-    except Exception as error:  # noqa: BLE001  the outermost handler: what is not the user's doing is our bug
+    except Exception as error:
         return _explain(error)
     return result if isinstance(result, int) else ExitCode.PASS
 

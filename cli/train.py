@@ -34,7 +34,7 @@ class FiniteFloat(click.FloatRange):
     def __init__(self) -> None:
         super().__init__(min=0, min_open=True)
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401  click's
+    def convert(self, value: float, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the number, or fail with a usage error."""
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):

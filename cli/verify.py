@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from gradcheck.collection import Collected
-    from gradcheck.properties import Settings
+    from gradcheck.properties import Mode, Settings
     from gradcheck.results import Finding, Report
 
 
@@ -40,7 +40,7 @@ def verify(
     names: tuple[str, ...],
     module: str | None,
     examples: int | None,
-    mode: str,
+    mode: Mode,
     dtype: str,
     jobs: int,
     seed: int,
@@ -57,7 +57,7 @@ def verify(
     from gradcheck.properties import DTYPES, Settings
     from gradcheck.report import describe_failure, finding_to_json, summarise
 
-    settings = Settings(mode, dtypes=DTYPES if dtype == "both" else (dtype,))  # type: ignore[arg-type]  # a click.Choice
+    settings = Settings(mode, dtypes=DTYPES if dtype == "both" else (dtype,))
     tasks = [(each.name, claim) for each in _choose(names, module) for claim in each.claims()]
     reports: list[Report] = []
     with _elsewhere(), _interruptible() as interrupted, remarks().status("") as status:
