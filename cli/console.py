@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import sys
 from importlib import metadata
@@ -13,7 +12,6 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
-SCHEMA_VERSION = 1
 STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
 PARTS = ("mnistcheck", "numpy", "torch", "scikit-learn", "hypothesis")
 
@@ -34,9 +32,9 @@ def remarks() -> Console:
 
 def print_json(document: dict[str, Any]) -> None:
     """Print one strict JSON document to stdout."""
-    from gradcheck.report import strict
+    from gradcheck.report import SCHEMA_VERSION, dump_json
 
-    click.echo(json.dumps(strict({"schema_version": SCHEMA_VERSION, **document}), indent=2, allow_nan=False))
+    click.echo(dump_json({"schema_version": SCHEMA_VERSION, **document}))
 
 
 def environment() -> dict[str, Any]:

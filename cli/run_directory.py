@@ -34,8 +34,7 @@ class RunDirectory:
 
     def write(self, document: dict[str, Any], history: Sequence[Progress], pair: Pair) -> None:
         """Write a finished run."""
-        from cli.console import SCHEMA_VERSION
-        from gradcheck.report import strict
+        from gradcheck.report import SCHEMA_VERSION, dump_json, strict
         from nets.weights import encode
 
         lines = (
@@ -57,8 +56,8 @@ class RunDirectory:
             if key.startswith(("param/", "buffer/"))
         }
         self._write("weights.safetensors", encode(arrays))
-        run = strict({"schema_version": SCHEMA_VERSION, **document})
-        self._write("run.json", (json.dumps(run, indent=2, allow_nan=False) + "\n").encode())
+        run = dump_json({"schema_version": SCHEMA_VERSION, **document})
+        self._write("run.json", f"{run}\n".encode())
 
     def _write(self, name: str, content: bytes) -> None:
         partial = self.path / f".{name}.partial"

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from contextlib import contextmanager
+from functools import cache
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
@@ -131,6 +132,7 @@ def _check(module: str | None, name: str, claim: str, examples: int, seed: int, 
     return subject.check(claim, examples, seed, settings)
 
 
+@cache  # a module's own cases() are made once, not for every property
 def _collected(module: str | None) -> list[Collected]:
     from gradcheck.adapters import AdapterError
     from gradcheck.collection import Collected, collect

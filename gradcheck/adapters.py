@@ -57,9 +57,9 @@ class ForeignLayer:
                 f"{self.name} cannot be copied, and checks work on copies: copy.deepcopy raises "
                 f"{type(error).__name__}: {error}"
             ) from error
-        object.__setattr__(self, "params", self._paths("params", self.params))
-        object.__setattr__(self, "grads", self._paths("grads", self.grads) or {})
-        for name, path in self.params.items():
+        object.__setattr__(self, "params", dict(self.params) or items_of(self.layer, "params"))
+        object.__setattr__(self, "grads", dict(self.grads) or items_of(self.layer, "grads"))
+        for name, path in self.trained().items():
             require_numbers(self.name, name, path, resolve(self.layer, path))
 
     @property
@@ -80,19 +80,6 @@ class ForeignLayer:
         except (TypeError, ValueError):
             return None
         return next((flag for flag in TRAINING_FLAGS if flag in names), None)
-
-    def _paths(self, attribute: str, named: Mapping[str, str]) -> dict[str, str]:
-        """Return where arrays are: as the caller named them, or else the items of an attribute."""
-        if named:
-            return dict(named)
-        items = getattr(self.layer, attribute, None)
-        if isinstance(items, Mapping):
-            return {str(key): f"{attribute}.{key}" for key in items}
-        if isinstance(items, (list, tuple)):
-            return {str(i): f"{attribute}.{i}" for i in range(len(items))}
-        if callable(items) or items is None:
-            return {}
-        raise AdapterError(f"{self.name}.{attribute} is a {type(items).__name__}; a dict of arrays by name is needed")
 
     def buffers(self) -> dict[str, Array]:
         """Return the named arrays that are state, but not trained."""
@@ -124,13 +111,12 @@ class ForeignLayer:
 
     def function(self, inputs: tuple[Array, ...]) -> Function:
         """Return the layer as a function of its parameters and of those inputs that are floating-point."""
-        names = ["input"] if len(inputs) == 1 else [f"input{i}" for i in range(len(inputs))]
-        arguments = tuple(n if a.dtype.kind == "f" else a for n, a in zip(names, inputs, strict=True))
+        names, arguments = input_names(len(inputs)), arguments_of(inputs)
         paths = self.trained()
         parameters = self.parameters()
         if unknown := sorted(names & parameters.keys()):
             raise AdapterError(f"{self.name} has a parameter named {', '.join(unknown)}, as its input is: rename it")
-        variables = {n: a for n, a in zip(names, inputs, strict=True) if a.dtype.kind == "f"} | parameters
+        variables = variables_of(inputs) | parameters
         kinds = {dtype: fresh(self.layer, dtype) for dtype in (np.float64, np.float32)}
 
         quiet: dict[bool, bool] = {}  # by mode: whether no call so far has drawn a random number
@@ -147,13 +133,11 @@ class ForeignLayer:
         def begin(given: Arrays, context: Context) -> tuple[Any, Array]:
             floating = [array.dtype for array in given.values() if array.dtype.kind == "f"]
             layer = fresh(kinds[np.float32 if floating and all(d == np.float32 for d in floating) else np.float64])
-            set_mode(layer, training=context.training)
             for name, path in paths.items():
                 assign(layer, path, given[name])
             values = [given[a] if isinstance(a, str) else like(a, next(iter(given.values()), a)) for a in arguments]
-            keywords = {} if self._flag is None else {self._flag: context.training}
             with randomness(context.key.seed + context.key.step, context.training):
-                y = np.asarray(getattr(layer, self.forward)(*values, **keywords))
+                y = np.asarray(self._output(layer, values, training=context.training))
             if context.updates is not None:
                 for name in self.untrained:
                     context.update(name, np.array(resolve(layer, self.params[name])))
@@ -174,6 +158,12 @@ class ForeignLayer:
 
         return Function(variables, arguments, call, foreign=True)
 
+    def _output(self, layer: object, inputs: Sequence[Array], *, training: bool) -> Any:  # noqa: ANN401  as forward does
+        """Return what ``forward`` of this layer, or of a copy of it, returns in a mode."""
+        set_mode(layer, training=training)
+        keywords = {} if self._flag is None else {self._flag: training}
+        return getattr(layer, self.forward)(*inputs, **keywords)
+
     def _input_gradients(self, result: Any, arguments: tuple[str | Array, ...]) -> dict[str, Array]:  # noqa: ANN401
         several = isinstance(result, (tuple, list))
         results = list(result) if several else [result]
@@ -191,7 +181,7 @@ class ForeignLayer:
         return gradients
 
     def _parameter_gradients(self, layer: object, parameters: Arrays) -> dict[str, Array]:
-        paths = self.grads or self._paths_of(layer)
+        paths = self.grads or items_of(layer, "grads")  # which backward may have made
         grads = {}
         for name, path in paths.items():
             try:
@@ -203,9 +193,6 @@ class ForeignLayer:
         require_names(parameters, {k: g for k, g in grads.items() if k in parameters or k not in self.params})
         return {name: grad for name, grad in grads.items() if name in parameters}
 
-    def _paths_of(self, layer: object) -> dict[str, str]:
-        return ForeignLayer._paths(_Bare(layer), "grads", {})  # type: ignore[arg-type]  # what backward has made
-
     def draws_from_its_own_generator(self) -> bool:
         """Return whether the object holds a generator, which moves on from call to call."""
         values = getattr(self.layer, "__dict__", {}).values()
@@ -214,53 +201,39 @@ class ForeignLayer:
     def outputs_in_turn(self, inputs: tuple[Array, ...], count: int, *, training: bool = True) -> Iterator[Array]:
         """Yield the outputs of ``count`` calls of one copy in one mode, its random numbers running on."""
         layer = fresh(self.layer)
-        set_mode(layer, training=training)
-        keywords = {} if self._flag is None else {self._flag: training}
         with same_randomness(0):
-            results = [np.array(getattr(layer, self.forward)(*inputs, **keywords)) for _ in range(count)]
+            results = [np.array(self._output(layer, inputs, training=training)) for _ in range(count)]
         yield from results
 
     def used(self, inputs: tuple[Array, ...]) -> ForeignLayer:
         """Return this layer after a step in training mode on ``inputs``, with whatever that has left in it."""
         layer = fresh(self.layer)
-        set_mode(layer, training=True)
-        keywords = {} if self._flag is None else {self._flag: True}
         with same_randomness(1):
-            y = np.asarray(getattr(layer, self.forward)(*inputs, **keywords))
+            y = np.asarray(self._output(layer, inputs, training=True))
             getattr(layer, self.backward)(np.ones_like(y))
         return replace(self, layer=layer)
 
-    def pairs(self, inputs: tuple[Array, ...], dy: Array | None, *, training: bool) -> Iterator[dict[str, Array]]:
+    def pairs(self, inputs: tuple[Array, ...], dy: Array, *, training: bool) -> Iterator[dict[str, Array]]:
         """Yield output and gradients of two forward-backward pairs of one copy, with the same random numbers."""
         layer = fresh(self.layer)
-        set_mode(layer, training=training)
-        keywords = {} if self._flag is None else {self._flag: training}
         for _ in range(2):
             if callable(getattr(layer, "zero_grad", None)):
                 layer.zero_grad()
             with same_randomness(0):
-                y = np.array(getattr(layer, self.forward)(*(x.copy() for x in inputs), **keywords))
-                result = getattr(layer, self.backward)(np.ones_like(y) if dy is None else dy.copy())
+                y = np.array(self._output(layer, [x.copy() for x in inputs], training=training))
+                result = getattr(layer, self.backward)(dy.copy())
             results = result if isinstance(result, (tuple, list)) else [result]
-            names = ["input"] if len(inputs) == 1 else [f"input{i}" for i in range(len(inputs))]
-            named = {name: np.array(r) for name, r in zip(names, results, strict=False) if r is not None}
+            pairs = zip(input_names(len(inputs)), results, strict=False)
+            named = {name: np.array(r) for name, r in pairs if r is not None}
             yield {"output": y, **named, **self._parameter_gradients(layer, self.parameters())}
 
     def outputs_by_mode(self, inputs: tuple[Array, ...], modes: Sequence[bool]) -> list[Array]:
         """Return the outputs of one copy that is told to train (True) or evaluate, in turn; the same random numbers."""
         layer, outputs = fresh(self.layer), []
         for training in modes:
-            set_mode(layer, training=training)
-            keywords = {} if self._flag is None else {self._flag: training}
             with same_randomness(0):
-                outputs.append(np.array(getattr(layer, self.forward)(*inputs, **keywords)))
+                outputs.append(np.array(self._output(layer, inputs, training=training)))
         return outputs
-
-
-@dataclass(frozen=True)
-class _Bare:
-    layer: object
-    name: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -329,8 +302,7 @@ class PlainFunction:
 
     def function(self, inputs: tuple[Array, ...]) -> Function:
         """Return it as a function of named inputs."""
-        names = ["input"] if len(inputs) == 1 else [f"input{i}" for i in range(len(inputs))]
-        arguments = tuple(n if a.dtype.kind == "f" else a for n, a in zip(names, inputs, strict=True))
+        arguments = arguments_of(inputs)
 
         def call(given: Arrays, context: Context) -> tuple[Array, Pullback]:
             values = tuple(given[a] if isinstance(a, str) else a for a in arguments)
@@ -348,16 +320,15 @@ class PlainFunction:
 
             return y, pullback
 
-        variables = {n: a for n, a in zip(names, inputs, strict=True) if a.dtype.kind == "f"}
-        return Function(variables, arguments, call, foreign=True)
+        return Function(variables_of(inputs), arguments, call, foreign=True)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class ForeignOptimizer(Optimizer):
     """An optimizer with ``step(params, grads)``, which moves arrays in place, and a rate in an attribute."""
 
-    optimizer: Any = None
-    make_twin: Callable[[list[Any]], Any] = lambda _: None
+    optimizer: Any
+    make_twin: Callable[[list[Any]], Any]
     rate: str = "lr"
     names: tuple[str, ...] = ()
 
@@ -404,8 +375,8 @@ class ForeignOptimizer(Optimizer):
 class ForeignSchedule(Schedule):
     """A schedule ``schedule(epoch) -> lr``."""
 
-    schedule: Callable[[int], float] = float
-    make_twin: Callable[[Any], Any] = lambda _: None
+    schedule: Callable[[int], float]
+    make_twin: Callable[[Any], Any]
 
     @property
     def name(self) -> str:
@@ -422,6 +393,35 @@ class ForeignSchedule(Schedule):
     @classmethod
     def cases(cls) -> SearchStrategy[Case]:
         raise AdapterError("a foreign schedule is tried on what it is given")
+
+
+def items_of(owner: object, attribute: str) -> dict[str, str]:
+    """Return the paths of what a dict or list in an attribute holds, by its keys or numbers; there may be none."""
+    items = getattr(owner, attribute, None)
+    if isinstance(items, Mapping):
+        return {str(key): f"{attribute}.{key}" for key in items}
+    if isinstance(items, (list, tuple)):
+        return {str(i): f"{attribute}.{i}" for i in range(len(items))}
+    if callable(items) or items is None:
+        return {}
+    raise AdapterError(
+        f"{type(owner).__name__}.{attribute} is a {type(items).__name__}; a dict of arrays by name is needed"
+    )
+
+
+def input_names(count: int) -> list[str]:
+    """Return what inputs are called: ``input``, or of several ``input0``, ``input1``, ..."""
+    return ["input"] if count == 1 else [f"input{i}" for i in range(count)]
+
+
+def arguments_of(inputs: tuple[Array, ...]) -> tuple[str | Array, ...]:
+    """Return inputs as the arguments of a `Function`: those that have a gradient by name, others themselves."""
+    return tuple(n if a.dtype.kind == "f" else a for n, a in zip(input_names(len(inputs)), inputs, strict=True))
+
+
+def variables_of(inputs: tuple[Array, ...]) -> dict[str, Array]:
+    """Return those inputs that have a gradient, by name."""
+    return {n: a for n, a in zip(input_names(len(inputs)), inputs, strict=True) if a.dtype.kind == "f"}
 
 
 def resolve(owner: object, path: str) -> Any:  # noqa: ANN401  whatever is there
@@ -487,8 +487,7 @@ def require_method(owner: object, name: str) -> None:
 
 def require_numbers(who: str, name: str, path: str, value: object) -> None:
     """Raise `AdapterError` unless a parameter is a floating-point array or number."""
-    array = np.asarray(value)
-    if array.dtype.kind != "f" and not (isinstance(value, np.ndarray) and array.dtype.kind in "iu"):
+    if np.asarray(value).dtype.kind != "f":
         raise AdapterError(f"{who}'s parameter {name} at {path} needs to be floating-point numbers, got {value!r:.60}")
 
 

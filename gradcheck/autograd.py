@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -123,7 +124,7 @@ def set_keys(module: torch.nn.Module, key: Key) -> None:
 
 
 def twin_updates(
-    optimizer: Optimizer, params: dict[str, Array], steps: list[tuple[dict[str, Array], float]]
+    optimizer: Optimizer, params: dict[str, Array], steps: Sequence[tuple[dict[str, Array], float]]
 ) -> list[dict[str, Array]]:
     """Return the parameters after each of ``steps`` (gradients and rate) of the optimizer's twin."""
     import torch

@@ -60,7 +60,8 @@ def check_layer(
     and images of other sizes, zeros, ties, other parameters, modes and precisions. The object is never modified.
 
     ``mode`` is ``full`` (every element is perturbed), ``fast`` (random directions) or ``auto``; ``max_evaluations``
-    bounds the forward calls of the differences for each case; ``claims`` are the properties to try, by default all.
+    bounds the forward calls by which single elements are perturbed, in each case (random directions, of which there are
+    few, take what they need); ``claims`` are the properties to try, by default all.
     Raises `AdapterError` for an object that lacks what is needed.
     """
     _require_object("check_layer", "layer", layer)
@@ -136,13 +137,17 @@ def check_optimizer(
         raise ValueError(f"check_optimizer needs at least 1 step, got {steps}")
     _require_object("check_optimizer", "optimizer", optimizer)
     subject = optimizer
-    if not isinstance(optimizer, Optimizer):
+    if isinstance(optimizer, Optimizer):
+        _refuse_twin(optimizer, twin)
+    else:
         if not callable(twin):
             came = "" if twin is None else f", got a {type(twin).__name__}"
             raise AdapterError(
                 f"check_optimizer needs a twin: a function from a list of torch parameters to a torch optimizer{came}"
             )
-        subject = ForeignOptimizer(optimizer, twin, lr, names=tuple(params) if isinstance(params, Mapping) else ())
+        subject = ForeignOptimizer(
+            optimizer=optimizer, make_twin=twin, rate=lr, names=tuple(params) if isinstance(params, Mapping) else ()
+        )
     rng = np.random.default_rng(seed)
     shapes: tuple[tuple[int, ...], ...] = ((3, 2), (4,), (2, 1, 3), ())
     given = params.values() if isinstance(params, Mapping) else params
@@ -169,7 +174,9 @@ def check_schedule(
     if epochs < 1:
         raise ValueError(f"check_schedule needs at least 1 epoch, got {epochs}")
     subject = schedule
-    if not isinstance(schedule, Schedule):
+    if isinstance(schedule, Schedule):
+        _refuse_twin(schedule, twin)
+    else:
         if not callable(schedule):
             raise AdapterError(f"a schedule is called with an epoch; {type(schedule).__name__} cannot be called")
         if not callable(twin):
@@ -208,7 +215,6 @@ def check_class(
     examples: int = EXAMPLES,
     seed: int = 0,
     settings: Settings = Settings(),
-    progress: Callable[[Finding], None] = lambda _: None,
 ) -> Report:
     """Try properties (by default all) of a class on ``examples`` cases each that Hypothesis draws from its ``cases()``.
 
@@ -220,7 +226,6 @@ def check_class(
         evaluations += spent
         if finding is not None:
             findings.append(finding)
-            progress(finding)
     return Report(subject.__name__, tuple(findings), evaluations, seed, settings)
 
 
@@ -254,6 +259,11 @@ def check_case(case: Case, claim: Property, settings: Settings = Settings()) -> 
 def _require_object(who: str, what: str, value: object) -> None:
     if isinstance(value, type):
         raise AdapterError(f"{who} needs a {what}, got the class {value.__name__}: make one")
+
+
+def _refuse_twin(subject: Optimizer | Schedule, twin: object) -> None:
+    if twin is not None:
+        raise AdapterError(f"{type(subject).__name__} brings its own twin, and takes no other")
 
 
 def _require_module(twin: object) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from gradcheck.adapters import AdapterError
 from gradcheck.checks import check_class, check_layer, check_loss, properties_of
 from gradcheck.contract import Case, Layer, Loss, Optimizer, Schedule
-from gradcheck.properties import Property, Settings
+from gradcheck.properties import Settings
 from gradcheck.results import Finding, Report
 
 CONTRACTS = (Layer, Loss, Optimizer, Schedule)
@@ -32,23 +32,14 @@ class Collected:
     def check(self, claim: str, examples: int, seed: int, settings: Settings) -> Report:
         """Check one claim, or for a foreign object all that apply."""
         if not self.cases:
-            return check_class(
-                self.subject, claims=[named(self.subject, claim)], examples=examples, seed=seed, settings=settings
-            )
+            claims = [each for each in properties_of(self.subject) if each.__name__ == claim]
+            return check_class(self.subject, claims=claims, examples=examples, seed=seed, settings=settings)
         reports = [_check_foreign(case, seed, settings) for case in self.cases]
         findings: list[Finding] = []
         for number, report in enumerate(reports, 1):
             name = self.name if len(reports) == 1 else f"{self.name} {number}"
             findings += [replace(finding, subject=name) for finding in report.findings]
         return Report(self.name, tuple(findings), sum(r.evaluations for r in reports), seed, settings)
-
-
-def named(subject: object, claim: str) -> Property:
-    """Return the property of a subject that has a name; raises `ValueError` if there is none."""
-    known = {each.__name__: each for each in properties_of(subject)}
-    if claim not in known:
-        raise ValueError(f"{claim} is no property of it; there are {', '.join(known)}")
-    return known[claim]
 
 
 def collect(module_name: str) -> list[Collected]:

@@ -119,7 +119,7 @@ def describe_failure(finding: Finding) -> str:
         difference = abs(worst.analytic - worst.numeric)
         lines.append(f"  difference {difference:.3g}, allowed {worst.allowed:.3g}, ratio {worst.ratio:.3g}")
     if finding.case is not None:
-        lines.append(f"  smallest failing case: {describe_case(finding.case)}")
+        lines.append(f"  failing case: {describe_case(finding.case)}")
     return "\n".join(lines)
 
 
@@ -336,7 +336,7 @@ def describe_report(report: Report) -> str:
             shown.add(finding.message)
             lines.append(f"{finding.message}: in {alike[finding.message]} properties")
             if finding.case is not None:
-                lines.append(f"  smallest failing case: {describe_case(finding.case)}")
+                lines.append(f"  failing case: {describe_case(finding.case)}")
         else:
             lines.append(describe_failure(finding))
     lines += [f"could not tell: {sentence(f.property)}: {f.message or 'nothing to compare'}" for f in unclear]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,6 +28,7 @@ from gradcheck.generalised import generalised_gradient
 from gradcheck.properties.outcome import (
     LARGE,
     SHADOWS,
+    USEFUL,
     Outcome,
     Settings,
     allowance,
@@ -47,9 +49,7 @@ EVALUATIONS_A_LINE = 12  # two steps of six
 AUTO_EVALUATIONS = 1_000  # in auto mode a tensor that takes more is probed along random directions,
 AUTO_WORK = 1 << 26  # and so is one for which evaluations x elements in and out exceed this
 CERTAIN = 100.0  # a ratio, below which no cause is sought
-EXPLAINING_EVALUATIONS = (
-    20_000  # for which one tensor's disagreement is explained; a bound on evaluations is one here too
-)
+EXPLAINING_EVALUATIONS = 20_000  # for which one tensor's disagreement is explained, if max_evaluations allows them
 DIAGNOSED = 4096  # elements of a tensor whose disagreement is explained: it takes differences for other cotangents
 KEPT = 1 << 23  # outputs of evaluations kept for an explanation
 SMALL = 4  # elements, up to which differences cost less than a complex step and its confirmation
@@ -103,6 +103,7 @@ class Judge:
     shadows: list[dict[str, Array]]
     settings: Settings
     rng: np.random.Generator
+    begun: int  # evaluations before the first of this case's
 
     @property
     def factor(self) -> float:
@@ -133,7 +134,7 @@ class Judge:
             if calls > (settings.max_evaluations or AUTO_EVALUATIONS * EVALUATIONS_A_LINE) or work > AUTO_WORK:
                 return 0
         if settings.max_evaluations is not None:
-            left = settings.max_evaluations - self.case.tally.evaluations
+            left = settings.max_evaluations - (self.case.tally.evaluations - self.begun)
             return min(size, max(0, left // EVALUATIONS_A_LINE * (len(x) if stacked else 1)))
         return size
 
@@ -189,7 +190,8 @@ class Judge:
         skipped = int(np.sum(~np.isfinite(estimate.error))) - len(judged_kinks)
         remarks = [f"{len(kinked)} of {grad.size} elements of {name} lie at kinks"] if len(kinked) else []
         if skipped:
-            remarks.append(f"{skipped} of {grad.size} elements of {name} could not be judged: no step looked smooth")
+            why = "no step looked smooth, or kinks lie on kinks"
+            remarks.append(f"{skipped} of {grad.size} elements of {name} could not be judged: {why}")
         found = largest(compare(name, self.grads[name], numeric, allowed), worst)
         return TensorFinding(found, told, "; ".join(remarks), numeric, allowed)
 
@@ -219,8 +221,6 @@ class Judge:
 
     def _confirmed_complex_step(self, name: str, *, stacked: bool) -> Array | None:
         """Return the gradient by complex steps if it is the pullback's, and differences along two lines confirm it."""
-        import warnings
-
         grad = self.grads[name]
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
@@ -275,7 +275,7 @@ class Judge:
         remark = _chance(name, allowed[told_lines], norm)
         if left_out:
             remark += f"; {left_out} of {self.point.y.size} outputs are at kinks and left out"
-        told = bool(told_lines.any()) and bool(np.min(allowed, initial=np.inf) < 1e-3 * norm)
+        told = bool(told_lines.any()) and bool(np.min(allowed, initial=np.inf) < USEFUL * norm)
         if told_lines.any() and ratios[worst_line] > 1:
             return TensorFinding(judge._bisect(name, float(ratios[worst_line])), told, remark)
         worst = Worst(
@@ -417,7 +417,7 @@ def gradients_agree_with_differences(case: Case, settings: Settings = Settings()
     grads = pullback(dy)
     shadows = shadows_of(case, function, variables, dy, rng)
     point = Point(function, variables, case.context, y, dy, [one["output"] for one in shadows])
-    judge = Judge(case, point, pullback, grads, shadows, settings, rng)
+    judge = Judge(case, point, pullback, grads, shadows, settings, rng, case.tally.evaluations)
     for name, x in variables.items():
         if grads[name].shape != x.shape:
             message = f"{name} has shape {x.shape}, its gradient {grads[name].shape}"

@@ -14,6 +14,7 @@ from gradcheck.properties.outcome import Outcome, Settings, cotangent, failure, 
 # exceeded by chance once in 1e8.
 DRAWS, STANDARD_ERRORS = 200, 6.0
 
+CLOSE = 1e-6  # relative: far above the rounding of either precision's sums here, far below any fault of this kind
 EVALUATIONS = 8  # calls in evaluation mode, which must all give the same
 
 
@@ -32,7 +33,7 @@ def repeated_calls_agree(case: Case, settings: Settings = Settings()) -> Outcome
             continue
         if name == "output":
             return failure("a second forward pass gives another output")
-        if array.shape == again.shape and np.allclose(again, 2 * array, rtol=1e-6, atol=0):
+        if array.shape == again.shape and np.allclose(again, 2 * array, rtol=CLOSE, atol=0):
             return failure(
                 f"a second pass gives another gradient of {name}", None, f"{name}'s gradient is added to the last one's"
             )
@@ -100,7 +101,7 @@ def statistics_agree_with_twin(case: Case, settings: Settings = Settings()) -> O
         mine, other = (_per_call(statistic(sample)) for sample in (ours, theirs))
         error = np.sqrt((mine.var(ddof=1) + other.var(ddof=1)) / DRAWS)
         gap = abs(float(mine.mean() - other.mean()))
-        if gap > STANDARD_ERRORS * error + 1e-6 * abs(float(other.mean())):
+        if gap > STANDARD_ERRORS * error + CLOSE * abs(float(other.mean())):
             values = f"{mine.mean():.4g}, the twin's {other.mean():.4g}"
             return failure(f"over {DRAWS} calls the {what} of the outputs is {values}, {gap / max(error, 1e-300):.0f} "
                            "standard errors apart")  # fmt: skip

@@ -40,9 +40,9 @@ class Settings:
     """How thorough a check is.
 
     ``mode`` is ``full`` (every element of every tensor is perturbed), ``fast`` (random directions) or ``auto`` (full
-    where that is cheap). ``max_evaluations`` bounds the forward calls of a case's differences. ``dtypes`` are the
-    precisions in which values and gradients are compared with those of a twin. ``steps`` are those of an optimizer,
-    or the epochs of a schedule. ``explain`` is whether the causes of wrong gradients are sought.
+    where that is cheap). ``max_evaluations`` bounds the forward calls by which a case's single elements are perturbed.
+    ``dtypes`` are the precisions in which values and gradients are compared with those of a twin. ``steps`` are those
+    of an optimizer, or the epochs of a schedule. ``explain`` is whether the causes of wrong gradients are sought.
     """
 
     mode: Mode = "auto"

@@ -11,7 +11,10 @@ from gradcheck.properties.outcome import Outcome, Settings, judged
 
 
 def rates_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outcome:
-    """The rates of every epoch are torch's, up to the rounding of one product an epoch."""
+    """The rates of every epoch are torch's, up to the rounding of one operation an epoch.
+
+    On terms as large as the largest rate: a cosine takes differences of such, down to a rate of 0.
+    """
     schedule, epochs = case.subject, settings.steps
     rates = _rates(case, range(epochs))
     rounding = epochs * np.finfo(np.float64).eps * np.abs(rates).max(initial=0.0)

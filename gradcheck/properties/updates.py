@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,8 +16,7 @@ from gradcheck.properties.outcome import SHADOWS, Outcome, Settings, failure, in
 from gradcheck.trajectory.noise import FACTOR, nudged, spread, update_rounding
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """The gradients, by parameter, and the learning rate of one step."""
 
     grads: dict[str, Array]
@@ -85,7 +84,7 @@ def _agreement(case: Case, settings: Settings, *, missing: bool) -> Outcome:
     worsts: list[tuple[int, Worst | None]] = []
     for dtype in settings.dtypes:
         params, steps = _trial(case, dtype, settings.steps, missing=missing)
-        theirs = twin_updates(case.subject, params, [(step.grads, step.lr) for step in steps])
+        theirs = twin_updates(case.subject, params, steps)
         rng = case.rng()
         shadows = [_run(case.subject, params, steps, rng) for _ in range(SHADOWS)]
         rounding, before = dict.fromkeys(params, 0.0), params

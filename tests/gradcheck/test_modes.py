@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
 import gradcheck
 from gradcheck.agreement import Verdict
 from gradcheck.contract import Array
+from nets.layers import Linear
 
 
 class Relu:
@@ -62,12 +65,27 @@ def test_fast_mode_is_cheap_and_says_what_it_may_miss() -> None:
     assert full.findings[0].remarks == ()
 
 
-def test_the_stated_chance_of_a_miss_holds() -> None:
-    # A fault ten times the one that one probe of eight misses half the time is caught each time of fifty.
-    def wrong(inputs: tuple[Array, ...], dy: Array) -> tuple[Array]:
-        return pullback(inputs, dy, 7, 1 + 1e-7)
+def caught(size: float) -> int:
+    """Return how many of 50 seeds catch a fault in one element that is ``size`` of the gradient's norm."""
+    found = 0
+    for seed in range(50):
 
-    assert not any(gradcheck.check_gradients(product, (X,), wrong, mode="fast", seed=seed) for seed in range(50))
+        def wrong(inputs: tuple[Array, ...], dy: Array) -> tuple[Array]:
+            (gradient,) = pullback(inputs, dy)
+            gradient[7] += size * np.linalg.norm(gradient)
+            return (gradient,)
+
+        report = gradcheck.check_gradients(product, (X,), wrong, mode="fast", seed=seed)
+        found += report.findings[0].verdict is Verdict.FAIL  # the differences'; that it is not linear shows elsewhere
+    return found
+
+
+def test_the_stated_chance_of_a_miss_holds() -> None:
+    (remark,) = gradcheck.check_gradients(product, (X,), pullback, mode="fast").findings[0].remarks
+    stated = re.search(r"a fault above (\S+) of its norm is missed once in 1e6", remark)
+    assert stated is not None
+    assert caught(2 * float(stated[1])) == 50  # twice: the number is rounded to one digit
+    assert caught(1e-3 * float(stated[1])) < 5  # and it is no understatement
 
 
 def test_a_bounded_full_mode_says_how_much_it_saw() -> None:
@@ -76,6 +94,14 @@ def test_a_bounded_full_mode_says_how_much_it_saw() -> None:
     (remark,) = report.findings[0].remarks
     assert " of 400 elements of input one by one; input: along 8 random directions" in remark
     assert report.evaluations < 1500
+
+
+def test_the_bound_is_that_of_each_case() -> None:
+    # Were it shared, the first case would use it up, and the others be probed along random directions.
+    layer = Linear(RNG.standard_normal((4, 3)), RNG.standard_normal(4))
+    report = gradcheck.check_layer(layer, RNG.standard_normal((5, 3)), mode="full", max_evaluations=2000)
+    assert report.findings[0].examples > 5
+    assert report.findings[0].remarks == ()
 
 
 def test_settings_that_mean_nothing_are_refused() -> None:

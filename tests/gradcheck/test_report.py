@@ -116,7 +116,7 @@ def test_a_failed_report_shows_cause_element_values_and_case_first() -> None:
         "  bias's gradient is exactly 1/4 of the numerical one; 4 is the batch size",
         "  bias[2]: analytic 0.25, numeric 1.0",
         "  difference 0.75, allowed 1e-12, ratio 7.5e+11",
-        "  smallest failing case: input of shape (4, 2), weight (3, 2), bias (3,), seed 9",
+        "  failing case: input of shape (4, 2), weight (3, 2), bias (3,), seed 9",
         "could not tell: precisions agree: the output stays float32",
         "holds: backward is linear",
         "largest disagreement of those: 0.5 of the allowance, in bias[0]",

@@ -19,8 +19,10 @@ import pytest
 import gradcheck
 from gradcheck.adapters import AdapterError
 from gradcheck.agreement import Verdict
-from gradcheck.checks import check_layer, check_loss, check_optimizer
+from gradcheck.checks import check_layer, check_loss, check_optimizer, check_schedule
 from gradcheck.contract import Array, ShapeError
+from nets.optimizers import SGD as NativeSGD
+from nets.schedules import Constant
 from tests.gradcheck.foreign.right import (
     RIGHT,
     SGD,
@@ -217,6 +219,21 @@ def test_truncation_of_integers_is_told_but_not_failed_where_floats_were_given()
     assert report
 
 
+class WholeWeights:
+    """Holds its weights as integers, which no difference can move."""
+
+    def __init__(self) -> None:
+        self.params, self.grads = {"W": np.array([[1, 2], [3, 4], [5, 6]])}, {}  # type: ignore[var-annotated]  # empty
+
+    def forward(self, x: Array) -> Array:
+        self.x = x
+        return x @ self.params["W"]
+
+    def backward(self, dy: Array) -> Array:
+        self.grads["W"] = self.x.T @ dy
+        return dy @ self.params["W"].T
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -230,6 +247,12 @@ def test_truncation_of_integers_is_told_but_not_failed_where_floats_were_given()
             "twin is a torch.nn.Module, got the class TruncatingRelu",
         ),
         (lambda x: check_optimizer(object(), print), "object needs a method step(params, grads)"),
+        (lambda x: check_optimizer(NativeSGD(), print), "SGD brings its own twin, and takes no other"),
+        (lambda x: check_schedule(Constant(0.1), print), "Constant brings its own twin, and takes no other"),
+        (
+            lambda x: check_layer(WholeWeights(), x),
+            "parameter W at params.W needs to be floating-point numbers",
+        ),
     ],
 )
 def test_what_is_given_wrongly_is_said_at_the_door(call: Callable[[Array], object], message: str) -> None:
