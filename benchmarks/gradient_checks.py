@@ -28,7 +28,7 @@ from gradcheck.properties.gradients import gradients_agree_with_differences
 from gradcheck.results import Finding
 from nets import LAYERS, LOSSES, OPTIMIZERS
 from nets.engines.torch_engine import one_thread_each
-from nets.layers.batch_norm import batch_norm2d
+from nets.layers.batch_norm import BatchNorm2d
 from nets.layers.conv2d import Conv2d
 from nets.layers.layer_norm import LayerNorm
 from nets.layers.linear import Linear
@@ -92,7 +92,7 @@ def _row(name: str, counts: list[int], ratios: list[float]) -> str:
 
 def parametric_layers(rng: np.random.Generator) -> dict[str, tuple[Layer, Array]]:
     """Return layers with parameters, and inputs, of the sizes that the comparison with torch uses."""
-    norm = batch_norm2d(4).replace_arrays({"weight": rng.standard_normal(4), "bias": rng.standard_normal(4)})
+    norm = BatchNorm2d.create(4).replace_arrays({"weight": rng.standard_normal(4), "bias": rng.standard_normal(4)})
     return {
         "Linear 20->10, batch 5": (
             Linear(rng.standard_normal((10, 20)), rng.standard_normal(10)),

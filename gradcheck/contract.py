@@ -103,9 +103,9 @@ class Kinks(NamedTuple):
     margin: Array
 
 
-def parameter() -> Any:  # noqa: ANN401  the type of the field is the caller's
-    """Declare a field that holds a trainable array, or None."""
-    return field(metadata={"role": "parameter"})
+def parameter(initial: Initializer | None = None) -> Any:  # noqa: ANN401  the type of the field is the caller's
+    """Declare a field that holds a trainable array, or None; ``initial`` is what torch fills it by."""
+    return field(metadata={"role": "parameter", "initial": initial})
 
 
 def buffer() -> Any:  # noqa: ANN401  the type of the field is the caller's
@@ -133,6 +133,8 @@ def require_shape(who: str, name: str, array: Array, *shape: int | str) -> None:
 class Layer(ABC):
     """A differentiable function of one array, with named parameters.
 
+    Where the input holds integers, such as indices, it has no gradient, and a pullback's dx is zeros of its shape.
+
     A subclass is a frozen dataclass. Fields made by `parameter` and `buffer` hold arrays or None; other fields are
     hyper-parameters, child layers, or tuples of child layers. Names are found by walking the fields: ``weight``,
     ``branch.weight`` for a child in the field ``branch``, ``0.weight`` for the first of a tuple.
@@ -158,6 +160,11 @@ class Layer(ABC):
     def kinks(self, x: Array) -> Kinks | None:  # noqa: ARG002  most layers have none
         """Return the discrete choices made at ``x``, or None for a layer without any."""
         return None
+
+    def initial(self, name: str) -> Initializer | None:
+        """Return what torch fills the layer's own parameter ``name`` by, or None if nothing is said of it."""
+        rule: Initializer | None = next(spec.metadata.get("initial") for spec in fields(self) if spec.name == name)
+        return rule
 
     def children(self) -> Iterator[tuple[str, Layer]]:
         """Yield the child layers with their names, in the order of the fields."""
@@ -284,6 +291,24 @@ class Schedule(ABC):
         """Draw a schedule."""
 
 
+@dataclass(frozen=True)
+class Initializer(ABC):
+    """A distribution for the elements of a weight (out, in, ...) or a bias."""
+
+    @abstractmethod
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: tuple[int, int] | None = None) -> Array:
+        """Return a float64 array of ``shape``; ``fans`` (in, out) are those of the weight, of which a bias has none."""
+
+    @abstractmethod
+    def twin(self, tensor: torch.Tensor) -> None:
+        """Fill ``tensor`` in place from the same distribution, by ``torch.nn.init``."""
+
+    @classmethod
+    @abstractmethod
+    def cases(cls) -> SearchStrategy[Case]:
+        """Draw an initialiser and an array of the shape that it is to fill."""
+
+
 @dataclass
 class Tally:
     """How often a case's subject has been called."""
@@ -295,13 +320,13 @@ class Tally:
 class Case:
     """One subject with the arrays to try it on.
 
-    ``inputs`` is ``(x,)`` for a layer, ``(prediction, target)`` for a loss, the parameters for an optimizer, and
-    empty for a schedule. ``seed`` draws whatever else a property needs, such as cotangents, and keys the randomness of
-    layers that have some; ``training`` is the mode that they are called in. ``twin`` is a torch module to use in
-    place of the subject's own.
+    ``inputs`` is ``(x,)`` for a layer, ``(prediction, target)`` for a loss, the parameters for an optimizer and
+    empty for a schedule; an initialiser's is an array of the shape to fill. ``seed`` draws whatever else a property
+    needs, such as cotangents, and keys the randomness of layers that have some; ``training`` is the mode that they are
+    called in. ``twin`` is a torch module to use in place of the subject's own.
     """
 
-    subject: Any  # a Layer, Loss, Optimizer or Schedule, or an adapter of a foreign one
+    subject: Any  # a Layer, Loss, Optimizer, Schedule or Initializer, or an adapter of a foreign one
     inputs: tuple[Array, ...] = ()
     seed: int = 0
     training: bool = False

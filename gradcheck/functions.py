@@ -52,8 +52,8 @@ class Callables(Protocol):
 def function_of(case: Case) -> Function:
     """Return a case's subject as a `Function` that counts its calls in the case's tally.
 
-    The variables are ``input`` (or ``input0``, ``input1``, ... of several) and the parameters of a layer, or the
-    ``prediction`` of a loss.
+    The variables are ``input`` (or ``input0``, ``input1``, ... of several; none that holds integers) and the parameters
+    of a layer, or the ``prediction`` of a loss.
     """
     function = _function_of(case)
 
@@ -69,22 +69,25 @@ def _function_of(case: Case) -> Function:
     if isinstance(subject, Callables):
         return subject.function(case.inputs)
     if isinstance(subject, Layer):
-        layer, buffers = subject, subject.buffers()
+        layer, buffers, x = subject, subject.buffers(), case.inputs[0]
+        indices = x.dtype.kind in "iu"  # which have no gradient
 
         def call_layer(variables: Arrays, context: Context) -> tuple[Array, Pullback]:
             parameters = {name: array for name, array in variables.items() if name != "input"}
-            x = variables["input"]
-            own = cast(buffers, x.dtype) if buffers and x.dtype.kind in "fc" else {}
-            y, backward = layer.replace_arrays(own | parameters).forward(x, context)
+            given = variables.get("input", x)
+            own = cast(buffers, given.dtype) if buffers and given.dtype.kind in "fc" else {}
+            y, backward = layer.replace_arrays(own | parameters).forward(given, context)
 
             def pullback(dy: Array) -> dict[str, Array]:
                 dx, grads = backward(dy)
                 require_names(parameters, grads)
-                return {"input": dx, **grads}
+                return grads if indices else {"input": dx, **grads}
 
             return y, pullback
 
-        return Function({"input": case.inputs[0], **subject.parameters()}, ("input",), call_layer)
+        if indices:
+            return Function(subject.parameters(), (x,), call_layer)
+        return Function({"input": x, **subject.parameters()}, ("input",), call_layer)
     if isinstance(subject, Loss):
         loss, target = subject, case.inputs[1]
 

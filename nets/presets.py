@@ -8,13 +8,12 @@ from typing import Self
 import numpy as np
 from numpy.typing import DTypeLike
 
-from gradcheck.contract import Layer, Loss, Optimizer, Schedule
-from nets.initializers import Initializer, Normal, XavierUniform, Zeros, initialize
-from nets.layers import Sequential, Sigmoid
-from nets.layers.linear import linear
+from gradcheck.contract import Initializer, Layer, Loss, Optimizer, Schedule
+from nets.initializers import Constant, Normal, XavierUniform, initialize
+from nets.layers import Linear, Sequential, Sigmoid
 from nets.losses import CrossEntropyLoss, QuadraticCost
 from nets.optimizers import SGD
-from nets.schedules import Constant
+from nets.schedules import ConstantRate
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,9 @@ class Preset:
         last = len(self.sizes) - 2
         for i, (inputs, outputs) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
             activation = self.output if i == last else self.hidden
-            layers += [linear(inputs, outputs)] + ([activation()] if activation else [])
+            layers += [Linear.create(inputs, outputs)] + ([activation()] if activation else [])
         model = Sequential(tuple(layers))
-        initialize(model, self.weights, self.biases, np.random.default_rng(seed))
+        initialize(model, np.random.default_rng(seed), self.weights, self.biases)
         return model.astype(dtype)
 
     def describe(self) -> str:
@@ -73,9 +72,9 @@ PRESETS: dict[str, Preset] = {
             output=None,
             loss=CrossEntropyLoss,
             optimizer=SGD,
-            schedule=Constant(0.05),
+            schedule=ConstantRate(0.05),
             weights=XavierUniform(),
-            biases=Zeros(),
+            biases=Constant(),
             batch_size=1,
             epochs=3,
             train_size=1000,
@@ -88,7 +87,7 @@ PRESETS: dict[str, Preset] = {
             output=Sigmoid,
             loss=QuadraticCost,
             optimizer=SGD,
-            schedule=Constant(3.0),
+            schedule=ConstantRate(3.0),
             weights=Normal(),
             biases=Normal(),
             batch_size=10,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Constant(Schedule):
+class ConstantRate(Schedule):
     """The rate ``lr`` in every epoch."""
 
     def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
@@ -35,7 +35,7 @@ class Constant(Schedule):
 
 
 @dataclass(frozen=True)
-class MultiStep(Schedule):
+class MultiStepLR(Schedule):
     """The rate ``lr * gamma^k`` in an epoch that k of the ``milestones`` have reached; epochs count from 0.
 
     https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.MultiStepLR.html
@@ -64,4 +64,4 @@ class MultiStep(Schedule):
         return cases(schedule)
 
 
-SCHEDULES: tuple[type[Schedule], ...] = (Constant, MultiStep)
+SCHEDULES: tuple[type[Schedule], ...] = (ConstantRate, MultiStepLR)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from gradcheck.contract import (
     buffer,
     parameter,
 )
+from nets.initializers import Constant
+from nets.refusals import PLACEMENT, refuses
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 
+@refuses(**PLACEMENT)
 @dataclass(frozen=True, eq=False)
 class BatchNorm1d(Layer):
     """Batch normalisation ``y = n * weight + bias``, ``n = (x - mean) / sqrt(var + eps)``, of each feature by itself.
@@ -39,8 +42,8 @@ class BatchNorm1d(Layer):
     Ioffe and Szegedy (2015); https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm1d.html
     """
 
-    weight: Array | None = parameter()  # (features,)
-    bias: Array | None = parameter()  # (features,)
+    weight: Array | None = parameter(Constant(1.0))  # (features,)
+    bias: Array | None = parameter(Constant(0.0))  # (features,)
     running_mean: Array = buffer()  # (features,)
     running_var: Array = buffer()  # (features,)
     num_batches_tracked: Array = buffer()  # (), int64
@@ -50,6 +53,13 @@ class BatchNorm1d(Layer):
     def __post_init__(self) -> None:
         if (self.weight is None) != (self.bias is None):
             raise ValueError(f"{type(self).__name__} needs weight and bias, or neither, got one of them")
+
+    @classmethod
+    def create(cls, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True) -> Self:
+        """Return a layer that has seen nothing: weight and variance one, bias and mean zero."""
+        ones, zeros = np.ones(num_features), np.zeros(num_features)
+        weight, bias = (ones.copy(), zeros.copy()) if affine else (None, None)
+        return cls(weight, bias, zeros, ones, np.zeros((), np.int64), eps, momentum)
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         self._require_features(x)
@@ -104,6 +114,7 @@ class BatchNorm1d(Layer):
         context.update("num_batches_tracked", np.asarray(tracked, np.int64))
 
 
+@refuses(**PLACEMENT)
 @dataclass(frozen=True, eq=False)
 class BatchNorm2d(BatchNorm1d):
     """`BatchNorm1d` for images (batch, channels, height, width): the same formulas, of each channel by itself.
@@ -127,21 +138,6 @@ class BatchNorm2d(BatchNorm1d):
 
     def _require_features(self, x: Array) -> None:
         self.require(x, "batch", len(self.running_mean), "height", "width")
-
-
-def batch_norm1d(features: int) -> BatchNorm1d:
-    """Return a float64 `BatchNorm1d` that has seen nothing: weight and variance one, bias and mean zero."""
-    return BatchNorm1d(*_fresh(features))
-
-
-def batch_norm2d(channels: int) -> BatchNorm2d:
-    """Return a float64 `BatchNorm2d` that has seen nothing: weight and variance one, bias and mean zero."""
-    return BatchNorm2d(*_fresh(channels))
-
-
-def _fresh(features: int) -> tuple[Array, Array, Array, Array, Array]:
-    ones, zeros = np.ones(features), np.zeros(features)
-    return ones, zeros, zeros.copy(), ones.copy(), np.zeros((), np.int64)
 
 
 def _cases(cls: type[BatchNorm1d], trailing: SearchStrategy[list[int]]) -> SearchStrategy[Case]:

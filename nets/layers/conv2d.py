@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Layer, parameter
+from nets.initializers import TORCH_DEFAULT
 from nets.layers.windows import Pair, Windows, windows_of
+from nets.refusals import PLACEMENT, refuses
 
 if TYPE_CHECKING:
     import torch
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 
+@refuses(padding_mode="the padding is zeros", **PLACEMENT)
 @dataclass(frozen=True, eq=False)
 class Conv2d(Layer):
     """Cross-correlation, from (batch, in, height, width) to (batch, out, rows, columns), zeros around the image.
@@ -30,8 +33,8 @@ class Conv2d(Layer):
     https://docs.pytorch.org/docs/stable/generated/torch.nn.Conv2d.html
     """
 
-    weight: Array = parameter()  # (out, in / groups, kernel height, kernel width)
-    bias: Array | None = parameter()  # (out,)
+    weight: Array = parameter(TORCH_DEFAULT)  # (out, in / groups, kernel height, kernel width)
+    bias: Array | None = parameter(TORCH_DEFAULT)  # (out,)
     stride: Pair = 1
     padding: Pair = 0
     dilation: Pair = 1
@@ -40,6 +43,24 @@ class Conv2d(Layer):
     def __post_init__(self) -> None:
         _require_groups("output", len(self.weight), self.groups)
         self._windows()
+
+    @classmethod
+    def create(
+        cls,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Pair,
+        stride: Pair = 1,
+        padding: Pair = 0,
+        dilation: Pair = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> Self:
+        """Return a layer of zeros, for an initialiser to fill."""
+        _require_groups("input", in_channels, groups)
+        height, width = windows_of(cls.__name__, kernel_size, stride, padding, dilation).kernel_size
+        weight = np.zeros((out_channels, in_channels // groups, height, width))
+        return cls(weight, np.zeros(out_channels) if bias else None, stride, padding, dilation, groups)
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         groups, (outputs, inner) = self.groups, self.weight.shape[:2]
@@ -114,22 +135,6 @@ class Conv2d(Layer):
     def _windows(self) -> Windows:
         height, width = self.weight.shape[2:]
         return windows_of(type(self).__name__, (height, width), self.stride, self.padding, self.dilation)
-
-
-def conv2d(
-    inputs: int,
-    outputs: int,
-    kernel_size: Pair,
-    stride: Pair = 1,
-    padding: Pair = 0,
-    dilation: Pair = 1,
-    groups: int = 1,
-) -> Conv2d:
-    """Return a float64 `Conv2d` of zeros, for an initialiser to fill."""
-    _require_groups("input", inputs, groups)
-    height, width = windows_of("Conv2d", kernel_size, stride, padding, dilation).kernel_size
-    weight = np.zeros((outputs, inputs // groups, height, width))
-    return Conv2d(weight, np.zeros(outputs), stride, padding, dilation, groups)
 
 
 def _require_groups(side: str, channels: int, groups: int) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Layer, parameter
+from nets.initializers import Constant
 
 if TYPE_CHECKING:
     import torch
@@ -24,8 +25,8 @@ class LayerNorm(Layer):
     Ba, Kiros and Hinton (2016); https://docs.pytorch.org/docs/stable/generated/torch.nn.LayerNorm.html
     """
 
-    weight: Array = parameter()  # (features,)
-    bias: Array = parameter()  # (features,)
+    weight: Array = parameter(Constant(1.0))  # (features,)
+    bias: Array = parameter(Constant(0.0))  # (features,)
     eps: float = 1e-5
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Layer, parameter
+from nets.initializers import TORCH_DEFAULT
+from nets.refusals import PLACEMENT, refuses
 
 if TYPE_CHECKING:
     import torch
     from hypothesis.strategies import SearchStrategy
 
 
+@refuses(**PLACEMENT)
 @dataclass(frozen=True, eq=False)
 class Linear(Layer):
     """Affine map ``y = x @ weight.T + bias``, from (..., in) to (..., out).
@@ -22,8 +25,13 @@ class Linear(Layer):
     https://docs.pytorch.org/docs/stable/generated/torch.nn.Linear.html
     """
 
-    weight: Array = parameter()  # (out, in)
-    bias: Array | None = parameter()  # (out,)
+    weight: Array = parameter(TORCH_DEFAULT)  # (out, in)
+    bias: Array | None = parameter(TORCH_DEFAULT)  # (out,)
+
+    @classmethod
+    def create(cls, in_features: int, out_features: int, bias: bool = True) -> Self:
+        """Return a layer of zeros, for an initialiser to fill."""
+        return cls(np.zeros((out_features, in_features)), np.zeros(out_features) if bias else None)
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         outputs, inputs = self.weight.shape
@@ -61,8 +69,3 @@ class Linear(Layer):
 
         leading = st.lists(sides(maximum=4), min_size=1, max_size=3)
         return st.tuples(leading, sides(), sides()).flatmap(lambda sizes: of_sizes(*sizes))
-
-
-def linear(inputs: int, outputs: int) -> Linear:
-    """Return a float64 `Linear` of zeros, for an initialiser to fill."""
-    return Linear(np.zeros((outputs, inputs)), np.zeros(outputs))

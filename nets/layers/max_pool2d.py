@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Kinks, Layer
-from nets.layers.windows import Pair, Windows, windows_of
+from nets.layers.windows import Pair, Windows, pair_of, windows_of
 
 if TYPE_CHECKING:
     import torch
@@ -90,9 +90,9 @@ class MaxPool2d(Layer):
     def _windows(self) -> Windows:
         name, stride = type(self).__name__, self.kernel_size if self.stride is None else self.stride
         windows = windows_of(name, self.kernel_size, stride, self.padding, self.dilation)
-        if any(2 * p > reach for p, reach in zip(windows.padding, windows.reach(), strict=True)):
+        if any(2 * p > reach for p, reach in zip(pair_of(self.padding), windows.reach(), strict=True)):
             reach = "{} x {}".format(*windows.reach())
-            raise ValueError(f"{name} needs padding of at most half its window of {reach}, got {windows.padding}")
+            raise ValueError(f"{name} needs padding of at most half its window of {reach}, got {pair_of(self.padding)}")
         return windows
 
     def _columns(self, x: Array) -> Array:

@@ -15,16 +15,17 @@ LEAST = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1}
 
 @dataclass(frozen=True)
 class Windows:
-    """The windows of a kernel over images (batch, channels, height, width), each hyper-parameter as (down, across).
+    """The windows of a kernel over images (batch, channels, height, width), hyper-parameters as (down, across).
 
-    Along each axis window i holds the pixels ``i * stride + k * dilation - padding``, k = 0 .. kernel_size - 1, as in
-    torch; pixels behind the last whole window are in none.
+    ``padding`` is ((above, below), (left, right)). Along each axis window i holds the pixels
+    ``i * stride + k * dilation - padding``, k = 0 .. kernel_size - 1, as in torch; pixels behind the last whole window
+    are in none.
     """
 
     owner: str
     kernel_size: tuple[int, int]
     stride: tuple[int, int]
-    padding: tuple[int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]]
     dilation: tuple[int, int]
 
     def reach(self) -> tuple[int, int]:
@@ -32,15 +33,23 @@ class Windows:
         down, across = ((k - 1) * d + 1 for k, d in zip(self.kernel_size, self.dilation, strict=True))
         return down, across
 
+    def counts(self, height: int, width: int) -> tuple[int, int]:
+        """Return the rows and columns of windows on an image; raises `ShapeError` where not one fits."""
+        spaces = self._spaces(height, width)
+        if any(space < reach for space, reach in zip(spaces, self.reach(), strict=True)):
+            needed, got = ("{} x {}".format(*sides) for sides in (self.reach(), spaces))
+            raise ShapeError(f"{self.owner} needs x of at least {needed} pixels, padding included, got {got}")
+        rows, columns = ((n - r) // s + 1 for n, r, s in zip(spaces, self.reach(), self.stride, strict=True))
+        return rows, columns
+
     def columns(self, x: Array, fill: float) -> Array:
         """Return what every window holds, ``fill`` where it is padding: (batch, channels, kernel, rows, columns).
 
         Raises `ShapeError` for an image that is smaller than one window.
         """
-        (height, width), (down, across) = x.shape[2:], self.padding
-        padded = np.full((*x.shape[:2], height + 2 * down, width + 2 * across), fill, x.dtype)
-        padded[:, :, down : down + height, across : across + width] = x
-        rows, columns = self._counts(height, width)
+        rows, columns = self.counts(*x.shape[2:])
+        padded = np.full((*x.shape[:2], *self._spaces(*x.shape[2:])), fill, x.dtype)
+        padded[self._image(*x.shape[2:])] = x
         held = np.empty((*x.shape[:2], self.kernel_size[0] * self.kernel_size[1], rows, columns), x.dtype)
         for k, (vertical, horizontal) in enumerate(self._places(rows, columns)):
             held[:, :, k] = padded[:, :, vertical, horizontal]
@@ -48,20 +57,21 @@ class Windows:
 
     def images(self, dcolumns: Array, height: int, width: int) -> Array:
         """Return the pullback of `columns`: every pixel gets the sum over all windows that hold it."""
-        (down, across), (rows, columns) = self.padding, dcolumns.shape[3:]
-        dpadded = np.zeros((*dcolumns.shape[:2], height + 2 * down, width + 2 * across), dcolumns.dtype)
+        dpadded = np.zeros((*dcolumns.shape[:2], *self._spaces(height, width)), dcolumns.dtype)
         # One offset in all windows meets no pixel twice, so that += adds every term; overlaps lie between offsets.
-        for k, (vertical, horizontal) in enumerate(self._places(rows, columns)):
+        for k, (vertical, horizontal) in enumerate(self._places(*dcolumns.shape[3:])):
             dpadded[:, :, vertical, horizontal] += dcolumns[:, :, k]
-        return dpadded[:, :, down : down + height, across : across + width].copy()
+        return dpadded[self._image(height, width)].copy()
 
-    def _counts(self, height: int, width: int) -> tuple[int, int]:
-        spaces = [side + 2 * p for side, p in zip((height, width), self.padding, strict=True)]
-        if any(space < reach for space, reach in zip(spaces, self.reach(), strict=True)):
-            needed, got = ("{} x {}".format(*sides) for sides in (self.reach(), spaces))
-            raise ShapeError(f"{self.owner} needs x of at least {needed} pixels, padding included, got {got}")
-        rows, columns = ((n - r) // s + 1 for n, r, s in zip(spaces, self.reach(), self.stride, strict=True))
-        return rows, columns
+    def _spaces(self, height: int, width: int) -> tuple[int, int]:
+        """Return the height and width of an image with its padding."""
+        down, across = (side + sum(around) for side, around in zip((height, width), self.padding, strict=True))
+        return down, across
+
+    def _image(self, height: int, width: int) -> tuple[slice, slice, slice, slice]:
+        """Return where the image lies in its padding."""
+        (above, _), (left, _) = self.padding
+        return slice(None), slice(None), slice(above, above + height), slice(left, left + width)
 
     def _places(self, rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
         """Yield, for each offset in the kernel, the padded pixels that the windows have there."""
@@ -73,12 +83,16 @@ class Windows:
 
 def windows_of(owner: str, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Windows:
     """Return the windows of a layer; raises ValueError for a hyper-parameter below its least value."""
-    windows = Windows(owner, _pair(kernel_size), _pair(stride), _pair(padding), _pair(dilation))
-    for name, least in LEAST.items():
-        if min(getattr(windows, name)) < least:
-            raise ValueError(f"{owner} needs {name} of at least {least}, got {getattr(windows, name)}")
-    return windows
+    given = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation}
+    pairs = {name: pair_of(value) for name, value in given.items()}
+    for name, pair in pairs.items():
+        if min(pair) < LEAST[name]:
+            raise ValueError(f"{owner} needs {name} of at least {LEAST[name]}, got {pair}")
+    down, across = pairs["padding"]
+    around = (down, down), (across, across)
+    return Windows(owner, pairs["kernel_size"], pairs["stride"], around, pairs["dilation"])
 
 
-def _pair(value: Pair) -> tuple[int, int]:
+def pair_of(value: Pair) -> tuple[int, int]:
+    """Return one number for both axes, or the two that are given."""
     return (value, value) if isinstance(value, int) else value

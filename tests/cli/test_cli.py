@@ -280,7 +280,7 @@ def test_colour_is_for_terminals() -> None:
 
 
 def test_verify_prints_subjects_properties_and_examples() -> None:
-    done = mnistcheck("verify", "Linear", "MultiStep", "--examples", "5")
+    done = mnistcheck("verify", "Linear", "MultiStepLR", "--examples", "5")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[0].split() == ["subject", "property", "examples", "worst", "ratio", "verdict"]
     assert "gradients agree with differences" in done.stdout
@@ -363,7 +363,7 @@ def test_verify_checks_a_module_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_verify_in_several_processes_prints_what_one_does() -> None:
-    args = ["verify", "Sigmoid", "MultiStep", "--examples", "3", "--json", "--dtype", "float64"]
+    args = ["verify", "Sigmoid", "MultiStepLR", "--examples", "3", "--json", "--dtype", "float64"]
     one, two = (strict_json(mnistcheck(*args, "--jobs", jobs).stdout) for jobs in ("1", "2"))
     assert one["results"] == two["results"]
     assert "precisions_agree" not in {entry["property"] for entry in one["results"]}
@@ -397,7 +397,7 @@ def test_a_bug_of_ours_exits_with_5_and_shows_where() -> None:
     assert "this is a bug of mnistcheck" in done.stderr
 
 
-@pytest.mark.parametrize("args", ["verify MultiStep", "verify MultiStep --json", "--help", " ".join(DIGITS)])
+@pytest.mark.parametrize("args", ["verify MultiStepLR", "verify MultiStepLR --json", "--help", " ".join(DIGITS)])
 def test_a_reader_that_leaves_is_no_mismatch(args: str) -> None:
     command = f"{sys.executable} -c 'from cli.main import main; main()' {args} | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False)

@@ -103,7 +103,7 @@ def outcomes(output: str) -> dict[str, str]:
 def test_a_right_layer_passes_one_test_a_property(session: Session) -> None:
     output = session(
         IMPORTS + "from gradcheck import Case\nfrom nets.layers import Linear, Tanh\n"
-        "from nets.losses import MSELoss\nfrom nets.schedules import Constant\n"
+        "from nets.losses import MSELoss\nfrom nets.schedules import ConstantRate\n"
         "@parametrize_with_checks([Linear, Constant(0.1), (Dense(3, 5), x), (Halved(), x, 2 * x),\n"
         "    (Tanh(), x), Case(MSELoss(), (x, 2 * x))], examples=2)\n"
         "def test(check):\n    check()\n"

@@ -31,7 +31,7 @@ from gradcheck.results import Finding, GradientMismatch, Report
 from gradcheck.trajectory import check_trajectory
 from gradcheck.trajectory.engine import Batch
 from nets.layers import Linear
-from nets.schedules import Constant
+from nets.schedules import ConstantRate
 from tests.gradcheck.trajectory.neuron import Neuron, batches, weights
 
 CLEAN = check_trajectory(Neuron(weights()), Neuron(weights(), direction=-1), batches(20))
@@ -152,8 +152,8 @@ def test_a_twin_of_another_shape_is_refused() -> None:
 
 
 def test_only_layers_and_losses_are_functions_of_arrays() -> None:
-    with pytest.raises(TypeError, match="a Layer or a Loss is a function of arrays, got Constant"):
-        function_of(Case(Constant(0.1)))
+    with pytest.raises(TypeError, match="a Layer or a Loss is a function of arrays, got ConstantRate"):
+        function_of(Case(ConstantRate(0.1)))
 
 
 BATCH = Quantity("batch", "output", (0,), 10)

@@ -12,8 +12,7 @@ import pytest
 import gradcheck
 from gradcheck.agreement import Verdict
 from gradcheck.contract import Array
-from nets.layers import LayerNorm, LeakyReLU, MaxPool2d, ReLU
-from nets.layers.batch_norm import batch_norm1d
+from nets.layers import BatchNorm1d, LayerNorm, LeakyReLU, MaxPool2d, ReLU
 
 RNG = np.random.default_rng(0)
 
@@ -93,7 +92,7 @@ def test_gradients_that_are_all_zero_are_inconclusive() -> None:
 @pytest.mark.parametrize("spread", [1e-3, 1e-6, 1e-9])
 def test_nearly_constant_rows_are_no_false_alarm(spread: float) -> None:
     rows = 3.0 + spread * RNG.standard_normal((3, 5))
-    for layer in (LayerNorm(RNG.standard_normal(5), RNG.standard_normal(5)), batch_norm1d(5)):
+    for layer in (LayerNorm(RNG.standard_normal(5), RNG.standard_normal(5)), BatchNorm1d.create(5)):
         report = gradcheck.check_layer(layer, rows)
         assert report.verdict is Verdict.PASS, str(report)
 

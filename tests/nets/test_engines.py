@@ -17,10 +17,7 @@ from gradcheck.trajectory.engine import Batch, Engine, execution_order, observed
 from nets.engines.numpy_engine import NumpyEngine
 from nets.engines.torch_engine import TorchEngine
 from nets.initializers import Normal, XavierNormal, initialize
-from nets.layers import Dropout, Flatten, MaxPool2d, ReLU, Sequential, Sigmoid
-from nets.layers.batch_norm import batch_norm2d
-from nets.layers.conv2d import conv2d
-from nets.layers.linear import linear
+from nets.layers import BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential, Sigmoid
 from nets.losses import CrossEntropyLoss, MSELoss
 from nets.optimizers import SGD, Adam
 
@@ -32,9 +29,9 @@ ENGINES: list[type[NumpyEngine] | type[TorchEngine]] = [NumpyEngine, TorchEngine
 
 
 def network(dtype: type = np.float64, activation: type[Layer] = Sigmoid) -> Layer:
-    inner = Sequential((linear(20, 8), activation()))
-    model = Sequential((Flatten(), inner, linear(8, 3)))
-    initialize(model, XavierNormal(), Normal(0.1), np.random.default_rng(0))
+    inner = Sequential((Linear.create(20, 8), activation()))
+    model = Sequential((Flatten(), inner, Linear.create(8, 3)))
+    initialize(model, np.random.default_rng(0), XavierNormal(), Normal(std=0.1))
     return model.astype(dtype)
 
 
@@ -157,9 +154,11 @@ def test_numpy_and_torch_are_the_same_program(
 
 
 def convolutional(dtype: type) -> Layer:
-    block = (conv2d(1, 4, 3, padding=1), MaxPool2d(2), batch_norm2d(4), ReLU(), Dropout(0.25))
-    model = Sequential((Sequential(block), conv2d(4, 4, 2, groups=2), Dropout(0.25), Flatten(), linear(16, 3)))
-    initialize(model, XavierNormal(), Normal(0.1), np.random.default_rng(0))
+    block = (Conv2d.create(1, 4, 3, padding=1), MaxPool2d(2), BatchNorm2d.create(4), ReLU(), Dropout(0.25))
+    model = Sequential(
+        (Sequential(block), Conv2d.create(4, 4, 2, groups=2), Dropout(0.25), Flatten(), Linear.create(16, 3))
+    )
+    initialize(model, np.random.default_rng(0), XavierNormal(), Normal(std=0.1))
     return model.astype(dtype)
 
 
@@ -223,8 +222,8 @@ class Cancelling(Layer):
 
 @pytest.mark.parametrize(("dtype", "other"), [(np.float32, np.float64)])
 def test_the_references_own_error_widens_the_allowance_and_is_counted(dtype: type, other: type) -> None:
-    model = Sequential((Flatten(), Cancelling(), linear(20, 3)))
-    initialize(model, XavierNormal(), Normal(0.1), np.random.default_rng(0))
+    model = Sequential((Flatten(), Cancelling(), Linear.create(20, 3)))
+    initialize(model, np.random.default_rng(0), XavierNormal(), Normal(std=0.1))
     model = model.astype(dtype)
     small = [Batch(batch.x * dtype(1e-3), batch.y, batch.lr) for batch in batches(3, dtype)]
     ours = NumpyEngine(model, CrossEntropyLoss(), SGD())
@@ -275,8 +274,8 @@ class Running(Layer):
 
 
 def test_buffers_are_committed_by_the_engine_and_compared() -> None:
-    model = Sequential((Flatten(), Running(np.zeros(20)), linear(20, 3)))
-    initialize(model, XavierNormal(), Normal(0.1), np.random.default_rng(0))
+    model = Sequential((Flatten(), Running(np.zeros(20)), Linear.create(20, 3)))
+    initialize(model, np.random.default_rng(0), XavierNormal(), Normal(std=0.1))
     ours, theirs = (engine(model, MSELoss(), SGD()) for engine in ENGINES)
     targets = [Batch(batch.x, np.eye(3)[batch.y], batch.lr) for batch in batches(20)]
     report = check_trajectory(ours, theirs, targets)

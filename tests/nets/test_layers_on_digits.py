@@ -9,9 +9,7 @@ import gradcheck
 from gradcheck.agreement import Verdict
 from gradcheck.contract import Array, Layer
 from nets.datasets.digits import load_digits
-from nets.layers import Flatten, LeakyReLU, MaxPool2d, ReLU, Sequential
-from nets.layers.batch_norm import batch_norm2d
-from nets.layers.conv2d import conv2d
+from nets.layers import BatchNorm2d, Conv2d, Flatten, LeakyReLU, MaxPool2d, ReLU, Sequential
 
 
 def patches() -> Array:
@@ -27,9 +25,9 @@ LAYERS: list[Layer] = [
     ReLU(),
     LeakyReLU(0.1),
     Flatten(),
-    conv2d(1, 3, 3, stride=2, padding=1),
-    batch_norm2d(1),
-    Sequential((conv2d(1, 2, 3, padding=1), ReLU(), MaxPool2d(2))),
+    Conv2d.create(1, 3, 3, stride=2, padding=1),
+    BatchNorm2d.create(1),
+    Sequential((Conv2d.create(1, 2, 3, padding=1), ReLU(), MaxPool2d(2))),
 ]
 
 

@@ -15,14 +15,11 @@ from gradcheck.agreement import Verdict
 from gradcheck.autograd import set_keys
 from gradcheck.checks import check_case, check_class, properties_of
 from gradcheck.contract import Array, Case, Context, Key, Layer, ShapeError
-from nets.initializers import Normal, XavierNormal, XavierUniform, Zeros, fans, initialize
+from nets.initializers import Constant, Normal, XavierNormal, XavierUniform, fans_of, initialize
 from nets.layers import BatchNorm1d, BatchNorm2d, Conv2d, Dropout, Linear, MaxPool2d, ReLU, Sequential, Sigmoid
-from nets.layers.batch_norm import batch_norm1d, batch_norm2d
-from nets.layers.conv2d import conv2d
-from nets.layers.linear import linear
 from nets.losses import BCELoss, CrossEntropyLoss, MSELoss, QuadraticCost
 from nets.optimizers import SGD
-from nets.schedules import Constant, MultiStep
+from nets.schedules import ConstantRate, MultiStepLR
 from nets.weights import to_torch
 
 if TYPE_CHECKING:
@@ -60,7 +57,9 @@ def test_linear_sums_the_bias_gradient_over_every_leading_axis() -> None:
 
 def test_a_convolution_at_known_values() -> None:
     x = np.arange(12.0).reshape(1, 1, 3, 4)
-    edges = replace(conv2d(1, 1, (1, 2), stride=(2, 2)), weight=np.array([[[[-1.0, 3.0]]]]), bias=np.array([0.5]))
+    edges = replace(
+        Conv2d.create(1, 1, (1, 2), stride=(2, 2)), weight=np.array([[[[-1.0, 3.0]]]]), bias=np.array([0.5])
+    )
     y, backward = edges.forward(x)
     assert y.tolist() == [[[[3.5, 7.5], [19.5, 23.5]]]]
     dx, grads = backward(np.ones(y.shape))
@@ -80,7 +79,7 @@ def test_pixels_in_no_window_have_no_gradient() -> None:
 
 
 def test_a_new_convolution_is_that_of_torch_with_zeros() -> None:
-    layer = conv2d(4, 6, (3, 2), 2, (1, 0), 1, 2)
+    layer = Conv2d.create(4, 6, (3, 2), 2, (1, 0), 1, 2)
     theirs = torch.nn.Conv2d(4, 6, (3, 2), 2, (1, 0), 1, 2)
     assert {k: a.shape for k, a in layer.parameters().items()} == {k: p.shape for k, p in theirs.named_parameters()}
     assert not any(array.any() for array in layer.parameters().values())
@@ -112,7 +111,8 @@ def test_a_pool_knows_its_winners_and_how_far_ahead_they_are() -> None:
 
 @pytest.mark.parametrize("momentum", [0.1, 1.0, None])
 @pytest.mark.parametrize(
-    ("make", "shape"), [(batch_norm1d, (5, 3)), (batch_norm1d, (4, 3, 2)), (batch_norm2d, (2, 3, 4, 5))]
+    ("make", "shape"),
+    [(BatchNorm1d.create, (5, 3)), (BatchNorm1d.create, (4, 3, 2)), (BatchNorm2d.create, (2, 3, 4, 5))],
 )
 def test_running_statistics_are_torchs_after_training_and_evaluation_in_turns(
     make: Callable[[int], BatchNorm1d], shape: tuple[int, ...], momentum: float | None
@@ -136,7 +136,7 @@ def test_running_statistics_are_torchs_after_training_and_evaluation_in_turns(
 
 def test_a_normalised_batch_has_mean_zero_and_variance_one() -> None:
     x = np.random.default_rng(0).normal(7, 3, (50, 2, 4, 4))
-    y, _ = batch_norm2d(2).forward(x, TRAINING)
+    y, _ = BatchNorm2d.create(2).forward(x, TRAINING)
     np.testing.assert_allclose(y.mean(axis=(0, 2, 3)), 0, atol=1e-14)
     np.testing.assert_allclose(
         y.var(axis=(0, 2, 3)), x.var(axis=(0, 2, 3)) / (x.var(axis=(0, 2, 3)) + 1e-5), rtol=1e-13
@@ -200,31 +200,31 @@ def test_dropouts_in_a_chain_draw_masks_of_their_own_as_in_torch() -> None:
 @pytest.mark.parametrize(
     ("layer", "shape", "message"),
     [
-        (conv2d(2, 1, 3), (1, 3, 5, 5), "Conv2d needs x of shape (batch, 2, height, width), got (1, 3, 5, 5)"),
+        (Conv2d.create(2, 1, 3), (1, 3, 5, 5), "Conv2d needs x of shape (batch, 2, height, width), got (1, 3, 5, 5)"),
         (
-            conv2d(4, 2, 3, groups=2),
+            Conv2d.create(4, 2, 3, groups=2),
             (1, 2, 5, 5),
             "Conv2d needs x of shape (batch, 4, height, width), got (1, 2, 5, 5)",
         ),
-        (conv2d(2, 1, 3), (2, 5, 5), "Conv2d needs x of shape (batch, 2, height, width), got (2, 5, 5)"),
+        (Conv2d.create(2, 1, 3), (2, 5, 5), "Conv2d needs x of shape (batch, 2, height, width), got (2, 5, 5)"),
         (
-            conv2d(1, 1, 3, padding=(1, 0), dilation=2),
+            Conv2d.create(1, 1, 3, padding=(1, 0), dilation=2),
             (1, 1, 3, 4),
             "Conv2d needs x of at least 5 x 5 pixels, padding included, got 5 x 4",
         ),
         (MaxPool2d(2), (4, 4), "MaxPool2d needs x of shape (batch, channels, height, width), got (4, 4)"),
         (MaxPool2d((3, 2)), (1, 1, 2, 2), "MaxPool2d needs x of at least 3 x 2 pixels, padding included, got 2 x 2"),
-        (batch_norm1d(3), (4, 2), "BatchNorm1d needs x of shape (batch, 3), got (4, 2)"),
-        (batch_norm1d(3), (4, 2, 5), "BatchNorm1d needs x of shape (batch, 3, length), got (4, 2, 5)"),
-        (batch_norm1d(3), (4, 3, 5, 5), "BatchNorm1d needs x of shape (batch, 3), got (4, 3, 5, 5)"),
-        (batch_norm2d(3), (4, 3), "BatchNorm2d needs x of shape (batch, 3, height, width), got (4, 3)"),
+        (BatchNorm1d.create(3), (4, 2), "BatchNorm1d needs x of shape (batch, 3), got (4, 2)"),
+        (BatchNorm1d.create(3), (4, 2, 5), "BatchNorm1d needs x of shape (batch, 3, length), got (4, 2, 5)"),
+        (BatchNorm1d.create(3), (4, 3, 5, 5), "BatchNorm1d needs x of shape (batch, 3), got (4, 3, 5, 5)"),
+        (BatchNorm2d.create(3), (4, 3), "BatchNorm2d needs x of shape (batch, 3, height, width), got (4, 3)"),
         (
-            batch_norm1d(3),
+            BatchNorm1d.create(3),
             (1, 3),
             "BatchNorm1d needs more than one value per channel in training, got x of shape (1, 3)",
         ),
         (
-            batch_norm2d(2),
+            BatchNorm2d.create(2),
             (1, 2, 1, 1),
             "BatchNorm2d needs more than one value per channel in training, got x of shape (1, 2, 1, 1)",
         ),
@@ -239,12 +239,12 @@ def test_an_input_that_does_not_fit_is_refused(layer: Layer, shape: tuple[int, .
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: conv2d(4, 6, 3, groups=3), "Conv2d needs groups that divide its 4 input channels, got 3"),
-        (lambda: conv2d(3, 4, 3, groups=3), "Conv2d needs groups that divide its 4 output channels, got 3"),
-        (lambda: conv2d(3, 4, 3, groups=0), "Conv2d needs groups that divide its 3 input channels, got 0"),
-        (lambda: conv2d(1, 1, (0, 3)), "Conv2d needs kernel_size of at least 1, got (0, 3)"),
-        (lambda: conv2d(1, 1, 3, stride=(1, 0)), "Conv2d needs stride of at least 1, got (1, 0)"),
-        (lambda: conv2d(1, 1, 3, padding=-1), "Conv2d needs padding of at least 0, got (-1, -1)"),
+        (lambda: Conv2d.create(4, 6, 3, groups=3), "Conv2d needs groups that divide its 4 input channels, got 3"),
+        (lambda: Conv2d.create(3, 4, 3, groups=3), "Conv2d needs groups that divide its 4 output channels, got 3"),
+        (lambda: Conv2d.create(3, 4, 3, groups=0), "Conv2d needs groups that divide its 3 input channels, got 0"),
+        (lambda: Conv2d.create(1, 1, (0, 3)), "Conv2d needs kernel_size of at least 1, got (0, 3)"),
+        (lambda: Conv2d.create(1, 1, 3, stride=(1, 0)), "Conv2d needs stride of at least 1, got (1, 0)"),
+        (lambda: Conv2d.create(1, 1, 3, padding=-1), "Conv2d needs padding of at least 0, got (-1, -1)"),
         (lambda: MaxPool2d(2, dilation=0), "MaxPool2d needs dilation of at least 1, got (0, 0)"),
         (lambda: MaxPool2d(3, padding=2), "MaxPool2d needs padding of at most half its window of 3 x 3, got (2, 2)"),
         (
@@ -252,7 +252,7 @@ def test_an_input_that_does_not_fit_is_refused(layer: Layer, shape: tuple[int, .
             "MaxPool2d needs padding of at most half its window of 4 x 1, got (2, 1)",
         ),
         (
-            lambda: replace(batch_norm1d(2), bias=None),
+            lambda: replace(BatchNorm1d.create(2), bias=None),
             "BatchNorm1d needs weight and bias, or neither, got one of them",
         ),
         (
@@ -307,8 +307,8 @@ def test_sgd_moves_in_place_and_skips_what_has_no_gradient() -> None:
 
 
 def test_schedules_at_their_milestones() -> None:
-    assert [Constant(0.3)(epoch) for epoch in (0, 7)] == [0.3, 0.3]
-    steps = MultiStep(1.0, (2, 4), 0.5)
+    assert [ConstantRate(0.3)(epoch) for epoch in (0, 7)] == [0.3, 0.3]
+    steps = MultiStepLR(1.0, (2, 4), 0.5)
     assert [steps(epoch) for epoch in range(6)] == [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
 
 
@@ -321,7 +321,7 @@ COUNT = 300 * 200
 @pytest.mark.parametrize(
     ("rule", "variance", "kurtosis"),
     [
-        (Normal(0.01), 1e-4, 3.0),
+        (Normal(std=0.01), 1e-4, 3.0),
         (XavierNormal(), 2 / 500, 3.0),
         (XavierNormal(gain=2.0), 8 / 500, 3.0),
         (XavierUniform(), 2 / 500, 1.8),
@@ -344,14 +344,14 @@ def test_uniform_weights_are_bounded() -> None:
 
 
 def test_fans_count_the_kernel() -> None:
-    assert fans((8, 3, 5, 5)) == (75, 200)
+    assert fans_of((8, 3, 5, 5)) == (75, 200)
     with pytest.raises(ValueError, match=r"fan-in and fan-out need a weight of shape \(out, in, ...\), got \(3,\)"):
-        fans((3,))
+        fans_of((3,))
 
 
 def test_initialisation_fills_weights_and_biases_by_their_own_rules() -> None:
-    model = Sequential((linear(4, 3), Sigmoid(), linear(3, 2)))
-    initialize(model, Normal(), Zeros(), np.random.default_rng(0))
+    model = Sequential((Linear.create(4, 3), Sigmoid(), Linear.create(3, 2)))
+    initialize(model, np.random.default_rng(0), Normal(), Constant())
     arrays = model.parameters()
     assert all(arrays[name].all() for name in ("0.weight", "2.weight"))
     assert not any(arrays[name].any() for name in ("0.bias", "2.bias"))
@@ -362,7 +362,7 @@ def test_batch_statistics_of_many_pixels_agree_with_torch(shape: tuple[int, ...]
     # Of one sign, so that torch's sums drift by many units in the last place.
     x = np.abs(np.random.default_rng(0).standard_normal(shape)) * 8
     claims = {"forward_agrees_with_twin", "buffers_agree_with_twin", "gradients_agree_with_twin"}
-    layer = batch_norm2d(2)
+    layer = BatchNorm2d.create(2)
     for claim in properties_of(layer):
         if claim.__name__ in claims:
             outcome = check_case(Case(layer, (x,), training=True), claim)

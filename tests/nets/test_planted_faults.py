@@ -31,7 +31,7 @@ from nets.layers import (
 from nets.layers.windows import Windows
 from nets.losses import BCELoss, CrossEntropyLoss, MSELoss, QuadraticCost
 from nets.optimizers import SGD, Adam
-from nets.schedules import MultiStep
+from nets.schedules import MultiStepLR
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -156,7 +156,7 @@ class RemainderAtTheTop(Conv2d):
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
         windows = self._windows()
-        rest = (x.shape[2] + 2 * windows.padding[0] - windows.reach()[0]) % windows.stride[0]
+        rest = (x.shape[2] + sum(windows.padding[0]) - windows.reach()[0]) % windows.stride[0]
 
         def backward(dy: Array) -> tuple[Array, Gradients]:
             dx, grads = right(dy)
@@ -169,13 +169,13 @@ class FancyWindows(Windows):
     """Adds by index arrays, where += keeps one of several terms for the same pixel."""
 
     def images(self, dcolumns: Array, height: int, width: int) -> Array:
-        (down, across), (rows, columns) = self.padding, dcolumns.shape[3:]
-        dpadded = np.zeros((*dcolumns.shape[:2], height + 2 * down, width + 2 * across), dcolumns.dtype)
+        rows, columns = dcolumns.shape[3:]
+        dpadded = np.zeros((*dcolumns.shape[:2], *self._spaces(height, width)), dcolumns.dtype)
         pixels = np.indices(dpadded.shape[2:])
         held = [pixels[(slice(None), *place)] for place in self._places(rows, columns)]
         vertical, horizontal = np.stack(held, axis=1)
         dpadded[:, :, vertical, horizontal] += dcolumns
-        return dpadded[:, :, down : down + height, across : across + width].copy()
+        return dpadded[self._image(height, width)].copy()
 
 
 class UndilatedWindows(Windows):
@@ -653,7 +653,7 @@ class Rebinds(SGD):
             params[name] = params[name] - lr * grad
 
 
-class OneEpochLate(MultiStep):
+class OneEpochLate(MultiStepLR):
     """Reaches a milestone one epoch late."""
 
     def __call__(self, epoch: int, history: object = ()) -> float:
@@ -799,7 +799,7 @@ def test_every_property_has_a_planted_fault() -> None:
 def test_a_schedule_that_remembers_is_caught() -> None:
     calls: list[int] = []
 
-    class Compounding(MultiStep):
+    class Compounding(MultiStepLR):
         def __call__(self, epoch: int, history: object = ()) -> float:
             calls.append(epoch)
             return super().__call__(epoch) * 0.9 ** len(calls)

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import nets
-from gradcheck.contract import Array, Backward, Context, Layer, Loss, Optimizer, Schedule
+from gradcheck.contract import Array, Backward, Context, Initializer, Layer, Loss, Optimizer, Schedule
 from nets import INITIALIZERS, LAYERS, LOSSES, OPTIMIZERS, SCHEDULES
-from nets.initializers import Initializer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,7 +19,7 @@ from nets.datasets.digits import load_digits
 from nets.engines.torch_engine import TorchEngine, one_thread_each
 from nets.metrics import accuracy
 from nets.presets import PRESETS
-from nets.schedules import MultiStep
+from nets.schedules import MultiStepLR
 from nets.training import Run, default_train_size, prepare, train_both, train_fair
 
 
@@ -71,7 +71,7 @@ def test_steps_and_epochs(digits: Dataset, given: dict[str, int], steps: int) ->
 
 
 def test_the_rate_is_that_of_the_epoch(digits: Dataset) -> None:
-    preset = replace(PRESETS["fair"], schedule=MultiStep(0.1, (1, 2), 0.5))
+    preset = replace(PRESETS["fair"], schedule=MultiStepLR(0.1, (1, 2), 0.5))
     run = prepare(preset, digits, train_size=2, epochs=3, lr=0.2)
     assert [batch.lr for batch in run.batches()] == [0.2, 0.2, 0.1, 0.1, 0.05, 0.05]
 

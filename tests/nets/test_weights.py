@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from gradcheck.contract import Array, ShapeError
-from nets.layers import Linear, Sequential, Sigmoid
-from nets.layers.batch_norm import batch_norm1d
+from nets.layers import BatchNorm1d, Linear, Sequential, Sigmoid
 from nets.weights import CheckpointError, decode, encode, from_torch, load_state_dict, state_dict, to_torch
 
 
@@ -89,7 +88,7 @@ def test_weights_that_do_not_fit_change_nothing(
 
 
 def test_counters_keep_their_shape_and_type() -> None:
-    ours, module = batch_norm1d(2), torch.nn.BatchNorm1d(2).double()
+    ours, module = BatchNorm1d.create(2), torch.nn.BatchNorm1d(2).double()
     module(torch.tensor([[1.0, 2.0], [3.0, 5.0]], dtype=torch.float64))
     from_torch(module, ours)
     for dtype in (np.float32, np.float64):

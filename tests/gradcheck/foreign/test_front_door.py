@@ -22,7 +22,7 @@ from gradcheck.agreement import Verdict
 from gradcheck.checks import check_layer, check_loss, check_optimizer, check_schedule
 from gradcheck.contract import Array, ShapeError
 from nets.optimizers import SGD as NativeSGD
-from nets.schedules import Constant
+from nets.schedules import ConstantRate
 from tests.gradcheck.foreign.right import (
     RIGHT,
     SGD,
@@ -248,7 +248,7 @@ class WholeWeights:
         ),
         (lambda x: check_optimizer(object(), print), "object needs a method step(params, grads)"),
         (lambda x: check_optimizer(NativeSGD(), print), "SGD brings its own twin, and takes no other"),
-        (lambda x: check_schedule(Constant(0.1), print), "Constant brings its own twin, and takes no other"),
+        (lambda x: check_schedule(ConstantRate(0.1), print), "ConstantRate brings its own twin, and takes no other"),
         (
             lambda x: check_layer(WholeWeights(), x),
             "parameter W at params.W needs to be floating-point numbers",
