@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,13 +28,13 @@ class RunDirectory:
         if path.is_dir() and any(path.iterdir()):
             raise click.UsageError(f"--out needs a new or empty folder; {path} has something in it")
         path.mkdir(parents=True, exist_ok=True)
-        self._write("probe", b"")
+        (path / "probe").touch()
         (path / "probe").unlink()
 
     def write(self, document: dict[str, Any], history: Sequence[Progress], pair: Pair) -> None:
         """Write a finished run."""
         from gradcheck.report import SCHEMA_VERSION, dump_json, strict
-        from nets.weights import encode
+        from nets.weights import encode, write_whole
 
         lines = (
             strict(
@@ -48,25 +47,13 @@ class RunDirectory:
             )
             for now in history
         )
-        self._write("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
+        write_whole(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
         arrays = {
             f"{side}/{key.partition('/')[2]}": array
             for side, engine in (("numpy", pair.numpy_engine), ("torch", pair.torch_engine))
             for key, array in engine.state().items()
             if key.startswith(("param/", "buffer/"))
         }
-        self._write("weights.safetensors", encode(arrays))
+        write_whole(self.path / "weights.safetensors", encode(arrays))
         run = dump_json({"schema_version": SCHEMA_VERSION, **document})
-        self._write("run.json", f"{run}\n".encode())
-
-    def _write(self, name: str, content: bytes) -> None:
-        partial = self.path / f".{name}.partial"
-        try:
-            with partial.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self.path / name)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
+        write_whole(self.path / "run.json", f"{run}\n".encode())

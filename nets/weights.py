@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+import io
+import os
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -50,22 +54,140 @@ def from_torch(module: torch.nn.Module, layer: Layer) -> None:
     load_state_dict(layer, {name: tensor.numpy(force=True) for name, tensor in module.state_dict().items()})
 
 
-def encode(arrays: Mapping[str, Array]) -> bytes:
-    """Return ``arrays`` as the content of a safetensors file, bit for bit."""
-    from safetensors.numpy import save
+def save(layer: Layer, path: str | Path) -> None:
+    """Write the weights of ``layer`` to a .safetensors, .npz or .pt file, bit for bit; it appears whole or not at all.
 
-    return bytes(save({name: np.asarray(array, order="C") for name, array in arrays.items()}))
+    A .pt file is a torch state dict: ``module.load_state_dict(torch.load(path, weights_only=True))`` takes it.
+    Raises `CheckpointError` for another suffix, OSError where nothing can be written.
+    """
+    path = Path(path)
+    write_whole(path, encode(state_dict(layer), _format_of(path)))
 
 
-def decode(content: bytes) -> dict[str, Array]:
-    """Return the arrays of a safetensors file; raises `CheckpointError` if it is none."""
+def load(layer: Layer, path: str | Path) -> None:
+    """Copy the weights of a file, of the formats of `save`, into ``layer``, bit for bit.
+
+    What ``torch.save(module.state_dict(), path)`` wrote is one of them. Raises `CheckpointError` for a file that is
+    not there or cannot be read, and else as `load_state_dict`.
+    """
+    path = Path(path)
+    form = _format_of(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+    try:
+        arrays = decode(content, form)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    load_state_dict(layer, arrays)
+
+
+def encode(arrays: Mapping[str, Array], form: str = ".safetensors") -> bytes:
+    """Return ``arrays`` as the content of a file of the given format, bit for bit."""
+    return FORMATS[form].encode({name: np.asarray(array, order="C") for name, array in arrays.items()})
+
+
+def decode(content: bytes, form: str = ".safetensors") -> dict[str, Array]:
+    """Return the arrays of a file of the given format; raises `CheckpointError` if it is none."""
+    return FORMATS[form].decode(content)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all: beside its place, flushed, then renamed."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _to_safetensors(arrays: dict[str, Array]) -> bytes:
+    from safetensors.numpy import save as to_bytes
+
+    return bytes(to_bytes(arrays))
+
+
+def _from_safetensors(content: bytes) -> dict[str, Array]:
     from safetensors import SafetensorError
-    from safetensors.numpy import load
+    from safetensors.numpy import load as from_bytes
 
     try:
-        return dict(load(content))
+        return dict(from_bytes(content))
     except SafetensorError as error:
         raise CheckpointError(f"these bytes are not a safetensors file: {error}") from None
+
+
+def _to_npz(arrays: dict[str, Array]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:  # numpy.savez takes no array by the name of its own argument, file
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+    return file.getvalue()
+
+
+def _from_npz(content: bytes) -> dict[str, Array]:
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except Exception as error:  # noqa: BLE001  a parser of damaged bytes raises what it likes
+        raise CheckpointError(f"these bytes are not an npz file of arrays: {_line(error)}") from None
+
+
+def _to_torch_file(arrays: dict[str, Array]) -> bytes:
+    import torch
+
+    file = io.BytesIO()
+    torch.save({name: torch.tensor(array) for name, array in arrays.items()}, file)
+    return file.getvalue()
+
+
+def _from_torch_file(content: bytes) -> dict[str, Array]:
+    import torch
+
+    try:
+        tensors = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001  as above
+        raise CheckpointError(f"these bytes are not a torch file of weights alone: {_line(error)}") from None
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
+        raise CheckpointError(
+            "a state dict is needed, tensors by name, as torch.save(module.state_dict(), path) writes"
+        )
+    try:
+        return {name: tensor.numpy(force=True) for name, tensor in tensors.items()}
+    except TypeError as error:
+        raise CheckpointError(f"NumPy cannot hold these tensors: {_line(error)}") from None
+
+
+def _line(error: BaseException) -> str:
+    """Return the first line of an error; torch explains at length."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+class Format(NamedTuple):
+    """How arrays are written to a file, and read."""
+
+    encode: Callable[[dict[str, Array]], bytes]
+    decode: Callable[[bytes], dict[str, Array]]
+
+
+FORMATS: dict[str, Format] = {
+    ".safetensors": Format(_to_safetensors, _from_safetensors),
+    ".npz": Format(_to_npz, _from_npz),
+    ".pt": Format(_to_torch_file, _from_torch_file),
+}
+
+
+def _format_of(path: Path) -> str:
+    if path.suffix not in FORMATS:
+        raise CheckpointError(f"weights are kept in {', '.join(FORMATS)} files, got {path.name}")
+    return path.suffix
 
 
 def require_fit(own: Mapping[str, Array], arrays: Mapping[str, Array]) -> None:

@@ -15,7 +15,7 @@ from gradcheck.checks import Subject, check_class, properties_of
 from gradcheck.contract import Case, Layer
 from gradcheck.properties import Settings
 from nets import LAYERS, LOSSES, OPTIMIZERS, SCHEDULES
-from nets.weights import decode, encode, from_torch, load_state_dict, state_dict, to_torch
+from nets.weights import FORMATS, decode, encode, from_torch, load_state_dict, state_dict, to_torch
 
 SUBJECTS: list[Subject] = [*LAYERS, *LOSSES, *OPTIMIZERS, *SCHEDULES]
 
@@ -68,12 +68,15 @@ def test_weights_survive_the_round_trip_bit_for_bit(layer_type: type[Layer], dty
         assert {name: tensor.numpy().tobytes() for name, tensor in module.state_dict().items()} == {
             name: array.tobytes() for name, array in sent.items()
         }
-        for array in state_dict(layer).values():
-            array[...] = 0
-        from_torch(module, layer)
-        load_state_dict(layer, decode(encode(state_dict(layer))))
-        assert {name: array.tobytes() for name, array in state_dict(layer).items()} == {
-            name: array.tobytes() for name, array in sent.items()
-        }
+        for way in ("torch", *FORMATS):
+            for array in state_dict(layer).values():
+                array[...] = 0
+            if way == "torch":
+                from_torch(module, layer)
+            else:
+                load_state_dict(layer, decode(encode(sent, way), way))
+            assert {name: array.tobytes() for name, array in state_dict(layer).items()} == {
+                name: array.tobytes() for name, array in sent.items()
+            }
 
     attempt()

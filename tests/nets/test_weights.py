@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from gradcheck.contract import Array, ShapeError
-from nets.layers import BatchNorm1d, Linear, Sequential, Sigmoid
-from nets.weights import CheckpointError, decode, encode, from_torch, load_state_dict, state_dict, to_torch
+from nets.layers import BatchNorm1d, BatchNorm2d, Conv2d, Flatten, Linear, ReLU, Sequential, Sigmoid
+from nets.weights import (
+    FORMATS,
+    CheckpointError,
+    decode,
+    encode,
+    from_torch,
+    load,
+    load_state_dict,
+    save,
+    state_dict,
+    to_torch,
+)
 
 
 def network(dtype: type = np.float64) -> Sequential:
@@ -102,6 +114,80 @@ def test_a_module_of_another_shape_is_refused() -> None:
         to_torch(network(), wide.double())
 
 
-def test_bytes_that_are_no_weights_are_refused() -> None:
-    with pytest.raises(CheckpointError, match="these bytes are not a safetensors file"):
-        decode(b"not at all")
+@pytest.mark.parametrize("form", FORMATS)
+def test_damaged_files_are_refused_in_one_line(form: str, tmp_path: Path) -> None:
+    good, rng, path = encode(state_dict(network()), form), np.random.default_rng(0), tmp_path / f"weights{form}"
+    before = {name: array.copy() for name, array in state_dict(network()).items()}
+    for length in [0, 1, *rng.integers(2, len(good), 40)]:
+        path.write_bytes(good[:length])
+        with pytest.raises(CheckpointError) as caught:
+            load(network(), path)
+        assert str(caught.value).startswith(f"{path}: these bytes are not a")
+        assert "\n" not in str(caught.value)
+    for _ in range(200):
+        bytes_ = np.frombuffer(good, np.uint8).copy()
+        bytes_[rng.integers(len(good), size=4)] = rng.integers(256, size=4)
+        path.write_bytes(bytes_.tobytes())
+        ours = network()
+        try:
+            load(ours, path)
+        except (CheckpointError, ShapeError):
+            assert all(np.array_equal(state_dict(ours)[name], array) for name, array in before.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("weights.h5", b"", "weights are kept in .safetensors, .npz, .pt files, got weights.h5"),
+        ("gone.npz", None, "{path} cannot be read: No such file or directory"),
+        ("list.pt", [torch.zeros(2)], "{path}: a state dict is needed, tensors by name, as torch.save(module."),
+        ("half.pt", {"w": torch.zeros(2, dtype=torch.bfloat16)}, "{path}: NumPy cannot hold these tensors: "),
+        ("code.pt", torch.nn.Linear(1, 1), "{path}: these bytes are not a torch file of weights alone: "),
+        ("array.npz", np.zeros(2), "{path}: these bytes are not an npz file of arrays: "),
+        ("objects.npz", {"w": np.array([None])}, "{path}: these bytes are not an npz file of arrays: "),
+    ],
+)
+def test_files_of_other_things_are_refused(name: str, content: object, message: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    if name.endswith(".pt"):
+        torch.save(content, path)
+    elif isinstance(content, dict):
+        np.savez(path, allow_pickle=True, **content)
+    elif isinstance(content, np.ndarray):
+        with path.open("wb") as file:
+            np.save(file, content)
+    with pytest.raises(CheckpointError) as caught:
+        load(network(), path)
+    assert str(caught.value).startswith(message.format(path=path))
+
+
+def test_a_plain_torch_script_and_ours_read_each_others_files(tmp_path: Path) -> None:
+    theirs = torch.nn.Sequential(
+        torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3, padding=1), torch.nn.BatchNorm2d(2), torch.nn.ReLU()),
+        torch.nn.Flatten(),
+        torch.nn.Linear(32, 3),
+    )
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pt")
+    block = Sequential((Conv2d.create(1, 2, 3, padding=1), BatchNorm2d.create(2), ReLU()))
+    ours = Sequential((block, Flatten(), Linear.create(32, 3))).astype(np.float32)
+    load(ours, tmp_path / "theirs.pt")
+    for name, tensor in theirs.state_dict().items():
+        assert state_dict(ours)[name].tobytes() == tensor.numpy().tobytes()
+    for array in ours.parameters().values():
+        array[...] *= 2
+    save(ours, tmp_path / "ours.pt")
+    theirs.load_state_dict(torch.load(tmp_path / "ours.pt", weights_only=True))
+    for name, tensor in theirs.state_dict().items():
+        assert state_dict(ours)[name].tobytes() == tensor.numpy().tobytes()
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "weights.npz"
+    save(network(), path)
+    kept = path.read_bytes()
+    (tmp_path / ".weights.npz.partial").mkdir()  # which cannot be written to
+    with pytest.raises(OSError, match="partial"):
+        save(network(), path)
+    assert path.read_bytes() == kept
+    with pytest.raises(OSError, match="No such file"):
+        save(network(), tmp_path / "nowhere" / "weights.pt")
