@@ -36,6 +36,7 @@ if TYPE_CHECKING:
               help="Precisions compared with torch.")  # fmt: skip
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes to check in.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the cases.")
+@click.option("--list", "listing", is_flag=True, help="List what is drawn for each class, and check nothing.")
 @click.option("--json", is_flag=True, help="Print one JSON document instead of tables.")
 def verify(
     names: tuple[str, ...],
@@ -45,6 +46,7 @@ def verify(
     dtype: str,
     jobs: int,
     seed: int,
+    listing: bool,
     json: bool,
 ) -> int:
     """Check layers, losses, optimizers and schedules against finite differences and torch.
@@ -58,6 +60,8 @@ def verify(
     from gradcheck.properties import DTYPES, Settings
     from gradcheck.report import describe_failure, finding_to_json, summarise
 
+    if listing:
+        return _list(_choose(names, module), seed, json=json)
     settings = Settings(mode, dtypes=DTYPES if dtype == "both" else (dtype,))
     tasks = [(each.name, claim) for each in _choose(names, module) for claim in each.claims()]
     reports: list[Report] = []
@@ -87,7 +91,7 @@ def verify(
         )
     else:
         out = results()
-        out.print(_table(found))
+        out.print(_by_property(found) if names else _by_subject(found))
         for finding in found:
             if finding.verdict is Verdict.FAIL:
                 out.print(describe_failure(finding), style="red", markup=False, soft_wrap=True)
@@ -190,18 +194,74 @@ def _elsewhere() -> Iterator[None]:
         yield
 
 
-def _table(found: list[Finding]) -> Table:
+def _list(subjects: list[Collected], seed: int, *, json: bool) -> int:
+    """Print the hyper-parameters that the cases of each class draw."""
+    from cli.console import print_json, results
+    from gradcheck.collection import domain
+    from gradcheck.report import describe_values
+
+    with _elsewhere():
+        domains = {each.name: domain(each.subject, seed=seed) for each in subjects if not each.cases}
+    told = {
+        subject: {name: describe_values(values) for name, values in drawn.items()} for subject, drawn in domains.items()
+    }
+    if json:
+        print_json({"command": "verify", "seed": seed, "drawn": told})
+        return ExitCode.PASS
+    table = _bare_table("subject", "drawn", "values")
+    for subject, drawn in told.items():
+        for place, (name, words) in enumerate(drawn.items()):
+            table.add_row("" if place else subject, name, words)
+        if not drawn:
+            table.add_row(subject, "", "none")
+    results().print(table)
+    return ExitCode.PASS
+
+
+def _bare_table(*columns: str, right: Sequence[str] = ()) -> Table:
+    """Return a table without lines whose first column is never broken."""
     from rich.table import Table
 
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="right" if column in right else "left", no_wrap=place == 0)
+    return table
+
+
+def _by_subject(found: list[Finding]) -> Table:
+    """Return a table with a row for each class: how much was tried, and the worst of it."""
+    from itertools import groupby
+
+    from cli.console import STYLES
+    from gradcheck.agreement import judge
+    from gradcheck.report import sentence
+
+    table = _bare_table(
+        "subject", "properties", "examples", "worst ratio", "of", "verdict",
+        right=("properties", "examples", "worst ratio"),
+    )  # fmt: skip
+    for subject, of_subject in groupby(found, key=lambda finding: finding.subject):
+        group = list(of_subject)
+        compared = [finding for finding in group if finding.worst is not None]
+        worst = max(compared, key=lambda finding: finding.worst.ratio if finding.worst else 0.0, default=None)
+        verdict = judge([finding.verdict for finding in group])
+        table.add_row(
+            subject,
+            str(len(group)),
+            f"{sum(finding.examples for finding in group):,}",
+            f"{worst.worst.ratio:.3g}" if worst and worst.worst else "",
+            sentence(worst.property) if worst else "",
+            f"[{STYLES[verdict]}]{verdict}[/]",
+        )
+    return table
+
+
+def _by_property(found: list[Finding]) -> Table:
+    """Return a table with a row for each property of each class."""
     from cli.console import STYLES
     from gradcheck.report import sentence
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("subject", no_wrap=True)
-    table.add_column("property")
-    table.add_column("examples", justify="right")
-    table.add_column("worst ratio", justify="right")
-    table.add_column("verdict", no_wrap=True)
+    table = _bare_table("subject", "property", "examples", "worst ratio", "verdict", right=("examples", "worst ratio"))
     last = ""
     for finding in found:
         ratio = "" if finding.worst is None else f"{finding.worst.ratio:.3g}"

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from gradcheck.adapters import AdapterError
 from gradcheck.checks import check_class, check_layer, check_loss, properties_of
 from gradcheck.contract import Case, Layer, Loss, Optimizer, Schedule
 from gradcheck.properties import Settings
 from gradcheck.results import Finding, Report
+
+EXAMPLES_OF_DOMAIN = 200  # cases, of which the values of a hyper-parameter are told
 
 CONTRACTS = (Layer, Loss, Optimizer, Schedule)
 
@@ -98,6 +103,33 @@ def _check_foreign(case: Sequence[Any], seed: int, settings: Settings) -> Report
     if len(inputs) == 2 and is_loss(subject):
         return check_loss(subject, inputs[0], inputs[1], **options)
     return check_layer(subject, *inputs, **options)
+
+
+class Shape(tuple[int, ...]):
+    """The shape of an array that was drawn."""
+
+
+def domain(subject: type, examples: int = EXAMPLES_OF_DOMAIN, seed: int = 0) -> dict[str, list[object]]:
+    """Return what ``cases()`` of a class draws for each of its fields and for the inputs: values that are equal, once.
+
+    Of an array that is its `Shape`; child layers are left out.
+    """
+    drawn: dict[str, dict[str, object]] = {}
+
+    def note(case: Case, _: Settings) -> None:
+        values = {spec.name: getattr(case.subject, spec.name) for spec in dataclasses.fields(case.subject) if spec.init}
+        inputs = ("prediction", "target") if isinstance(case.subject, Loss) else ("x",)
+        if isinstance(case.subject, (Layer, Loss)):
+            values |= dict(zip(inputs, case.inputs, strict=True))
+        for name, value in values.items():
+            if not (
+                isinstance(value, Layer) or (isinstance(value, tuple) and any(isinstance(v, Layer) for v in value))
+            ):
+                told = Shape(value.shape) if isinstance(value, np.ndarray) else value
+                drawn.setdefault(name, {}).setdefault(repr(value), told)
+
+    check_class(subject, claims=[note], examples=examples, seed=seed)
+    return {name: list(values.values()) for name, values in drawn.items()}
 
 
 def is_loss(subject: object) -> bool:

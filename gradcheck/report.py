@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradcheck.agreement import Verdict, Worst, judge, largest
+from gradcheck.collection import Shape
 from gradcheck.comparison import Quantity
 from gradcheck.contract import Array, Case
 from gradcheck.diagnosis import Cause, Diagnosis
@@ -24,6 +25,41 @@ if TYPE_CHECKING:
 
 Json = Any
 SCHEMA_VERSION = 1
+
+
+# Values of a hyper-parameter, up to which all are listed, and above which they are told by their range.
+LISTED = 6
+
+
+def describe_values(values: Sequence[object]) -> str:
+    """Return what is drawn for a hyper-parameter: its values, or the range of many."""
+    shapes = [value for value in values if isinstance(value, Shape)]
+    pairs = [value for value in values if isinstance(value, tuple) and not isinstance(value, Shape)]
+    numbers = [value for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
+    others = [value for value in values if not isinstance(value, (tuple, int, float)) or isinstance(value, bool)]
+    words = sorted(value if isinstance(value, str) else repr(value) for value in others)
+    if numbers:
+        words.append(_range(numbers) if len(numbers) > LISTED else ", ".join(f"{n:.6g}" for n in sorted(numbers)))
+    if len(pairs) > LISTED:
+        words.append(_tuples(pairs))
+    else:
+        words += sorted(map(repr, pairs))
+    for axes in sorted({len(shape) for shape in shapes}):
+        sides = zip(*(shape for shape in shapes if len(shape) == axes), strict=True)
+        words.append(f"array ({', '.join(map(_range, sides))}{',' * (axes == 1)})")
+    return ", ".join(words)
+
+
+def _tuples(values: Sequence[tuple[Any, ...]]) -> str:
+    lengths = {len(value) for value in values}
+    if len(lengths) == 1:
+        return f"({', '.join(map(_range, zip(*values, strict=True)))})"
+    return f"{_range(list(lengths))} numbers of {_range([number for value in values for number in value])}"
+
+
+def _range(numbers: Sequence[float]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
 
 
 def strict(value: Json) -> Json:

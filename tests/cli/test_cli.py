@@ -287,6 +287,26 @@ def test_verify_prints_subjects_properties_and_examples() -> None:
     assert re.fullmatch(r"PASS: (\d+) properties of 2 subjects \(\1 pass\), \d+ examples", done.stdout.splitlines()[-1])
 
 
+def test_verify_of_a_whole_module_has_a_line_a_class() -> None:
+    done = mnistcheck("verify", "--module", "nets.layers.relu", "--examples", "5")
+    header, line, summary = done.stdout.splitlines()
+    assert header.split() == ["subject", "properties", "examples", "worst", "ratio", "of", "verdict"]
+    assert re.fullmatch(r"ReLU +(\d+) +\d+ +[\d.e-]+ +\S.* pass *", line)
+    assert re.fullmatch(r"PASS: \d+ properties of 1 subject \(.*\), \d+ examples", summary)
+
+
+def test_verify_lists_what_is_drawn() -> None:
+    done = mnistcheck("verify", "--list", "Dropout", "BatchNorm1d", "Sigmoid")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [line.strip().split(maxsplit=2) for line in done.stdout.splitlines()]
+    assert lines[0] == ["subject", "drawn", "values"]
+    assert lines[1] == ["Dropout", "p", "0, 0.1, 0.25, 0.5, 0.8, 1"]
+    assert ["momentum", "None,", "0.1, 0.5, 1"] in lines
+    assert any(line[:2] == ["Sigmoid", "x"] for line in lines)
+    listed = strict_json(mnistcheck("verify", "--list", "Dropout", "--json").stdout)
+    assert listed["drawn"]["Dropout"]["p"] == lines[1][2]
+
+
 def test_verify_leaves_nothing_behind(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", "from cli.main import main; main()", "verify", "ReLU", "--examples", "3"],
