@@ -1,7 +1,7 @@
 """How well each part agrees with torch: the worst ratio of disagreement over allowance in drawn cases.
 
-Above 1 a part fails. Forward and backward are `forward_agrees_with_twin` and `gradients_agree_with_twin`; an optimizer's
-column is that of its updates. ``--cases`` are drawn for each part, direction and precision.
+Above 1 a part fails. Forward and backward are `forward_agrees_with_twin` and `gradients_agree_with_twin`; what stands
+for an optimizer is its updates. ``--cases`` are drawn for each part, direction and precision.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def main() -> None:
     heads = [f"{direction}, {dtype}" for direction in COLUMNS for dtype in DTYPES]
     print(f"| part | {' | '.join(heads)} |")
     print("|---" * (1 + len(heads)) + "|")
-    for subject in (*LAYERS, *LOSSES, *OPTIMIZERS):
+    subjects: list[Subject] = [*LAYERS, *LOSSES, *OPTIMIZERS]
+    for subject in subjects:
         cells = [worst(subject, claims, dtype, options.cases) for claims in COLUMNS.values() for dtype in DTYPES]
         print(f"| {subject.__name__} | {' | '.join(cells)} |")
 

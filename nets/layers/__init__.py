@@ -1,48 +1,22 @@
-"""The layers. A new one is a file here and its name in ``LAYERS``."""
+"""The layers. A new one is a file here and its line below: what is imported is registered."""
 
 from gradcheck.contract import Layer
-from nets.layers.batch_norm import BatchNorm1d, BatchNorm2d
-from nets.layers.conv2d import Conv2d
-from nets.layers.dropout import Dropout
-from nets.layers.flatten import Flatten
-from nets.layers.layer_norm import LayerNorm
-from nets.layers.leaky_relu import LeakyReLU
-from nets.layers.linear import Linear
-from nets.layers.max_pool2d import MaxPool2d
-from nets.layers.relu import ReLU
-from nets.layers.sigmoid import Sigmoid
-from nets.layers.tanh import Tanh
-from nets.sequential import Sequential
+from nets.layers.batch_norm import BatchNorm1d as BatchNorm1d
+from nets.layers.batch_norm import BatchNorm2d as BatchNorm2d
+from nets.layers.conv2d import Conv2d as Conv2d
+from nets.layers.dropout import Dropout as Dropout
+from nets.layers.flatten import Flatten as Flatten
+from nets.layers.layer_norm import LayerNorm as LayerNorm
+from nets.layers.leaky_relu import LeakyReLU as LeakyReLU
+from nets.layers.linear import Linear as Linear
+from nets.layers.max_pool2d import MaxPool2d as MaxPool2d
+from nets.layers.relu import ReLU as ReLU
+from nets.layers.sigmoid import Sigmoid as Sigmoid
+from nets.layers.tanh import Tanh as Tanh
+from nets.sequential import Sequential as Sequential
 
-LAYERS: tuple[type[Layer], ...] = (
-    Linear,
-    Conv2d,
-    MaxPool2d,
-    Sigmoid,
-    Tanh,
-    ReLU,
-    LeakyReLU,
-    Flatten,
-    LayerNorm,
-    BatchNorm1d,
-    BatchNorm2d,
-    Dropout,
-    Sequential,
+LAYERS: tuple[type[Layer], ...] = tuple(
+    each
+    for each in list(globals().values())
+    if isinstance(each, type) and issubclass(each, Layer) and each is not Layer
 )
-
-__all__ = [
-    "LAYERS",
-    "BatchNorm1d",
-    "BatchNorm2d",
-    "Conv2d",
-    "Dropout",
-    "Flatten",
-    "LayerNorm",
-    "LeakyReLU",
-    "Linear",
-    "MaxPool2d",
-    "ReLU",
-    "Sequential",
-    "Sigmoid",
-    "Tanh",
-]
