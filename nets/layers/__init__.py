@@ -4,13 +4,19 @@ from gradcheck.contract import Layer
 from nets.layers.batch_norm import BatchNorm1d, BatchNorm2d
 from nets.layers.conv2d import Conv2d
 from nets.layers.dropout import Dropout
+from nets.layers.elu import ELU, SELU
 from nets.layers.flatten import Flatten
+from nets.layers.gelu import GELU
 from nets.layers.layer_norm import LayerNorm
 from nets.layers.leaky_relu import LeakyReLU
 from nets.layers.linear import Linear
 from nets.layers.max_pool2d import MaxPool2d
+from nets.layers.prelu import PReLU
 from nets.layers.relu import ReLU
 from nets.layers.sigmoid import Sigmoid
+from nets.layers.silu import SiLU
+from nets.layers.softmax import LogSoftmax, Softmax
+from nets.layers.softplus import Softplus
 from nets.layers.tanh import Tanh
 from nets.sequential import Sequential
 
@@ -22,6 +28,14 @@ LAYERS: tuple[type[Layer], ...] = (
     Tanh,
     ReLU,
     LeakyReLU,
+    PReLU,
+    ELU,
+    SELU,
+    GELU,
+    SiLU,
+    Softplus,
+    Softmax,
+    LogSoftmax,
     Flatten,
     LayerNorm,
     BatchNorm1d,
@@ -31,7 +45,10 @@ LAYERS: tuple[type[Layer], ...] = (
 )
 
 __all__ = [
+    "ELU",
+    "GELU",
     "LAYERS",
+    "SELU",
     "BatchNorm1d",
     "BatchNorm2d",
     "Conv2d",
@@ -40,9 +57,14 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LogSoftmax",
     "MaxPool2d",
+    "PReLU",
     "ReLU",
     "Sequential",
+    "SiLU",
     "Sigmoid",
+    "Softmax",
+    "Softplus",
     "Tanh",
 ]
