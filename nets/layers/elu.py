@@ -48,7 +48,7 @@ class ELU(Layer):
 
         from gradcheck.strategies import arrays, arrays_off_kinks, elementwise_cases
 
-        layers = st.builds(cls, st.sampled_from([1.0, 0.5, 2.5, 0.0, -0.75]))
+        layers = st.builds(cls, st.sampled_from([2.5, 1.0, 0.5, 0.0, -0.75]))
         return elementwise_cases(layers, arrays_off_kinks, lambda shape: arrays(shape, -8, 8))
 
 

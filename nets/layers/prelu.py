@@ -71,10 +71,12 @@ class PReLU(Layer):
 
         @st.composite
         def drawn(draw: st.DrawFn) -> Case:
-            shape = tuple(draw(st.lists(sides(maximum=4), min_size=1, max_size=4)))
-            slopes = shape[1] if len(shape) > 1 and draw(st.booleans()) else 1
+            slopes, shape = 1, draw(st.lists(sides(maximum=4), min_size=1, max_size=3))
+            if draw(st.booleans()):
+                slopes = draw(sides(minimum=2, maximum=4))
+                shape.insert(1, slopes)
             # Slopes of 0, above 1 and below 0 tell a mask of the input from one of the output.
             layer = arrays((slopes,), -2, 2).map(cls)
-            return draw(cases(layer, arrays_off_kinks(shape) | arrays(shape)))
+            return draw(cases(layer, arrays_off_kinks(tuple(shape)) | arrays(tuple(shape))))
 
         return drawn()

@@ -113,19 +113,17 @@ class SlopesOfTheLastAxis(PReLU):
         )
 
 
-class SlopesOfTheLastAxisThroughout(PReLU):
-    """Gives each place of the last axis a slope where that has as many places as there are slopes, consistently."""
+class FirstSlopeForAll(PReLU):
+    """Uses the first channel's slope in all channels, consistently."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        if x.shape[-1] != len(self.weight) or x.ndim < 3:
-            return super().forward(x, context)
-        y, right = super().forward(x.swapaxes(1, -1), context)
+        y, right = PReLU(self.weight[:1]).forward(x, context)
 
         def backward(dy: Array) -> tuple[Array, Gradients]:
-            dx, grads = right(dy.swapaxes(1, -1))
-            return dx.swapaxes(1, -1), grads
+            dx, grads = right(dy)
+            return dx, {"weight": np.append(grads["weight"], np.zeros_like(self.weight[1:]))}
 
-        return y.swapaxes(1, -1), backward
+        return y, backward
 
 
 class SlopeByMean(PReLU):
@@ -324,7 +322,7 @@ PLANTED: list[tuple[type, str, str | None, str]] = [
     (SlopeNotSummed, "gradients_match_their_tensors", None, ""),
     (SlopesOfTheLastAxis, DIFFERENCES, "weight", ""),
     (SlopesOfTheLastAxis, TWIN, "weight", ""),
-    (SlopesOfTheLastAxisThroughout, FORWARD, "output", ""),
+    (FirstSlopeForAll, FORWARD, "output", ""),
     (SlopeByMean, DIFFERENCES, "weight", ""),
     (SlopeByMean, "gradients_of_samples_do_not_mix", "weight", ""),
     (WithoutParentheses, DIFFERENCES, "input", "ACT-13"),
