@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -71,6 +72,14 @@ def cases(
 ) -> SearchStrategy[Case]:
     """Cases, in either mode, from a strategy for the subject and one for each input."""
     return st.builds(Case, subject, st.tuples(*inputs), seeds(), st.booleans())
+
+
+def elementwise_cases(
+    layers: SearchStrategy[Layer], *inputs: Callable[[tuple[int, ...]], SearchStrategy[Array]]
+) -> SearchStrategy[Case]:
+    """Cases of layers that take any shape, on inputs of one to three axes that one of ``inputs`` draws from a shape."""
+    shapes = st.lists(sides(), min_size=1, max_size=3).map(tuple)
+    return shapes.flatmap(lambda shape: cases(layers, st.one_of([drawn(shape) for drawn in inputs])))
 
 
 def _floats(low: float, high: float) -> SearchStrategy[float]:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("gradcheck", "nets", "cli")
 FORBIDDEN = {"gradcheck": {"nets", "cli", "click", "rich"}, "nets": {"cli", "click", "rich"}, "cli": set()}
 TORCH_FILES = {"gradcheck/autograd.py", "nets/engines/torch_engine.py", "nets/weights.py"}
-LATE = {"torch", "sklearn", "matplotlib", "safetensors"}
+LATE = {"torch", "scipy", "sklearn", "matplotlib", "safetensors"}
 VAGUE = {"utils", "util", "helpers", "common", "base", "core", "misc"}
 
 
@@ -101,7 +101,7 @@ def test_what_is_allowed_is_not_reported(tmp_path: Path, source: str) -> None:
     ],
 )
 def test_heavy_libraries_stay_out_of(statement: str) -> None:
-    assert imported(statement, "torch", "sklearn", "matplotlib", "pytest") == set()
+    assert imported(statement, "torch", "scipy", "sklearn", "matplotlib", "pytest") == set()
 
 
 def test_what_pytest_loads_in_every_session_is_light() -> None:

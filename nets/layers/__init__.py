@@ -5,13 +5,21 @@ from nets.layers.batch_norm import BatchNorm1d as BatchNorm1d
 from nets.layers.batch_norm import BatchNorm2d as BatchNorm2d
 from nets.layers.conv2d import Conv2d as Conv2d
 from nets.layers.dropout import Dropout as Dropout
+from nets.layers.elu import ELU as ELU
+from nets.layers.elu import SELU as SELU
 from nets.layers.flatten import Flatten as Flatten
+from nets.layers.gelu import GELU as GELU
 from nets.layers.layer_norm import LayerNorm as LayerNorm
 from nets.layers.leaky_relu import LeakyReLU as LeakyReLU
 from nets.layers.linear import Linear as Linear
 from nets.layers.max_pool2d import MaxPool2d as MaxPool2d
+from nets.layers.prelu import PReLU as PReLU
 from nets.layers.relu import ReLU as ReLU
 from nets.layers.sigmoid import Sigmoid as Sigmoid
+from nets.layers.silu import SiLU as SiLU
+from nets.layers.softmax import LogSoftmax as LogSoftmax
+from nets.layers.softmax import Softmax as Softmax
+from nets.layers.softplus import Softplus as Softplus
 from nets.layers.tanh import Tanh as Tanh
 from nets.sequential import Sequential as Sequential
 

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Kinks, Layer
+from nets.refusals import IN_PLACE, refuses
 
 if TYPE_CHECKING:
     import torch
     from hypothesis.strategies import SearchStrategy
 
 
+@refuses(**IN_PLACE)
 @dataclass(frozen=True, eq=False)
 class ReLU(Layer):
     """Rectifier ``y = max(x, 0)``, element by element, any shape; ``dx = dy`` where x > 0, else 0, as in torch.
@@ -41,7 +43,6 @@ class ReLU(Layer):
     def cases(cls) -> SearchStrategy[Case]:
         from hypothesis import strategies as st
 
-        from gradcheck.strategies import arrays, arrays_off_kinks, cases, sides
+        from gradcheck.strategies import arrays, arrays_off_kinks, elementwise_cases
 
-        shapes = st.lists(sides(), min_size=1, max_size=3).map(tuple)
-        return shapes.flatmap(lambda shape: cases(st.just(cls()), arrays_off_kinks(shape) | arrays(shape)))
+        return elementwise_cases(st.just(cls()), arrays_off_kinks, arrays)

@@ -80,7 +80,7 @@ def test_the_key_of_randomness_is_seed_step_and_place() -> None:
     [
         (small_linear(4, 2), np.ones((3, 5)), "Linear needs x of shape (..., 4), got (3, 5)"),
         (small_linear(4, 2), np.array(1.0), "Linear needs x of shape (..., 4), got ()"),
-        (Flatten(), np.ones(3), "Flatten needs x of shape (batch, ...), got (3,)"),
+        (Flatten(), np.ones(3), "Flatten needs x of at least 2 axes for start_dim=1, got (3,)"),
     ],
 )
 def test_a_wrong_shape_names_both(layer: Layer, x: Array, message: str) -> None:

@@ -1,0 +1,82 @@
+"""The rectifier with a learnt slope."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Kinks, Layer, parameter
+from nets.initializers import Constant
+from nets.refusals import PLACEMENT, refuses
+
+if TYPE_CHECKING:
+    import torch
+    from hypothesis import strategies as st
+    from hypothesis.strategies import SearchStrategy
+
+
+@refuses(**PLACEMENT)
+@dataclass(frozen=True, eq=False)
+class PReLU(Layer):
+    """Rectifier of learnt slope ``y = x`` where x > 0, else ``weight * x``, element by element.
+
+    One slope serves an input of any shape; several are those of the channels of (batch, channels, ...). ``dx = dy``
+    where x > 0, else ``weight * dy``, also at 0, as in torch; a slope's gradient is the sum of ``dy * x`` over all
+    elements of its own that are not positive. Raises `ShapeError` for another number of channels, ValueError for no
+    slope at all.
+    He et al. (2015), section 2.1; https://docs.pytorch.org/docs/stable/generated/torch.nn.PReLU.html
+    """
+
+    weight: Array = parameter(Constant(0.25))  # (1,) or (channels,)
+
+    def __post_init__(self) -> None:
+        if len(self.weight) < 1:
+            raise ValueError(f"PReLU needs num_parameters of at least 1, got {len(self.weight)}")
+
+    @classmethod
+    def create(cls, num_parameters: int = 1, init: float = 0.25) -> Self:
+        """Return a layer whose slopes are all ``init``."""
+        return cls(np.full(num_parameters, init, np.float64))
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        slopes = len(self.weight)
+        if slopes > 1 and (x.ndim < 2 or x.shape[1] != slopes):
+            self.require(x, "batch", slopes, "...")
+        weight = self.weight.reshape(-1, *[1] * (x.ndim - 2)) if slopes > 1 else self.weight[0]
+        others = tuple(axis for axis in range(x.ndim) if slopes == 1 or axis != 1)
+        # Of the input: with a negative slope the output's sign tells nothing.
+        mask = x > 0
+
+        def backward(dy: Array) -> tuple[Array, Gradients]:
+            dweight = np.where(mask, 0, dy * x).sum(axis=others)
+            return np.where(mask, dy, weight * dy), {"weight": dweight.reshape(slopes)}
+
+        return np.where(mask, x, weight * x), backward
+
+    def kinks(self, x: Array) -> Kinks:
+        return Kinks(choice=x > 0, margin=np.abs(x))
+
+    def twin(self) -> torch.nn.Module:
+        import torch
+
+        return torch.nn.PReLU(len(self.weight))
+
+    @classmethod
+    def cases(cls) -> SearchStrategy[Case]:
+        from hypothesis import strategies as st
+
+        from gradcheck.strategies import arrays, arrays_off_kinks, cases, sides
+
+        @st.composite
+        def drawn(draw: st.DrawFn) -> Case:
+            slopes, shape = 1, draw(st.lists(sides(maximum=4), min_size=1, max_size=3))
+            if draw(st.booleans()):
+                slopes = draw(sides(minimum=2, maximum=4))
+                shape.insert(1, slopes)
+            # Slopes of 0, above 1 and below 0 tell a mask of the input from one of the output.
+            layer = arrays((slopes,), -2, 2).map(cls)
+            return draw(cases(layer, arrays_off_kinks(tuple(shape)) | arrays(tuple(shape))))
+
+        return drawn()
