@@ -2,7 +2,9 @@
 
 from gradcheck.contract import Layer
 from nets.layers.batch_norm import BatchNorm1d, BatchNorm2d
+from nets.layers.conv1d import Conv1d
 from nets.layers.conv2d import Conv2d
+from nets.layers.conv_transpose2d import ConvTranspose2d
 from nets.layers.dropout import Dropout
 from nets.layers.flatten import Flatten
 from nets.layers.layer_norm import LayerNorm
@@ -16,7 +18,9 @@ from nets.sequential import Sequential
 
 LAYERS: tuple[type[Layer], ...] = (
     Linear,
+    Conv1d,
     Conv2d,
+    ConvTranspose2d,
     MaxPool2d,
     Sigmoid,
     Tanh,
@@ -34,7 +38,9 @@ __all__ = [
     "LAYERS",
     "BatchNorm1d",
     "BatchNorm2d",
+    "Conv1d",
     "Conv2d",
+    "ConvTranspose2d",
     "Dropout",
     "Flatten",
     "LayerNorm",
