@@ -86,7 +86,7 @@ def padded_windows(owner: str, kernel_size: Pair, stride: Pair, padding: Padding
     if padding == "valid":
         return bare
     if max(bare.stride) > 1:
-        raise ValueError(f"{owner} needs a stride of 1 for padding 'same', got {stride}")
+        raise ValueError(f"{owner} needs a stride of 1 for padding 'same', got {max(bare.stride)}")
     (above, below), (left, right) = (((reach - 1) // 2, reach // 2) for reach in bare.reach())
     return replace(bare, padding=((above, below), (left, right)))
 
