@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,10 @@ def twin_of(case: Case) -> Function:
         def forward() -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
             buffers = {name: torch.tensor(like(array, np.empty(0, dtype))) for name, array in state.items()}
             try:
-                return torch.func.functional_call(module, weights | buffers, tuple(arguments)), buffers
+                # Torch's advice on its speed, an error to whoever makes warnings errors, is no matter of the layer's.
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    return torch.func.functional_call(module, weights | buffers, tuple(arguments)), buffers
             except (RuntimeError, ValueError, TypeError) as error:
                 raise TwinError(f"the twin raises {type(error).__name__}: {error}") from error
 

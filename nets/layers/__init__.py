@@ -3,7 +3,9 @@
 from gradcheck.contract import Layer
 from nets.layers.batch_norm import BatchNorm1d as BatchNorm1d
 from nets.layers.batch_norm import BatchNorm2d as BatchNorm2d
+from nets.layers.conv1d import Conv1d as Conv1d
 from nets.layers.conv2d import Conv2d as Conv2d
+from nets.layers.conv_transpose2d import ConvTranspose2d as ConvTranspose2d
 from nets.layers.dropout import Dropout as Dropout
 from nets.layers.elu import ELU as ELU
 from nets.layers.elu import SELU as SELU

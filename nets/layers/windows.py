@@ -82,10 +82,12 @@ class Windows:
 
 
 def windows_of(owner: str, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Windows:
-    """Return the windows of a layer; raises ValueError for a hyper-parameter below its least value."""
+    """Return the windows of a layer; raises ValueError for a hyper-parameter out of range."""
     given = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation}
     pairs = {name: pair_of(value) for name, value in given.items()}
     for name, pair in pairs.items():
+        if len(pair) != 2:
+            raise ValueError(f"{owner} needs {name} of one number or two, got {given[name]!r}")
         if min(pair) < LEAST[name]:
             raise ValueError(f"{owner} needs {name} of at least {LEAST[name]}, got {pair}")
     down, across = pairs["padding"]

@@ -16,7 +16,7 @@ from gradcheck.autograd import set_keys
 from gradcheck.checks import check_case, check_class, properties_of
 from gradcheck.contract import Array, Case, Context, Key, Layer, ShapeError
 from nets.initializers import Constant, Normal, XavierNormal, XavierUniform, fans_of, initialize
-from nets.layers import BatchNorm1d, BatchNorm2d, Conv2d, Dropout, Linear, MaxPool2d, Sequential, Sigmoid
+from nets.layers import BatchNorm1d, BatchNorm2d, Dropout, Linear, MaxPool2d, Sequential, Sigmoid
 from nets.losses import BCELoss, CrossEntropyLoss, MSELoss, QuadraticCost
 from nets.optimizers import SGD
 from nets.schedules import ConstantRate, MultiStepLR
@@ -33,34 +33,9 @@ def test_linear_sums_the_bias_gradient_over_every_leading_axis() -> None:
     assert backward(np.ones((4, 5, 2)))[1]["bias"].tolist() == [20.0, 20.0]
 
 
-def test_a_convolution_at_known_values() -> None:
-    x = np.arange(12.0).reshape(1, 1, 3, 4)
-    edges = replace(
-        Conv2d.create(1, 1, (1, 2), stride=(2, 2)), weight=np.array([[[[-1.0, 3.0]]]]), bias=np.array([0.5])
-    )
-    y, backward = edges.forward(x)
-    assert y.tolist() == [[[[3.5, 7.5], [19.5, 23.5]]]]
-    dx, grads = backward(np.ones(y.shape))
-    assert dx.tolist() == [[[[-1, 3, -1, 3], [0, 0, 0, 0], [-1, 3, -1, 3]]]]
-    assert (grads["weight"].tolist(), grads["bias"].tolist()) == ([[[[20.0, 24.0]]]], [4.0])
-
-
-def test_pixels_in_no_window_have_no_gradient() -> None:
-    x = np.ones((1, 1, 6, 5))
-    _, of_conv = Conv2d(np.ones((1, 1, 2, 2)), None, stride=(4, 3)).forward(x)
-    assert (
-        of_conv(np.ones((1, 1, 2, 2)))[0][0, 0].tolist()
-        == [[1, 1, 0, 1, 1]] * 2 + [[0] * 5] * 2 + [[1, 1, 0, 1, 1]] * 2
-    )
-    _, of_pool = MaxPool2d(2, stride=3).forward(x)
+def test_pixels_in_no_window_of_a_pool_have_no_gradient() -> None:
+    _, of_pool = MaxPool2d(2, stride=3).forward(np.ones((1, 1, 6, 5)))
     assert of_pool(np.ones((1, 1, 2, 2)))[0][0, 0, 5].tolist() == [0] * 5
-
-
-def test_a_new_convolution_is_that_of_torch_with_zeros() -> None:
-    layer = Conv2d.create(4, 6, (3, 2), 2, (1, 0), 1, 2)
-    theirs = torch.nn.Conv2d(4, 6, (3, 2), 2, (1, 0), 1, 2)
-    assert {k: a.shape for k, a in layer.parameters().items()} == {k: p.shape for k, p in theirs.named_parameters()}
-    assert not any(array.any() for array in layer.parameters().values())
 
 
 def test_of_equal_maxima_the_first_wins_and_overlaps_add_up() -> None:
@@ -178,18 +153,6 @@ def test_dropouts_in_a_chain_draw_masks_of_their_own_as_in_torch() -> None:
 @pytest.mark.parametrize(
     ("layer", "shape", "message"),
     [
-        (Conv2d.create(2, 1, 3), (1, 3, 5, 5), "Conv2d needs x of shape (batch, 2, height, width), got (1, 3, 5, 5)"),
-        (
-            Conv2d.create(4, 2, 3, groups=2),
-            (1, 2, 5, 5),
-            "Conv2d needs x of shape (batch, 4, height, width), got (1, 2, 5, 5)",
-        ),
-        (Conv2d.create(2, 1, 3), (2, 5, 5), "Conv2d needs x of shape (batch, 2, height, width), got (2, 5, 5)"),
-        (
-            Conv2d.create(1, 1, 3, padding=(1, 0), dilation=2),
-            (1, 1, 3, 4),
-            "Conv2d needs x of at least 5 x 5 pixels, padding included, got 5 x 4",
-        ),
         (MaxPool2d(2), (4, 4), "MaxPool2d needs x of shape (batch, channels, height, width), got (4, 4)"),
         (MaxPool2d((3, 2)), (1, 1, 2, 2), "MaxPool2d needs x of at least 3 x 2 pixels, padding included, got 2 x 2"),
         (BatchNorm1d.create(3), (4, 2), "BatchNorm1d needs x of shape (batch, 3), got (4, 2)"),
@@ -217,12 +180,6 @@ def test_an_input_that_does_not_fit_is_refused(layer: Layer, shape: tuple[int, .
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Conv2d.create(4, 6, 3, groups=3), "Conv2d needs groups that divide its 4 input channels, got 3"),
-        (lambda: Conv2d.create(3, 4, 3, groups=3), "Conv2d needs groups that divide its 4 output channels, got 3"),
-        (lambda: Conv2d.create(3, 4, 3, groups=0), "Conv2d needs groups that divide its 3 input channels, got 0"),
-        (lambda: Conv2d.create(1, 1, (0, 3)), "Conv2d needs kernel_size of at least 1, got (0, 3)"),
-        (lambda: Conv2d.create(1, 1, 3, stride=(1, 0)), "Conv2d needs stride of at least 1, got (1, 0)"),
-        (lambda: Conv2d.create(1, 1, 3, padding=-1), "Conv2d needs padding of at least 0, got (-1, -1)"),
         (lambda: MaxPool2d(2, dilation=0), "MaxPool2d needs dilation of at least 1, got (0, 0)"),
         (lambda: MaxPool2d(3, padding=2), "MaxPool2d needs padding of at most half its window of 3 x 3, got (2, 2)"),
         (

@@ -1,0 +1,143 @@
+"""What convolutions share: the product of a kernel with what its windows hold, and their hyper-parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from gradcheck.contract import Array, Backward, Case, Gradients, Layer
+from nets.layers.windows import Pair, Windows, windows_of
+
+if TYPE_CHECKING:
+    from hypothesis import strategies as st
+    from hypothesis.strategies import SearchStrategy
+
+Padding = Pair | Literal["same", "valid"]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The product ``Y = W C`` of a kernel ``W`` with what its windows hold, each group of channels by itself.
+
+    ``weight`` is (out, in / groups, height, width), ``C`` (batch, in, kernel, rows, columns) as `Windows.columns`
+    returns it, and ``Y`` (batch, out, rows, columns). Its gradients are ``dW = dY C^T`` and ``dC = W^T dY``.
+    """
+
+    weight: Array
+    groups: int
+
+    def product(self, held: Array) -> Array:
+        """Return ``W C``."""
+        y: Array = self._matrices() @ self._blocks(held)
+        return y.reshape(len(held), len(self.weight), *held.shape[3:])
+
+    def dheld(self, dy: Array) -> Array:
+        """Return ``W^T dY``, the gradient of what the windows hold."""
+        inner, *sides = self.weight.shape[1:]
+        dheld: Array = self._matrices().swapaxes(-1, -2) @ self._blocks(dy)
+        return dheld.reshape(len(dy), self.groups * inner, math.prod(sides), *dy.shape[2:])
+
+    def dweight(self, held: Array, dy: Array) -> Array:
+        """Return ``dY C^T``, summed over the batch."""
+        products = self._blocks(dy) @ self._blocks(held).swapaxes(-1, -2)
+        dweight: Array = products.sum(axis=0)
+        return dweight.reshape(self.weight.shape)
+
+    def _matrices(self) -> Array:
+        """Return the kernel as (groups, out / groups, in / groups * height * width)."""
+        outputs, *inner = self.weight.shape
+        return self.weight.reshape(self.groups, outputs // self.groups, math.prod(inner))
+
+    def _blocks(self, array: Array) -> Array:
+        """Return (batch, channels, ..., rows, columns) as (batch, groups, channels / groups * ..., rows * columns)."""
+        batch, *channels, rows, columns = array.shape
+        return array.reshape(batch, self.groups, math.prod(channels) // self.groups, rows * columns)
+
+
+def convolution(windows: Windows, x: Array, weight: Array, bias: Array | None, groups: int) -> tuple[Array, Backward]:
+    """Return the cross-correlation of images (batch, in, height, width) with ``weight``, plus ``bias``."""
+    kernel, held = Kernel(weight, groups), windows.columns(x, fill=0)
+    y = kernel.product(held)
+    if bias is not None:
+        y += bias[:, None, None]
+
+    def backward(dy: Array) -> tuple[Array, Gradients]:
+        grads = {"weight": kernel.dweight(held, dy)}
+        if bias is not None:
+            grads["bias"] = dy.sum(axis=(0, 2, 3))
+        return windows.images(kernel.dheld(dy), *x.shape[2:]), grads
+
+    return y, backward
+
+
+def padded_windows(owner: str, kernel_size: Pair, stride: Pair, padding: Padding, dilation: Pair) -> Windows:
+    """Return the windows of a convolution, whose padding may be a word.
+
+    "valid" is none, "same" as much as keeps the size of an image; an odd one goes below and to the right. Raises
+    ValueError for another word, for "same" with a stride, and as `windows_of`.
+    """
+    if not isinstance(padding, str):
+        return windows_of(owner, kernel_size, stride, padding, dilation)
+    if padding not in ("same", "valid"):
+        raise ValueError(f"{owner} needs padding of numbers, 'same' or 'valid', got {padding!r}")
+    bare = windows_of(owner, kernel_size, stride, 0, dilation)
+    if padding == "valid":
+        return bare
+    if max(bare.stride) > 1:
+        raise ValueError(f"{owner} needs a stride of 1 for padding 'same', got {max(bare.stride)}")
+    (above, below), (left, right) = (((reach - 1) // 2, reach // 2) for reach in bare.reach())
+    return replace(bare, padding=((above, below), (left, right)))
+
+
+def require_groups(owner: str, side: str, channels: int, groups: int) -> None:
+    """Raise ValueError unless the channels of a side fall into ``groups`` runs of equal length."""
+    if groups < 1 or channels % groups:
+        raise ValueError(f"{owner} needs groups that divide its {channels} {side} channels, got {groups}")
+
+
+def convolution_cases(make: Callable[..., Layer], axes: int) -> SearchStrategy[Case]:
+    """Cases of a convolution over ``axes`` axes, made of weight, bias, stride, padding, dilation and groups."""
+    from hypothesis import strategies as st
+
+    from gradcheck.strategies import arrays, cases, sides
+
+    @st.composite
+    def drawn(draw: st.DrawFn) -> Case:
+        padding = draw(extents(axes, 0, 2) | st.just("same") | st.just("valid"))
+        # A kernel of one needs no padding to keep the size.
+        kernel, dilation = draw(extents(axes, 2 if padding == "same" else 1, 4)), draw(extents(axes, 1, 3))
+        stride = (1,) * axes if padding == "same" else draw(extents(axes, 1, 3))
+        groups, inner, outer = draw(sides(maximum=3)), draw(sides(maximum=2)), draw(sides(maximum=2))
+        # From the least image that the kernel fits on, so that strides divide what is beyond or do not.
+        beyond = [(k - 1) * d for k, d in zip(kernel, dilation, strict=True)]
+        around = [2 * p for p in padding] if isinstance(padding, tuple) else beyond if padding == "same" else [0] * axes
+        image = [max(1, 1 + b - a) + draw(st.integers(0, 3)) for b, a in zip(beyond, around, strict=True)]
+        layer = st.builds(
+            make,
+            arrays((outer * groups, inner, *kernel)),
+            st.none() | arrays((outer * groups,)),
+            one_or_all(stride),
+            st.just(padding) if isinstance(padding, str) else one_or_all(padding),
+            one_or_all(dilation),
+            st.just(groups),
+        )
+        return draw(cases(layer, arrays((draw(sides(maximum=2)), inner * groups, *image))))
+
+    return drawn()
+
+
+def extents(axes: int, least: int, most: int) -> SearchStrategy[tuple[int, ...]]:
+    """Tuples of numbers from ``least`` to ``most``, one an axis."""
+    from hypothesis import strategies as st
+
+    return st.tuples(*[st.integers(least, most)] * axes)
+
+
+def one_or_all(values: Sequence[int]) -> SearchStrategy[int | tuple[int, ...]]:
+    """One number where it says the same, or the numbers of the axes."""
+    from hypothesis import strategies as st
+
+    every = tuple(values)
+    return st.sampled_from([every, every[0]]) if len(set(every)) == 1 else st.just(every)
