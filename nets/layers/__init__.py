@@ -3,13 +3,16 @@
 from gradcheck.contract import Layer
 from nets.layers.batch_norm import BatchNorm1d, BatchNorm2d
 from nets.layers.conv2d import Conv2d
-from nets.layers.dropout import Dropout
+from nets.layers.dropout import Dropout, Dropout2d
+from nets.layers.embedding import Embedding
 from nets.layers.flatten import Flatten
+from nets.layers.group_norm import GroupNorm
 from nets.layers.layer_norm import LayerNorm
 from nets.layers.leaky_relu import LeakyReLU
 from nets.layers.linear import Linear
 from nets.layers.max_pool2d import MaxPool2d
 from nets.layers.relu import ReLU
+from nets.layers.residual import Residual
 from nets.layers.sigmoid import Sigmoid
 from nets.layers.tanh import Tanh
 from nets.sequential import Sequential
@@ -24,9 +27,13 @@ LAYERS: tuple[type[Layer], ...] = (
     LeakyReLU,
     Flatten,
     LayerNorm,
+    GroupNorm,
     BatchNorm1d,
     BatchNorm2d,
     Dropout,
+    Dropout2d,
+    Embedding,
+    Residual,
     Sequential,
 )
 
@@ -36,12 +43,16 @@ __all__ = [
     "BatchNorm2d",
     "Conv2d",
     "Dropout",
+    "Dropout2d",
+    "Embedding",
     "Flatten",
+    "GroupNorm",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
     "MaxPool2d",
     "ReLU",
+    "Residual",
     "Sequential",
     "Sigmoid",
     "Tanh",
