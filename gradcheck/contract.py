@@ -166,6 +166,10 @@ class Layer(ABC):
         rule: Initializer | None = next(spec.metadata.get("initial") for spec in fields(self) if spec.name == name)
         return rule
 
+    def frozen(self) -> dict[str, Array]:
+        """Return masks, by parameter, of the elements that get no gradient although the value depends on them."""
+        return {f"{name}.{inner}": mask for name, child in self.children() for inner, mask in child.frozen().items()}
+
     def children(self) -> Iterator[tuple[str, Layer]]:
         """Yield the child layers with their names, in the order of the fields."""
         for spec in fields(self):

@@ -71,11 +71,15 @@ def _function_of(case: Case) -> Function:
     if isinstance(subject, Layer):
         layer, buffers, x = subject, subject.buffers(), case.inputs[0]
         indices = x.dtype.kind in "iu"  # which have no gradient
+        frozen = {name: (mask, subject.parameters()[name]) for name, mask in subject.frozen().items()}
 
         def call_layer(variables: Arrays, context: Context) -> tuple[Array, Pullback]:
             parameters = {name: array for name, array in variables.items() if name != "input"}
+            for name, (mask, kept) in frozen.items():  # constants, so that differences see no slope either
+                parameters[name] = np.where(mask, kept.astype(parameters[name].dtype), parameters[name])
             given = variables.get("input", x)
-            own = cast(buffers, given.dtype) if buffers and given.dtype.kind in "fc" else {}
+            kind = next((array.dtype for array in variables.values() if array.dtype.kind in "fc"), None)
+            own = cast(buffers, kind) if kind is not None else {}
             y, backward = layer.replace_arrays(own | parameters).forward(given, context)
 
             def pullback(dy: Array) -> dict[str, Array]:

@@ -6,7 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Kinks, Layer
+from nets.layers.residual import Residual
 
 if TYPE_CHECKING:
     import torch
@@ -51,23 +54,35 @@ class Sequential(Layer):
         from hypothesis import strategies as st
 
         from gradcheck.strategies import arrays, cases, sides
+        from nets.layers.batch_norm import BatchNorm1d
+        from nets.layers.dropout import Dropout
         from nets.layers.flatten import Flatten
         from nets.layers.linear import Linear
         from nets.layers.sigmoid import Sigmoid
 
+        def norms(features: int) -> SearchStrategy[Layer]:
+            mean, variance = arrays((features,)), arrays((features,), 2.0**-5, 4)
+            statistics = (mean, variance, st.just(np.asarray(1, np.int64)))
+            return st.builds(BatchNorm1d, arrays((features,)), arrays((features,)), *statistics, st.just(0.5))
+
         def of_sizes(batch: int, height: int, width: int, hidden: int, outputs: int) -> SearchStrategy[Case]:
             first = st.builds(Linear, arrays((hidden, height * width), -1, 1), arrays((hidden,)))
             second = st.builds(Linear, arrays((outputs, hidden)), st.none() | arrays((outputs,)))
-            inner = st.tuples(first, st.just(Sigmoid())).map(cls)
+            square = st.builds(Linear, arrays((hidden, hidden), -1, 1), arrays((hidden,)))
+            # What depends on the mode, or has state, at depths 1, 2 and 3.
+            modal = st.one_of(st.just(Dropout(0.25)), norms(hidden))
+            branch = st.one_of(st.just(Sigmoid()), st.tuples(square, modal).map(cls))
+            middle = st.one_of(st.just(Sigmoid()), modal, branch.map(Residual))
+            inner = st.tuples(first, middle).map(cls)
             chain = st.tuples(st.just(Flatten()), inner, second).map(cls)
             return cases(chain, arrays((batch, height, width)))
 
-        return st.tuples(*[sides(maximum=3)] * 5).flatmap(lambda sizes: of_sizes(*sizes))
+        return st.tuples(sides(2, 3), *[sides(maximum=3)] * 4).flatmap(lambda sizes: of_sizes(*sizes))
 
 
 def kinks_along(layer: Layer, x: Array, taps: Mapping[str, Array], path: str = "") -> Iterator[tuple[str, Kinks]]:
-    """Yield the kinks of every layer of a chain, by path, at the inputs that a recorded forward pass gave them."""
-    if not isinstance(layer, Sequential):
+    """Yield the kinks in chains and residual branches, by path, at the inputs that a recorded forward pass gave."""
+    if not isinstance(layer, (Sequential, Residual)):
         kinks = layer.kinks(x)
         if kinks is not None:
             yield path, kinks

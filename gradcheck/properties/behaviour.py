@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from gradcheck.properties.outcome import (
 )
 from gradcheck.trajectory.noise import spread
 
+KEYS = 8  # under which a layer that draws random numbers does not do the same by chance
 LARGEST_INTEGER = 2.0**53  # beyond it float64 has not all of them, and int64 ends soon after
 
 
@@ -199,7 +201,13 @@ def gradients_of_samples_do_not_mix(case: Case, settings: Settings = Settings())
     if len(x) < 2:
         return None  # there is one sample only
     together = pullback(dy)
-    alone = [function.call({**variables, name: x[i : i + 1]}, case.context())[1](dy[i : i + 1]) for i in range(len(x))]
+    if case.training and _draws(case, function, together, dy):
+        return None  # masks are drawn for the whole batch
+    samples = [(x[i : i + 1], dy[i : i + 1]) for i in range(len(x))]
+    try:
+        alone = [function.call({**variables, name: one}, case.context())[1](done) for one, done in samples]
+    except ShapeError:
+        return None  # no sample is taken by itself: its statistics would be of nothing else
     noise = spread(together, shadows)
     worsts = []
     for tensor, grad in together.items():
@@ -211,6 +219,15 @@ def gradients_of_samples_do_not_mix(case: Case, settings: Settings = Settings())
         allowed = allowance(function, grad, noise[tensor]) + sum(allowance(function, piece, 0.0) for piece in pieces)
         worsts.append(compare(tensor, grad, joined, allowed))
     return judged(worsts)
+
+
+def _draws(case: Case, function: Function, grads: dict[str, Array], dy: Array) -> bool:
+    """Return whether gradients depend on the key, which does not show in an output that is multiplied by zero."""
+    for seed in range(case.seed + 1, case.seed + 1 + KEYS):
+        again = function.call(function.variables, replace(case, seed=seed).context())[1](dy)
+        if not all(_same(grad, again[name]) for name, grad in grads.items()):
+            return True
+    return False
 
 
 def integers_are_taken_as_numbers(case: Case, settings: Settings = Settings()) -> Outcome | None:

@@ -184,7 +184,7 @@ def buffers_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outc
                 return failure(f"{name} is {want}, its new value {array.shape} {array.dtype}")
         moved = ({name: nudged(array, rng) for name, array in variables.items()} for _ in range(SHADOWS))
         noise = spread(ours, [after(function, one, Recorder(rng)) for one in moved])
-        values = max(variables[name].size for name in function.inputs)
+        values = max(array.size for array in case.inputs)
         for name, array in ours.items():
             allowed = 0.0
             if array.dtype.kind == "f":

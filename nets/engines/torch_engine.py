@@ -76,7 +76,8 @@ class TorchEngine(Engine):
         if tapped:
             tap("data/x", inputs.numpy())
             tap("data/y", targets.numpy())
-            inputs.requires_grad_()  # so that the first module's input has a gradient to show
+            # So that the first module's input has a gradient to show; indices have none.
+            inputs.requires_grad_(inputs.is_floating_point())
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)

@@ -1,4 +1,4 @@
-"""Dropping elements at random."""
+"""Dropping elements, or whole channels, at random."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Key, Layer
+from nets.refusals import IN_PLACE, refuses
 
 if TYPE_CHECKING:
     import torch
     from hypothesis.strategies import SearchStrategy
 
 
+@refuses(**IN_PLACE)
 @dataclass(frozen=True, eq=False)
 class Dropout(Layer):
     """Inverted dropout ``y = mask * x / (1 - p)`` in training, ``y = x`` in evaluation, element by element, any shape.
@@ -28,12 +30,13 @@ class Dropout(Layer):
 
     def __post_init__(self) -> None:
         if not 0 <= self.p <= 1:
-            raise ValueError(f"Dropout needs a probability p in [0, 1], got {self.p}")
+            raise ValueError(f"{type(self).__name__} needs a probability p in [0, 1], got {self.p}")
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        mask_shape = self._mask_shape(x)
         if not context.training:
             return x.copy(), lambda dy: (dy.copy(), {})
-        kept = context.key.generator().random(x.shape) >= self.p
+        kept = context.key.generator().random(mask_shape) >= self.p
         scale = kept.astype(x.dtype) / (1 - self.p if self.p < 1 else 1)
 
         def backward(dy: Array) -> tuple[Array, Gradients]:
@@ -61,8 +64,56 @@ class Dropout(Layer):
     def cases(cls) -> SearchStrategy[Case]:
         from hypothesis import strategies as st
 
-        from gradcheck.strategies import arrays, cases, sides
+        from gradcheck.strategies import sides
+
+        return cls._cases(st.lists(sides(), min_size=1, max_size=3))
+
+    @classmethod
+    def _cases(cls, shapes: SearchStrategy[list[int]]) -> SearchStrategy[Case]:
+        from hypothesis import strategies as st
+
+        from gradcheck.strategies import arrays, cases
 
         layers = st.builds(cls, st.sampled_from([0.5, 0.1, 0.25, 0.8, 0.0, 1.0]))
-        shapes = st.lists(sides(), min_size=1, max_size=3).map(tuple)
-        return shapes.flatmap(lambda shape: cases(layers, arrays(shape)))
+        return shapes.flatmap(lambda shape: cases(layers, arrays(tuple(shape))))
+
+    def _mask_shape(self, x: Array) -> tuple[int, ...]:
+        return x.shape
+
+
+@refuses(**IN_PLACE)
+@dataclass(frozen=True, eq=False)
+class Dropout2d(Dropout):
+    """`Dropout` of whole channels of images (batch, channels, height, width): the same formula, a number a channel.
+
+    The numbers are ``context.key.generator().random((batch, channels, 1, 1))``. Raises `ShapeError` for other axes.
+    Tompson et al. (2015); https://docs.pytorch.org/docs/stable/generated/torch.nn.Dropout2d.html
+    """
+
+    def twin(self) -> torch.nn.Module:
+        import torch
+
+        class Twin(torch.nn.Dropout2d):
+            """torch's dropout of channels, but for where its random numbers come from."""
+
+            key = Key()
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                if not self.training or self.p in (0, 1):
+                    return super().forward(x)  # nothing is left to chance
+                uniforms = torch.from_numpy(self.key.generator().random((x.shape[0], x.shape[1])))
+                return x.masked_fill((uniforms < self.p)[:, :, None, None], 0) / (1 - self.p)
+
+        return Twin(self.p)
+
+    @classmethod
+    def cases(cls) -> SearchStrategy[Case]:
+        from hypothesis import strategies as st
+
+        from gradcheck.strategies import sides
+
+        return cls._cases(st.lists(sides(maximum=3), min_size=4, max_size=4))
+
+    def _mask_shape(self, x: Array) -> tuple[int, ...]:
+        self.require(x, "batch", "channels", "height", "width")
+        return (*x.shape[:2], 1, 1)

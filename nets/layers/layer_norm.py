@@ -3,56 +3,79 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Layer, parameter
 from nets.initializers import Constant
+from nets.layers.normalisation import normalised, require_affine
+from nets.refusals import PLACEMENT, refuses
 
 if TYPE_CHECKING:
     import torch
+    from hypothesis import strategies as st
     from hypothesis.strategies import SearchStrategy
 
 
+@refuses(**PLACEMENT)
 @dataclass(frozen=True, eq=False)
 class LayerNorm(Layer):
-    """Layer normalisation ``y = (x - mean) / sqrt(var + eps) * weight + bias`` over the last axis, (..., features).
+    """Layer normalisation ``y = n * weight + bias``, ``n = (x - mean) / sqrt(var + eps)``, over the last axes.
 
-    ``var`` is the mean squared deviation. With ``n = (x - mean) / sqrt(var + eps)`` and ``g = dy * weight``, the
-    gradient is ``dx = (g - mean(g) - n mean(g n)) / sqrt(var + eps)``. Raises `ShapeError` for another number of
-    features.
+    From (..., *normalized_shape) to the same shape; ``var`` is the mean squared deviation. With ``g = dy * weight`` the
+    gradient is ``dx = (g - mean(g) - n mean(g n)) / sqrt(var + eps)``. ``bias``, or both, may be None;
+    ``normalized_shape`` is by default that of ``weight``. Raises `ShapeError` where the last axes are others.
     Ba, Kiros and Hinton (2016); https://docs.pytorch.org/docs/stable/generated/torch.nn.LayerNorm.html
     """
 
-    weight: Array = parameter(Constant(1.0))  # (features,)
-    bias: Array = parameter(Constant(0.0))  # (features,)
+    weight: Array | None = parameter(Constant(1.0))  # normalized_shape
+    bias: Array | None = parameter(Constant(0.0))  # normalized_shape
     eps: float = 1e-5
+    normalized_shape: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.normalized_shape and self.weight is not None:
+            object.__setattr__(self, "normalized_shape", self.weight.shape)
+        shape = self.normalized_shape
+        if min(shape, default=0) < 1:
+            raise ValueError(f"LayerNorm needs normalized_shape of one axis or more, of at least 1 each, got {shape}")
+        require_affine("LayerNorm", self.weight, self.bias, *shape)
+
+    @classmethod
+    def create(
+        cls,
+        normalized_shape: int | tuple[int, ...],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+    ) -> Self:
+        """Return a layer of weight one and bias zero."""
+        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        weight = np.ones(shape) if elementwise_affine else None
+        return cls(weight, np.zeros(shape) if elementwise_affine and bias else None, eps, shape)
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        features = len(self.weight)
-        self.require(x, "...", features)
-        # Where a row is nearly constant, the rounding of its mean is large beside its deviations.
-        mean = context.tapped("forward", "mean", x.mean(axis=-1, keepdims=True))
-        centred = x - mean
-        variance = context.tapped("forward", "variance", (centred * centred).mean(axis=-1, keepdims=True))
-        deviation = np.sqrt(variance + self.eps)
-        normal = centred / deviation
+        shape = self.normalized_shape
+        self.require(x, "...", *shape)
+        normal, pullback = normalised(x, tuple(range(-len(shape), 0)), self.eps, context)
 
         def backward(dy: Array) -> tuple[Array, Gradients]:
-            g = dy * self.weight
-            along = (g * normal).mean(axis=-1, keepdims=True)
-            dx = (g - g.mean(axis=-1, keepdims=True) - normal * along) / deviation
-            rows = (-1, features)
-            dweight = (dy * normal).reshape(rows).sum(axis=0)
-            return dx, {"weight": dweight, "bias": dy.reshape(rows).sum(axis=0)}
+            grads, rows = {}, (-1, *shape)
+            if self.weight is not None:
+                grads["weight"] = (dy * normal).reshape(rows).sum(axis=0)
+            if self.bias is not None:
+                grads["bias"] = dy.reshape(rows).sum(axis=0)
+            return pullback(dy if self.weight is None else dy * self.weight), grads
 
-        return normal * self.weight + self.bias, backward
+        y = normal.copy() if self.weight is None else normal * self.weight
+        return y if self.bias is None else y + self.bias, backward
 
     def twin(self) -> torch.nn.Module:
         import torch
 
-        return torch.nn.LayerNorm(len(self.weight), eps=self.eps)
+        affine = self.weight is not None
+        return torch.nn.LayerNorm(list(self.normalized_shape), self.eps, affine, bias=self.bias is not None)
 
     @classmethod
     def cases(cls) -> SearchStrategy[Case]:
@@ -60,9 +83,13 @@ class LayerNorm(Layer):
 
         from gradcheck.strategies import arrays, cases, sides
 
-        def of_sizes(leading: list[int], features: int) -> SearchStrategy[Case]:
-            layers = st.builds(cls, arrays((features,)), arrays((features,)), st.sampled_from([1e-5, 1e-3, 0.5]))
-            return cases(layers, arrays((*leading, features)))
+        @st.composite
+        def drawn(draw: st.DrawFn) -> Case:
+            shape = (draw(sides(2)),) if draw(st.booleans()) else (draw(sides(maximum=3)), draw(sides(2, 4)))
+            affine, biased = draw(st.sampled_from([(True, True), (True, False), (False, False)]))
+            weight, bias = (draw(arrays(shape)) if there else None for there in (affine, biased))
+            layer = cls(weight, bias, draw(st.sampled_from([1e-5, 1e-3, 0.5])), shape)
+            leading = draw(st.lists(sides(maximum=4), max_size=2))
+            return draw(cases(st.just(layer), arrays((*leading, *shape))))
 
-        sizes = st.tuples(st.lists(sides(maximum=4), min_size=1, max_size=2), sides(minimum=2))
-        return sizes.flatmap(lambda drawn: of_sizes(*drawn))
+        return drawn()

@@ -20,9 +20,11 @@ from nets.weights import FORMATS, decode, encode, from_torch, load_state_dict, s
 SUBJECTS: list[Subject] = [*LAYERS, *LOSSES, *OPTIMIZERS, *SCHEDULES]
 
 
-# Claims about what not every part has: buffers, samples of their own, inputs that whole numbers are, shapes to refuse.
+# Claims about what not every part has: buffers, inputs that can be large, samples of their own, inputs that whole
+# numbers are, shapes to refuse.
 OF_SOME = {
     "buffers_agree_with_twin",
+    "extreme_values_stay_finite",
     "gradients_of_samples_do_not_mix",
     "integers_are_taken_as_numbers",
     "wrong_shapes_are_refused",
