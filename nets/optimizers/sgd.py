@@ -71,8 +71,13 @@ class SGD(ElementwiseOptimizer):
     def cases(cls) -> SearchStrategy[Case]:
         from hypothesis import strategies as st
 
-        momenta = st.sampled_from([0.5, 0.9])
-        common = {"weight_decay": st.sampled_from([0.0, 0.1]), "maximize": st.booleans()}
-        plain = st.builds(cls, **common)
-        heavy = st.builds(cls, momenta, st.sampled_from([0.0, 0.3]), **common)
-        return drawn_cases(plain | heavy | st.builds(cls, momenta, nesterov=st.just(True), **common))
+        return drawn_cases(
+            st.builds(
+                lambda kind, decay, maximize: cls(kind[0], kind[1], decay, kind[2], maximize=maximize),
+                st.sampled_from(
+                    [(0.0, 0.0, False), (0.9, 0.0, False), (0.5, 0.3, False), (0.9, 0.0, True), (0.5, 0.0, True)]
+                ),
+                st.sampled_from([0.0, 0.1]),
+                st.booleans(),
+            )
+        )
