@@ -252,6 +252,8 @@ def test_engines_take_the_same_steps(optimizer: Optimizer, dtype: DTypeLike) -> 
     report = check_trajectory(ours, theirs, batches)
     assert report.verdict is Verdict.PASS, report.first_divergence
     assert report.lock_step.uninformative == ()
+    theirs.load(ours.state())
+    assert bytes_of(theirs.state()) == bytes_of(ours.state())
 
 
 class RateInTheVelocity(SGD):

@@ -35,13 +35,11 @@ class EpsInTheRoot(RMSprop):
     """Adds eps to the mean square, inside the root."""
 
     def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
-        if self.momentum or self.centered:
-            super().move(param, grad, kept, lr, t)
-            return
-        grad += self.weight_decay * param
-        square = kept["square_avg"]
-        square += (1 - self.alpha) * (grad * grad - square)
-        param -= lr * grad / np.sqrt(square + self.eps)
+        eps, self.eps = self.eps, 0.0
+        kept["square_avg"] += eps / self.alpha
+        super().move(param, grad, kept, lr, t)
+        kept["square_avg"] -= eps
+        self.eps = eps
 
 
 class EpsInTheRootOfTheSum(Adagrad):
