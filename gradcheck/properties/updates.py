@@ -24,7 +24,7 @@ class Step(NamedTuple):
 
 
 def updates_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outcome:
-    """Every one of 20 steps moves several tensors as torch does; the rate falls half-way, gradients vary in size."""
+    """Every one of 20 steps moves several tensors as torch does; the rate falls half-way, and gradients vary."""
     return _agreement(case, settings, missing=False)
 
 
@@ -68,14 +68,16 @@ def parameters_are_moved_in_place(case: Case, settings: Settings = Settings()) -
     """The arrays that were given are what is moved, in their own shape and precision."""
     for dtype in settings.dtypes:
         params, steps = _trial(case, dtype, settings.steps, missing=False)
-        optimizer = copy.deepcopy(case.subject)
+        optimizer, rng = copy.deepcopy(case.subject), case.rng()
         given = {name: array.copy() for name, array in params.items()}
         held = dict(given)
-        optimizer.step(held, steps[0].grads, steps[0].lr)
+        # Of a size that no parameter's rounding swallows.
+        grads = {name: np.asarray(rng.uniform(1, 2, array.shape)).astype(dtype) for name, array in params.items()}
+        optimizer.step(held, grads, steps[0].lr)
         for name, array in held.items():
             if array is not given[name]:
                 return failure(f"{name} is bound to a new array: a layer that holds the old one never moves")
-            if np.any(steps[0].grads[name]) and np.array_equal(array, params[name]):
+            if array.size and np.array_equal(array, params[name]):
                 return failure(f"{name} does not move")
     return Outcome(Verdict.PASS)
 
@@ -116,17 +118,25 @@ def _since(step: int, steps: int) -> str:
 
 
 def _trial(case: Case, dtype: str, count: int, *, missing: bool) -> tuple[dict[str, Array], list[Step]]:
-    """Return parameters and ``count`` steps: Gaussian gradients of sizes 1e-3 to 10, and a rate that falls half-way."""
+    """Return parameters and ``count`` steps, with a rate that falls half-way.
+
+    Gradients are Gaussian, most of a size of 1e-3 to 10. Some are a millionth of that, which shows what is added to
+    them; and some are zero, in part or wholly, which is not the same as missing.
+    """
     names = getattr(case.subject, "names", ()) or [f"p{i}" for i in range(len(case.inputs))]
     params = {name: array.astype(dtype) for name, array in zip(names, case.inputs, strict=True)}
     rng, steps = case.rng(), []
     rate = float(getattr(case.subject, "base_lr", 0.1))
     for index in range(count):
-        sizes = 10.0 ** rng.uniform(-3, 1, len(params))
-        grads = {
-            name: np.asarray(size * rng.standard_normal(p.shape)).astype(dtype)
-            for size, (name, p) in zip(sizes, params.items(), strict=True)
-        }
+        grads = {}
+        for name, param in params.items():
+            grad = 10.0 ** rng.uniform(-3, 1) * rng.standard_normal(param.shape)
+            kind = rng.choice(["usual", "tiny", "sparse", "zero"], p=[0.7, 0.1, 0.1, 0.1])
+            if kind == "tiny":
+                grad *= 1e-6
+            elif kind != "usual" and index > 2:  # before, a rule may have nothing but them to divide by
+                grad *= (rng.random(param.shape) < 0.5) & (kind == "sparse")
+            grads[name] = np.asarray(grad).astype(dtype)
         if missing and index % 3 == 1 and len(params) > 1:
             del grads[names[1]]
         if missing and index < 2 and len(params) > 2:

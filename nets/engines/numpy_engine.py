@@ -9,29 +9,30 @@ import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Context, Gradients, Kinks, Layer, Loss, Optimizer
 from gradcheck.trajectory.engine import Engine, State, Step, StepError
+from nets.optimizers.flat_arrays import FlatArrays
 from nets.sequential import kinks_along
 
 Fault = Callable[[int, Gradients], Gradients]
 
 
 class NumpyEngine(Engine):
-    """Trains ``model`` in place. ``fault(step, grads)``, if given, corrupts the gradients before the update."""
+    """Trains a copy of ``model``, its attribute. ``fault(step, grads)`` corrupts the gradients before the update.
+
+    The parameters that the layers hold are views of one array, and updates are in place: a pullback sees those that
+    come after its forward pass, and is worth nothing from the next step on.
+    """
 
     def __init__(self, model: Layer, loss: Loss, optimizer: Optimizer, fault: Fault | None = None) -> None:
-        self.model, self.loss, self.optimizer, self.fault = model, loss, optimizer, fault
+        self.params = FlatArrays(model.parameters())
+        self.buffers = {name: array.copy() for name, array in model.buffers().items()}
+        self.model = model.replace_arrays(self.params | self.buffers)
+        self.loss, self.optimizer, self.fault = loss, optimizer, fault
         self.steps = 0
-        self._bind()
 
     def __deepcopy__(self, memo: dict[int, object]) -> NumpyEngine:
-        arrays = {name: array.copy() for name, array in (self.params | self.buffers).items()}
-        other = NumpyEngine(
-            self.model.replace_arrays(arrays), self.loss, copy.deepcopy(self.optimizer, memo), self.fault
-        )
+        other = NumpyEngine(self.model, self.loss, copy.deepcopy(self.optimizer, memo), self.fault)
         other.steps = self.steps
         return other
-
-    def _bind(self) -> None:
-        self.params, self.buffers = self.model.parameters(), self.model.buffers()
 
     def state(self) -> State:
         return {key: np.array(array) for key, array in self._state().items()}

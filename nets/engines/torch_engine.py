@@ -59,7 +59,9 @@ class TorchEngine(Engine):
                 param.copy_(torch.as_tensor(state[f"param/{name}"]))
             for name, buffer in self.module.named_buffers():
                 buffer.copy_(torch.as_tensor(state[f"buffer/{name}"]))
-        self.optimizer.state.clear()
+        self.optimizer = self.parts[2].twin(
+            list(self.params.values()), lr=0.0
+        )  # with what it has before its first step
         for key, array in state.items():
             if key.startswith("optim/"):
                 _, slot, name = key.split("/")
@@ -86,10 +88,10 @@ class TorchEngine(Engine):
             _show_gradient(outputs, tap, "backward/loss.prediction")
         loss = self.loss(outputs, targets)
         loss.backward()
+        grads = {name: p.grad.numpy() for name, p in self.params.items() if p.grad is not None}
         self.optimizer.step()
         self._tap = untapped
         self.steps += 1
-        grads = {name: p.grad.numpy() for name, p in self.params.items() if p.grad is not None}
         return Step(_array(loss), _array(outputs), grads, self._state())
 
     def predict(self, x: Array) -> Array:
@@ -101,11 +103,13 @@ class TorchEngine(Engine):
             return _array(self.module(torch.tensor(x)))
 
     def _state(self) -> State:
+        # What is there before a tensor's first update, as of Adagrad, says nothing yet.
+        states = {name: self.optimizer.state.get(param, {}) for name, param in self.params.items()}
         slots = {
             f"optim/{slot}/{name}": np.asarray(value)
-            for name, param in self.params.items()
-            for slot, value in self.optimizer.state.get(param, {}).items()
-            if value is not None
+            for name, state in states.items()
+            for slot, value in state.items()
+            if value is not None and state.get("step") != 0
         }
         return {
             **{f"param/{name}": _array(param) for name, param in self.params.items()},

@@ -14,7 +14,6 @@ from gradcheck.contract import Context, Layer, ShapeError
 from nets.initializers import Constant, Normal, XavierNormal, XavierUniform, fans_of, initialize
 from nets.layers import Linear, MaxPool2d, Sequential, Sigmoid
 from nets.losses import BCELoss, CrossEntropyLoss, MSELoss, QuadraticCost
-from nets.optimizers import SGD
 from nets.schedules import ConstantRate, MultiStepLR
 
 if TYPE_CHECKING:
@@ -114,14 +113,6 @@ def test_binary_cross_entropy_at_known_values() -> None:
     value, backward = BCELoss().forward(np.array([[0.5, 0.25]]), np.array([[1.0, 0.0]]))
     assert value == pytest.approx((math.log(2) - math.log(0.75)) / 2, rel=1e-15)
     assert backward(np.ones(()))[0].tolist() == pytest.approx([-1.0, 2 / 3])
-
-
-def test_sgd_moves_in_place_and_skips_what_has_no_gradient() -> None:
-    params = {"a": np.array([1.0, 2.0]), "b": np.array([3.0])}
-    held = params["a"]
-    SGD().step(params, {"a": np.array([1.0, -1.0])}, 0.5)
-    assert params["a"] is held
-    assert (held.tolist(), params["b"].tolist()) == ([0.5, 2.5], [3.0])
 
 
 def test_schedules_at_their_milestones() -> None:

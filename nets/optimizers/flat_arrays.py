@@ -1,0 +1,37 @@
+"""Arrays by name in one stretch of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gradcheck.contract import Array
+
+
+class FlatArrays(dict[str, Array]):
+    """Copies of ``arrays`` by name, each a view of the contiguous ``flat`` (elements,), one after the other.
+
+    What is written into the one is seen in the other, so that one operation on ``flat`` is one on all of them.
+    Raises ValueError for arrays of several dtypes.
+    """
+
+    flat: Array
+
+    def __init__(self, arrays: Mapping[str, Array]) -> None:
+        dtypes = {array.dtype.name for array in arrays.values()}
+        if len(dtypes) > 1:
+            raise ValueError(f"FlatArrays needs arrays of one dtype, got {' and '.join(sorted(dtypes))}")
+        self.flat = np.concatenate([array.ravel() for array in arrays.values()]) if arrays else np.empty(0)
+        begin = 0
+        for name, array in arrays.items():
+            self[name] = self.flat[begin : begin + array.size].reshape(array.shape)
+            begin += array.size
+
+    def gathered(self, arrays: Mapping[str, Array]) -> Array:
+        """Return a new array of ``arrays``, which have the names and shapes of these, in the order of ``flat``."""
+        return np.concatenate([arrays[name].ravel() for name in self], dtype=self.flat.dtype, casting="same_kind")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FlatArrays, (dict(self),)  # so that copies, too, are views of one array

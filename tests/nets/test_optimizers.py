@@ -1,0 +1,293 @@
+"""Optimizers: known values, what is refused, clipping, and one pass over all parameters against one a tensor."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from numpy.typing import DTypeLike
+
+from gradcheck.agreement import Verdict
+from gradcheck.autograd import twin_updates
+from gradcheck.contract import Array, Case, Gradients, Optimizer, ShapeError
+from gradcheck.trajectory import check_trajectory
+from gradcheck.trajectory.engine import Batch
+from nets.engines.numpy_engine import NumpyEngine
+from nets.engines.torch_engine import TorchEngine
+from nets.initializers import Normal, XavierNormal, initialize
+from nets.layers import Linear, Sequential, Sigmoid
+from nets.losses import CrossEntropyLoss
+from nets.optimizers import OPTIMIZERS, SGD, Adagrad, Adam, AdamW, ClippedByNorm, ClippedByValue, RMSprop
+from nets.optimizers.flat_arrays import FlatArrays
+from nets.refusals import UnsupportedArgumentError
+
+if TYPE_CHECKING:
+    from gradcheck.contract import Layer
+
+SHAPES: dict[str, tuple[int, ...]] = {"a": (3, 4), "b": (4,), "c": (1,), "d": (), "e": (2, 0)}
+RULES = [
+    SGD(0.9, 0.1, 0.01),
+    SGD(0.9, nesterov=True),
+    Adam(amsgrad=True),
+    AdamW(maximize=True),
+    RMSprop(momentum=0.5, centered=True),
+    Adagrad(0.1, initial_accumulator_value=0.1),
+    ClippedByNorm(Adagrad(), 0.5),
+    ClippedByValue(ClippedByNorm(RMSprop(), 2.0), 0.3),
+]
+
+
+def drawn(seed: int, dtype: DTypeLike = np.float64) -> dict[str, Array]:
+    rng = np.random.default_rng(seed)
+    return {name: np.asarray(rng.standard_normal(shape), dtype) for name, shape in SHAPES.items()}
+
+
+def bytes_of(arrays: dict[str, Array]) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+    return {name: (array.dtype.name, array.shape, array.tobytes()) for name, array in arrays.items()}
+
+
+def test_sgd_moves_in_place_and_skips_what_has_no_gradient() -> None:
+    params = {"a": np.array([1.0, 2.0]), "b": np.array([3.0])}
+    held = params["a"]
+    SGD().step(params, {"a": np.array([1.0, -1.0])}, 0.5)
+    assert params["a"] is held
+    assert (held.tolist(), params["b"].tolist()) == ([0.5, 2.5], [3.0])
+
+
+def test_momentum_is_dampened_from_the_second_step_on() -> None:
+    optimizer, params = SGD(0.5, 0.25), {"a": np.zeros(1)}
+    for expected in (-1.0, -2.25, -3.625):  # velocities 1, .5 + .75, .625 + .75
+        optimizer.step(params, {"a": np.ones(1)}, 1.0)
+        assert params["a"].tolist() == [expected]
+
+
+@pytest.mark.parametrize(
+    "optimizer", [Adam(eps=0.0), AdamW(eps=0.0, weight_decay=0.0), RMSprop(0.0, 0.0), Adagrad(eps=0.0)]
+)
+def test_the_first_step_is_the_rate(optimizer: Optimizer) -> None:
+    params = {"a": np.zeros(3)}
+    optimizer.step(params, {"a": np.array([1e-6, -1.0, 1e6])}, 0.125)
+    np.testing.assert_allclose(params["a"], [-0.125, 0.125, -0.125], rtol=1e-15)
+
+
+def test_decay_beside_the_gradient_shrinks_what_has_a_gradient_of_zero() -> None:
+    params = {"a": np.array([2.0])}
+    AdamW(weight_decay=0.5).step(params, {"a": np.zeros(1)}, 0.5)
+    assert params["a"].tolist() == [1.5]
+
+
+@pytest.mark.parametrize(("norm_type", "norm"), [(2.0, 5.0), (1.0, 7.0), (float("inf"), 4.0)])
+def test_a_norm_is_that_of_all_gradients_together(norm_type: float, norm: float) -> None:
+    params, grads = {"a": np.zeros(1), "b": np.zeros(1), "c": np.ones(1)}, {"a": np.array([3.0]), "b": np.array([4.0])}
+    ClippedByNorm(SGD(), 1.0, norm_type).step(params, grads, 1.0)
+    expected = [-3.0 / (norm + 1e-6), -4.0 / (norm + 1e-6), 1.0]
+    np.testing.assert_allclose([float(array[0]) for array in params.values()], expected, rtol=1e-15)
+    assert (grads["a"].tolist(), grads["b"].tolist()) == ([3.0], [4.0])
+
+
+def test_a_norm_that_is_small_enough_or_of_nothing_changes_nothing() -> None:
+    optimizer = ClippedByNorm(SGD(), 5.1)
+    for grads in ({"a": np.array([3.0, 4.0])}, {"a": np.zeros(2)}, {}):
+        assert optimizer.clipped(grads) is grads
+
+
+def test_a_norm_that_is_not_finite_makes_nan_as_in_torch() -> None:
+    for value in (np.nan, np.inf):
+        optimizer, grads = ClippedByNorm(SGD(), 1.0), {"a": np.array([1.0, value])}
+        (theirs,) = twin_updates(optimizer, {"a": np.zeros(2)}, [(grads, 1.0)])
+        with np.errstate(invalid="ignore"):
+            params = {"a": np.zeros(2)}
+            optimizer.step(params, grads, 1.0)
+        np.testing.assert_array_equal(params["a"], theirs["a"])
+
+
+def test_values_are_moved_to_the_nearest_bound() -> None:
+    params = {"a": np.zeros(3)}
+    ClippedByValue(SGD(), 0.5).step(params, {"a": np.array([-2.0, 0.25, 0.75])}, 1.0)
+    assert params["a"].tolist() == [0.5, -0.25, -0.5]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SGD(-0.5), "SGD needs momentum of at least 0, got -0.5"),
+        (lambda: SGD(weight_decay=float("nan")), "SGD needs weight_decay of at least 0, got nan"),
+        (
+            lambda: SGD(nesterov=True),
+            "SGD needs momentum above 0 and dampening of 0 for nesterov, got momentum 0.0 and dampening 0.0",
+        ),
+        (
+            lambda: SGD(0.9, 0.1, nesterov=True),
+            "SGD needs momentum above 0 and dampening of 0 for nesterov, got momentum 0.9 and dampening 0.1",
+        ),
+        (lambda: Adam((0.9, 1.0)), "Adam needs betas in [0, 1), got (0.9, 1.0)"),
+        (lambda: AdamW(eps=-1e-8), "AdamW needs eps of at least 0, got -1e-08"),
+        (lambda: RMSprop(1.5), "RMSprop needs alpha in [0, 1], got 1.5"),
+        (lambda: Adagrad(-1.0), "Adagrad needs lr_decay of at least 0, got -1.0"),
+        (lambda: ClippedByNorm(SGD(), -1.0), "ClippedByNorm needs max_norm of at least 0, got -1.0"),
+        (lambda: ClippedByNorm(SGD(), 1.0, 0.0), "ClippedByNorm needs norm_type above 0, got 0.0"),
+        (lambda: ClippedByValue(SGD(), -1.0), "ClippedByValue needs clip_value of at least 0, got -1.0"),
+        (
+            lambda: FlatArrays({"a": np.zeros(1), "b": np.zeros(1, np.float32)}),
+            "FlatArrays needs arrays of one dtype, got float32 and float64",
+        ),
+    ],
+)
+def test_hyper_parameters_out_of_range_are_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match="needs") as caught:
+        make()
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("rule", [SGD, Adam, AdamW, RMSprop, Adagrad])
+@pytest.mark.parametrize("argument", ["params", "lr", "foreach", "fused", "capturable", "differentiable"])
+def test_what_torch_has_and_we_have_not_is_refused(rule: Callable[..., Optimizer], argument: str) -> None:
+    with pytest.raises(UnsupportedArgumentError, match=f"does not support {argument}: "):
+        rule(**{argument: True})
+
+
+def test_a_gradient_of_another_shape_is_refused() -> None:
+    for params in ({"a": np.zeros((2, 3))}, FlatArrays({"a": np.zeros((2, 3))})):
+        with pytest.raises(ShapeError, match=r"^SGD needs the gradient of a of shape \(2, 3\), got \(3, 2\)$"):
+            SGD().step(params, {"a": np.ones((3, 2))}, 1.0)
+
+
+def test_flat_arrays_and_their_copies_are_views_of_one_array() -> None:
+    arrays = drawn(0)
+    flat = FlatArrays(arrays)
+    for each in (flat, copy.deepcopy(flat), pickle.loads(pickle.dumps(flat))):  # noqa: S301  our own
+        assert bytes_of(each) == bytes_of(arrays)
+        each.flat += 1
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(each[name], array + 1)
+            assert not np.shares_memory(each[name], array)
+    assert FlatArrays({}).flat.size == 0
+
+
+@pytest.mark.parametrize("missing_from", [None, 0, 2])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("rule", OPTIMIZERS, ids=lambda rule: rule.__name__)
+def test_one_pass_is_bit_for_bit_what_a_pass_for_each_tensor_is(
+    rule: type[Optimizer], dtype: DTypeLike, missing_from: int | None
+) -> None:
+    @settings(max_examples=25, deadline=None, database=None, derandomize=True)
+    @given(rule.cases())
+    def attempt(case: Case) -> None:
+        rng = case.rng()
+        arrays = {name: array.astype(dtype) for name, array in drawn(case.seed).items()}
+        plain, flat = {name: array.copy() for name, array in arrays.items()}, FlatArrays(arrays)
+        by_tensor, at_once = copy.deepcopy(case.subject), copy.deepcopy(case.subject)
+        for index in range(12):
+            grads = {name: np.asarray(rng.standard_normal(array.shape), dtype) for name, array in arrays.items()}
+            if index % 4 == missing_from:
+                del grads["b"]
+            if index == 8:  # what is kept moves to another object, as one array a tensor
+                at_once = copy.deepcopy(at_once)
+                at_once.state = {key: array.copy() for key, array in at_once.state.items()}
+            by_tensor.step(plain, grads, 0.1)
+            at_once.step(flat, grads, 0.1)
+            assert bytes_of(flat) == bytes_of(plain)
+            assert bytes_of(at_once.state) == bytes_of(by_tensor.state)
+
+    attempt()
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.9), Adam(), RMSprop(), Adagrad(), ClippedByNorm(Adam(), 1.0)])
+def test_what_is_kept_of_flat_parameters_is_gathered_once(optimizer: Optimizer) -> None:
+    flat, grads = FlatArrays(drawn(0)), drawn(1)
+    optimizer = copy.deepcopy(optimizer)
+    optimizer.step(flat, grads, 0.1)
+    optimizer.state = {key: array.copy() for key, array in optimizer.state.items()}
+    optimizer.step(flat, grads, 0.1)
+    kept = dict(optimizer.state)
+    optimizer.step(flat, grads, 0.1)
+    assert all(optimizer.state[key] is array for key, array in kept.items())
+    for slot in {key.partition("/")[0] for key in kept}:
+        owners = {id(array.base) for key, array in kept.items() if key.startswith(f"{slot}/")}
+        assert len(owners) == 1
+
+
+@pytest.mark.parametrize("optimizer", RULES, ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_what_is_kept_is_named_shaped_and_valued_as_in_torch(optimizer: Optimizer, dtype: DTypeLike) -> None:
+    params, optimizer = drawn(0, dtype), copy.deepcopy(optimizer)
+    tensors = {name: torch.nn.Parameter(torch.tensor(array)) for name, array in params.items()}
+    twin = optimizer.twin(list(tensors.values()), 0.1)
+    for seed in (1, 2, 3):
+        grads = drawn(seed, dtype)
+        for name, tensor in tensors.items():
+            tensor.grad = torch.tensor(grads[name])
+        optimizer.step(params, grads, 0.1)
+        twin.step()
+    theirs = {
+        f"{slot}/{name}": value.detach().numpy()
+        for name, tensor in tensors.items()
+        for slot, value in twin.state[tensor].items()
+        if value is not None
+    }
+    assert {k: (a.dtype, a.shape) for k, a in optimizer.state.items()} == {
+        k: (a.dtype, a.shape) for k, a in theirs.items()
+    }
+    for key, array in optimizer.state.items():
+        np.testing.assert_allclose(array, theirs[key], rtol=20 * np.finfo(dtype).eps, atol=1e-7 * (dtype is np.float32))
+
+
+@pytest.mark.parametrize("optimizer", RULES, ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_engines_take_the_same_steps(optimizer: Optimizer, dtype: DTypeLike) -> None:
+    model: Layer = Sequential((Linear.create(12, 8), Sigmoid(), Linear.create(8, 3)))
+    initialize(model, np.random.default_rng(0), XavierNormal(), Normal(std=0.1))
+    ours, theirs = (
+        engine(model.astype(dtype), CrossEntropyLoss(), copy.deepcopy(optimizer))
+        for engine in (NumpyEngine, TorchEngine)
+    )
+    rng = np.random.default_rng(1)
+    batches = [Batch(rng.random((4, 12)).astype(dtype), rng.integers(0, 3, 4), 0.01) for _ in range(30)]
+    report = check_trajectory(ours, theirs, batches)
+    assert report.verdict is Verdict.PASS, report.first_divergence
+    assert report.lock_step.uninformative == ()
+    theirs.load(ours.state())
+    assert bytes_of(theirs.state()) == bytes_of(ours.state())
+
+
+class RateInTheVelocity(SGD):
+    """Folds the learning rate into the velocity."""
+
+    def step(self, params: dict[str, Array], grads: Gradients, lr: float) -> None:
+        super().step(params, {name: lr * grad for name, grad in grads.items()}, 1.0)
+
+
+class ScaledGradients(RMSprop):
+    """Scales the gradients of each tensor by another number."""
+
+    def step(self, params: dict[str, Array], grads: Gradients, lr: float) -> None:
+        super().step(params, {name: (1 + 3 * i) * grads[name] for i, name in enumerate(grads)}, lr)
+
+
+def furthest(optimizer: Optimizer, rates: Sequence[float]) -> float:
+    """Return how far from its twin, relative to how far both go, an optimizer comes with a step for each rate."""
+    before, steps = drawn(0), [(drawn(i + 1), rate) for i, rate in enumerate(rates)]
+    theirs, params = twin_updates(optimizer, before, steps)[-1], drawn(0)
+    for grads, rate in steps:
+        optimizer.step(params, grads, rate)
+    return max(float(np.abs((params[k] - theirs[k]) / np.abs(theirs[k] - before[k]).max()).max()) for k in ("a", "b"))
+
+
+ROUNDING = 1e-13  # of twenty steps in float64, each of some ten operations on numbers near 1
+
+
+def test_a_rate_in_the_velocity_shows_only_when_it_changes() -> None:
+    assert furthest(RateInTheVelocity(0.9), [0.1] * 20) < ROUNDING
+    assert furthest(RateInTheVelocity(0.9), [0.1] * 10 + [0.01] * 10) > 0.01
+
+
+@pytest.mark.parametrize("settings", [{}, {"momentum": 0.9}, {"centered": True}])
+def test_scaled_gradients_show_only_beside_eps(settings: dict[str, Any]) -> None:
+    assert furthest(ScaledGradients(eps=0.0, **settings), [0.1] * 20) < ROUNDING
+    assert furthest(ScaledGradients(eps=0.1, **settings), [0.1] * 20) > 0.01
