@@ -65,6 +65,12 @@ def test_samples_that_are_refused_alone_are_not_asked_whether_they_mix() -> None
     assert gradients_of_samples_do_not_mix(equal) is None
 
 
+def test_samples_that_a_weight_of_zero_hides_are_not_asked_whether_they_mix() -> None:
+    layer = BatchNorm1d.create(1).replace_arrays({"weight": np.zeros(1)})
+    x = np.random.default_rng(0).standard_normal((2, 1, 3))
+    assert gradients_of_samples_do_not_mix(Case(layer, (x,), training=True)) is None
+
+
 @pytest.mark.parametrize("wrap", [lambda layer: Sequential((layer,)), Residual], ids=["Sequential", "Residual"])
 def test_the_mode_reaches_every_child(wrap: Callable[[Layer], Layer]) -> None:
     x, updates = np.arange(6.0).reshape(3, 2), dict[str, Array]()
