@@ -301,7 +301,8 @@ class PerPixelStatistics(BatchNorm2d):
             return None if array is None else np.repeat(array, pixels)
 
         weight, bias, mean, variance = map(each, (self.weight, self.bias, self.running_mean, self.running_var))
-        flat = BatchNorm1d(weight, bias, mean, variance, self.num_batches_tracked, self.eps, self.momentum)
+        rest = (self.num_batches_tracked, self.eps, self.momentum, features * pixels)
+        flat = BatchNorm1d(weight, bias, mean, variance, *rest)
         y, right = flat.forward(x.reshape(len(x), -1), Context(context.training))
 
         def backward(dy: Array) -> tuple[Array, Gradients]:
@@ -323,11 +324,12 @@ class RetoldBatchNorm(BatchNorm2d):
         y, right = super().forward(x, context)
         axes, each = (0, 2, 3), (slice(None), None, None)
         mean, variance = (x.mean(axis=axes), x.var(axis=axes))
-        if not context.training:
-            mean, variance = self.running_mean, self.running_var
+        running = None if context.training else self._running()
+        if running is not None:
+            mean, variance = running
         deviation = np.sqrt(variance + self.eps)
         normal = (x - mean[each]) / deviation[each]
-        of_dy, of_dyn = self.terms(x, training=context.training)
+        of_dy, of_dyn = self.terms(x, training=running is None)
 
         def backward(dy: Array) -> tuple[Array, Gradients]:
             g = dy if self.weight is None else dy * self.weight[each]
@@ -363,7 +365,7 @@ class BiasedRunningVariance(BatchNorm1d):
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         result = super().forward(x, context)
-        if context.training:
+        if context.training and self.num_batches_tracked is not None and self.running_var is not None:
             share = 1 / (int(self.num_batches_tracked) + 1) if self.momentum is None else self.momentum
             variance = x.var(axis=(0, *range(2, x.ndim)))
             context.update("running_var", (1 - share) * self.running_var + share * variance)
@@ -374,7 +376,8 @@ class LearnsInEvaluation(BatchNorm1d):
     """Moves its running mean in evaluation."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        context.update("running_mean", 0.9 * self.running_mean + 0.1 * x.mean(axis=(0, *range(2, x.ndim))))
+        if self.running_mean is not None:
+            context.update("running_mean", 0.9 * self.running_mean + 0.1 * x.mean(axis=(0, *range(2, x.ndim))))
         return super().forward(x, context)
 
 
@@ -382,7 +385,8 @@ class CountsInPlace(BatchNorm1d):
     """Counts batches where the count stands, so that a forward pass is not pure."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        self.num_batches_tracked[...] += 1
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked[...] += 1
         return super().forward(x, context)
 
 
@@ -391,7 +395,8 @@ class CountsInFloats(BatchNorm1d):
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         result = super().forward(x, context)
-        context.update("num_batches_tracked", self.num_batches_tracked + 1.0)
+        if self.num_batches_tracked is not None:
+            context.update("num_batches_tracked", np.asarray(self.num_batches_tracked + 1.0))
         return result
 
 
@@ -399,7 +404,8 @@ class Misnamed(BatchNorm1d):
     """Proposes a buffer that it does not have."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        context.update("mean", self.running_mean.copy())
+        if self.running_mean is not None:
+            context.update("mean", self.running_mean.copy())
         return super().forward(x, context)
 
 
