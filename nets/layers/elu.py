@@ -88,4 +88,4 @@ def _exponential_unit(x: Array, above: float, below: float) -> tuple[Array, Back
     def backward(dy: Array) -> tuple[Array, Gradients]:
         return dy * np.where(mask, above, below * np.exp(negative)), {}
 
-    return np.where(mask, above * x, below * np.expm1(negative)), backward
+    return above * np.maximum(x, 0) + below * np.expm1(negative), backward

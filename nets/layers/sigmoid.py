@@ -47,5 +47,4 @@ class Sigmoid(Layer):
 
 def sigmoid(x: Array) -> Array:
     """Return ``1 / (1 + exp(-x))``, to a few units in the last place in both tails."""
-    small = np.exp(np.where(x < 0, x, -x))
-    return np.asarray(np.where(x < 0, small, 1) / (1 + small))
+    return np.asarray(np.exp(np.minimum(x, 0)) / (1 + np.exp(np.minimum(x, -x))))  # no exponential above 1

@@ -38,7 +38,7 @@ class Softplus(Layer):
         def backward(dy: Array) -> tuple[Array, Gradients]:
             return dy * np.where(straight, 1, sigmoid(scaled)), {}
 
-        smooth = np.maximum(scaled, 0) + np.log1p(np.exp(np.where(scaled < 0, scaled, -scaled)))
+        smooth = np.maximum(scaled, 0) + np.log1p(np.exp(np.minimum(scaled, -scaled)))
         return np.where(straight, x, smooth / self.beta), backward
 
     def kinks(self, x: Array) -> Kinks:
