@@ -1,4 +1,4 @@
-"""Layers and losses at values known in closed form, extremes included; initialisers by their statistics."""
+"""Layers and losses at values known in closed form, extremes included."""
 
 from __future__ import annotations
 
@@ -15,11 +15,9 @@ from gradcheck.agreement import Verdict
 from gradcheck.autograd import set_keys
 from gradcheck.checks import check_case, check_class, properties_of
 from gradcheck.contract import Array, Case, Context, Key, Layer, ShapeError
-from nets.initializers import Constant, Normal, XavierNormal, XavierUniform, fans_of, initialize
 from nets.layers import BatchNorm1d, BatchNorm2d, Conv2d, Dropout, Linear, MaxPool2d, ReLU, Sequential, Sigmoid
 from nets.losses import BCELoss, CrossEntropyLoss, MSELoss, QuadraticCost
 from nets.optimizers import SGD
-from nets.schedules import ConstantRate, MultiStepLR
 from nets.weights import to_torch
 
 if TYPE_CHECKING:
@@ -304,57 +302,6 @@ def test_sgd_moves_in_place_and_skips_what_has_no_gradient() -> None:
     SGD().step(params, {"a": np.array([1.0, -1.0])}, 0.5)
     assert params["a"] is held
     assert (held.tolist(), params["b"].tolist()) == ([0.5, 2.5], [3.0])
-
-
-def test_schedules_at_their_milestones() -> None:
-    assert [ConstantRate(0.3)(epoch) for epoch in (0, 7)] == [0.3, 0.3]
-    steps = MultiStepLR(1.0, (2, 4), 0.5)
-    assert [steps(epoch) for epoch in range(6)] == [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
-
-
-# Deviations of a statistic of n draws: a right initialiser is beyond five once in 10^6 seeds, and the seed is fixed.
-SIGMAS = 5
-SHAPE = (300, 200)
-COUNT = 300 * 200
-
-
-@pytest.mark.parametrize(
-    ("rule", "variance", "kurtosis"),
-    [
-        (Normal(std=0.01), 1e-4, 3.0),
-        (XavierNormal(), 2 / 500, 3.0),
-        (XavierNormal(gain=2.0), 8 / 500, 3.0),
-        (XavierUniform(), 2 / 500, 1.8),
-    ],
-)
-def test_initial_weights_have_their_distribution(rule: Normal, variance: float, kurtosis: float) -> None:
-    w = rule.draw(SHAPE, np.random.default_rng(0))
-    assert w.shape == SHAPE
-    assert w.dtype == np.float64
-    assert abs(w.mean()) < SIGMAS * math.sqrt(variance / COUNT)
-    assert abs(w.var() / variance - 1) < SIGMAS * math.sqrt((kurtosis - 1) / COUNT)
-    fourth = ((w / math.sqrt(variance)) ** 4).mean()
-    assert abs(fourth - kurtosis) < SIGMAS * math.sqrt(96 / COUNT)  # 96: the variance of a normal's fourth power
-
-
-def test_uniform_weights_are_bounded() -> None:
-    w = XavierUniform().draw(SHAPE, np.random.default_rng(0))
-    bound = math.sqrt(6 / 500)
-    assert 0.999 * bound < np.abs(w).max() <= bound
-
-
-def test_fans_count_the_kernel() -> None:
-    assert fans_of((8, 3, 5, 5)) == (75, 200)
-    with pytest.raises(ValueError, match=r"fan-in and fan-out need a weight of shape \(out, in, ...\), got \(3,\)"):
-        fans_of((3,))
-
-
-def test_initialisation_fills_weights_and_biases_by_their_own_rules() -> None:
-    model = Sequential((Linear.create(4, 3), Sigmoid(), Linear.create(3, 2)))
-    initialize(model, np.random.default_rng(0), Normal(), Constant())
-    arrays = model.parameters()
-    assert all(arrays[name].all() for name in ("0.weight", "2.weight"))
-    assert not any(arrays[name].any() for name in ("0.bias", "2.bias"))
 
 
 @pytest.mark.parametrize("shape", [(4, 2, 28, 28), (32, 2, 28, 28)], ids=str)
