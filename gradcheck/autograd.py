@@ -161,8 +161,8 @@ def twin_rates(schedule: Schedule, history: Sequence[float]) -> Array:
     scheduler = schedule.twin(optimizer)
     if not hasattr(scheduler, "last_epoch") or not hasattr(scheduler, "optimizer"):
         raise AdapterError(f"the twin returns a {type(scheduler).__name__}; a torch scheduler is needed")
-    follows = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
-    if follows and isinstance(schedule, ForeignSchedule) and not schedule.takes_history:
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau
+    if isinstance(scheduler, plateau) and isinstance(schedule, ForeignSchedule) and not schedule.takes_history:
         raise AdapterError(
             f"the twin follows a metric, and {schedule.name} is given the epoch alone: let it be called as "
             "schedule(epoch, history), with the losses of the epochs before"
@@ -171,7 +171,10 @@ def twin_rates(schedule: Schedule, history: Sequence[float]) -> Array:
     for loss in history:
         rates.append(float(optimizer.param_groups[0]["lr"]))
         optimizer.step()
-        scheduler.step(*([loss] if follows else []))
+        if isinstance(scheduler, plateau):
+            scheduler.step(loss)
+        else:
+            scheduler.step()
     return np.array(rates)
 
 

@@ -64,10 +64,9 @@ def same_distribution(tensor: str, ours: Array, theirs: Array) -> Outcome:
     constant = [np.all(draws == draws[0], axis=0) for draws in (ours, theirs)]
     if np.any(constant[0] != constant[1]):
         place = tuple(int(i) for i in np.argwhere(constant[0] != constant[1])[0])
-        always = ours if constant[0][place] else theirs
-        whose = ("ours", "torch's") if always is ours else ("torch's", "ours")
+        whose, value = ("our", ours[0][place]) if constant[0][place] else ("torch's", theirs[0][place])
         where = f"{tensor}[{', '.join(map(str, place))}]"
-        return failure(f"{where} is {always[0][place]} in each of {whose[0]} draws, and not in {whose[1]}")
+        return failure(f"{where} is {value} in each of {whose} draws, and differs from draw to draw in the other's")
     worsts: list[Worst | None] = [compare(tensor, ours[0][constant[0]], theirs[0][constant[0]], 0.0)]
     drawn = ~constant[0]
     if np.any(drawn):

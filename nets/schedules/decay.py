@@ -184,14 +184,14 @@ class CosineAnnealingLR(Schedule):
 
 
 def rates() -> SearchStrategy[float]:
-    """Base rates."""
+    """Draw base rates."""
     from hypothesis import strategies as st
 
     return st.floats(1e-4, 10)
 
 
 def factors() -> SearchStrategy[float]:
-    """What a rate is multiplied by, again and again: mostly less than 1."""
+    """Draw what a rate is multiplied by, again and again: mostly less than 1."""
     from hypothesis import strategies as st
 
     return st.floats(0.05, 1.1)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReduceLROnPlateau(Schedule):
-    """The rate ``max(lr * factor^k, min_lr)`` after k plateaus: runs of more than ``patience`` epochs without a new best.
+    """The rate ``max(lr factor^k, min_lr)`` after k plateaus: more than ``patience`` epochs without a new best each.
 
     In ``mode`` min a metric is a new best below ``best (1 - threshold)``, or with ``threshold_mode`` abs below
     ``best - threshold``; in mode max above ``best (1 + threshold)`` or ``best + threshold``. The ``cooldown`` epochs
