@@ -1,4 +1,4 @@
-"""``mnistcheck verify``: check every registered layer, loss, optimizer and schedule, or those of a module."""
+"""``mnistcheck verify``: check every registered layer, loss, optimizer, schedule and initialiser, or a module's."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def verify(
     listing: bool,
     json: bool,
 ) -> int:
-    """Check layers, losses, optimizers and schedules against finite differences and torch.
+    """Check layers, losses, optimizers, schedules and initialisers against finite differences and torch.
 
     Every property is tried on cases that Hypothesis draws; NAME... picks some of the classes, such as Linear. The
     ratio is disagreement over what rounding and truncation allow: above 1 fails.
@@ -142,9 +142,10 @@ def _collected(module: str | None) -> list[Collected]:
     from gradcheck.collection import Collected, collect
 
     if module is None:
-        from nets import LAYERS, LOSSES, OPTIMIZERS, SCHEDULES
+        from nets import INITIALIZERS, LAYERS, LOSSES, OPTIMIZERS, SCHEDULES
 
-        return [Collected(each.__name__, each) for each in (*LAYERS, *LOSSES, *OPTIMIZERS, *SCHEDULES)]
+        parts = (*LAYERS, *LOSSES, *OPTIMIZERS, *SCHEDULES, *INITIALIZERS)
+        return [Collected(each.__name__, each) for each in parts]
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:

@@ -373,9 +373,9 @@ class ForeignOptimizer(Optimizer):
 
 @dataclass(frozen=True)
 class ForeignSchedule(Schedule):
-    """A schedule ``schedule(epoch) -> lr``."""
+    """A schedule ``schedule(epoch) -> lr``, or ``schedule(epoch, history) -> lr``."""
 
-    schedule: Callable[[int], float]
+    schedule: Callable[..., float]
     make_twin: Callable[[Any], Any]
 
     @property
@@ -383,8 +383,18 @@ class ForeignSchedule(Schedule):
         """Return the name of the schedule's class or function."""
         return getattr(self.schedule, "__name__", type(self.schedule).__name__)
 
+    @cached_property
+    def takes_history(self) -> bool:
+        """Return whether the second argument is called ``history``, or is one that has to be given."""
+        try:
+            second = list(inspect.signature(self.schedule).parameters.values())[1:2]
+        except (TypeError, ValueError):
+            return False
+        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        return any(p.kind in kinds and (p.name == "history" or p.default is inspect.Parameter.empty) for p in second)
+
     def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
-        return float(self.schedule(epoch))
+        return float(self.schedule(epoch, history) if self.takes_history else self.schedule(epoch))
 
     def twin(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
         made: torch.optim.lr_scheduler.LRScheduler = self.make_twin(optimizer)

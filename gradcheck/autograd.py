@@ -9,8 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcheck.adapters import AdapterError
-from gradcheck.contract import Array, Case, Context, Key, Layer, Loss, Optimizer, Schedule, ShapeError
+from gradcheck.adapters import AdapterError, ForeignSchedule
+from gradcheck.contract import (
+    Array,
+    Case,
+    Context,
+    Initializer,
+    Key,
+    Layer,
+    Loss,
+    Optimizer,
+    Schedule,
+    ShapeError,
+)
 from gradcheck.functions import Arrays, Function, Pullback, function_of, like
 
 if TYPE_CHECKING:
@@ -146,19 +157,38 @@ def twin_updates(
     return history
 
 
-def twin_rates(schedule: Schedule, epochs: int) -> Array:
-    """Return the learning rates of epochs 0, 1, ... that the schedule's twin sets."""
+def twin_rates(schedule: Schedule, history: Sequence[float]) -> Array:
+    """Return the learning rates of epochs 0, 1, ... that the schedule's twin sets, given the loss of each epoch."""
     import torch
 
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=schedule.lr)
     scheduler = schedule.twin(optimizer)
     if not hasattr(scheduler, "last_epoch") or not hasattr(scheduler, "optimizer"):
         raise AdapterError(f"the twin returns a {type(scheduler).__name__}; a torch scheduler is needed")
-    if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-        raise AdapterError("the twin follows a metric, which epochs alone do not give: it cannot be checked")
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau
+    if isinstance(scheduler, plateau) and isinstance(schedule, ForeignSchedule) and not schedule.takes_history:
+        raise AdapterError(
+            f"the twin follows a metric, and {schedule.name} is given the epoch alone: let it be called as "
+            "schedule(epoch, history), with the losses of the epochs before"
+        )
     rates = []
-    for _ in range(epochs):
+    for loss in history:
         rates.append(float(optimizer.param_groups[0]["lr"]))
         optimizer.step()
-        scheduler.step()
+        if isinstance(scheduler, plateau):
+            scheduler.step(loss)
+        else:
+            scheduler.step()
     return np.array(rates)
+
+
+def twin_draws(initializer: Initializer, shape: tuple[int, ...], count: int, seed: int) -> Array:
+    """Return ``count`` arrays, (count, ...), that the initialiser's twin has filled."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tensors = torch.empty((count, *shape), dtype=torch.float64)
+        for tensor in tensors:
+            initializer.twin(tensor)
+    return np.asarray(tensors.numpy())

@@ -1,4 +1,4 @@
-"""The front door: check a layer, loss, optimizer, schedule or function, native or anybody's."""
+"""The front door: check a layer, loss, optimizer, schedule, initialiser or function, native or anybody's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from gradcheck.adapters import AdapterError, ForeignLayer, ForeignLoss, ForeignOptimizer, ForeignSchedule, PlainFunction
 from gradcheck.agreement import Verdict, judge, largest
-from gradcheck.contract import Array, Case, Layer, Loss, Optimizer, Schedule
+from gradcheck.contract import Array, Case, Initializer, Layer, Loss, Optimizer, Schedule
 from gradcheck.diagnosis import consensus
 from gradcheck.properties import DTYPES, PROPERTIES, Mode, Outcome, Property, Settings
 from gradcheck.results import Finding, Report
@@ -20,7 +20,7 @@ from gradcheck.variations import AS_GIVEN, DEGENERATE, Variation, variations
 if TYPE_CHECKING:
     import torch
 
-Subject = type[Layer] | type[Loss] | type[Optimizer] | type[Schedule]
+Subject = type[Layer] | type[Loss] | type[Optimizer] | type[Schedule] | type[Initializer]
 
 EXAMPLES = 25
 EXPLAINED = 8  # failing cases of a class whose cause is sought; that takes longer than to see that they fail
@@ -168,7 +168,8 @@ def check_schedule(
 ) -> Report:
     """Check a learning-rate schedule against torch's over ``epochs`` epochs.
 
-    ``schedule`` is a `Schedule`, or anything that is called with an epoch 0, 1, ... and returns its rate.
+    ``schedule`` is a `Schedule`, or anything that is called with an epoch 0, 1, ... and returns its rate; if it has a
+    second argument, named ``history`` or without a default, that is the losses of the epochs before.
     ``twin(optimizer)`` returns the torch scheduler; the optimizer's initial rate is ``base_lr``.
     """
     if epochs < 1:

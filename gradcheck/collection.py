@@ -13,13 +13,13 @@ import numpy as np
 
 from gradcheck.adapters import AdapterError
 from gradcheck.checks import check_class, check_layer, check_loss, properties_of
-from gradcheck.contract import Case, Layer, Loss, Optimizer, Schedule
+from gradcheck.contract import Case, Initializer, Layer, Loss, Optimizer, Schedule
 from gradcheck.properties import Settings
 from gradcheck.results import Finding, Report
 
 EXAMPLES_OF_DOMAIN = 200  # cases, of which the values of a hyper-parameter are told
 
-CONTRACTS = (Layer, Loss, Optimizer, Schedule)
+CONTRACTS = (Layer, Loss, Optimizer, Schedule, Initializer)
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ def collect(module_name: str) -> list[Collected]:
         )
     if not found:
         raise AdapterError(
-            f"{module_name} has nothing to check: no subclass of Layer, Loss, Optimizer or Schedule, no class with "
-            "forward, backward and cases(), and no CASES"
+            f"{module_name} has nothing to check: no subclass of Layer, Loss, Optimizer, Schedule or Initializer, no "
+            "class with forward, backward and cases(), and no CASES"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""What may be checked: layers, losses, optimizers and schedules, and the cases drawn for them."""
+"""What may be checked: layers, losses, optimizers, schedules and initialisers, and the cases drawn for them."""
 
 from __future__ import annotations
 
@@ -284,6 +284,10 @@ class Schedule(ABC):
     @abstractmethod
     def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
         """Return the rate of epoch 0, 1, ...; ``history`` holds the validation losses of the epochs before."""
+
+    def with_lr(self, lr: float) -> Self:
+        """Return the schedule with another base rate."""
+        return dataclasses.replace(self, lr=lr)
 
     @abstractmethod
     def twin(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import pytest
 
 NEEDED = (
-    "a class or an object of Layer, Loss, Optimizer or Schedule, a tuple (layer, x) or (loss, prediction, target), "
-    "or a Case"
+    "a class or an object of Layer, Loss, Optimizer, Schedule or Initializer, a tuple (layer, x) or "
+    "(loss, prediction, target), or a Case"
 )
 OF_TWINS = "_with_twin"  # ends the name of a property that asks nothing of a foreign object without a twin
 
@@ -89,11 +89,11 @@ def parametrize_with_checks(
 ) -> pytest.MarkDecorator:
     """Return a decorator that gives a test function one ``check`` an item and property; its body is ``check()``.
 
-    An item is a class of `Layer`, `Loss`, `Optimizer` or `Schedule`, or an object of one, which stands for its class:
-    ``examples`` cases are drawn from ``cases()``; or anybody's ``(layer, x)`` or ``(loss, prediction, target)``, or a
-    `Case`, which are varied as `check_layer` does. ``expected_failures`` says why a property is known not to hold, by
-    its name or, of one item, by that of the test such as ``Linear-precisions_agree``: the test then has to fail. Items
-    of the same class are numbered. The other arguments are those of `check_layer`.
+    An item is a class of `Layer`, `Loss`, `Optimizer`, `Schedule` or `Initializer`, or an object of one, which stands
+    for its class: ``examples`` cases are drawn from ``cases()``; or anybody's ``(layer, x)`` or ``(loss, prediction,
+    target)``, or a `Case`, which are varied as `check_layer` does. ``expected_failures`` says why a property is known
+    not to hold, by its name or, of one item, by that of the test such as ``Linear-precisions_agree``: the test then has
+    to fail. Items of the same class are numbered. The other arguments are those of `check_layer`.
 
     Raises `AdapterError` for any other item, and ValueError for an expected failure of a property that is not tested.
     """

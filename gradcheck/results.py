@@ -15,6 +15,7 @@ DECIDING = (
     "gradients_agree_with_twin",
     "updates_agree_with_twin",
     "rates_agree_with_twin",
+    "draws_agree_with_twin",
 )
 
 
@@ -64,7 +65,7 @@ class Report:
 
     @property
     def verdict(self) -> Verdict:
-        """FAIL if any property failed, else PASS if any of those that compare gradients (or updates, or rates) passed.
+        """FAIL if any property failed, else PASS if any of those that compare gradients (updates, rates, draws) passed.
 
         Otherwise INCONCLUSIVE: that memory is not shared does not make up for gradients that nothing was told about.
         """

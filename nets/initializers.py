@@ -21,7 +21,18 @@ if TYPE_CHECKING:
 
 FanMode = Literal["fan_in", "fan_out"]
 
-# Of torch's rules for Xavier and Kaiming, and of no other.
+# Torch's names of what is linear, and passes everything as it comes.
+LINEAR = (
+    "linear",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+)
+
+# Of torch's rules that draw.
 GENERATOR = {"generator": "draw is given a NumPy generator"}
 
 
@@ -46,7 +57,7 @@ class Constant(Initializer):
     def cases(cls) -> SearchStrategy[Case]:
         from hypothesis import strategies as st
 
-        return _cases(st.builds(cls, st.sampled_from([0.0, 1.0, -0.25])), least_axes=1)
+        return _cases(st.builds(cls, st.sampled_from([0.0, 1.0, -0.25, 0.1])), least_axes=1)
 
 
 @refuses(**GENERATOR)
@@ -54,11 +65,16 @@ class Constant(Initializer):
 class Uniform(Initializer):
     """Uniform in [``a``, ``b``).
 
+    Raises ValueError for an ``a`` above ``b``.
     https://docs.pytorch.org/docs/stable/nn.init.html#torch.nn.init.uniform_
     """
 
     a: float = 0.0
     b: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.a <= self.b:
+            raise ValueError(f"Uniform needs a of at most b, got {self.a} and {self.b}")
 
     def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: tuple[int, int] | None = None) -> Array:
         return rng.uniform(self.a, self.b, shape)
@@ -72,7 +88,7 @@ class Uniform(Initializer):
     def cases(cls) -> SearchStrategy[Case]:
         from hypothesis import strategies as st
 
-        return _cases(st.builds(cls, st.sampled_from([0.0, -1.0]), st.sampled_from([1.0, 0.25])), least_axes=1)
+        return _cases(st.builds(cls, st.sampled_from([0.0, -1.0, -0.05]), st.sampled_from([1.0, 0.25])), least_axes=1)
 
 
 @refuses(**GENERATOR)
@@ -80,11 +96,16 @@ class Uniform(Initializer):
 class Normal(Initializer):
     """Normal with the given ``mean`` and deviation ``std``.
 
+    Raises ValueError for a negative deviation.
     https://docs.pytorch.org/docs/stable/nn.init.html#torch.nn.init.normal_
     """
 
     mean: float = 0.0
     std: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.std >= 0:
+            raise ValueError(f"Normal needs std of at least 0, got {self.std}")
 
     def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: tuple[int, int] | None = None) -> Array:
         return rng.normal(self.mean, self.std, shape)
@@ -98,7 +119,7 @@ class Normal(Initializer):
     def cases(cls) -> SearchStrategy[Case]:
         from hypothesis import strategies as st
 
-        return _cases(st.builds(cls, st.sampled_from([0.0, 0.5]), st.sampled_from([1.0, 0.01])), least_axes=1)
+        return _cases(st.builds(cls, st.sampled_from([0.0, 0.5, -2.0]), st.sampled_from([1.0, 0.01])), least_axes=1)
 
 
 @refuses(**GENERATOR)
@@ -123,7 +144,7 @@ class XavierNormal(Initializer):
     def cases(cls) -> SearchStrategy[Case]:
         from hypothesis import strategies as st
 
-        return _cases(st.builds(cls, st.sampled_from([1.0, 5 / 3])))
+        return _cases(st.builds(cls, st.sampled_from([1.0, 5 / 3, 0.5])))
 
 
 @refuses(**GENERATOR)
@@ -149,7 +170,7 @@ class XavierUniform(Initializer):
     def cases(cls) -> SearchStrategy[Case]:
         from hypothesis import strategies as st
 
-        return _cases(st.builds(cls, st.sampled_from([1.0, 5 / 3])))
+        return _cases(st.builds(cls, st.sampled_from([1.0, 5 / 3, 0.5])))
 
 
 @refuses(**GENERATOR)
@@ -231,7 +252,8 @@ class ZeroRow(Initializer):
     def cases(cls) -> SearchStrategy[Case]:
         from hypothesis import strategies as st
 
-        return _cases(st.builds(cls, st.just(Normal()), st.sampled_from([0, -1])))
+        rules = st.sampled_from([Normal(), Uniform(-1.0, 1.0), XavierUniform()])
+        return _cases(st.builds(cls, rules, st.sampled_from([0, 1, -1])))
 
 
 INITIALIZERS: tuple[type[Initializer], ...] = (
@@ -257,14 +279,14 @@ def fans_of(shape: tuple[int, ...]) -> tuple[int, int]:
     return shape[1] * field, shape[0] * field
 
 
-def gain_of(nonlinearity: str, a: float = 0.0) -> float:
+def gain_of(nonlinearity: str, a: float = 0.01) -> float:
     """Return torch's gain: the deviation by which a layer keeps the size of what passes the non-linearity behind it.
 
     ``a`` is the negative slope of a leaky rectifier. Raises ValueError for a non-linearity that torch does not name.
     https://docs.pytorch.org/docs/stable/nn.init.html#torch.nn.init.calculate_gain
     """
     gains = {
-        "linear": 1.0,
+        **dict.fromkeys(LINEAR, 1.0),
         "sigmoid": 1.0,
         "tanh": 5 / 3,
         "relu": math.sqrt(2.0),
@@ -317,8 +339,10 @@ def _require_mode(rule: KaimingNormal | KaimingUniform) -> None:
 def _kaiming_cases(cls: type[KaimingNormal] | type[KaimingUniform]) -> SearchStrategy[Case]:
     from hypothesis import strategies as st
 
-    gains = st.sampled_from(["leaky_relu", "relu", "tanh", "selu", "linear", "sigmoid"])
-    return _cases(st.builds(cls, st.sampled_from([0.0, math.sqrt(5.0)]), st.sampled_from(["fan_in", "fan_out"]), gains))
+    slopes, fans = st.sampled_from([0.0, 0.5, math.sqrt(5.0)]), st.sampled_from(["fan_in", "fan_out"])
+    # Half of them of the only one that has a slope.
+    gains = st.just("leaky_relu") | st.sampled_from(["relu", "tanh", "selu", "sigmoid", *LINEAR])
+    return _cases(st.builds(cls, slopes, fans, gains))
 
 
 def _cases(rules: SearchStrategy[Initializer], least_axes: int = 2) -> SearchStrategy[Case]:

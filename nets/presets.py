@@ -58,7 +58,7 @@ class Preset:
 
     def with_lr(self, lr: float) -> Self:
         """Return the preset with another base learning rate."""
-        return replace(self, schedule=replace(self.schedule, lr=lr))
+        return replace(self, schedule=self.schedule.with_lr(lr))
 
 
 PRESETS: dict[str, Preset] = {

@@ -1,11 +1,11 @@
-"""What must hold of every layer, loss, optimizer and schedule.
+"""What must hold of every layer, loss, optimizer, schedule and initialiser.
 
 A property is a function of a `Case` and `Settings` that returns an `Outcome`; its name is its claim. ``PROPERTIES``
 lists them by kind.
 """
 
 from gradcheck.adapters import ForeignLayer, ForeignLoss, PlainFunction
-from gradcheck.contract import Layer, Loss, Optimizer, Schedule
+from gradcheck.contract import Initializer, Layer, Loss, Optimizer, Schedule
 from gradcheck.properties.behaviour import (
     arguments_are_left_untouched,
     calls_do_not_interfere,
@@ -18,6 +18,7 @@ from gradcheck.properties.behaviour import (
     taps_do_not_change_results,
     wrong_shapes_are_refused,
 )
+from gradcheck.properties.draws import draws_agree_with_twin, draws_follow_their_generator
 from gradcheck.properties.gradients import backward_is_linear, gradients_agree_with_differences
 from gradcheck.properties.modes import (
     evaluation_is_not_random,
@@ -73,6 +74,7 @@ PROPERTIES: dict[type, tuple[Property, ...]] = {
         parameters_are_moved_in_place,
     ),
     Schedule: (rates_agree_with_twin, rates_do_not_depend_on_earlier_calls),
+    Initializer: (draws_agree_with_twin, draws_follow_their_generator),
     ForeignLayer: (
         *_OF_DIFFERENTIABLES,
         buffers_agree_with_twin,

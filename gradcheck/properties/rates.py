@@ -6,30 +6,68 @@ import numpy as np
 
 from gradcheck.agreement import compare
 from gradcheck.autograd import twin_rates
-from gradcheck.contract import Case, Schedule
+from gradcheck.contract import Array, Case, Schedule
 from gradcheck.properties.outcome import Outcome, Settings, judged
+
+# By how much a loss has to improve for a plateau to end: the drawn histories have steps around these. 1e-4 is torch's.
+THRESHOLDS = (0.0, 1e-4, 0.1)
+
+# How far from a threshold: far beyond rounding, and so no matter of how its inequality is written.
+AROUND = 1e-3
+
+LONGEST = 6  # epochs of a stretch
+
+HISTORIES = 8  # of a case: in each, many a mistake of a plateau's makes no difference
 
 
 def rates_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outcome:
-    """The rates of every epoch are torch's, up to the rounding of one operation an epoch.
+    """The rates of every epoch are torch's, up to rounding: by the square of the epochs so far, each counted from 1.
 
-    On terms as large as the largest rate: a cosine takes differences of such, down to a rate of 0.
+    On terms as large as the largest rate so far, of which a cosine takes differences down to a rate of 0. Torch makes
+    most rates from the one before. An error of a power grows with the epochs; one at the minimum of a cosine with what
+    has grown since, (2 T_max / pi)^2 times on the way up.
     """
-    schedule, epochs = case.subject, settings.steps
-    rates = _rates(case, range(epochs))
-    rounding = epochs * np.finfo(np.float64).eps * np.abs(rates).max(initial=0.0)
-    return judged([compare("lr", rates, twin_rates(schedule, epochs), rounding)])
+    worsts = []
+    for history in _histories(case, settings.steps):
+        rates = _rates(case, history, range(settings.steps))
+        largest = np.maximum.accumulate(np.abs(rates))
+        rounding = np.arange(1, len(rates) + 1) ** 2 * np.finfo(np.float64).eps * largest
+        worsts.append(compare("lr", rates, twin_rates(case.subject, history), rounding))
+    return judged(worsts)
 
 
 def rates_do_not_depend_on_earlier_calls(case: Case, settings: Settings = Settings()) -> Outcome:
     """A schedule is a pure function: asked again, in another order, it gives the same rates."""
-    epochs = range(settings.steps)
-    rates, backwards = _rates(case, epochs), _rates(case, epochs[::-1])[::-1]
-    return judged([compare("lr", rates, backwards, 0.0)])
+    histories, epochs = _histories(case, settings.steps), range(settings.steps)
+    rates = [_rates(case, history, epochs) for history in histories]
+    backwards = [_rates(case, history, epochs[::-1])[::-1] for history in histories[::-1]][::-1]
+    return judged(compare("lr", *both, 0.0) for both in zip(rates, backwards, strict=True))
 
 
-def _rates(case: Case, epochs: range) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _rates(case: Case, history: tuple[float, ...], epochs: range) -> Array:
     schedule = case.subject
     assert isinstance(schedule, Schedule)  # noqa: S101  by PROPERTIES
     case.tally.evaluations += len(epochs)
-    return np.array([schedule(epoch) for epoch in epochs], np.float64)
+    return np.array([schedule(epoch, history[:epoch]) for epoch in epochs], np.float64)
+
+
+def _histories(case: Case, epochs: int) -> list[tuple[float, ...]]:
+    rng = case.rng()
+    return [_history(rng, epochs) for _ in range(HISTORIES)]
+
+
+def _history(rng: np.random.Generator, epochs: int) -> tuple[float, ...]:
+    """Return a loss for every epoch, in stretches that fall, rise or scatter.
+
+    What falls or rises goes evenly from the least or the greatest loss so far to slightly less or more than a
+    threshold from it, relative or absolute: none of its steps reaches that alone, and 0 makes a run of ties.
+    """
+    losses = [float(10 ** rng.uniform(-1, 1))]  # not around 1, where relative and absolute are the same
+    while len(losses) < epochs:
+        length, sign = int(rng.integers(1, LONGEST + 1)), int(rng.integers(-1, 2))
+        best = min(losses) if sign < 0 else max(losses)
+        whole = sign * rng.choice(THRESHOLDS) * rng.choice([1 - AROUND, 1 + AROUND]) * rng.choice([best, 1.0])
+        scattered = rng.uniform(min(losses), max(losses), length)
+        even = np.maximum(best + whole * np.arange(1, length + 1) / length, best / 2)  # no loss is negative
+        losses += (even if sign else scattered).tolist()
+    return tuple(losses[:epochs])

@@ -307,6 +307,14 @@ def test_verify_lists_what_is_drawn() -> None:
     assert listed["drawn"]["Dropout"]["p"] == lines[1][2]
 
 
+def test_verify_checks_schedules_and_initialisers() -> None:
+    done = mnistcheck("verify", "ReduceLROnPlateau", "KaimingUniform", "--examples", "2")
+    assert (done.returncode, done.stderr) == (0, "")
+    for text in ("rates agree with twin", "draws agree with twin", "draws follow their generator"):
+        assert text in done.stdout
+    assert "PASS: 4 properties of 2 subjects" in done.stdout
+
+
 def test_verify_leaves_nothing_behind(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", "from cli.main import main; main()", "verify", "ReLU", "--examples", "3"],

@@ -104,7 +104,8 @@ def test_a_right_layer_passes_one_test_a_property(session: Session) -> None:
     output = session(
         IMPORTS + "from gradcheck import Case\nfrom nets.layers import Linear, Tanh\n"
         "from nets.losses import MSELoss\nfrom nets.schedules import ConstantRate\n"
-        "@parametrize_with_checks([Linear, Constant(0.1), (Dense(3, 5), x), (Halved(), x, 2 * x),\n"
+        "from nets.initializers import Normal\n"
+        "@parametrize_with_checks([Linear, ConstantRate(0.1), Normal, (Dense(3, 5), x), (Halved(), x, 2 * x),\n"
         "    (Tanh(), x), Case(MSELoss(), (x, 2 * x))], examples=2)\n"
         "def test(check):\n    check()\n"
     )
@@ -113,7 +114,8 @@ def test_a_right_layer_passes_one_test_a_property(session: Session) -> None:
     assert "warning" not in output
     assert results["Linear-gradients_agree_with_differences"] == "PASSED"
     assert results["Linear-forward_agrees_with_twin"] == "PASSED"
-    assert results["Constant-rates_agree_with_twin"] == "PASSED"
+    assert results["ConstantRate-rates_agree_with_twin"] == "PASSED"
+    assert results["Normal-draws_agree_with_twin"] == "PASSED"
     assert results["Dense-gradients_agree_with_differences"] == "PASSED"
     assert results["Halved-gradients_agree_with_differences"] == "PASSED"
     assert results["Tanh-wrong_shapes_are_refused"] == "SKIPPED"

@@ -1,4 +1,4 @@
-"""Layers and losses at values known in closed form, extremes included; initialisers by their statistics."""
+"""Layers and losses at values known in closed form, extremes included."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from gradcheck.contract import Context, Layer, ShapeError
+from gradcheck.agreement import Verdict
+from gradcheck.checks import check_case, properties_of
+from gradcheck.contract import Case, Context, Layer, ShapeError
 from nets.initializers import Constant, Normal, XavierNormal, XavierUniform, fans_of, initialize
-from nets.layers import Linear, MaxPool2d, Sequential, Sigmoid
+from nets.layers import BatchNorm2d, Linear, MaxPool2d, Sequential, Sigmoid
 from nets.losses import BCELoss, CrossEntropyLoss, MSELoss, QuadraticCost
+from nets.optimizers import SGD
 from nets.schedules import ConstantRate, MultiStepLR
 
 if TYPE_CHECKING:
@@ -164,3 +167,24 @@ def test_initialisation_fills_weights_and_biases_by_their_own_rules() -> None:
     arrays = model.parameters()
     assert all(arrays[name].all() for name in ("0.weight", "2.weight"))
     assert not any(arrays[name].any() for name in ("0.bias", "2.bias"))
+
+
+def test_sgd_moves_in_place_and_skips_what_has_no_gradient() -> None:
+    params = {"a": np.array([1.0, 2.0]), "b": np.array([3.0])}
+    held = params["a"]
+    SGD().step(params, {"a": np.array([1.0, -1.0])}, 0.5)
+    assert params["a"] is held
+    assert (held.tolist(), params["b"].tolist()) == ([0.5, 2.5], [3.0])
+
+
+@pytest.mark.parametrize("shape", [(4, 2, 28, 28), (32, 2, 28, 28)], ids=str)
+def test_batch_statistics_of_many_pixels_agree_with_torch(shape: tuple[int, ...]) -> None:
+    # Of one sign, so that torch's sums drift by many units in the last place.
+    x = np.abs(np.random.default_rng(0).standard_normal(shape)) * 8
+    claims = {"forward_agrees_with_twin", "buffers_agree_with_twin", "gradients_agree_with_twin"}
+    layer = BatchNorm2d.create(2)
+    for claim in properties_of(layer):
+        if claim.__name__ in claims:
+            outcome = check_case(Case(layer, (x,), training=True), claim)
+            assert outcome is not None
+            assert outcome.verdict is Verdict.PASS, outcome

@@ -32,6 +32,7 @@ from nets.layers.windows import Windows
 from nets.losses import BCELoss, CrossEntropyLoss, MSELoss, QuadraticCost
 from nets.optimizers import SGD, Adam
 from nets.schedules import MultiStepLR
+from tests.nets.faults import initialisers, schedules
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -797,7 +798,8 @@ def test_what_is_told_anew_is_right_but_for_its_fault() -> None:
 
 
 def test_every_property_has_a_planted_fault() -> None:
-    caught = {claim for _, claim, _ in PLANTED} | {"rates_do_not_depend_on_earlier_calls"}  # the test below
+    elsewhere = (*schedules.PLANTED, *initialisers.PLANTED)
+    caught = {claim for _, claim, _ in PLANTED} | {claim for _, claim, *_ in elsewhere}
     native = (properties for kind, properties in PROPERTIES.items() if issubclass(kind, CONTRACTS))
     assert caught == {claim.__name__ for properties in native for claim in properties}
 

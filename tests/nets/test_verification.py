@@ -14,10 +14,10 @@ from gradcheck.agreement import Verdict
 from gradcheck.checks import Subject, check_class, properties_of
 from gradcheck.contract import Case, Layer
 from gradcheck.properties import Settings
-from nets import LAYERS, LOSSES, OPTIMIZERS, SCHEDULES
+from nets import INITIALIZERS, LAYERS, LOSSES, OPTIMIZERS, SCHEDULES
 from nets.weights import FORMATS, decode, encode, from_torch, load_state_dict, state_dict, to_torch
 
-SUBJECTS: list[Subject] = [*LAYERS, *LOSSES, *OPTIMIZERS, *SCHEDULES]
+SUBJECTS: list[Subject] = [*LAYERS, *LOSSES, *OPTIMIZERS, *SCHEDULES, *INITIALIZERS]
 
 
 # Claims about what not every part has: buffers, inputs that can be large, samples of their own, inputs that whole

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,31 @@ def texts() -> Any:
     return double
 
 
+def plateau(optimizer: Any) -> Any:
+    import torch
+
+    return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=1, cooldown=1)
+
+
+def halved_on_plateaus(epoch: int, losses: Sequence[float], late: int = 0) -> float:
+    """Return .1, halved after 2 losses in turn that do not improve by 1e-4; ``late`` is a mistake."""
+    rate, best, waited, resting = 0.1, np.inf, 0, 0
+    for loss in losses[: epoch - late]:
+        best, waited = (loss, 0) if loss < best * (1 - 1e-4) else (best, waited + 1)
+        if resting:
+            resting, waited = resting - 1, 0
+        if waited > 1:
+            rate, waited, resting = rate / 2, 0, 1
+    return rate
+
+
+def test_a_schedule_of_ones_own_may_follow_the_losses() -> None:
+    assert check_schedule(halved_on_plateaus, plateau)
+    assert check_schedule(lambda epoch, history=(): halved_on_plateaus(epoch, history), plateau)
+    report = check_schedule(lambda epoch, losses: halved_on_plateaus(epoch, losses, late=1), plateau)
+    assert [finding.property for finding in report.failures] == ["rates_agree_with_twin"]
+
+
 MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "no input": (lambda: gradcheck.check_layer(Tanh()), "needs an input"),
     "no backward": (lambda: gradcheck.check_layer(Bare(), X), "needs a method backward"),
@@ -78,6 +103,10 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "no twin of an optimizer": (lambda: gradcheck.check_optimizer(SGD()), "needs a twin"),
     "no rate": (lambda: gradcheck.check_optimizer(SGD(), lambda _: None, lr="rate"), "no attribute rate"),
     "no schedule": (lambda: gradcheck.check_schedule(0.1), "cannot be called"),
+    "a plateau without losses": (
+        lambda: gradcheck.check_schedule(lambda epoch, factor=0.5: 0.1 * factor**epoch, plateau),
+        "<lambda> is given the epoch alone: let it be called as schedule(epoch, history)",
+    ),
     "a whole-numbered prediction": (lambda: gradcheck.check_loss(Tanh(), [1], [1]), "floating-point prediction"),
 }
 

@@ -1,0 +1,258 @@
+"""Initialisers with one mistake each, and the property that has to see it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gradcheck.contract import Array
+from nets.initializers import (
+    Constant,
+    KaimingNormal,
+    KaimingUniform,
+    Normal,
+    Uniform,
+    XavierNormal,
+    XavierUniform,
+    ZeroRow,
+    fans_of,
+    gain_of,
+)
+
+DRAWS = "draws_agree_with_twin"
+GENERATOR = "draws_follow_their_generator"
+
+Fans = tuple[int, int] | None
+
+
+class DeviationForBound(XavierUniform):
+    """Takes the standard deviation for the bound of the uniform."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
+        return super().draw(shape, rng, fans) / math.sqrt(3)
+
+
+class BoundForDeviation(XavierNormal):
+    """Takes the bound of the uniform for the standard deviation."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
+        return super().draw(shape, rng, fans) * math.sqrt(3)
+
+
+class NormalByAnotherName(XavierUniform):
+    """Draws normal numbers of the right variance under a uniform's name."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
+        return XavierNormal(self.gain).draw(shape, rng, fans)
+
+
+class UniformByAnotherName(Normal):
+    """Draws uniform numbers of the right variance under a normal's name."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
+        return rng.uniform(-1, 1, shape) * math.sqrt(3) * self.std + self.mean
+
+
+class CutOff(Normal):
+    """Draws again what is beyond three deviations, as a truncated normal does."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
+        drawn = super().draw(shape, rng, fans)
+        while np.any(beyond := np.abs(drawn - self.mean) > 3 * self.std):
+            drawn[beyond] = rng.normal(self.mean, self.std, int(beyond.sum()))
+        return drawn
+
+
+class WithoutTheTwo(KaimingNormal):
+    """Leaves out the 2 by which He's variance makes up for the half that a rectifier cuts off."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
+        shrunk = math.sqrt(2) if self.nonlinearity in ("relu", "leaky_relu") else 1.0
+        return super().draw(shape, rng, fans) / shrunk
+
+
+class FansSwapped(KaimingUniform):
+    """Reads a weight as (in, out): fan-in and fan-out are exchanged."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
+        inwards, outwards = fans or fans_of(shape)
+        return super().draw(shape, rng, (outwards, inwards))
+
+
+class AlwaysFanIn(KaimingNormal):
+    """Ignores ``mode``."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
+        inwards, _ = fans or fans_of(shape)
+        return super().draw(shape, rng, (inwards, inwards))
+
+
+class ChannelsOnly(KaimingUniform):
+    """Counts channels for fans, without the pixels of the kernel."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
+        return super().draw(shape, rng, (shape[1], shape[0]))
+
+
+class KernelInOneFan(XavierNormal):
+    """Counts the pixels of the kernel in the fan-in, and not in the fan-out."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
+        return super().draw(shape, rng, (math.prod(shape[1:]), shape[0]))
+
+
+class FanOfOneMore(XavierUniform):
+    """Counts the bias as one more input."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
+        inwards, outwards = fans or fans_of(shape)
+        return super().draw(shape, rng, (inwards + 1, outwards))
+
+
+class GainSquared(XavierNormal):
+    """Multiplies the deviation by the square of the gain, which belongs to the variance."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
+        return super().draw(shape, rng, fans) * self.gain
+
+
+class GainIgnored(XavierUniform):
+    """Ignores the gain."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
+        return super().draw(shape, rng, fans) / self.gain
+
+
+class SlopeIgnored(KaimingUniform):
+    """Takes a leaky rectifier for one without a slope."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
+        return KaimingUniform(0.0, self.mode, self.nonlinearity).draw(shape, rng, fans)
+
+
+class SlopeOfAll(KaimingNormal):
+    """Reads the slope into the gain of every non-linearity, of which only the leaky rectifier has one."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
+        leaky = gain_of("leaky_relu", self.a) / gain_of(self.nonlinearity, self.a)
+        return super().draw(shape, rng, fans) * leaky
+
+
+class VarianceForDeviation(Normal):
+    """Takes the deviation for a variance."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
+        return rng.normal(self.mean, math.sqrt(self.std), shape)
+
+
+class Centred(Normal):
+    """Ignores the mean."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
+        return rng.normal(0.0, self.std, shape)
+
+
+class Symmetric(Uniform):
+    """Draws between -b and b, whatever a is."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
+        return rng.uniform(-self.b, self.b, shape)
+
+
+class Rounded(Constant):
+    """Goes through single precision, which 0.1 does not survive."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
+        return super().draw(shape, rng, fans).astype(np.float32).astype(np.float64)
+
+
+class Single(Uniform):
+    """Returns float32."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
+        return super().draw(shape, rng, fans).astype(np.float32)
+
+
+class Transposed(XavierUniform):
+    """Returns the weight of the layer's transpose."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
+        return super().draw(shape, rng, fans).T
+
+
+class OneRowForAll(Uniform):
+    """Draws one row and repeats it: the units of a layer start equal, and stay so."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
+        row = super().draw(shape[1:], rng, fans)
+        return np.broadcast_to(row, shape).copy() if len(shape) > 1 else super().draw(shape, rng, fans)
+
+
+class FirstColumn(ZeroRow):
+    """Puts the zeros into a column."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
+        drawn = self.rule.draw(shape, rng, fans)
+        drawn[:, self.row] = 0
+        return drawn
+
+
+class NothingZero(ZeroRow):
+    """Forgets the row of zeros."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
+        return self.rule.draw(shape, rng, fans)
+
+
+class Global(Normal):
+    """Draws from NumPy's global generator."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
+        return np.random.normal(self.mean, self.std, shape)  # noqa: NPY002  the fault
+
+
+class OfItsOwn(Uniform):
+    """Makes a generator of its own for every draw."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
+        return super().draw(shape, np.random.default_rng(), fans)
+
+
+class OneSeedForAll(Normal):
+    """Makes a generator with a seed of its own: the same numbers in every layer of every network."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
+        return super().draw(shape, np.random.default_rng(0), fans)
+
+
+PLANTED: list[tuple[type, str, str | None, str]] = [
+    (DeviationForBound, DRAWS, None, "INI-03"),
+    (NormalByAnotherName, DRAWS, None, "INI-03"),
+    (WithoutTheTwo, DRAWS, None, "INI-03"),
+    (BoundForDeviation, DRAWS, None, ""),
+    (UniformByAnotherName, DRAWS, None, ""),
+    (CutOff, DRAWS, None, ""),
+    (FansSwapped, DRAWS, None, "INI-04"),
+    (AlwaysFanIn, DRAWS, None, ""),
+    (ChannelsOnly, DRAWS, None, ""),
+    (KernelInOneFan, DRAWS, None, ""),
+    (FanOfOneMore, DRAWS, None, ""),
+    (GainSquared, DRAWS, None, ""),
+    (GainIgnored, DRAWS, None, ""),
+    (SlopeIgnored, DRAWS, None, ""),
+    (SlopeOfAll, DRAWS, None, ""),
+    (VarianceForDeviation, DRAWS, None, ""),
+    (Centred, DRAWS, None, ""),
+    (Symmetric, DRAWS, None, ""),
+    (Rounded, DRAWS, "element", ""),
+    (Single, DRAWS, None, ""),
+    (Transposed, DRAWS, None, ""),
+    (OneRowForAll, DRAWS, None, ""),
+    (FirstColumn, DRAWS, None, ""),
+    (NothingZero, DRAWS, None, ""),
+    (OneSeedForAll, DRAWS, None, ""),
+    (Global, GENERATOR, None, ""),
+    (OfItsOwn, GENERATOR, None, ""),
+    (OneSeedForAll, GENERATOR, None, ""),
+]

@@ -1,0 +1,286 @@
+"""Schedules with one mistake each, and the property that has to see it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from nets.schedules import (
+    CosineAnnealingLR,
+    ExponentialLR,
+    LinearWarmup,
+    MultiStepLR,
+    ReduceLROnPlateau,
+    StepLR,
+)
+
+RATES = "rates_agree_with_twin"
+REPEATED = "rates_do_not_depend_on_earlier_calls"
+
+
+class Compounding(ExponentialLR):
+    """Multiplies the current rate by the whole factor of the epoch, where that belongs to the first rate."""
+
+    def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
+        rate = self.__dict__.get("current", self.lr) * self.gamma**epoch
+        object.__setattr__(self, "current", rate)
+        return rate
+
+
+class CountingItsCalls(StepLR):
+    """Counts the calls and not the epochs: right if it is asked once an epoch, in order."""
+
+    def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
+        calls = self.__dict__.get("calls", 0)
+        object.__setattr__(self, "calls", calls + 1)
+        return super().__call__(calls, history)
+
+
+class StepLate(StepLR):
+    """Lowers the rate one epoch late: after ``step_size`` epochs counted from 1."""
+
+    def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
+        return super().__call__(max(epoch - 1, 0), history)
+
+
+class StepEarly(StepLR):
+    """Lowers the rate one epoch early."""
+
+    def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
+        return super().__call__(epoch + 1, history)
+
+
+class PastItsMilestone(MultiStepLR):
+    """Has a milestone reached only by the epoch after it."""
+
+    def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
+        return self.lr * self.gamma ** sum(milestone < epoch for milestone in self.milestones)
+
+
+class TwiceIsOnce(MultiStepLR):
+    """Counts a milestone that comes twice once."""
+
+    def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
+        return self.lr * self.gamma ** sum(milestone <= epoch for milestone in set(self.milestones))
+
+
+class WholePeriod(CosineAnnealingLR):
+    """Takes ``T_max`` for the whole period: the rate is at its least half-way."""
+
+    def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
+        return super().__call__(2 * epoch, history)
+
+
+class WithoutLeast(CosineAnnealingLR):
+    """Adds the least rate to a cosine of the full height, which then starts above the base rate."""
+
+    def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
+        return self.eta_min + self.lr * (1 + math.cos(math.pi * epoch / self.T_max)) / 2
+
+
+class StaysDown(CosineAnnealingLR):
+    """Stays at the least rate after ``T_max``, where torch's cosine rises again."""
+
+    def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
+        return super().__call__(min(epoch, self.T_max), history)
+
+
+class FromZero(LinearWarmup):
+    """Starts at a rate of 0, so that the first step moves nothing."""
+
+    def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
+        return self.lr * epoch / self.total_iters if epoch < self.total_iters else super().__call__(epoch, history)
+
+
+class ClockRunsOn(LinearWarmup):
+    """Lets the schedule after it count from epoch 0, so that it has lost the epochs of the rise."""
+
+    def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
+        return self.after(epoch) if epoch >= self.total_iters else super().__call__(epoch, history)
+
+
+class HandsOverLate(LinearWarmup):
+    """Hands over one epoch after the rate is reached, and begins the schedule after it in its epoch 1."""
+
+    def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
+        return self.lr if epoch == self.total_iters else super().__call__(epoch + (epoch > self.total_iters), history)
+
+
+class Overshoots(LinearWarmup):
+    """Divides by one epoch less than the rise takes, and so rises above the rate before it hands over."""
+
+    def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
+        if epoch >= self.total_iters:
+            return super().__call__(epoch, history)
+        return self.lr * (self.start_factor + (1 - self.start_factor) * (epoch + 1) / max(self.total_iters - 1, 1))
+
+
+class Plateau(ReduceLROnPlateau):
+    """The rule told anew, for one mistake at a time; as it is here it has none."""
+
+    def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
+        state: dict[str, Any] = {"lr": self.lr, "best": self._worst(), "waited": 0, "resting": 0}
+        for loss in history[:epoch]:
+            self._follow(state, loss)
+        return float(state["lr"])
+
+    def _follow(self, state: dict[str, Any], loss: float) -> None:
+        better = self._improves(loss, state["best"])
+        state["waited"] = 0 if better else state["waited"] + 1
+        state["best"] = loss if better else state["best"]
+        if state["resting"] > 0:
+            state["resting"], state["waited"] = state["resting"] - 1, 0
+        if self._is_over(state["waited"]):
+            lower = self._lower(state["lr"])
+            state["lr"] = lower if self._falls(state["lr"], lower) else state["lr"]
+            state["resting"], state["waited"] = self.cooldown, 0
+
+    def _worst(self) -> float:
+        return math.inf if self.mode == "min" else -math.inf
+
+    def _improves(self, loss: float, best: float) -> bool:
+        return self._is_better(loss, best)
+
+    def _is_over(self, waited: int) -> bool:
+        return waited > self.patience
+
+    def _lower(self, lr: float) -> float:
+        return max(lr * self.factor, self.min_lr)
+
+    def _falls(self, lr: float, lower: float) -> bool:
+        return lr - lower > self.eps
+
+
+class Impatient(Plateau):
+    """Lowers the rate after ``patience`` epochs, where it takes one more."""
+
+    def _is_over(self, waited: int) -> bool:
+        return waited >= max(self.patience, 1)
+
+
+class Restless(Plateau):
+    """Ignores the cool-down."""
+
+    def _follow(self, state: dict[str, Any], loss: float) -> None:
+        super()._follow(state, loss)
+        state["resting"] = 0
+
+
+class RestsOneLonger(Plateau):
+    """Counts the epoch in which the rate falls as the first of the cool-down's, and adds one."""
+
+    def _follow(self, state: dict[str, Any], loss: float) -> None:
+        resting = state["resting"]
+        super()._follow(state, loss)
+        state["resting"] += state["resting"] == self.cooldown > 0 == resting
+
+
+class AnyImprovement(Plateau):
+    """Ignores the threshold: the least improvement will do."""
+
+    def _improves(self, loss: float, best: float) -> bool:
+        return loss < best if self.mode == "min" else loss > best
+
+
+class EqualIsBetter(Plateau):
+    """Counts a loss that is equal to the best as an improvement, where the threshold is 0."""
+
+    def _improves(self, loss: float, best: float) -> bool:
+        return super()._improves(loss, best) or (self.threshold == 0 and loss == best)
+
+
+class AlwaysRelative(Plateau):
+    """Takes an absolute threshold for a relative one."""
+
+    def _improves(self, loss: float, best: float) -> bool:
+        return loss < best * (1 - self.threshold) if self.mode == "min" else loss > best * (1 + self.threshold)
+
+
+class LastIsBest(Plateau):
+    """Compares with the loss before, and not with the best."""
+
+    def _follow(self, state: dict[str, Any], loss: float) -> None:
+        super()._follow(state, loss)
+        state["best"] = loss
+
+
+class BestForgotten(Plateau):
+    """Forgets the best loss when it lowers the rate, so that any next one counts as an improvement."""
+
+    def _follow(self, state: dict[str, Any], loss: float) -> None:
+        before = state["lr"]
+        super()._follow(state, loss)
+        if state["lr"] != before:
+            state["best"] = self._worst()
+
+
+class AlwaysFalls(Plateau):
+    """Ignores ``eps``: the rate falls however little that is."""
+
+    def _falls(self, lr: float, lower: float) -> bool:
+        return lr > lower
+
+
+class Bottomless(Plateau):
+    """Ignores ``min_lr``."""
+
+    def _lower(self, lr: float) -> float:
+        return lr * self.factor
+
+
+class RaisedToItsLeast(Plateau):
+    """Raises a rate that is below ``min_lr`` to that."""
+
+    def _falls(self, lr: float, lower: float) -> bool:
+        return abs(lr - lower) > self.eps
+
+
+class ModesConfused(Plateau):
+    """Takes a lower metric for the better one in mode max, and a higher in mode min."""
+
+    def _worst(self) -> float:
+        return -super()._worst()
+
+    def _improves(self, loss: float, best: float) -> bool:
+        sign = 1 if self.mode == "min" else -1
+        least = best * (1 + sign * self.threshold) if self.threshold_mode == "rel" else best + sign * self.threshold
+        return loss > least if self.mode == "min" else loss < least
+
+
+class KnowsItsOwnEpoch(Plateau):
+    """Follows the loss of the epoch whose rate is asked for, one later than it can be known."""
+
+    def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
+        return super().__call__(epoch - 1, history)
+
+
+PLANTED: list[tuple[type, str, str | None, str]] = [
+    (Compounding, RATES, "lr", "SCH-02"),
+    (Compounding, REPEATED, "lr", "SCH-02"),
+    (CountingItsCalls, REPEATED, "lr", ""),
+    (StepLate, RATES, "lr", ""),
+    (StepEarly, RATES, "lr", ""),
+    (PastItsMilestone, RATES, "lr", ""),
+    (TwiceIsOnce, RATES, "lr", ""),
+    (WholePeriod, RATES, "lr", "SCH-05"),
+    (WithoutLeast, RATES, "lr", ""),
+    (StaysDown, RATES, "lr", ""),
+    (FromZero, RATES, "lr", "SCH-04"),
+    (ClockRunsOn, RATES, "lr", "SCH-05"),
+    (HandsOverLate, RATES, "lr", ""),
+    (Overshoots, RATES, "lr", "SCH-05"),
+    (Impatient, RATES, "lr", ""),
+    (Restless, RATES, "lr", ""),
+    (RestsOneLonger, RATES, "lr", ""),
+    (AnyImprovement, RATES, "lr", ""),
+    (EqualIsBetter, RATES, "lr", ""),
+    (AlwaysRelative, RATES, "lr", ""),
+    (LastIsBest, RATES, "lr", ""),
+    (BestForgotten, RATES, "lr", ""),
+    (AlwaysFalls, RATES, "lr", ""),
+    (Bottomless, RATES, "lr", ""),
+    (RaisedToItsLeast, RATES, "lr", ""),
+    (ModesConfused, RATES, "lr", ""),
+    (KnowsItsOwnEpoch, RATES, "lr", ""),
+]

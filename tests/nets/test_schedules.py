@@ -1,0 +1,208 @@
+"""Schedules at rates known in closed form, where they meet, and what they refuse."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import fields, replace
+
+import pytest
+
+from gradcheck.contract import Schedule
+from nets import SCHEDULES
+from nets.refusals import UnsupportedArgumentError
+from nets.schedules import (
+    ConstantRate,
+    CosineAnnealingLR,
+    ExponentialLR,
+    LinearWarmup,
+    MultiStepLR,
+    ReduceLROnPlateau,
+    StepLR,
+)
+
+
+def rates(schedule: Schedule, epochs: int) -> list[float]:
+    """Return the rates of the first epochs."""
+    return [schedule(epoch) for epoch in range(epochs)]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "known"),
+    [
+        (ConstantRate(0.3), [0.3, 0.3, 0.3]),
+        (StepLR(1.0, 2, 0.5), [1.0, 1.0, 0.5, 0.5, 0.25]),
+        (StepLR(1.0, 3), [1.0, 1.0, 1.0, 0.1]),
+        (MultiStepLR(1.0, (2, 4), 0.5), [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]),
+        (MultiStepLR(1.0, iter([3, 1, 1]), 0.5), [1.0, 0.25, 0.25, 0.125, 0.125]),
+        (MultiStepLR(1.0, [0], 0.5), [0.5, 0.5]),
+        (ExponentialLR(8.0, 0.5), [8.0, 4.0, 2.0, 1.0]),
+        (CosineAnnealingLR(1.0, 1), [1.0, 0.0, 1.0, 0.0]),
+        (LinearWarmup(1.0, ConstantRate(1.0), 0.25, 3), [0.25, 0.5, 0.75, 1.0, 1.0]),
+        (LinearWarmup(1.0, StepLR(1.0, 2, 0.5), 0.5, 1), [0.5, 1.0, 1.0, 0.5, 0.5, 0.25]),
+        (LinearWarmup(1.0, ExponentialLR(1.0, 0.5), 0.5, 0), [1.0, 0.5, 0.25]),
+    ],
+    ids=repr,
+)
+def test_rates_at_known_values(schedule: Schedule, known: list[float]) -> None:
+    assert rates(schedule, len(known)) == known
+
+
+def test_a_cosine_reaches_both_ends_exactly() -> None:
+    for half in range(1, 60):
+        cosine = CosineAnnealingLR(0.3, half, 0.07)
+        assert (cosine(0), cosine(half)) == (0.3, 0.07)
+        falling = rates(cosine, half + 1)
+        assert falling == sorted(falling, reverse=True)
+        assert cosine(2 * half) == pytest.approx(0.3, rel=1e-14)
+    quarter = CosineAnnealingLR(2.0, 4, 1.0)
+    assert quarter(1) == pytest.approx(1.5 + math.sqrt(0.125), rel=1e-15)
+
+
+@pytest.mark.parametrize(
+    "after", [CosineAnnealingLR(0.3, 7, 0.01), StepLR(0.3, 3), ExponentialLR(0.3, 0.9), MultiStepLR(0.3, [2, 5])]
+)
+@pytest.mark.parametrize("length", [1, 2, 5, 9])
+def test_a_warm_up_moves_at_once_rises_evenly_and_hands_over_at_the_top(after: Schedule, length: int) -> None:
+    warm = LinearWarmup(0.3, after, start_factor=0.1, total_iters=length)
+    assert warm(0) == pytest.approx(0.03)
+    steps = [warm(epoch + 1) - warm(epoch) for epoch in range(length)]  # the last of them over the hand-over
+    assert steps == pytest.approx([0.27 / length] * length)
+    assert warm(length) == 0.3 == max(rates(warm, 40))
+    assert rates(warm, 40)[length:] == rates(after, 40 - length)
+
+
+def test_a_warm_up_of_another_rate_takes_what_follows_along() -> None:
+    warm = LinearWarmup(0.3, CosineAnnealingLR(0.3, 7, 0.01), total_iters=2).with_lr(0.6)
+    assert warm == LinearWarmup(0.6, CosineAnnealingLR(0.6, 7, 0.01), total_iters=2)
+    assert StepLR(1.0, 2).with_lr(0.5) == StepLR(0.5, 2)
+
+
+PLATEAU = ReduceLROnPlateau(1.0, factor=0.5, patience=1, threshold=0.0)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "history", "known"),
+    [
+        (PLATEAU, [3.0, 2.0, 1.0], [1.0, 1.0, 1.0, 1.0]),
+        # Better, equal, equal: two epochs without a new best are more than a patience of one.
+        (PLATEAU, [3.0, 3.0, 3.0, 3.0, 3.0], [1.0, 1.0, 1.0, 0.5, 0.5, 0.25]),
+        # The best stays: 2 is no improvement on 1, nor is it after the rate has fallen.
+        (PLATEAU, [1.0, 2.0, 2.0, 1.5, 1.25], [1.0, 1.0, 1.0, 0.5, 0.5, 0.25]),
+        (PLATEAU, [2.0, math.nan, math.nan, 1.0], [1.0, 1.0, 1.0, 0.5, 0.5]),
+        (replace(PLATEAU, patience=0), [2.0, 2.0, 1.0, 2.0], [1.0, 1.0, 0.5, 0.5, 0.25]),
+        (replace(PLATEAU, patience=0, cooldown=2), [2.0] * 5, [1.0, 1.0, 0.5, 0.5, 0.5, 0.25]),
+        (replace(PLATEAU, patience=0, mode="max"), [2.0, 3.0, 1.0, 3.0], [1.0, 1.0, 1.0, 0.5, 0.25]),
+        (replace(PLATEAU, patience=0, threshold=0.25), [4.0, 3.0, 2.0], [1.0, 1.0, 0.5, 0.5]),
+        (replace(PLATEAU, patience=0, threshold=1.0, threshold_mode="abs"), [4.0, 3.0, 2.0], [1.0, 1.0, 0.5, 0.5]),
+        (replace(PLATEAU, patience=0, min_lr=0.4), [1.0] * 4, [1.0, 1.0, 0.5, 0.4, 0.4]),
+        (replace(PLATEAU, patience=0, min_lr=2.0), [1.0] * 3, [1.0, 1.0, 1.0, 1.0]),
+        (replace(PLATEAU, patience=0, eps=0.25), [1.0] * 4, [1.0, 1.0, 0.5, 0.5, 0.5]),
+    ],
+    ids=str,
+)
+def test_a_plateau_lowers_the_rate_of_the_epochs_after_it(
+    schedule: ReduceLROnPlateau, history: list[float], known: list[float]
+) -> None:
+    assert [schedule(epoch, history[:epoch]) for epoch in range(len(known))] == known
+    # What comes later changes nothing.
+    assert [schedule(epoch, history) for epoch in range(len(known))] == known
+
+
+def test_defaults_are_torchs() -> None:
+    import inspect
+
+    import torch
+
+    for schedule in SCHEDULES:
+        theirs = getattr(torch.optim.lr_scheduler, schedule.__name__, None)
+        if theirs is None:
+            assert schedule in (ConstantRate, LinearWarmup)
+            continue
+        arguments = list(inspect.signature(theirs).parameters.values())[1:]
+        expected = [(p.name, p.default) for p in arguments if p.name != "last_epoch"]
+        own = list(inspect.signature(schedule).parameters.values())
+        assert own[0].name == "lr"
+        assert [(p.name, p.default) for p in own[1:]] == expected
+    rise = inspect.signature(torch.optim.lr_scheduler.LinearLR).parameters
+    assert {f.name: f.default for f in fields(LinearWarmup)[2:]} == {
+        name: rise[name].default for name in ("start_factor", "total_iters")
+    }
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: StepLR(0.1, 0), "StepLR needs step_size of at least 1, got 0"),
+        (lambda: StepLR(0.1, 2, -0.5), "StepLR needs gamma of at least 0, got -0.5"),
+        (lambda: StepLR(0.1, 2, math.nan), "StepLR needs gamma of at least 0, got nan"),
+        (lambda: MultiStepLR(0.1, [3, -1]), "MultiStepLR needs milestones of at least 0, got (3, -1)"),
+        (lambda: MultiStepLR(0.1, [3], -1), "MultiStepLR needs gamma of at least 0, got -1"),
+        (lambda: ExponentialLR(0.1, -1), "ExponentialLR needs gamma of at least 0, got -1"),
+        (lambda: CosineAnnealingLR(0.1, 0), "CosineAnnealingLR needs T_max of at least 1, got 0"),
+        (lambda: CosineAnnealingLR(0.1, 3, -0.1), "CosineAnnealingLR needs eta_min of at least 0, got -0.1"),
+        (
+            lambda: LinearWarmup(0.1, ConstantRate(0.1), 0.0),
+            "LinearWarmup needs a start_factor in (0, 1], got 0.0",
+        ),
+        (
+            lambda: LinearWarmup(0.1, ConstantRate(0.1), 1.5),
+            "LinearWarmup needs a start_factor in (0, 1], got 1.5",
+        ),
+        (
+            lambda: LinearWarmup(0.1, ConstantRate(0.1), total_iters=-1),
+            "LinearWarmup needs total_iters of at least 0, got -1",
+        ),
+        (
+            lambda: LinearWarmup(0.1, ConstantRate(0.3)),
+            "LinearWarmup needs its own lr of 0.1 after it, got 0.3",
+        ),
+        (
+            lambda: LinearWarmup(0.1, ReduceLROnPlateau(0.1)),
+            "LinearWarmup needs a schedule in closed form after it, got ReduceLROnPlateau",
+        ),
+        (
+            lambda: LinearWarmup(0.1, LinearWarmup(0.1, ConstantRate(0.1))),
+            "LinearWarmup needs a schedule in closed form after it, got LinearWarmup",
+        ),
+        (lambda: ReduceLROnPlateau(0.1, factor=1.0), "ReduceLROnPlateau needs a factor in [0, 1), got 1.0"),
+        (lambda: ReduceLROnPlateau(0.1, patience=-1), "ReduceLROnPlateau needs patience of at least 0, got -1"),
+        (lambda: ReduceLROnPlateau(0.1, threshold=-1), "ReduceLROnPlateau needs threshold of at least 0, got -1"),
+        (lambda: ReduceLROnPlateau(0.1, cooldown=-1), "ReduceLROnPlateau needs cooldown of at least 0, got -1"),
+        (lambda: ReduceLROnPlateau(0.1, min_lr=-1), "ReduceLROnPlateau needs min_lr of at least 0, got -1"),
+        (lambda: ReduceLROnPlateau(0.1, eps=-1), "ReduceLROnPlateau needs eps of at least 0, got -1"),
+        (
+            lambda: ReduceLROnPlateau(0.1, min_lr=[0.1, 0.2]),  # type: ignore[arg-type]  # torch's, one for each group
+            "ReduceLROnPlateau needs one min_lr, as it has one lr, got [0.1, 0.2]",
+        ),
+        (
+            lambda: ReduceLROnPlateau(0.1, "least"),  # type: ignore[arg-type]  # the mistake
+            "ReduceLROnPlateau needs mode min or max, got 'least'",
+        ),
+        (
+            lambda: ReduceLROnPlateau(0.1, threshold_mode="relative"),  # type: ignore[arg-type]  # the mistake
+            "ReduceLROnPlateau needs threshold_mode rel or abs, got 'relative'",
+        ),
+        (lambda: PLATEAU(3, [1.0]), "ReduceLROnPlateau needs the 3 losses before epoch 3, got 1"),
+    ],
+)
+def test_what_is_out_of_range_is_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match="needs") as caught:
+        make()
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("schedule", "arguments", "name"),
+    [
+        (StepLR, {"lr": 0.1, "step_size": 1}, "last_epoch"),
+        (MultiStepLR, {"lr": 0.1, "milestones": []}, "last_epoch"),
+        (ExponentialLR, {"lr": 0.1, "gamma": 0.5}, "last_epoch"),
+        (CosineAnnealingLR, {"lr": 0.1, "T_max": 3}, "last_epoch"),
+        (LinearWarmup, {"lr": 0.1, "after": ConstantRate(0.1)}, "last_epoch"),
+        (LinearWarmup, {"lr": 0.1, "after": ConstantRate(0.1)}, "end_factor"),
+    ],
+)
+def test_what_torch_has_more_is_refused_by_name(schedule: type, arguments: dict[str, object], name: str) -> None:
+    with pytest.raises(UnsupportedArgumentError, match=f"{schedule.__name__} does not support {name}: it is "):
+        schedule(**arguments, **{name: 1})
