@@ -20,6 +20,7 @@ ONE_SIDED_STEP = 2.0**-26
 # Richardson's R = (64 D(h/4) - 20 D(h/2) + D(h)) / 45 takes six values with weights w / h, sum of w^2 = 16.6: noise
 # of standard deviation s in each makes one of 4.07 s / h. Its factor, in deviations, is that of all measured noise.
 RICHARDSON_ROUNDING = 4.07
+RICHARDSON_WEIGHTS = 6.6  # sum of |w|, for values that are each off by up to half a unit in the last place
 DEVIATIONS = 8.0
 
 # For a smooth function the jump between the slopes to the right and to the left shrinks as 1 : 1/2 : 1/4 with h, and
@@ -76,7 +77,8 @@ class Estimate:
 
     The bound is inf where no step behaved as for a smooth function. ``kinked`` says where that is because the slopes to
     the two sides differ; ``rough`` (lines, outputs) which outputs were not smooth at the last step that was tried;
-    ``moved`` whether any output moved at all.
+    ``moved`` whether any output moved at all, and ``still`` what those that did not may hide: less than half a unit in
+    the last place of each.
     """
 
     value: Array
@@ -85,6 +87,7 @@ class Estimate:
     kinked: Array
     rough: Array
     moved: Array
+    still: Array
 
 
 def derivatives(lines: Lines, first_step: Array | float = FIRST_STEP) -> Estimate:
@@ -99,7 +102,7 @@ def derivatives(lines: Lines, first_step: Array | float = FIRST_STEP) -> Estimat
     has given the same to within both bounds.
     """
     count, outputs = len(lines.scale), lines.y.shape[1]
-    value, error, used = np.zeros(count), np.full(count, np.inf), np.zeros(count)
+    value, error, used, still = np.zeros(count), np.full(count, np.inf), np.zeros(count), np.zeros(count)
     kinked, suspect, confirmed, moved = (np.zeros(count, bool) for _ in range(4))
     rough = np.zeros((count, outputs), bool)
     h = np.broadcast_to(first_step * lines.scale, count).copy()
@@ -107,7 +110,7 @@ def derivatives(lines: Lines, first_step: Array | float = FIRST_STEP) -> Estimat
     while todo.size:
         going = []
         for part in _chunks(todo, outputs):
-            best, truncation, rounding, rough[part], flat, stirred = _richardson(lines, part, h[part])
+            best, truncation, rounding, rough[part], flat, stirred, hidden = _richardson(lines, part, h[part])
             moved[part] |= stirred
             smooth = np.isfinite(best)
             bound = truncation + rounding
@@ -119,6 +122,7 @@ def derivatives(lines: Lines, first_step: Array | float = FIRST_STEP) -> Estimat
             better = smooth & ((bound < error[part]) | contradicted)
             chosen = part[better]
             value[chosen], error[chosen], used[chosen] = best[better], bound[better], h[chosen]
+            still[chosen] = hidden[better]
             # A jump that does not shrink at two steps in a row is a kink.
             kinked[part] = flat & suspect[part] & ~np.isfinite(error[part])
             suspect[part] = flat
@@ -130,11 +134,14 @@ def derivatives(lines: Lines, first_step: Array | float = FIRST_STEP) -> Estimat
             done = (confirmed[part] & settled) | kinked[part]
             going.append(part[~done & (h[part] >= lines.shortest[part])])
         todo = np.concatenate(going)
-    return Estimate(value, np.where(confirmed, error, np.inf), used, kinked, rough, moved)
+    return Estimate(value, np.where(confirmed, error, np.inf), used, kinked, rough, moved, still)
 
 
-def _richardson(lines: Lines, part: Integers, h: Array) -> tuple[Array, Array, Array, Array, Array, Array]:
-    """Return estimates (NaN where f is not seen to be smooth), truncation, rounding, rough outputs, kinks and moves."""
+def _richardson(lines: Lines, part: Integers, h: Array) -> tuple[Array, Array, Array, Array, Array, Array, Array]:
+    """Return estimates (NaN where f is not seen to be smooth), truncation, rounding, rough outputs, kinks, moves.
+
+    And what the outputs that did not move may hide.
+    """
     block = lines.block[part]
     y, dy, noise = lines.y[block], lines.dy[block], lines.noise[block]
     slopes: list[Array] = []
@@ -163,12 +170,13 @@ def _richardson(lines: Lines, part: Integers, h: Array) -> tuple[Array, Array, A
         weights = np.where(moved, dy, 0.0)
         last = eps / np.sqrt(12) * np.sqrt(((weights * top) ** 2).sum(axis=1))
         rounding = DEVIATIONS * RICHARDSON_ROUNDING * np.hypot(lines.sigma(part, weights), last) / h
+        hidden = RICHARDSON_WEIGHTS * eps * (np.where(moved, 0.0, np.abs(dy)) * np.abs(y)).sum(axis=1) / h
         coarse, fine = slopes[0] - slopes[1], slopes[1] - slopes[2]
         regular = np.abs(fine - coarse / 4) <= PATTERN_SLACK * np.abs(coarse) + rounding
         first, second = (4 * slopes[1] - slopes[0]) / 3, (4 * slopes[2] - slopes[1]) / 3
         best = np.where(regular & ~rough.any(axis=1), (16 * second - first) / 15, np.nan)
     flat = rough.any(axis=1) & (~rough | (lasting[0] & lasting[1])).all(axis=1)
-    return best, np.abs(first - second), rounding, rough, flat, np.asarray(moved.any(axis=1))
+    return best, np.abs(first - second), rounding, rough, flat, np.asarray(moved.any(axis=1)), hidden
 
 
 @dataclass(frozen=True)

@@ -196,13 +196,18 @@ class Judge:
         return TensorFinding(found, told, "; ".join(remarks), numeric, allowed)
 
     def _confirm(self, name: str, chosen: Integers, estimate: Estimate, numeric: Array, allowed: Array) -> None:
-        """Widen, in place, the allowance of disagreeing elements by what other steps, one call each, show it lacks."""
+        """Widen, in place, the allowance of disagreeing elements by what it lacks: as other steps show, one call each.
+
+        And by what outputs that do not move may hide.
+        """
         grad = self.grads[name].reshape(-1)
         with np.errstate(invalid="ignore", divide="ignore"):
             excess = np.abs(grad - numeric)[chosen] / allowed[chosen]
         wrong = np.argsort(-np.nan_to_num(excess))[: int(min(CONFIRMED, np.sum(excess > 1)))]
         if not len(wrong):
             return
+        # An output that did not move, as 1 - 1e-20, may have moved by less than it shows.
+        allowed[chosen[wrong]] += estimate.still[wrong]
         lines = coordinates(self.point, name).only(chosen[wrong])
         for shorter in (2.0**-2, 2.0**-5):
             again = derivatives(lines, shorter * estimate.step[wrong] / lines.scale)
@@ -233,7 +238,7 @@ class Judge:
         directions = self.rng.standard_normal((2, *grad.shape))
         estimate = derivatives(along(self.point, name, directions))
         expected = np.tensordot(directions, exact, grad.ndim)
-        allowed = estimate.error + self._projected_noise(name, directions)
+        allowed = estimate.error + estimate.still + self._projected_noise(name, directions)
         fits = np.isfinite(estimate.error) & (np.abs(estimate.value - expected) <= allowed)
         return exact if fits.all() and not estimate.rough.any() else None
 
@@ -268,6 +273,7 @@ class Judge:
             estimate = derivatives(replace(lines, noise=np.where(rough, np.inf, lines.noise)))
         allowed = estimate.error + judge._projected_noise(name, directions)
         projected = np.tensordot(directions, gradient, grad.ndim)
+        allowed += np.where(np.abs(projected - estimate.value) > allowed, estimate.still, 0.0)  # as in `_confirm`
         told_lines = np.isfinite(allowed)
         ratios = _ratios(projected - estimate.value, allowed)
         worst_line = int(np.argmax(ratios))

@@ -48,7 +48,7 @@ class Softmax(Layer):
 
     @classmethod
     def cases(cls) -> SearchStrategy[Case]:
-        return _cases(cls, widest=16)  # further apart, what one loses is less than the rounding of the other
+        return _cases(cls, widest=256)
 
     def _shifted(self, x: Array) -> tuple[int, Array]:
         """Return the axis, and ``x`` less its largest along it, whose exponentials do not overflow."""

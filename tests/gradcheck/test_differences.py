@@ -158,3 +158,13 @@ def test_a_complex_step_is_exact_where_f_is_analytic_and_refused_where_it_loses_
 def test_the_noise_is_at_least_half_a_unit_in_the_last_place() -> None:
     base = np.array([1.0, -4.0, 0.0])
     assert elementwise_noise(base, []).tolist() == [2**-53, 2**-51, 0.0]
+
+
+def test_an_output_that_does_not_move_may_hide_what_is_below_its_last_place() -> None:
+    # Of 1 / (1 + exp(x)) at -40, which is 1 and does not move, and exp(x), which does: the slopes cancel.
+    def both(x: Array) -> Array:
+        return np.stack([1 / (1 + np.exp(x[0])), np.exp(x[0])])
+
+    estimate = estimate_of(both, np.array([-40.0]), np.array([1.0, 1.0]))
+    exact = 2 * np.exp(-80)
+    assert estimate.error[0] < abs(estimate.value[0] - exact) <= estimate.still[0] < 1e-13

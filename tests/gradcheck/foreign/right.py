@@ -1217,6 +1217,7 @@ RIGHT: dict[str, Example] = {
     "silu": layer(Silu(), X, twin=torch_module("SiLU")),
     "hard tanh": layer(HardTanh(), X, twin=torch_module("Hardtanh")),
     "softmax": layer(Softmax(), X, twin=torch_module("Softmax", dim=-1)),
+    "softmax of logits far apart": layer(Softmax(), 100 * X, twin=torch_module("Softmax", dim=-1)),
     "softmax by jacobians": layer(SoftmaxByJacobians(), X),
     "log-softmax": layer(LogSoftmax(), X, twin=torch_module("LogSoftmax", dim=1)),
     "dropout": layer(Dropout(), X, twin=torch_module("Dropout", 0.5)),
