@@ -1,6 +1,8 @@
 """The layers. A new one is a file here and its name in ``LAYERS``."""
 
 from gradcheck.contract import Layer
+from nets.layers.adaptive_avg_pool2d import AdaptiveAvgPool2d
+from nets.layers.avg_pool2d import AvgPool2d
 from nets.layers.batch_norm import BatchNorm1d, BatchNorm2d
 from nets.layers.conv2d import Conv2d
 from nets.layers.dropout import Dropout
@@ -18,6 +20,8 @@ LAYERS: tuple[type[Layer], ...] = (
     Linear,
     Conv2d,
     MaxPool2d,
+    AvgPool2d,
+    AdaptiveAvgPool2d,
     Sigmoid,
     Tanh,
     ReLU,
@@ -32,6 +36,8 @@ LAYERS: tuple[type[Layer], ...] = (
 
 __all__ = [
     "LAYERS",
+    "AdaptiveAvgPool2d",
+    "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
     "Conv2d",

@@ -16,7 +16,7 @@ from gradcheck.autograd import set_keys
 from gradcheck.checks import check_case, check_class, properties_of
 from gradcheck.contract import Array, Case, Context, Key, Layer, ShapeError
 from nets.initializers import Constant, Normal, XavierNormal, XavierUniform, fans_of, initialize
-from nets.layers import BatchNorm1d, BatchNorm2d, Conv2d, Dropout, Linear, MaxPool2d, ReLU, Sequential, Sigmoid
+from nets.layers import BatchNorm1d, BatchNorm2d, Conv2d, Dropout, Linear, ReLU, Sequential, Sigmoid
 from nets.losses import BCELoss, CrossEntropyLoss, MSELoss, QuadraticCost
 from nets.optimizers import SGD
 from nets.schedules import ConstantRate, MultiStepLR
@@ -74,8 +74,6 @@ def test_pixels_in_no_window_have_no_gradient() -> None:
         of_conv(np.ones((1, 1, 2, 2)))[0][0, 0].tolist()
         == [[1, 1, 0, 1, 1]] * 2 + [[0] * 5] * 2 + [[1, 1, 0, 1, 1]] * 2
     )
-    _, of_pool = MaxPool2d(2, stride=3).forward(x)
-    assert of_pool(np.ones((1, 1, 2, 2)))[0][0, 0, 5].tolist() == [0] * 5
 
 
 def test_a_new_convolution_is_that_of_torch_with_zeros() -> None:
@@ -83,30 +81,6 @@ def test_a_new_convolution_is_that_of_torch_with_zeros() -> None:
     theirs = torch.nn.Conv2d(4, 6, (3, 2), 2, (1, 0), 1, 2)
     assert {k: a.shape for k, a in layer.parameters().items()} == {k: p.shape for k, p in theirs.named_parameters()}
     assert not any(array.any() for array in layer.parameters().values())
-
-
-def test_of_equal_maxima_the_first_wins_and_overlaps_add_up() -> None:
-    y, backward = MaxPool2d((1, 2), stride=1).forward(np.array([[[[2.0, 2.0, 1.0, 3.0]]]]))
-    assert y.tolist() == [[[[2, 2, 3]]]]
-    assert backward(np.array([[[[1.0, 10.0, 100.0]]]]))[0].tolist() == [[[[1, 10, 0, 100]]]]
-    _, backward = MaxPool2d((1, 3), stride=1).forward(np.array([[[[1.0, 2.0, 5.0, 0.0, 0.0]]]]))
-    assert backward(np.array([[[[1.0, 10.0, 100.0]]]]))[0].tolist() == [[[[0, 0, 111, 0, 0]]]]
-
-
-def test_a_pool_takes_nan_and_infinities_as_torch_does() -> None:
-    x = np.array([[[[np.nan, 1, -np.inf, -np.inf, np.inf, 2], [0, 3, -np.inf, -np.inf, np.inf, np.nan]]]])
-    for pool in (MaxPool2d(2), MaxPool2d(2, padding=1), MaxPool2d((2, 1))):
-        np.testing.assert_array_equal(pool.forward(x)[0], pool.twin()(torch.tensor(x)).numpy())
-    assert MaxPool2d(2, padding=1, dilation=2).forward(np.ones((1, 1, 1, 1)))[0].tolist() == [[[[-np.inf]]]]
-
-
-def test_a_pool_knows_its_winners_and_how_far_ahead_they_are() -> None:
-    x = np.array([[[[1.0, 4.0, -np.inf, 7.0, 2.0], [3.0, 4.0, -np.inf, -np.inf, 2.0]]]])
-    kinks = MaxPool2d(2, padding=(0, 1)).kinks(x)
-    assert kinks.choice.tolist() == [[[[3, 0, 0]]]]
-    assert kinks.margin.tolist() == [[[[2.0, 0.0, 5.0]]]]
-    lonely = MaxPool2d((1, 2), padding=(0, 1)).kinks(x[:, :, :1, :2])
-    assert (lonely.choice.tolist(), lonely.margin.tolist()) == ([[[[1, 0]]]], [[[[np.inf, np.inf]]]])
 
 
 @pytest.mark.parametrize("momentum", [0.1, 1.0, None])
@@ -212,8 +186,6 @@ def test_dropouts_in_a_chain_draw_masks_of_their_own_as_in_torch() -> None:
             (1, 1, 3, 4),
             "Conv2d needs x of at least 5 x 5 pixels, padding included, got 5 x 4",
         ),
-        (MaxPool2d(2), (4, 4), "MaxPool2d needs x of shape (batch, channels, height, width), got (4, 4)"),
-        (MaxPool2d((3, 2)), (1, 1, 2, 2), "MaxPool2d needs x of at least 3 x 2 pixels, padding included, got 2 x 2"),
         (BatchNorm1d.create(3), (4, 2), "BatchNorm1d needs x of shape (batch, 3), got (4, 2)"),
         (BatchNorm1d.create(3), (4, 2, 5), "BatchNorm1d needs x of shape (batch, 3, length), got (4, 2, 5)"),
         (BatchNorm1d.create(3), (4, 3, 5, 5), "BatchNorm1d needs x of shape (batch, 3), got (4, 3, 5, 5)"),
@@ -245,12 +217,6 @@ def test_an_input_that_does_not_fit_is_refused(layer: Layer, shape: tuple[int, .
         (lambda: Conv2d.create(1, 1, (0, 3)), "Conv2d needs kernel_size of at least 1, got (0, 3)"),
         (lambda: Conv2d.create(1, 1, 3, stride=(1, 0)), "Conv2d needs stride of at least 1, got (1, 0)"),
         (lambda: Conv2d.create(1, 1, 3, padding=-1), "Conv2d needs padding of at least 0, got (-1, -1)"),
-        (lambda: MaxPool2d(2, dilation=0), "MaxPool2d needs dilation of at least 1, got (0, 0)"),
-        (lambda: MaxPool2d(3, padding=2), "MaxPool2d needs padding of at most half its window of 3 x 3, got (2, 2)"),
-        (
-            lambda: MaxPool2d((4, 1), padding=(2, 1)),
-            "MaxPool2d needs padding of at most half its window of 4 x 1, got (2, 1)",
-        ),
         (
             lambda: replace(BatchNorm1d.create(2), bias=None),
             "BatchNorm1d needs weight and bias, or neither, got one of them",
