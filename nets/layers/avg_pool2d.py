@@ -70,7 +70,7 @@ class AvgPool2d(Layer):
 
         from gradcheck.strategies import arrays, cases
 
-        divisors = st.none() | st.sampled_from([1, 3, 7, -2])
+        divisors = st.sampled_from([None] * 8 + [1, 7, -2])  # beside one, the rules of counting are idle
 
         def of(drawn: Pooling) -> SearchStrategy[Case]:
             given = drawn.kernel_size, drawn.stride, drawn.padding, drawn.ceil_mode

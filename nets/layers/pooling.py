@@ -47,26 +47,30 @@ def poolings(largest_dilation: int) -> SearchStrategy[Pooling]:
 
     @st.composite
     def drawn(draw: st.DrawFn) -> Pooling:
-        kernel, dilation = draw(pairs(st.integers(1, 3))), draw(pairs(st.integers(1, largest_dilation)))
-        stride = draw(st.none() | pairs(st.integers(1, 4)))
+        ceil_mode = draw(st.sampled_from([False, True, True]))  # where nothing hangs over, it changes nothing
+        kernel, dilation = draw(pairs(1, 4)), draw(pairs(1, largest_dilation))
+        stride = draw(st.none() | pairs(1, 3) | pairs(2, 3))
         padding = draw(st.tuples(*(st.integers(0, k // 2) for k in kernel)))
-        ceil_mode = draw(st.booleans())
         axes = zip(kernel, dilation, padding, stride or kernel, strict=True)
-        # Nor may dilation let a window step over the whole image, from its padding above to that below.
-        fits = [max(d if p else 1, (k - 1) * d + 1 - 2 * p - (s - 1 if ceil_mode else 0)) for k, d, p, s in axes]
-        height, width = (least + draw(st.integers(0, 4)) for least in fits)
-        shape = draw(sides(maximum=2)), draw(sides(maximum=2)), height, width
+        height, width = (draw(extents(*axis, ceil_mode)) for axis in axes)
         return Pooling(
             draw(one_or_both(kernel)),
             None if stride is None else draw(one_or_both(stride)),
             draw(one_or_both(padding)),
             draw(one_or_both(dilation)),
             ceil_mode,
-            shape,
+            (draw(sides(maximum=2)), draw(sides(maximum=2)), height, width),
         )
 
-    def pairs(numbers: SearchStrategy[int]) -> SearchStrategy[tuple[int, int]]:
-        return st.tuples(numbers, numbers)
+    def extents(kernel: int, dilation: int, padding: int, stride: int, ceil_mode: bool) -> SearchStrategy[int]:
+        """Draw as many pixels as some windows need, and some more that they leave out, or less that hang over."""
+        whole = st.integers(0, 2).map(lambda windows: windows * stride + (kernel - 1) * dilation + 1 - 2 * padding)
+        rest = st.integers(0, stride - 1).map(lambda rest: -rest if ceil_mode else rest)
+        # Dilation must not let a window step over the whole image, from its padding above to that below.
+        return st.tuples(whole, rest).map(lambda pixels: max(sum(pixels), dilation if padding else 1))
+
+    def pairs(least: int, most: int) -> SearchStrategy[tuple[int, int]]:
+        return st.tuples(st.integers(least, most), st.integers(least, most))
 
     def one_or_both(pair: tuple[int, int]) -> SearchStrategy[Pair]:
         return st.sampled_from([pair, pair[0]]) if pair[0] == pair[1] else st.just(pair)
