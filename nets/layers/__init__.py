@@ -1,6 +1,8 @@
 """The layers. A new one is a file here and its line below: what is imported is registered."""
 
 from gradcheck.contract import Layer
+from nets.layers.adaptive_avg_pool2d import AdaptiveAvgPool2d as AdaptiveAvgPool2d
+from nets.layers.avg_pool2d import AvgPool2d as AvgPool2d
 from nets.layers.batch_norm import BatchNorm1d as BatchNorm1d
 from nets.layers.batch_norm import BatchNorm2d as BatchNorm2d
 from nets.layers.conv1d import Conv1d as Conv1d

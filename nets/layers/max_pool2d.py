@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Kinks, Layer
-from nets.layers.windows import Pair, Windows, pair_of, windows_of
+from nets.layers.pooling import Pooling, pooling_windows, poolings
+from nets.layers.windows import Pair, Windows
+from nets.refusals import refuses
 
 if TYPE_CHECKING:
     import torch
-    from hypothesis import strategies as st
     from hypothesis.strategies import SearchStrategy
 
 
+@refuses(return_indices="a layer has one output")
 @dataclass(frozen=True, eq=False)
 class MaxPool2d(Layer):
     """Maximum ``y = max over the window of x``, from (batch, channels, height, width) to (..., rows, columns).
 
-    The windows are those of `Conv2d`, with -inf around the image; ``stride`` None is ``kernel_size``. ``dx`` is the sum
-    of ``dy`` over the windows that a pixel wins; of several maxima the first in row-major order wins, as in torch. A
-    NaN wins, too (torch sends the gradient to the last of several, not to the first), and a window that dilation lets
-    step over the whole image is -inf. Raises `ShapeError` for an input of other than four axes and for an image smaller
-    than a window, ValueError for padding of more than half a window.
+    The windows are those of `Conv2d`, with -inf around the image; ``stride`` None is ``kernel_size``. With
+    ``ceil_mode`` the last windows may hang over the padded image, if they start in the image or before it. ``dx`` is
+    the sum of ``dy`` over the windows that a pixel wins; of several maxima the first in row-major order wins, as in
+    torch. A NaN wins, too (torch sends the gradient to the last of several, not to the first), and a window that
+    dilation lets step over the whole image is -inf. Raises `ShapeError` for an input of other than four axes and for an
+    image smaller than a window, ValueError for padding of more than half the kernel.
     https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxPool2d.html
     """
 
@@ -32,13 +35,14 @@ class MaxPool2d(Layer):
     stride: Pair | None = None
     padding: Pair = 0
     dilation: Pair = 1
+    ceil_mode: bool = field(default=False, kw_only=True)  # torch has another argument in fifth place
 
     def __post_init__(self) -> None:
         self._windows()
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         windows, columns = self._windows(), self._columns(x)
-        winner = columns.argmax(axis=2, keepdims=True)
+        winner = self._winner(x, columns)
 
         def backward(dy: Array) -> tuple[Array, Gradients]:
             dcolumns = np.zeros(columns.shape, dy.dtype)
@@ -49,7 +53,7 @@ class MaxPool2d(Layer):
 
     def kinks(self, x: Array) -> Kinks:
         columns = self._columns(x)
-        winner = columns.argmax(axis=2, keepdims=True)
+        winner = self._winner(x, columns)
         first = np.take_along_axis(columns, winner, axis=2)
         np.put_along_axis(columns, winner, -np.inf, axis=2)
         second = columns.max(axis=2, keepdims=True)
@@ -60,41 +64,45 @@ class MaxPool2d(Layer):
     def twin(self) -> torch.nn.Module:
         import torch
 
-        return torch.nn.MaxPool2d(self.kernel_size, self.stride, self.padding, self.dilation)
+        return torch.nn.MaxPool2d(self.kernel_size, self.stride, self.padding, self.dilation, ceil_mode=self.ceil_mode)
 
     @classmethod
     def cases(cls) -> SearchStrategy[Case]:
         from hypothesis import strategies as st
 
-        from gradcheck.strategies import arrays, cases, distinct_arrays, sides
+        from gradcheck.strategies import arrays, cases, distinct_arrays, seeds
 
-        @st.composite
-        def drawn(draw: st.DrawFn) -> Case:
-            kernel, dilation = draw(pairs(st.integers(1, 3))), draw(pairs(st.integers(1, 2)))
-            stride = draw(st.none() | st.sampled_from([1, 2, 3]) | pairs(st.integers(1, 3)))
-            padding = draw(st.tuples(*(st.integers(0, k // 2) for k in kernel)))
-            # From the least image that the kernel fits on and cannot step over.
-            sizes = zip(kernel, dilation, padding, strict=True)
-            fits = [max(d, (k - 1) * d + 1 - 2 * p) for k, d, p in sizes]
-            height, width = (least + draw(st.integers(0, 3)) for least in fits)
-            shape = (draw(sides(maximum=2)), draw(sides(maximum=2)), height, width)
-            tied = arrays(shape, -1, 0).map(np.round)  # maxima of zero, whose ties rounding does not break
-            layer = cls(kernel[0] if kernel[0] == kernel[1] else kernel, stride, padding, dilation)
-            return draw(cases(st.just(layer), arrays(shape) | distinct_arrays(shape) | tied))
+        def of(drawn: Pooling) -> SearchStrategy[Case]:
+            kernel_size, stride, padding, dilation, ceil_mode, shape = drawn
+            negative = arrays(shape, -4, -1)  # to which padding with anything but -inf would be a maximum
+            layer = cls(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+            # Half of them with ties, which only some windows have and only some mistakes are seen by.
+            return cases(st.just(layer), negative | distinct_arrays(shape) | flat(shape) | flat(shape))
 
-        def pairs(sizes: SearchStrategy[int]) -> SearchStrategy[tuple[int, int]]:
-            return st.tuples(sizes, sizes)
+        def flat(shape: tuple[int, ...]) -> SearchStrategy[Array]:
+            """Mostly 0 and -1, so that many maxima are 0: ties which rounding does not break."""
 
-        return drawn()
+            def draw(seed: int) -> Array:
+                rng = np.random.default_rng(seed)
+                return np.where(rng.random(shape) < 0.05, 1.0, rng.integers(-1, 1, shape))
+
+            return seeds().map(draw)
+
+        return poolings(largest_dilation=2).flatmap(of)
 
     def _windows(self) -> Windows:
-        name, stride = type(self).__name__, self.kernel_size if self.stride is None else self.stride
-        windows = windows_of(name, self.kernel_size, stride, self.padding, self.dilation)
-        if any(2 * p > reach for p, reach in zip(pair_of(self.padding), windows.reach(), strict=True)):
-            reach = "{} x {}".format(*windows.reach())
-            raise ValueError(f"{name} needs padding of at most half its window of {reach}, got {pair_of(self.padding)}")
-        return windows
+        name = type(self).__name__
+        return pooling_windows(name, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
 
     def _columns(self, x: Array) -> Array:
         self.require(x, "batch", "channels", "height", "width")
-        return self._windows().columns(x, fill=-np.inf)
+        real = x.astype(np.result_type(x, np.float32), copy=False)  # no integer is -inf
+        return self._windows().columns(real, fill=-np.inf)
+
+    def _winner(self, x: Array, columns: Array) -> Array:
+        """Return where in its window each first maximum is, (batch, channels, 1, rows, columns)."""
+        winner = columns.argmax(axis=2, keepdims=True)
+        # Where all pixels are -inf, they tie with the padding, and the first of them wins.
+        pixels = self._windows().columns(np.ones((1, 1, *x.shape[2:])), fill=0).argmax(axis=2, keepdims=True)
+        nothing = np.take_along_axis(columns, winner, axis=2) == -np.inf
+        return np.asarray(np.where(nothing, pixels, winner))

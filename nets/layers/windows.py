@@ -19,7 +19,8 @@ class Windows:
 
     ``padding`` is ((above, below), (left, right)). Along each axis window i holds the pixels
     ``i * stride + k * dilation - padding``, k = 0 .. kernel_size - 1, as in torch; pixels behind the last whole window
-    are in none.
+    are in none, but with ``ceil_mode`` in one more, which hangs over the padded image. It must not start behind the
+    image.
     """
 
     owner: str
@@ -27,6 +28,7 @@ class Windows:
     stride: tuple[int, int]
     padding: tuple[tuple[int, int], tuple[int, int]]
     dilation: tuple[int, int]
+    ceil_mode: bool = False
 
     def reach(self) -> tuple[int, int]:
         """Return the height and width of a window, in pixels of the image."""
@@ -35,11 +37,15 @@ class Windows:
 
     def counts(self, height: int, width: int) -> tuple[int, int]:
         """Return the rows and columns of windows on an image; raises `ShapeError` where not one fits."""
-        spaces = self._spaces(height, width)
-        if any(space < reach for space, reach in zip(spaces, self.reach(), strict=True)):
-            needed, got = ("{} x {}".format(*sides) for sides in (self.reach(), spaces))
+        if min(height, width) < 1:
+            raise ShapeError(f"{self.owner} needs x of at least one pixel, got {height} x {width}")
+        axes = zip((height, width), self.padding, self.reach(), self.stride, strict=True)
+        rows, columns = (self._count(*axis) for axis in axes)
+        if min(rows, columns) < 1:
+            over = ((stride - 1) * self.ceil_mode for stride in self.stride)
+            least = (max(1, reach - most) for reach, most in zip(self.reach(), over, strict=True))
+            needed, got = ("{} x {}".format(*sides) for sides in (least, self._padded(height, width)))
             raise ShapeError(f"{self.owner} needs x of at least {needed} pixels, padding included, got {got}")
-        rows, columns = ((n - r) // s + 1 for n, r, s in zip(spaces, self.reach(), self.stride, strict=True))
         return rows, columns
 
     def columns(self, x: Array, fill: float) -> Array:
@@ -63,7 +69,22 @@ class Windows:
             dpadded[:, :, vertical, horizontal] += dcolumns[:, :, k]
         return dpadded[self._image(height, width)].copy()
 
+    def _count(self, side: int, around: tuple[int, int], reach: int, stride: int) -> int:
+        """Return how many windows there are along an axis, less than one where not one fits."""
+        room = side + sum(around) - reach
+        if not self.ceil_mode:
+            return room // stride + 1
+        last = -(-room // stride)
+        return last + 1 if last * stride < side + around[0] else last
+
     def _spaces(self, height: int, width: int) -> tuple[int, int]:
+        """Return the height and width of an image with its padding and with what the last windows hang over it."""
+        counts = zip(self.counts(height, width), self.stride, self.reach(), strict=True)
+        ends = ((count - 1) * stride + reach for count, stride, reach in counts)
+        down, across = (max(sides) for sides in zip(self._padded(height, width), ends, strict=True))
+        return down, across
+
+    def _padded(self, height: int, width: int) -> tuple[int, int]:
         """Return the height and width of an image with its padding."""
         down, across = (side + sum(around) for side, around in zip((height, width), self.padding, strict=True))
         return down, across
@@ -81,7 +102,9 @@ class Windows:
             yield slice(top, top + fall * (rows - 1) + 1, fall), slice(left, left + step * (columns - 1) + 1, step)
 
 
-def windows_of(owner: str, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Windows:
+def windows_of(
+    owner: str, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool = False
+) -> Windows:
     """Return the windows of a layer; raises ValueError for a hyper-parameter out of range."""
     given = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation}
     pairs = {name: pair_of(value) for name, value in given.items()}
@@ -92,7 +115,7 @@ def windows_of(owner: str, kernel_size: Pair, stride: Pair, padding: Pair, dilat
             raise ValueError(f"{owner} needs {name} of at least {LEAST[name]}, got {pair}")
     down, across = pairs["padding"]
     around = (down, down), (across, across)
-    return Windows(owner, pairs["kernel_size"], pairs["stride"], around, pairs["dilation"])
+    return Windows(owner, pairs["kernel_size"], pairs["stride"], around, pairs["dilation"], ceil_mode)
 
 
 def pair_of(value: Pair) -> tuple[int, int]:

@@ -1,0 +1,219 @@
+"""Pooling at values known in closed form, at its edges, and what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from gradcheck.contract import Array, Layer, ShapeError
+from nets.layers import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+from nets.refusals import UnsupportedArgumentError
+
+
+def row(*pixels: float) -> Array:
+    """Return an image of one sample, one channel and one row."""
+    return np.array([[[pixels]]], np.float64)
+
+
+def test_pixels_in_no_window_have_no_gradient() -> None:
+    for pool in (MaxPool2d(2, stride=3), AvgPool2d(2, stride=3)):
+        _, backward = pool.forward(np.ones((1, 1, 6, 5)))
+        assert backward(np.ones((1, 1, 2, 2)))[0][0, 0, 5].tolist() == [0] * 5
+
+
+def test_of_equal_maxima_the_first_wins_and_overlaps_add_up() -> None:
+    y, backward = MaxPool2d((1, 2), stride=1).forward(np.array([[[[2.0, 2.0, 1.0, 3.0]]]]))
+    assert y.tolist() == [[[[2, 2, 3]]]]
+    assert backward(np.array([[[[1.0, 10.0, 100.0]]]]))[0].tolist() == [[[[1, 10, 0, 100]]]]
+    _, backward = MaxPool2d((1, 3), stride=1).forward(np.array([[[[1.0, 2.0, 5.0, 0.0, 0.0]]]]))
+    assert backward(np.array([[[[1.0, 10.0, 100.0]]]]))[0].tolist() == [[[[0, 0, 111, 0, 0]]]]
+
+
+def test_a_pool_takes_nan_and_infinities_as_torch_does() -> None:
+    x = np.array([[[[np.nan, 1, -np.inf, -np.inf, np.inf, 2], [0, 3, -np.inf, -np.inf, np.inf, np.nan]]]])
+    for pool in (MaxPool2d(2), MaxPool2d(2, padding=1), MaxPool2d((2, 1))):
+        np.testing.assert_array_equal(pool.forward(x)[0], pool.twin()(torch.tensor(x)).numpy())
+        of_means = AvgPool2d(pool.kernel_size, padding=pool.padding)
+        with np.errstate(invalid="ignore"):  # inf - inf
+            means, _ = of_means.forward(x)
+        np.testing.assert_array_equal(means, of_means.twin()(torch.tensor(x)).numpy())
+    assert MaxPool2d(2, padding=1, dilation=2).forward(np.ones((1, 1, 1, 1)))[0].tolist() == [[[[-np.inf]]]]
+
+
+def test_a_pool_knows_its_winners_and_how_far_ahead_they_are() -> None:
+    x = np.array([[[[1.0, 4.0, -np.inf, 7.0, 2.0], [3.0, 4.0, -np.inf, -np.inf, 2.0]]]])
+    kinks = MaxPool2d(2, padding=(0, 1)).kinks(x)
+    assert kinks.choice.tolist() == [[[[3, 0, 0]]]]
+    assert kinks.margin.tolist() == [[[[2.0, 0.0, 5.0]]]]
+    lonely = MaxPool2d((1, 2), padding=(0, 1)).kinks(x[:, :, :1, :2])
+    assert (lonely.choice.tolist(), lonely.margin.tolist()) == ([[[[1, 0]]]], [[[[np.inf, np.inf]]]])
+
+
+def test_pixels_of_minus_infinity_win_over_the_padding_as_in_torch() -> None:
+    x, pool = np.full((1, 1, 3, 3), -np.inf), MaxPool2d(2, padding=1)
+    y, backward = pool.forward(x)
+    theirs = torch.tensor(x, requires_grad=True)
+    pool.twin()(theirs).backward(torch.ones(y.shape))
+    assert theirs.grad is not None
+    np.testing.assert_array_equal(backward(np.ones(y.shape))[0], theirs.grad.numpy())
+
+
+def test_a_pool_of_integers_is_that_of_the_same_numbers() -> None:
+    x = np.array([[[[0, 0, 3], [0, 0, 200]]]], np.uint8)
+    for pool in (MaxPool2d(2, padding=1), AvgPool2d(2, padding=1, divisor_override=-3), AdaptiveAvgPool2d(2)):
+        y, backward = pool.forward(x)
+        wide, of_wide = pool.forward(x.astype(np.float64))
+        np.testing.assert_allclose(y, wide, rtol=1e-6)  # some in float32
+        np.testing.assert_allclose(backward(np.ones(y.shape))[0], of_wide(np.ones(y.shape))[0], rtol=1e-6)
+
+
+def test_a_last_window_may_hang_over_if_it_starts_in_the_image() -> None:
+    x = row(5, 1, 2, 3, 4)
+    pool = MaxPool2d((1, 2), stride=2, ceil_mode=True)
+    y, backward = pool.forward(x)
+    assert y.tolist() == row(5, 3, 4).tolist()
+    assert backward(row(1, 10, 100))[0].tolist() == row(1, 0, 0, 10, 100).tolist()
+    kinks = pool.kinks(x)
+    assert (kinks.choice.tolist(), kinks.margin.tolist()) == ([[[[0, 1, 0]]]], [[[[4.0, 1.0, np.inf]]]])
+    # A window at the sixth pixel would hold padding only.
+    assert MaxPool2d((1, 2), 2, (0, 1), ceil_mode=True).forward(x)[0].tolist() == row(5, 2, 4).tolist()
+    assert MaxPool2d((1, 1), 5, ceil_mode=True).forward(x)[0].tolist() == row(5).tolist()
+
+
+def test_an_image_smaller_than_its_window_is_taken_where_a_stride_goes_so_far() -> None:
+    for pool in (MaxPool2d(3, ceil_mode=True), AvgPool2d(3, ceil_mode=True)):
+        assert pool.forward(row(7.0))[0].tolist() == row(7.0).tolist()
+
+
+def test_a_mean_divides_by_what_counts() -> None:
+    x, around = row(6, 12, 18, 24), (0, 1)
+    assert AvgPool2d((1, 3), 2, around).forward(x)[0].tolist() == row(6, 18).tolist()
+    assert AvgPool2d((1, 3), 2, around, count_include_pad=False).forward(x)[0].tolist() == row(9, 18).tolist()
+    # The last window begins at the last pixel: it holds that and one of the padding, and hangs over by one.
+    assert AvgPool2d((1, 3), (1, 4), around, ceil_mode=True).forward(x)[0].tolist() == row(6, 12).tolist()
+    pixels = AvgPool2d((1, 3), (1, 4), around, ceil_mode=True, count_include_pad=False)
+    assert pixels.forward(x)[0].tolist() == row(9, 24).tolist()
+    sums = AvgPool2d((1, 3), (1, 4), around, True, divisor_override=-2)
+    assert sums.forward(x)[0].tolist() == row(-9, -12).tolist()
+
+
+def test_every_pixel_has_its_share_of_the_means_that_hold_it() -> None:
+    _, backward = AvgPool2d((2, 3), (1, 2)).forward(np.ones((1, 1, 2, 5)))
+    assert backward(row(6, 12))[0].tolist() == [[[[1, 1, 3, 2, 2]] * 2]]
+
+
+def test_adaptive_windows_overlap_where_the_sizes_do_not_divide() -> None:
+    y, backward = AdaptiveAvgPool2d((1, 3)).forward(row(2, 4, 6, 8, 10))
+    assert y.tolist() == row(3, 6, 9).tolist()
+    assert backward(row(2, 6, 20))[0].tolist() == row(1, 3, 2, 12, 10).tolist()
+
+
+def test_an_adaptive_mean_to_twice_the_size_repeats_every_pixel() -> None:
+    x = np.array([[[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]]])
+    y, backward = AdaptiveAvgPool2d((4, 6)).forward(x)
+    assert y.tolist() == x.repeat(2, axis=2).repeat(2, axis=3).tolist()
+    dy = np.arange(24.0).reshape(1, 1, 4, 6)
+    assert backward(dy)[0].tolist() == dy.reshape(1, 1, 2, 2, 3, 2).sum(axis=(3, 5)).tolist()
+
+
+def test_an_adaptive_mean_keeps_an_axis_that_is_not_given() -> None:
+    x = np.arange(24.0).reshape(1, 2, 3, 4)
+    assert AdaptiveAvgPool2d((None, None)).forward(x)[0].tolist() == x.tolist()
+    assert AdaptiveAvgPool2d((None, 1)).forward(x)[0].tolist() == x.mean(axis=3, keepdims=True).tolist()
+    assert AdaptiveAvgPool2d(1).forward(x)[0].tolist() == x.mean(axis=(2, 3), keepdims=True).tolist()
+
+
+def test_an_infinite_pixel_stays_in_its_windows() -> None:
+    x = row(1, 1, 1, np.inf, 1, 1, 1)
+    assert AvgPool2d((1, 2), 1).forward(x)[0].tolist() == row(1, 1, np.inf, np.inf, 1, 1).tolist()
+    assert AdaptiveAvgPool2d((1, 3)).forward(x)[0].tolist() == row(1, np.inf, 1).tolist()
+    _, backward = AdaptiveAvgPool2d((1, 3)).forward(x)
+    assert backward(row(0, np.nan, 0))[0][0, 0, 0, [0, 1, 5, 6]].tolist() == [0] * 4
+
+
+def test_an_empty_batch_gives_an_empty_batch() -> None:
+    for pool in (MaxPool2d(2), AvgPool2d(2), AdaptiveAvgPool2d(2)):
+        y, backward = pool.forward(np.ones((0, 3, 4, 4)))
+        assert (y.shape, backward(y)[0].shape) == ((0, 3, 2, 2), (0, 3, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "message"),
+    [
+        (MaxPool2d(2), (4, 4), "MaxPool2d needs x of shape (batch, channels, height, width), got (4, 4)"),
+        (AvgPool2d(2), (1, 4, 4), "AvgPool2d needs x of shape (batch, channels, height, width), got (1, 4, 4)"),
+        (
+            AdaptiveAvgPool2d(2),
+            (1, 4, 4),
+            "AdaptiveAvgPool2d needs x of shape (batch, channels, height, width), got (1, 4, 4)",
+        ),
+        (MaxPool2d((3, 2)), (1, 1, 2, 2), "MaxPool2d needs x of at least 3 x 2 pixels, padding included, got 2 x 2"),
+        (
+            AvgPool2d((3, 2), padding=(1, 0)),
+            (1, 1, 1, 1),
+            "AvgPool2d needs x of at least 3 x 2 pixels, padding included, got 3 x 1",
+        ),
+        (
+            AvgPool2d((4, 2), (2, 5), ceil_mode=True),
+            (1, 1, 2, 1),
+            "AvgPool2d needs x of at least 3 x 1 pixels, padding included, got 2 x 1",
+        ),
+        (MaxPool2d(2, padding=1), (1, 1, 0, 3), "MaxPool2d needs x of at least one pixel, got 0 x 3"),
+        (AdaptiveAvgPool2d(2), (1, 1, 3, 0), "AdaptiveAvgPool2d needs x of at least one pixel, got 3 x 0"),
+    ],
+)
+def test_an_image_that_does_not_fit_is_refused(layer: Layer, shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ShapeError) as caught:
+        layer.forward(np.ones(shape))
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: MaxPool2d(2, dilation=0), "MaxPool2d needs dilation of at least 1, got (0, 0)"),
+        (lambda: AvgPool2d(2, (1, 0)), "AvgPool2d needs stride of at least 1, got (1, 0)"),
+        (lambda: MaxPool2d(3, padding=2), "MaxPool2d needs padding of at most half its kernel of 3 x 3, got (2, 2)"),
+        (
+            lambda: MaxPool2d((4, 1), padding=(2, 1)),
+            "MaxPool2d needs padding of at most half its kernel of 4 x 1, got (2, 1)",
+        ),
+        (
+            lambda: MaxPool2d(2, padding=2, dilation=3),
+            "MaxPool2d needs padding of at most half its kernel of 2 x 2, got (2, 2)",
+        ),
+        (
+            lambda: AvgPool2d((2, 3), padding=2),
+            "AvgPool2d needs padding of at most half its kernel of 2 x 3, got (2, 2)",
+        ),
+        (
+            lambda: AvgPool2d(2, divisor_override=0),
+            "AvgPool2d needs divisor_override of a whole number but 0, got 0",
+        ),
+        (
+            lambda: AvgPool2d(2, divisor_override=2.5),  # type: ignore[arg-type]  # no whole number, as in torch
+            "AvgPool2d needs divisor_override of a whole number but 0, got 2.5",
+        ),
+        (lambda: AdaptiveAvgPool2d(0), "AdaptiveAvgPool2d needs output_size of at least 1, got 0"),
+        (lambda: AdaptiveAvgPool2d((None, -1)), "AdaptiveAvgPool2d needs output_size of at least 1, got (None, -1)"),
+        (
+            lambda: AdaptiveAvgPool2d(None),  # type: ignore[arg-type]  # torch's signature has it, and its forward not
+            "AdaptiveAvgPool2d needs output_size of one number or two, got None",
+        ),
+    ],
+)
+def test_pooling_that_cannot_be_is_refused(make: Callable[[], Layer], message: str) -> None:
+    with pytest.raises(ValueError, match="needs") as caught:
+        make()
+    assert str(caught.value) == message
+
+
+def test_the_places_of_the_maxima_are_refused() -> None:
+    with pytest.raises(UnsupportedArgumentError) as caught:
+        MaxPool2d(2, return_indices=True)  # type: ignore[call-arg]  # torch has it
+    assert str(caught.value) == "MaxPool2d does not support return_indices: a layer has one output"
+    with pytest.raises(TypeError, match="positional"):
+        MaxPool2d(2, 2, 0, 1, True)  # type: ignore[call-arg]  # return_indices again, in its place
