@@ -24,14 +24,17 @@ class FlatArrays(dict[str, Array]):
         if len(dtypes) > 1:
             raise ValueError(f"FlatArrays needs arrays of one dtype, got {' and '.join(sorted(dtypes))}")
         self.flat = np.concatenate([array.ravel() for array in arrays.values()]) if arrays else np.empty(0)
+        self._gathered: Array | None = None
         begin = 0
         for name, array in arrays.items():
             self[name] = self.flat[begin : begin + array.size].reshape(array.shape)
             begin += array.size
 
     def gathered(self, arrays: Mapping[str, Array]) -> Array:
-        """Return a new array of ``arrays``, which have the names and shapes of these, in the order of ``flat``."""
-        return np.concatenate([arrays[name].ravel() for name in self], dtype=self.flat.dtype, casting="same_kind")
+        """Return ``arrays``, which have the names and shapes of these, in one array that the next call overwrites."""
+        if self._gathered is None:  # once: memory that is new in every step costs more than the copy
+            self._gathered = np.empty_like(self.flat)
+        return np.concatenate([arrays[name].ravel() for name in self], out=self._gathered, casting="same_kind")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return FlatArrays, (dict(self),)  # so that copies, too, are views of one array
