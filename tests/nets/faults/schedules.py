@@ -14,6 +14,7 @@ from nets.schedules import (
     ReduceLROnPlateau,
     StepLR,
 )
+from tests.nets.faults.fault import Fault
 
 RATES = "rates_agree_with_twin"
 REPEATED = "rates_do_not_depend_on_earlier_calls"
@@ -255,32 +256,32 @@ class KnowsItsOwnEpoch(Plateau):
         return super().__call__(epoch - 1, history)
 
 
-PLANTED: list[tuple[type, str, str | None, str]] = [
-    (Compounding, RATES, "lr", "SCH-02"),
-    (Compounding, REPEATED, "lr", "SCH-02"),
-    (CountingItsCalls, REPEATED, "lr", ""),
-    (StepLate, RATES, "lr", ""),
-    (StepEarly, RATES, "lr", ""),
-    (PastItsMilestone, RATES, "lr", ""),
-    (TwiceIsOnce, RATES, "lr", ""),
-    (WholePeriod, RATES, "lr", "SCH-05"),
-    (WithoutLeast, RATES, "lr", ""),
-    (StaysDown, RATES, "lr", ""),
-    (FromZero, RATES, "lr", "SCH-04"),
-    (ClockRunsOn, RATES, "lr", "SCH-05"),
-    (HandsOverLate, RATES, "lr", ""),
-    (Overshoots, RATES, "lr", "SCH-05"),
-    (Impatient, RATES, "lr", ""),
-    (Restless, RATES, "lr", ""),
-    (RestsOneLonger, RATES, "lr", ""),
-    (AnyImprovement, RATES, "lr", ""),
-    (EqualIsBetter, RATES, "lr", ""),
-    (AlwaysRelative, RATES, "lr", ""),
-    (LastIsBest, RATES, "lr", ""),
-    (BestForgotten, RATES, "lr", ""),
-    (AlwaysFalls, RATES, "lr", ""),
-    (Bottomless, RATES, "lr", ""),
-    (RaisedToItsLeast, RATES, "lr", ""),
-    (ModesConfused, RATES, "lr", ""),
-    (KnowsItsOwnEpoch, RATES, "lr", ""),
+PLANTED = [
+    Fault(Compounding, RATES, "lr", "SCH-02"),
+    Fault(Compounding, REPEATED, "lr", "SCH-02"),
+    Fault(CountingItsCalls, REPEATED, "lr", ""),
+    Fault(StepLate, RATES, "lr", ""),
+    Fault(StepEarly, RATES, "lr", ""),
+    Fault(PastItsMilestone, RATES, "lr", ""),
+    Fault(TwiceIsOnce, RATES, "lr", ""),
+    Fault(WholePeriod, RATES, "lr", "SCH-05"),
+    Fault(WithoutLeast, RATES, "lr", ""),
+    Fault(StaysDown, RATES, "lr", ""),
+    Fault(FromZero, RATES, "lr", "SCH-04"),
+    Fault(ClockRunsOn, RATES, "lr", "SCH-05"),
+    Fault(HandsOverLate, RATES, "lr", ""),
+    Fault(Overshoots, RATES, "lr", "SCH-05"),
+    Fault(Impatient, RATES, "lr", ""),
+    Fault(Restless, RATES, "lr", ""),
+    Fault(RestsOneLonger, RATES, "lr", ""),
+    Fault(AnyImprovement, RATES, "lr", ""),
+    Fault(EqualIsBetter, RATES, "lr", ""),
+    Fault(AlwaysRelative, RATES, "lr", ""),
+    Fault(LastIsBest, RATES, "lr", ""),
+    Fault(BestForgotten, RATES, "lr", ""),
+    Fault(AlwaysFalls, RATES, "lr", ""),
+    Fault(Bottomless, RATES, "lr", ""),
+    Fault(RaisedToItsLeast, RATES, "lr", ""),
+    Fault(ModesConfused, RATES, "lr", ""),
+    Fault(KnowsItsOwnEpoch, RATES, "lr", ""),
 ]

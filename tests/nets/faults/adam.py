@@ -1,0 +1,137 @@
+"""Mistakes in Adam and AdamW."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck.contract import Array, Gradients
+from nets.optimizers import Adam, AdamW
+from tests.nets.faults.fault import UPDATES, Fault
+
+if TYPE_CHECKING:
+    pass
+
+Kept = dict[str, Array]
+
+
+class WithoutThePower(Adam):
+    """Corrects the bias of the moments without the power t: right in the first step, and in no other."""
+
+    def step(self, params: dict[str, Array], grads: Gradients, lr: float) -> None:
+        for name in grads:
+            if f"step/{name}" in self.state:
+                self.state[f"step/{name}"][...] = 0
+        super().step(params, grads, lr)
+
+
+class OneCountForAll(Adam):
+    """Counts steps for all tensors together, also those that had no gradient."""
+
+    def step(self, params: dict[str, Array], grads: Gradients, lr: float) -> None:
+        super().step(params, grads, lr)
+        for name in params.keys() - grads.keys():
+            if f"step/{name}" in self.state:
+                self.state[f"step/{name}"] += 1
+
+
+class EpsilonHat(Adam):
+    """Adds eps to the root of the uncorrected moment, the form of the paper's section 2, in which eps is another."""
+
+    def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
+        root, eps = math.sqrt(1 - self.betas[1] ** t), self.eps
+        self.eps = eps / root
+        super().move(param, grad, kept, lr, t)
+        self.eps = eps
+
+
+class MomentsForgotten(Adam):
+    """Keeps its moments in locals: every step is from zeros, and only the count goes on."""
+
+    def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
+        super().move(param, grad, {slot: np.zeros_like(array) for slot, array in kept.items()}, lr, t)
+
+
+class DecayCoupled(AdamW):
+    """Adds the decay to the gradient, as Adam does."""
+
+    def decay(self, param: Array, grad: Array, lr: float) -> None:
+        grad += self.weight_decay * param
+
+
+class DecayWithoutRate(AdamW):
+    """Shrinks by the decay alone, whatever the rate."""
+
+    def decay(self, param: Array, grad: Array, lr: float) -> None:
+        param *= 1 - 0.1 * self.weight_decay  # right at the rate of the first steps
+
+
+class DecayAfterTheMove(AdamW):
+    """Shrinks the parameter that has been moved, in place of the one that is to be."""
+
+    def decay(self, param: Array, grad: Array, lr: float) -> None:
+        pass
+
+    def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
+        super().move(param, grad, kept, lr, t)
+        param *= 1 - lr * self.weight_decay
+
+
+class LargestCorrected(Adam):
+    """Takes the largest of the corrected second moments, as an early draft of AMSGrad did."""
+
+    def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
+        if not self.amsgrad:
+            super().move(param, grad, kept, lr, t)
+            return
+        first, second = self.betas
+        grad += self.weight_decay * param
+        mean, square, largest = (kept[slot] for slot in ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"))
+        mean += (1 - first) * (grad - mean)
+        square += (1 - second) * (grad * grad - square)
+        np.maximum(largest, square / (1 - second**t), out=largest)
+        param -= lr / (1 - first**t) * mean / (np.sqrt(largest) + self.eps)
+
+
+class AmsgradIgnored(Adam):
+    """Takes the argument, and goes on without."""
+
+    def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
+        if self.amsgrad:
+            kept["max_exp_avg_sq"][...] = 0
+        super().move(param, grad, kept, lr, t)
+
+
+class ZerosAreLazy(Adam):
+    """Leaves elements whose gradient is zero where they are, as if they were rows of an embedding."""
+
+    def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
+        still, before = grad == 0, param.copy()
+        super().move(param, grad, kept, lr, t)
+        param[still] = before[still]
+
+
+class MaximizeIgnored(Adam):
+    """Descends whatever is asked."""
+
+    def step(self, params: Kept, grads: Gradients, lr: float) -> None:
+        asked, self.maximize = self.maximize, False
+        super().step(params, grads, lr)
+        self.maximize = asked
+
+
+PLANTED = [
+    Fault(WithoutThePower, UPDATES, None, "OPT-01"),
+    Fault(OneCountForAll, "missing_gradients_are_skipped", None, "OPT-26"),
+    Fault(EpsilonHat, UPDATES, None, "OPT-04"),
+    Fault(MomentsForgotten, UPDATES, None, "OPT-09"),
+    Fault(DecayCoupled, UPDATES, None, ""),
+    Fault(DecayWithoutRate, UPDATES, None, ""),
+    Fault(DecayAfterTheMove, UPDATES, None, ""),
+    Fault(LargestCorrected, UPDATES, None, ""),
+    Fault(AmsgradIgnored, UPDATES, None, ""),
+    Fault(ZerosAreLazy, UPDATES, None, ""),
+    Fault(MaximizeIgnored, UPDATES, None, ""),
+]

@@ -1,0 +1,119 @@
+"""Mistakes in RMSprop and Adagrad, and a change that is none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck.contract import Array, Case, Gradients
+from nets.optimizers import Adagrad, RMSprop
+from tests.nets.faults.fault import UPDATES, Fault
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+Kept = dict[str, Array]
+
+
+class EpsInTheRoot(RMSprop):
+    """Adds eps to the mean square, inside the root."""
+
+    def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
+        eps, self.eps = self.eps, 0.0
+        kept["square_avg"] += eps / self.alpha
+        super().move(param, grad, kept, lr, t)
+        kept["square_avg"] -= eps
+        self.eps = eps
+
+
+class EpsInTheRootOfTheSum(Adagrad):
+    """Adds eps to the sum of squares, inside the root."""
+
+    def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
+        grad += self.weight_decay * param
+        total = kept["sum"]
+        total += grad * grad
+        param -= lr / (1 + (t - 1) * self.lr_decay) * grad / np.sqrt(total + self.eps)
+
+
+class SumForgotten(Adagrad):
+    """Begins its sum anew in every step."""
+
+    def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
+        kept["sum"][...] = self.initial_accumulator_value
+        super().move(param, grad, kept, lr, t)
+
+
+class CentredAtNothing(RMSprop):
+    """Keeps the mean, and does not subtract its square."""
+
+    def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
+        if self.centered:
+            kept["grad_avg"][...] = 0
+            self.centered = False
+            super().move(param, grad, kept, lr, t)
+            self.centered = True
+        else:
+            super().move(param, grad, kept, lr, t)
+
+
+class RateInTheMomentum(RMSprop):
+    """Folds the learning rate into the velocity."""
+
+    def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
+        if not self.momentum:
+            super().move(param, grad, kept, lr, t)
+            return
+        kept["momentum_buffer"] /= lr
+        super().move(param, grad, kept, lr, t)
+        kept["momentum_buffer"] *= lr
+
+
+class DecaysFromTheFirst(Adagrad):
+    """Counts from 1 in the decay of the rate, which torch does from 0."""
+
+    def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
+        super().move(param, grad, kept, lr, t + 1)
+
+
+class ScaledGradients(RMSprop):
+    """Scales the gradients of each tensor by another number, as a mean in place of a sum does.
+
+    The rule divides that out again, but for eps.
+    """
+
+    scales = (3.0, 0.5, 7.0)
+
+    def step(self, params: Kept, grads: Gradients, lr: float) -> None:
+        scale = dict(zip(params, self.scales, strict=True))
+        super().step(params, {name: scale[name] * grad for name, grad in grads.items()}, lr)
+
+
+class ScaledGradientsWithoutEps(ScaledGradients):
+    """The same with neither eps nor decay, and so the rule itself: nothing is to be found."""
+
+    @classmethod
+    def cases(cls) -> SearchStrategy[Case]:
+        return super().cases().map(_scale_free)
+
+
+def _scale_free(case: Case) -> Case:
+    return replace(case, subject=replace(case.subject, eps=0.0, weight_decay=0.0))
+
+
+PLANTED = [
+    Fault(EpsInTheRoot, UPDATES, None, "OPT-05"),
+    Fault(EpsInTheRootOfTheSum, UPDATES, None, "OPT-05"),
+    Fault(SumForgotten, UPDATES, None, "OPT-09"),
+    Fault(CentredAtNothing, UPDATES, None, ""),
+    Fault(RateInTheMomentum, UPDATES, None, "OPT-12"),
+    Fault(DecaysFromTheFirst, UPDATES, None, ""),
+    Fault(ScaledGradients, UPDATES, None, ""),
+]
+
+
+EQUIVALENT: list[tuple[type, str]] = [
+    (ScaledGradientsWithoutEps, "EQ-06"),
+]

@@ -1,0 +1,167 @@
+"""Mistakes in pooling by averages."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck.contract import EVALUATION, Array, Backward, Context
+from nets.layers import (
+    AdaptiveAvgPool2d,
+    AvgPool2d,
+)
+from nets.layers.windows import Windows
+from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, Fault
+from tests.nets.faults.windows import (
+    FancyWindows,
+    FoldingWindows,
+    LooseWindows,
+    TurnedWindows,
+    recast,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+class NotDivided(AvgPool2d):
+    """Gives every pixel of a window its whole gradient."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+        return y, lambda dy: right(dy * self._divisor(x))
+
+
+class TurnedKernel(AvgPool2d):
+    """Spreads the gradient over the kernel of exchanged height and width."""
+
+    def _windows(self) -> Windows:
+        return recast(super()._windows(), TurnedWindows)
+
+
+class WithoutGradient(AvgPool2d):
+    """Gives the input no gradient at all."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, _ = super().forward(x, context)
+        return y, lambda dy: (np.zeros(x.shape, dy.dtype), {})
+
+
+class AveragedOverlapsDropped(AvgPool2d):
+    """Lets a pixel have the gradient of one window only."""
+
+    def _windows(self) -> Windows:
+        return recast(super()._windows(), FancyWindows)
+
+
+class PaddingNeverCounted(AvgPool2d):
+    """Divides by the pixels of the image only, whatever it is told."""
+
+    def _divisor(self, x: Array) -> Array:
+        return AvgPool2d._divisor(replace(self, count_include_pad=False), x)
+
+
+class PaddingAlwaysCounted(AvgPool2d):
+    """Divides by the pixels of the padding, too, whatever it is told."""
+
+    def _divisor(self, x: Array) -> Array:
+        return AvgPool2d._divisor(replace(self, count_include_pad=True), x)
+
+
+class OverhangCounted(AvgPool2d):
+    """Divides a window that hangs over the padded image by the whole kernel."""
+
+    def _divisor(self, x: Array) -> Array:
+        kernel = np.asarray(math.prod(self._windows().kernel_size), x.dtype)
+        counts_all = self.count_include_pad and self.divisor_override is None
+        return kernel if counts_all else super()._divisor(x)
+
+
+class OverhangCountedBack(AvgPool2d):
+    """Divides by the whole kernel on the way back only, where the window holds less."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+        divisor = self._divisor(x)
+        kernel = divisor if self.divisor_override else math.prod(self._windows().kernel_size)
+        return y, lambda dy: right(dy * (divisor / kernel))
+
+
+class DivisorForgotten(AvgPool2d):
+    """Takes ``divisor_override`` on the way forward only."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, _ = super().forward(x, context)
+        return y, AvgPool2d.forward(replace(self, divisor_override=None), x)[1]
+
+
+class PaddingFolded(AvgPool2d):
+    """Lets the gradient of the padding leak into the pixels at the border."""
+
+    def _windows(self) -> Windows:
+        return recast(super()._windows(), FoldingWindows)
+
+
+class StartsInThePadding(AvgPool2d):
+    """Has one window too many in ``ceil_mode``, which starts behind the image."""
+
+    def _windows(self) -> Windows:
+        return recast(super()._windows(), LooseWindows)
+
+
+class WithoutOverlap(AdaptiveAvgPool2d):
+    """Ends each window where the next one begins."""
+
+    def _windows(self, side: int, size: int) -> list[tuple[int, int]]:
+        starts = [i * side // size for i in range(size + 1)]
+        return [(start, max(end, start + 1)) for start, end in itertools.pairwise(starts)]
+
+
+class EqualShares(AdaptiveAvgPool2d):
+    """Divides the gradient by one size for all windows, that of the first."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+        axes = zip(x.shape[2:], y.shape[2:], strict=True)
+        rows, columns = (np.array([end - start for start, end in self._windows(*axis)]) for axis in axes)
+        sizes = np.outer(rows, columns)
+        return y, lambda dy: right(dy * (sizes / sizes[0, 0]).astype(dy.dtype))
+
+
+class Subsampled(AdaptiveAvgPool2d):
+    """Takes every s-th gradient where it repeats pixels s times, instead of the sums over their repetitions."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+        (height, width), (rows, columns) = x.shape[2:], y.shape[2:]
+        if rows % height or columns % width:
+            return y, right
+        return y, lambda dy: (dy[:, :, :: rows // height, :: columns // width].copy(), {})
+
+
+PLANTED = [
+    Fault(NotDivided, DIFFERENCES, "input", "POL-05"),
+    Fault(NotDivided, TWIN, "input", "POL-05"),
+    Fault(TurnedKernel, DIFFERENCES, "input", "POL-05"),
+    Fault(TurnedKernel, TWIN, "input", "POL-05"),
+    Fault(WithoutGradient, DIFFERENCES, "input", "POL-05"),
+    Fault(WithoutGradient, TWIN, "input", "POL-05"),
+    Fault(AveragedOverlapsDropped, DIFFERENCES, "input", ""),
+    Fault(PaddingNeverCounted, FORWARD, "output", ""),
+    Fault(PaddingAlwaysCounted, FORWARD, "output", ""),
+    Fault(OverhangCounted, FORWARD, "output", ""),
+    Fault(OverhangCountedBack, DIFFERENCES, "input", ""),
+    Fault(DivisorForgotten, DIFFERENCES, "input", ""),
+    Fault(PaddingFolded, DIFFERENCES, "input", ""),
+    Fault(StartsInThePadding, FORWARD, None, ""),
+    Fault(WithoutOverlap, FORWARD, "output", ""),
+    Fault(EqualShares, DIFFERENCES, "input", ""),
+    Fault(Subsampled, DIFFERENCES, "input", "POL-08"),
+    Fault(Subsampled, TWIN, "input", "POL-08"),
+]
+
+BLIND: list[type] = [PaddingNeverCounted, PaddingAlwaysCounted, OverhangCounted, StartsInThePadding, WithoutOverlap]

@@ -1,0 +1,153 @@
+"""Mistakes in how a layer treats its calls: memory, precision, what it keeps and what it shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients, LossBackward, untapped
+from nets.layers import (
+    Flatten,
+    LeakyReLU,
+    Sigmoid,
+    Tanh,
+)
+from nets.losses import CrossEntropyLoss
+from tests.nets.faults.fault import DIFFERENCES, SHAPES, Fault
+
+if TYPE_CHECKING:
+    pass
+
+
+class ViewOfInput(Flatten):
+    """Returns a view of its input."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        _, backward = super().forward(x, context)
+        return x.reshape(len(x), -1), backward
+
+
+class ConstantBackward(Flatten):
+    """Ignores dy."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, _ = super().forward(x, context)
+        return y, lambda _: (np.ones_like(x), {})
+
+
+class AlwaysDouble(Flatten):
+    """Returns float64 whatever it is given."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, backward = super().forward(x, context)
+        return y.astype(np.float64), backward
+
+
+class CachingSigmoid(Sigmoid):
+    """Keeps its output on the class, so that a second call overwrites what the first pullback needs."""
+
+    cache: list[Array] = []  # noqa: RUF012  the mistake
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, _ = super().forward(x, context)
+        self.cache[:] = [y]
+        return y, lambda dy: (dy * self.cache[0] * (1 - self.cache[0]), {})
+
+
+class TapDependent(Sigmoid):
+    """Computes something else while it is observed."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, backward = super().forward(x, context)
+        return (y if context.tap is untapped else y * (1 + 1e-9)), backward
+
+
+@dataclass(frozen=True, eq=False)
+class OverwritesItsTap(CrossEntropyLoss):
+    """Changes in place what it has shown to the tap."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        shown = context.tapped("loss", "shifted", prediction - 1)
+        shown += 1
+        return super().forward(shown, target, context)
+
+
+class ReadsItsMemory(Sigmoid):
+    """Takes the elements of dy in the order of its memory."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+        return y, lambda dy: right(dy.ravel(order="K").reshape(dy.shape))
+
+
+class ScaledByBatch(Sigmoid):
+    """Divides the gradient by the number of samples, which is no business of a layer."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+        return y, lambda dy: (right(dy)[0] / len(x), {})
+
+
+class Truncated(LeakyReLU):
+    """Makes its output of the type of its input, which for pixels are integers."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+        out = np.zeros_like(x)
+        out[...] = y.astype(x.dtype)
+        return out, right
+
+
+class NarrowInside(Tanh):
+    """Squares in half precision on the way back if it is given single."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+        if x.dtype != np.float32:
+            return y, right
+        return y, lambda dy: (dy * (1 - (y.astype(np.float16) ** 2).astype(np.float32)), {})
+
+
+class NeverReset(Tanh):
+    """Adds to the gradient that an earlier backward pass has left."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+        left = np.zeros_like(x)
+
+        def backward(dy: Array) -> tuple[Array, Gradients]:
+            left[...] += right(dy)[0]
+            return left.copy(), {}
+
+        return y, backward
+
+
+PLANTED = [
+    Fault(ConstantBackward, DIFFERENCES, "input", ""),
+    Fault(ScaledByBatch, DIFFERENCES, "input", ""),
+    Fault(NeverReset, "calls_do_not_interfere", None, "ENG-03"),
+    Fault(ViewOfInput, "results_own_their_memory", None, ""),
+    Fault(ConstantBackward, "backward_is_linear", "input", ""),
+    Fault(AlwaysDouble, SHAPES, None, "ENG-13"),
+    Fault(CachingSigmoid, "calls_do_not_interfere", None, "ENG-09"),
+    Fault(TapDependent, "taps_do_not_change_results", None, ""),
+    Fault(OverwritesItsTap, "taps_do_not_change_results", None, ""),
+    Fault(ReadsItsMemory, "results_do_not_depend_on_memory_layout", "input", "ENG-08"),
+    Fault(ScaledByBatch, "gradients_of_samples_do_not_mix", "input", ""),
+    Fault(Truncated, "integers_are_taken_as_numbers", "output", "ENG-12"),
+    Fault(NarrowInside, "precisions_agree", "input", ""),
+]
+
+BLIND: list[type] = [
+    NeverReset,
+    ViewOfInput,
+    AlwaysDouble,
+    CachingSigmoid,
+    TapDependent,
+    OverwritesItsTap,
+    ReadsItsMemory,
+    Truncated,
+    NarrowInside,
+]

@@ -1,0 +1,83 @@
+"""Mistakes in the clipping of gradients."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck.contract import Array, Gradients
+from nets.optimizers import SGD, ClippedByNorm, ClippedByValue
+from tests.nets.faults.fault import UPDATES, Fault
+
+if TYPE_CHECKING:
+    pass
+
+Kept = dict[str, Array]
+
+
+class SquaredNorm(ClippedByNorm):
+    """Divides by the square of the norm."""
+
+    def clipped(self, grads: Gradients) -> Gradients:
+        square = float(np.linalg.norm([np.linalg.norm(grad.ravel(), self.norm_type) for grad in grads.values()])) ** 2
+        factor = min(1.0, self.max_norm / (square + 1e-6))
+        return {name: grad * factor for name, grad in grads.items()}
+
+
+class NormOfEachTensor(ClippedByNorm):
+    """Clips every tensor by a norm of its own."""
+
+    def clipped(self, grads: Gradients) -> Gradients:
+        return {name: super(NormOfEachTensor, self).clipped({name: grad})[name] for name, grad in grads.items()}
+
+
+class AlwaysEuclidean(ClippedByNorm):
+    """Takes a norm type, and the Euclidean norm."""
+
+    def clipped(self, grads: Gradients) -> Gradients:
+        return ClippedByNorm(SGD(), self.max_norm).clipped(grads)
+
+
+class ScaledUp(ClippedByNorm):
+    """Brings smaller gradients up to the norm, too."""
+
+    def clipped(self, grads: Gradients) -> Gradients:
+        unit = ClippedByNorm(SGD(), 1e-12, self.norm_type).clipped(grads)
+        return {name: grad * (self.max_norm * 1e12) for name, grad in unit.items()}
+
+
+class ClippedAfterTheStep(ClippedByNorm):
+    """Clips when the step has been taken: too late."""
+
+    def step(self, params: Kept, grads: Gradients, lr: float) -> None:
+        self.optimizer.step(params, grads, lr)
+        for name, grad in self.clipped(grads).items():
+            grads[name] = grad
+
+
+class ClippedInPlace(ClippedByNorm):
+    """Scales the gradients that it is given, which are another's."""
+
+    def clipped(self, grads: Gradients) -> Gradients:
+        for name, grad in super().clipped(grads).items():
+            grads[name][...] = grad
+        return grads
+
+
+class ClippedFromAbove(ClippedByValue):
+    """Bounds elements from above only."""
+
+    def clipped(self, grads: Gradients) -> Gradients:
+        return {name: np.minimum(grad, self.clip_value) for name, grad in grads.items()}
+
+
+PLANTED = [
+    Fault(SquaredNorm, UPDATES, None, "OPT-24"),
+    Fault(NormOfEachTensor, UPDATES, None, ""),
+    Fault(AlwaysEuclidean, UPDATES, None, ""),
+    Fault(ScaledUp, UPDATES, None, ""),
+    Fault(ClippedAfterTheStep, UPDATES, None, "OPT-25"),
+    Fault(ClippedInPlace, "gradients_are_left_untouched", None, ""),
+    Fault(ClippedFromAbove, UPDATES, None, ""),
+]

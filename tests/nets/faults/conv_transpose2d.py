@@ -1,0 +1,118 @@
+"""Mistakes in transposed convolutions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
+from nets.layers import (
+    ConvTranspose2d,
+)
+from nets.layers.convolution import Kernel
+from nets.layers.windows import pair_of
+from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, Fault
+from tests.nets.faults.windows import (
+    with_gradient,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+class OutputPaddingIgnored(ConvTranspose2d):
+    """Makes the least of the sizes that the stride allows, whatever output_padding says, consistently."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+        down, across = pair_of(self.output_padding)
+        rows, columns = y.shape[2] - down, y.shape[3] - across
+        added = ((0, 0), (0, 0), (0, down), (0, across))
+        return y[:, :, :rows, :columns].copy(), lambda dy: right(np.pad(dy, added))
+
+
+class OutputPaddingAbove(ConvTranspose2d):
+    """Adds the rows and columns of output_padding above and to the left, consistently."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+        down, across = pair_of(self.output_padding)
+        return np.roll(y, (down, across), (2, 3)), lambda dy: right(np.roll(dy, (-down, -across), (2, 3)))
+
+
+class BiasWithoutOutputPadding(ConvTranspose2d):
+    """Leaves the rows that output_padding adds, which hold the bias alone, out of the bias gradient."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+        rows = y.shape[2] - pair_of(self.output_padding)[0]
+        return y, with_gradient(right, "bias", lambda dy: dy[:, :, :rows].sum(axis=(0, 2, 3)))
+
+
+class TransposedKernelFlipped(ConvTranspose2d):
+    """Turns the kernel by half a turn, as a convolution of the padded input would have to, consistently."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        turned = self.replace_arrays({"weight": self.weight[:, :, ::-1, ::-1]})
+        y, right = ConvTranspose2d.forward(turned, x, context)
+
+        def backward(dy: Array) -> tuple[Array, Gradients]:
+            dx, grads = right(dy)
+            return dx, grads | {"weight": grads["weight"][:, :, ::-1, ::-1]}
+
+        return y, backward
+
+
+class TransposedGroupsInterleaved(ConvTranspose2d):
+    """Deals the output channels out to the groups in turn, consistently."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        unbiased = replace(self, bias=None)
+        y, right = ConvTranspose2d.forward(unbiased, x, context)
+        dealt = np.arange(y.shape[1]).reshape(self.groups, -1).T.ravel()
+        spread = 0 if self.bias is None else self.bias[:, None, None]
+
+        def backward(dy: Array) -> tuple[Array, Gradients]:
+            dx, grads = right(dy[:, np.argsort(dealt)])
+            return dx, grads | ({} if self.bias is None else {"bias": dy.sum(axis=(0, 2, 3))})
+
+        return y[:, dealt] + spread, backward
+
+
+class TransposedWeightOfTheNextGroup(ConvTranspose2d):
+    """Slices the channels of x one group too far on for the weight gradient."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+        _, of_others = super().forward(np.roll(x, len(self.weight) // self.groups, axis=1), context)
+        return y, with_gradient(right, "weight", lambda dy: of_others(dy)[1]["weight"])
+
+
+class InputByUnstrided(ConvTranspose2d):
+    """Convolves dy with stride 1 for the input gradient, and keeps the corner that fits."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+
+        def backward(dy: Array) -> tuple[Array, Gradients]:
+            held = replace(self._windows(), stride=(1, 1)).columns(dy, fill=0)
+            return Kernel(self.weight, self.groups).product(held)[:, :, : x.shape[2], : x.shape[3]].copy(), right(dy)[1]
+
+        return y, backward
+
+
+PLANTED = [
+    Fault(OutputPaddingIgnored, FORWARD, None, ""),
+    Fault(OutputPaddingAbove, FORWARD, "output", ""),
+    Fault(BiasWithoutOutputPadding, DIFFERENCES, "bias", ""),
+    Fault(BiasWithoutOutputPadding, TWIN, "bias", ""),
+    Fault(TransposedKernelFlipped, FORWARD, "output", ""),
+    Fault(TransposedGroupsInterleaved, FORWARD, "output", ""),
+    Fault(TransposedWeightOfTheNextGroup, DIFFERENCES, "weight", ""),
+    Fault(InputByUnstrided, DIFFERENCES, "input", ""),
+    Fault(InputByUnstrided, TWIN, "input", ""),
+]
+
+BLIND: list[type] = [OutputPaddingIgnored, OutputPaddingAbove, TransposedKernelFlipped, TransposedGroupsInterleaved]

@@ -1,0 +1,86 @@
+"""Mistakes in embeddings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
+from nets.layers import (
+    Embedding,
+)
+from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, Fault
+
+if TYPE_CHECKING:
+    pass
+
+
+class LastIndexWins(Embedding):
+    """Assigns a row's gradient where several must be added up."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+
+        def backward(dy: Array) -> tuple[Array, Gradients]:
+            dweight = np.zeros(self.weight.shape, dy.dtype)
+            dweight[x] += dy
+            if self.padding_idx is not None:
+                dweight[self.padding_idx] = 0
+            return right(dy)[0], {"weight": dweight}
+
+        return y, backward
+
+
+class Gathered(Embedding):
+    """Looks gradients up by index, where they must be scattered."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+
+        def backward(dy: Array) -> tuple[Array, Gradients]:
+            rows, places = dy.reshape(-1, dy.shape[-1]), np.resize(x.reshape(-1), len(self.weight))
+            dweight = rows[places % len(rows)]
+            if self.padding_idx is not None:
+                dweight[self.padding_idx] = 0
+            return right(dy)[0], {"weight": dweight}
+
+        return y, backward
+
+
+class PaddingTrained(Embedding):
+    """Gives the row of the padding a gradient."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        return Embedding(self.weight).forward(x, context)
+
+
+class PaddingFromTheStart(Embedding):
+    """Takes the absolute value of a padding index, which counts from the end if it is negative."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        padding = self.padding_idx
+        own = None if padding is None else min(abs(padding), len(self.weight) - 1)
+        return Embedding(self.weight, own).forward(x, context)
+
+
+class PaddingIsZero(Embedding):
+    """Looks zeros up for the padding, whatever its row holds."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+        padding = -1 if self.padding_idx is None else self.padding_idx % len(self.weight)
+        return np.where((x == padding)[..., None], 0, y), right
+
+
+PLANTED = [
+    Fault(PaddingFromTheStart, DIFFERENCES, "weight", ""),
+    Fault(LastIndexWins, DIFFERENCES, "weight", "EMB-01"),
+    Fault(Gathered, DIFFERENCES, "weight", "EMB-03"),
+    Fault(PaddingTrained, TWIN, "weight", ""),
+    Fault(PaddingTrained, DIFFERENCES, "weight", ""),
+    Fault(PaddingFromTheStart, TWIN, "weight", ""),
+    Fault(PaddingIsZero, FORWARD, "output", ""),
+]
+
+BLIND: list[type] = [PaddingIsZero]

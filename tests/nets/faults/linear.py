@@ -1,0 +1,113 @@
+"""Mistakes in linear layers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
+from nets.layers import (
+    Linear,
+)
+from tests.nets.faults.fault import DIFFERENCES, SHAPES, TWIN, Fault
+from tests.nets.faults.windows import with_gradient
+
+if TYPE_CHECKING:
+    pass
+
+
+class BiasByMean(Linear):
+    """Averages the bias gradient over the batch."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+
+        def backward(dy: Array) -> tuple[Array, Gradients]:
+            dx, grads = right(dy)
+            rows = dy.reshape(-1, dy.shape[-1])
+            return dx, grads | ({"bias": rows.mean(axis=0)} if "bias" in grads else {})
+
+        return y, backward
+
+
+class BiasIgnored(Linear):
+    """Gives the bias no gradient at all."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+
+        def backward(dy: Array) -> tuple[Array, Gradients]:
+            dx, grads = right(dy)
+            return dx, {name: grad * (name != "bias") for name, grad in grads.items()}
+
+        return y, backward
+
+
+class BiasForgotten(Linear):
+    """Leaves the bias out of the gradients."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+        return y, lambda dy: (right(dy)[0], {"weight": right(dy)[1]["weight"]})
+
+
+class CentredInPlace(Linear):
+    """Centres its input where it stands."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        x -= x.mean() + 1
+        return super().forward(x, context)
+
+
+class Broadcasting(Linear):
+    """Checks no shape, and so says nothing of a wrong one but what NumPy says."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        x @ self.weight.T
+        return super().forward(x, context)
+
+
+class FirstRowForTheBias(Linear):
+    """Gives the bias the gradient of the first row alone."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+        return y, with_gradient(right, "bias", lambda dy: dy.reshape(-1, dy.shape[-1])[0].copy())
+
+
+class BiasNotSummed(Linear):
+    """Gives the bias a gradient for every row."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+        return y, with_gradient(right, "bias", lambda dy: dy.copy())
+
+
+class WeightByMean(Linear):
+    """Averages the weight gradient over the batch, which the loss has averaged over already."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+        return y, with_gradient(right, "weight", lambda dy: right(dy)[1]["weight"] / len(x))
+
+
+PLANTED = [
+    Fault(BiasNotSummed, DIFFERENCES, None, "LIN-01"),
+    Fault(BiasForgotten, DIFFERENCES, None, ""),
+    Fault(CentredInPlace, DIFFERENCES, "input", ""),
+    Fault(FirstRowForTheBias, DIFFERENCES, "bias", "LIN-01"),
+    Fault(FirstRowForTheBias, TWIN, "bias", "LIN-01"),
+    Fault(BiasNotSummed, SHAPES, None, "LIN-01"),
+    Fault(WeightByMean, DIFFERENCES, "weight", "LIN-03"),
+    Fault(WeightByMean, TWIN, "weight", "LIN-03"),
+    Fault(WeightByMean, "gradients_of_samples_do_not_mix", "weight", "LIN-03"),
+    Fault(BiasByMean, DIFFERENCES, "bias", "LIN-03"),
+    Fault(BiasByMean, TWIN, "bias", "LIN-03"),
+    Fault(BiasIgnored, DIFFERENCES, "bias", ""),
+    Fault(BiasForgotten, SHAPES, None, ""),
+    Fault(BiasForgotten, TWIN, None, ""),
+    Fault(BiasForgotten, "backward_is_linear", None, ""),
+    Fault(CentredInPlace, "arguments_are_left_untouched", None, ""),
+    Fault(Broadcasting, "wrong_shapes_are_refused", None, ""),
+]
+
+BLIND: list[type] = [Broadcasting]

@@ -1,0 +1,105 @@
+"""Mistakes in pooling by maximum."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
+from nets.layers import (
+    MaxPool2d,
+)
+from nets.layers.windows import Windows
+from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, Fault
+from tests.nets.faults.windows import (
+    FancyWindows,
+    UncroppedWindows,
+    recast,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+class PooledOverlapsDropped(MaxPool2d):
+    """Lets a pixel have the gradient of one window only."""
+
+    def _windows(self) -> Windows:
+        return recast(super()._windows(), FancyWindows)
+
+
+class PaddedWithZero(MaxPool2d):
+    """Lets the padding win over negative pixels."""
+
+    def _columns(self, x: Array) -> Array:
+        return self._windows().columns(x, fill=0)
+
+
+class EveryTiedMaximum(MaxPool2d):
+    """Gives the full gradient to all of several maxima."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, _ = super().forward(x, context)
+        mask = self._columns(x) == y[:, :, None]
+        return y, lambda dy: (self._windows().images(mask * dy[:, :, None], *x.shape[2:]), {})
+
+
+class PaddingKept(MaxPool2d):
+    """Cuts the gradient of the image out of that with padding in the wrong place."""
+
+    def _windows(self) -> Windows:
+        return recast(super()._windows(), UncroppedWindows)
+
+
+class NeverCeil(MaxPool2d):
+    """Leaves out windows that hang over, whatever it is told."""
+
+    def _windows(self) -> Windows:
+        return recast(super()._windows(), FlooredWindows)
+
+
+class LastMaximumWins(MaxPool2d):
+    """Lets the last of several maxima win: as good a generalised gradient, but not torch's."""
+
+    def _winner(self, x: Array, columns: Array) -> Array:
+        return columns.shape[2] - 1 - columns[:, :, ::-1].argmax(axis=2, keepdims=True)
+
+
+class TieSplit(MaxPool2d):
+    """Divides the gradient equally between several maxima: as good a generalised gradient, but not torch's."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, _ = super().forward(x, context)
+        mask = self._columns(x) == y[:, :, None]
+
+        def backward(dy: Array) -> tuple[Array, Gradients]:
+            shares = dy / mask.sum(axis=2, dtype=dy.dtype)
+            return self._windows().images(mask * shares[:, :, None], *x.shape[2:]), {}
+
+        return y, backward
+
+
+class TransposedOrder(MaxPool2d):
+    """Takes the first maximum by columns, as `numpy.argmax` of a transposed window does."""
+
+    def _winner(self, x: Array, columns: Array) -> Array:
+        height, width = self._windows().kernel_size
+        order = np.arange(height * width).reshape(height, width).T.reshape(-1)
+        return order[columns[:, :, order].argmax(axis=2, keepdims=True)]
+
+
+PLANTED = [
+    Fault(PooledOverlapsDropped, DIFFERENCES, "input", ""),
+    Fault(PooledOverlapsDropped, TWIN, "input", ""),
+    Fault(PaddedWithZero, FORWARD, "output", "POL-04"),
+    Fault(EveryTiedMaximum, TWIN, "input", "POL-01"),
+    Fault(EveryTiedMaximum, DIFFERENCES, "input", "POL-01"),
+    Fault(PaddingKept, DIFFERENCES, "input", ""),
+    Fault(NeverCeil, FORWARD, None, ""),
+    Fault(LastMaximumWins, TWIN, "input", ""),
+    Fault(TieSplit, TWIN, "input", ""),
+    Fault(TransposedOrder, TWIN, "input", ""),
+]
+
+BLIND: list[type] = [PaddedWithZero, NeverCeil, LastMaximumWins, TieSplit, TransposedOrder]

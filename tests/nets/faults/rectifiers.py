@@ -1,0 +1,186 @@
+"""Mistakes in rectifiers, with a slope and without; and a change that is none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
+from nets.layers import (
+    LeakyReLU,
+    PReLU,
+    ReLU,
+)
+from tests.nets.faults.fault import DIFFERENCES, FORWARD, SHAPES, TWIN, Fault
+
+if TYPE_CHECKING:
+    pass
+
+
+class LeakingBackward(ReLU):
+    """Lets the gradient of negative inputs pass."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, _ = super().forward(x, context)
+        return y, lambda dy: (dy.copy(), {})
+
+
+class LeakingBothWays(ReLU):
+    """Lets negative inputs pass, forward and backward alike: no difference can show that."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        return x.copy(), lambda dy: (dy.copy(), {})
+
+
+class SlopeOneAtZero(ReLU):
+    """Takes the slope at exactly zero to be 1, where torch takes 0."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, _ = super().forward(x, context)
+        return y, lambda dy: (dy * (x >= 0), {})
+
+
+class ClippedInPlace(ReLU):
+    """Sets the negative elements of its input to zero where they stand, for the layer before to see."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, backward = super().forward(x, context)
+        x[x < 0] = 0
+        return y, backward
+
+
+class ChainedAssignment(ReLU):
+    """Writes ``dx = dy[...] = 0``, by which dx is the number 0."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, _ = super().forward(x, context)
+
+        def backward(dy: Array) -> tuple[Array, Gradients]:
+            dx: Any
+            dx = dy[x <= 0] = 0
+            return dx, {}
+
+        return y, backward
+
+
+class SlopeIgnored(LeakyReLU):
+    """Lets no gradient of negative inputs pass, as a plain rectifier."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, _ = super().forward(x, context)
+        return y, lambda dy: (dy * (x > 0), {})
+
+
+class SlopeOfTheDefault(LeakyReLU):
+    """Writes the slope 0.01 into the backward pass, whatever it is."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, _ = super().forward(x, context)
+        return y, lambda dy: (np.where(x > 0, dy, 0.01 * dy), {})
+
+
+class GatedByTheOutput(LeakyReLU):
+    """Takes the gate from the output, whose sign is not the input's where the slope is negative."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, _ = super().forward(x, context)
+        return y, lambda dy: (np.where(y > 0, dy, self.negative_slope * dy), {})
+
+
+class LargerOfTwo(LeakyReLU):
+    """Computes max(slope * x, x), which is another function where the slope exceeds 1, consistently."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        mask = x > self.negative_slope * x
+        slope = self.negative_slope
+        return np.where(mask, x, slope * x), lambda dy: (np.where(mask, dy, slope * dy), {})
+
+
+class LearntSlopeGatedByTheOutput(PReLU):
+    """Takes the gate from the output, wrong once a slope has trained below zero."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+        slopes = self.weight.reshape(-1, *[1] * (x.ndim - 2)) if len(self.weight) > 1 else self.weight
+        return y, lambda dy: (np.where(y > 0, dy, slopes * dy), right(dy)[1])
+
+
+class SlopeNotSummed(PReLU):
+    """Gives the slope a gradient for every element."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+        return y, lambda dy: (right(dy)[0], {"weight": np.where(x > 0, 0, dy * x)})
+
+
+class SlopesOfTheLastAxis(PReLU):
+    """Sums the slopes' gradients as if the channels came last."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+        slopes = len(self.weight)
+        return y, lambda dy: (
+            right(dy)[0],
+            {"weight": np.where(x > 0, 0, dy * x).reshape(-1, slopes).sum(axis=0)},
+        )
+
+
+class FirstSlopeForAll(PReLU):
+    """Uses the first channel's slope in all channels, consistently."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = PReLU(self.weight[:1]).forward(x, context)
+
+        def backward(dy: Array) -> tuple[Array, Gradients]:
+            dx, grads = right(dy)
+            return dx, {"weight": np.append(grads["weight"], np.zeros_like(self.weight[1:]))}
+
+        return y, backward
+
+
+class SlopeByMean(PReLU):
+    """Averages a slope's gradient over the batch."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+        return y, lambda dy: (right(dy)[0], {"weight": right(dy)[1]["weight"] / len(x)})
+
+
+class RectifierGatedByTheOutput(ReLU):
+    """Takes its gate from the output, which is positive where the input is."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, _ = super().forward(x, context)
+        return y, lambda dy: (np.where(y > 0, dy, 0), {})
+
+
+PLANTED = [
+    Fault(ChainedAssignment, DIFFERENCES, None, "ACT-09"),
+    Fault(SlopeNotSummed, DIFFERENCES, None, ""),
+    Fault(LeakingBackward, DIFFERENCES, "input", ""),
+    Fault(LeakingBackward, TWIN, "input", ""),
+    Fault(LeakingBothWays, FORWARD, "output", ""),
+    Fault(LeakingBothWays, TWIN, "input", ""),
+    Fault(SlopeOneAtZero, TWIN, "input", ""),
+    Fault(ClippedInPlace, "arguments_are_left_untouched", None, "ACT-08"),
+    Fault(ChainedAssignment, SHAPES, None, "ACT-09"),
+    Fault(SlopeIgnored, DIFFERENCES, "input", "ACT-10"),
+    Fault(SlopeOfTheDefault, DIFFERENCES, "input", "ACT-10"),
+    Fault(GatedByTheOutput, DIFFERENCES, "input", "ACT-11"),
+    Fault(LargerOfTwo, FORWARD, "output", "ACT-11"),
+    Fault(LearntSlopeGatedByTheOutput, DIFFERENCES, "input", "ACT-11"),
+    Fault(LearntSlopeGatedByTheOutput, TWIN, "input", "ACT-11"),
+    Fault(SlopeNotSummed, SHAPES, None, ""),
+    Fault(SlopesOfTheLastAxis, DIFFERENCES, "weight", ""),
+    Fault(SlopesOfTheLastAxis, TWIN, "weight", ""),
+    Fault(FirstSlopeForAll, FORWARD, "output", ""),
+    Fault(SlopeByMean, DIFFERENCES, "weight", ""),
+    Fault(SlopeByMean, "gradients_of_samples_do_not_mix", "weight", ""),
+]
+
+BLIND: list[type] = [LeakingBothWays, SlopeOneAtZero, ClippedInPlace, LargerOfTwo, FirstSlopeForAll]
+
+EQUIVALENT: list[tuple[type, str]] = [
+    (RectifierGatedByTheOutput, "EQ-04"),
+]
