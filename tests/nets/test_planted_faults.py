@@ -13,6 +13,11 @@ from gradcheck.results import GradientMismatch
 from tests.nets.faults.catalogue import BLIND, EQUIVALENT, NAMED, PAGE, PLANTED, TOLD_ANEW, WRITTEN, claims_of, page
 from tests.nets.faults.fault import DIFFERENCES, Fault
 
+# Hypothesis draws this many cases afresh; those after them are mostly variations of one another. Nearly every fault is
+# caught in these few, and what needs a rare case gets others that are as fresh.
+FRESH = 10
+TRIES = 8
+
 
 def name_of(subject: Subject) -> str:
     """Return the name of a class with that of its family, since two families may use one name."""
@@ -29,9 +34,10 @@ def claim_of(subject: Subject, name: str) -> list[Property]:
 )
 def test_a_planted_fault_is_caught(fault: Fault) -> None:
     subject, claim, tensor, _ = fault
-    report = check_class(subject, claims=claim_of(subject, claim))
+    tries = (check_class(subject, claims=claim_of(subject, claim), examples=FRESH, seed=seed) for seed in range(TRIES))
+    report = next((report for report in tries if report.failures), None)
+    assert report is not None
     (result,) = report.findings
-    assert result.verdict is Verdict.FAIL
     if tensor is not None:
         assert result.worst is not None
         assert result.worst.tensor == tensor
@@ -43,7 +49,7 @@ def test_a_planted_fault_is_caught(fault: Fault) -> None:
 
 @pytest.mark.parametrize("subject", BLIND, ids=name_of)
 def test_differences_pass_what_they_cannot_see(subject: Subject) -> None:
-    assert check_class(subject, claims=claim_of(subject, DIFFERENCES)).verdict is Verdict.PASS
+    assert check_class(subject, claims=claim_of(subject, DIFFERENCES), examples=FRESH).verdict is Verdict.PASS
 
 
 @pytest.mark.parametrize("subject", [subject for subject, _ in EQUIVALENT], ids=name_of)
@@ -54,7 +60,7 @@ def test_what_is_no_mistake_is_not_accused(subject: Subject) -> None:
 
 @pytest.mark.parametrize("subject", TOLD_ANEW, ids=name_of)
 def test_what_is_told_anew_is_right_but_for_its_fault(subject: Subject) -> None:
-    report = check_class(subject)
+    report = check_class(subject, examples=FRESH)
     assert report.verdict is Verdict.PASS, str(report)
 
 

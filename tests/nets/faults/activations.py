@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Context
-from nets.layers import (
-    ELU,
-    GELU,
-    SELU,
-    Sigmoid,
-    SiLU,
-    Softplus,
-    Tanh,
-)
+from nets.layers import ELU, GELU, SELU, Sigmoid, SiLU, Softplus, Tanh
 from nets.layers.elu import SELU_ALPHA, SELU_SCALE
 from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, Fault
-
-if TYPE_CHECKING:
-    pass
 
 
 class SigmoidOfActivation(Sigmoid):
@@ -216,6 +204,4 @@ BLIND: list[type] = [
     ScaledWhereNegative,
 ]
 
-EQUIVALENT: list[tuple[type, str]] = [
-    (DerivativeOfTheOutput, "EQ-03"),
-]
+EQUIVALENT: list[tuple[type, str]] = [(DerivativeOfTheOutput, "EQ-03")]

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradcheck.contract import Array, Gradients
 from nets.optimizers import Adam, AdamW
 from tests.nets.faults.fault import UPDATES, Fault
-
-if TYPE_CHECKING:
-    pass
 
 Kept = dict[str, Array]
 

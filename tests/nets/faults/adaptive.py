@@ -92,7 +92,7 @@ class ScaledGradients(RMSprop):
 
 
 class ScaledGradientsWithoutEps(ScaledGradients):
-    """The same with neither eps nor decay, and so the rule itself: nothing is to be found."""
+    """Scales the gradients of each tensor by another number where there is neither eps nor decay: that divides out."""
 
     @classmethod
     def cases(cls) -> SearchStrategy[Case]:
@@ -114,6 +114,4 @@ PLANTED = [
 ]
 
 
-EQUIVALENT: list[tuple[type, str]] = [
-    (ScaledGradientsWithoutEps, "EQ-06"),
-]
+EQUIVALENT: list[tuple[type, str]] = [(ScaledGradientsWithoutEps, "EQ-06")]

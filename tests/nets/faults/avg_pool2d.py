@@ -5,27 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Context
-from nets.layers import (
-    AdaptiveAvgPool2d,
-    AvgPool2d,
-)
+from nets.layers import AdaptiveAvgPool2d, AvgPool2d
 from nets.layers.windows import Windows
 from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, Fault
-from tests.nets.faults.windows import (
-    FancyWindows,
-    FoldingWindows,
-    LooseWindows,
-    TurnedWindows,
-    recast,
-)
-
-if TYPE_CHECKING:
-    pass
+from tests.nets.faults.windows import FancyWindows, FoldingWindows, LooseWindows, TurnedWindows, recast
 
 
 class NotDivided(AvgPool2d):

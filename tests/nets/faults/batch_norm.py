@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
-from nets.layers import (
-    BatchNorm1d,
-    BatchNorm2d,
-)
+from nets.layers import BatchNorm1d, BatchNorm2d
 from tests.nets.faults.fault import BUFFERS, DIFFERENCES, FORWARD, TWIN, Fault
-
-if TYPE_CHECKING:
-    pass
 
 
 class RetoldBatchNorm(BatchNorm2d):
@@ -280,6 +274,4 @@ BLIND: list[type] = [
     CountsFromZero,
 ]
 
-EQUIVALENT: list[tuple[type, str]] = [
-    (WithoutTheTermThatIsZero, "EQ-01"),
-]
+EQUIVALENT: list[tuple[type, str]] = [(WithoutTheTermThatIsZero, "EQ-01")]

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients, LossBackward, untapped
-from nets.layers import (
-    Flatten,
-    LeakyReLU,
-    Sigmoid,
-    Tanh,
-)
+from nets.layers import Flatten, LeakyReLU, Sigmoid, Tanh
 from nets.losses import CrossEntropyLoss
 from tests.nets.faults.fault import DIFFERENCES, SHAPES, Fault
-
-if TYPE_CHECKING:
-    pass
 
 
 class ViewOfInput(Flatten):

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
-from nets.layers import (
-    Conv1d,
-)
+from nets.layers import Conv1d
 from nets.layers.convolution import Kernel
 from nets.layers.windows import Windows
 from tests.nets.faults.fault import DIFFERENCES, FORWARD, Fault
-from tests.nets.faults.windows import (
-    with_gradient,
-)
-
-if TYPE_CHECKING:
-    pass
+from tests.nets.faults.windows import with_gradient
 
 
 class PaddedOnOneSide(Conv1d):

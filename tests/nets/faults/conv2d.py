@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
-from nets.layers import (
-    Conv2d,
-)
+from nets.layers import Conv2d
 from nets.layers.convolution import Kernel
 from nets.layers.windows import Windows
 from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, Fault
-from tests.nets.faults.windows import (
-    FancyWindows,
-    UndilatedWindows,
-    recast,
-    with_gradient,
-)
-
-if TYPE_CHECKING:
-    pass
+from tests.nets.faults.windows import FancyWindows, UndilatedWindows, recast, with_gradient
 
 
 class RemainderAtTheTop(Conv2d):
@@ -208,6 +197,4 @@ PLANTED = [
 
 BLIND: list[type] = [GroupsInterleaved, KernelFlipped, ChannelsLastInTheKernel, SameFromAbove]
 
-EQUIVALENT: list[tuple[type, str]] = [
-    (ScatteredWindowByWindow, "EQ-07"),
-]
+EQUIVALENT: list[tuple[type, str]] = [(ScatteredWindowByWindow, "EQ-07")]

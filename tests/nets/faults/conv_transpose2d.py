@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
-from nets.layers import (
-    ConvTranspose2d,
-)
+from nets.layers import ConvTranspose2d
 from nets.layers.convolution import Kernel
 from nets.layers.windows import pair_of
 from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, Fault
-from tests.nets.faults.windows import (
-    with_gradient,
-)
-
-if TYPE_CHECKING:
-    pass
+from tests.nets.faults.windows import with_gradient
 
 
 class OutputPaddingIgnored(ConvTranspose2d):

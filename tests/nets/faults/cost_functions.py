@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Context, LossBackward
 from nets.losses import BCELoss, CrossEntropyLoss, MSELoss, QuadraticCost
 from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, Fault
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,11 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context
-from nets.layers import (
-    Dropout,
-    Dropout2d,
-    Sequential,
-)
+from nets.layers import Dropout, Dropout2d, Sequential
 from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, Fault
 
 if TYPE_CHECKING:

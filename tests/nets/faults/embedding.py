@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
-from nets.layers import (
-    Embedding,
-)
+from nets.layers import Embedding
 from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, Fault
-
-if TYPE_CHECKING:
-    pass
 
 
 class LastIndexWins(Embedding):

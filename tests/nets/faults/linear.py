@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
-from nets.layers import (
-    Linear,
-)
+from nets.layers import Linear
 from tests.nets.faults.fault import DIFFERENCES, SHAPES, TWIN, Fault
 from tests.nets.faults.windows import with_gradient
-
-if TYPE_CHECKING:
-    pass
 
 
 class BiasByMean(Linear):

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
-from nets.layers import (
-    MaxPool2d,
-)
+from nets.layers import MaxPool2d
 from nets.layers.windows import Windows
 from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, Fault
-from tests.nets.faults.windows import (
-    FancyWindows,
-    UncroppedWindows,
-    recast,
-)
-
-if TYPE_CHECKING:
-    pass
+from tests.nets.faults.windows import FancyWindows, FlooredWindows, UncroppedWindows, recast
 
 
 class PooledOverlapsDropped(MaxPool2d):

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
-from nets.layers import (
-    GroupNorm,
-    LayerNorm,
-)
+from nets.layers import GroupNorm, LayerNorm
 from tests.nets.faults.fault import DIFFERENCES, FORWARD, SHAPES, Fault
-
-if TYPE_CHECKING:
-    pass
 
 
 class EpsOutsideTheRoot(LayerNorm):

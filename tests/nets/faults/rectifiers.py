@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
-from nets.layers import (
-    LeakyReLU,
-    PReLU,
-    ReLU,
-)
+from nets.layers import LeakyReLU, PReLU, ReLU
 from tests.nets.faults.fault import DIFFERENCES, FORWARD, SHAPES, TWIN, Fault
-
-if TYPE_CHECKING:
-    pass
 
 
 class LeakingBackward(ReLU):
@@ -120,10 +113,7 @@ class SlopesOfTheLastAxis(PReLU):
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
         slopes = len(self.weight)
-        return y, lambda dy: (
-            right(dy)[0],
-            {"weight": np.where(x > 0, 0, dy * x).reshape(-1, slopes).sum(axis=0)},
-        )
+        return y, lambda dy: (right(dy)[0], {"weight": np.where(x > 0, 0, dy * x).reshape(-1, slopes).sum(axis=0)})
 
 
 class FirstSlopeForAll(PReLU):
@@ -181,6 +171,4 @@ PLANTED = [
 
 BLIND: list[type] = [LeakingBothWays, SlopeOneAtZero, ClippedInPlace, LargerOfTwo, FirstSlopeForAll]
 
-EQUIVALENT: list[tuple[type, str]] = [
-    (RectifierGatedByTheOutput, "EQ-04"),
-]
+EQUIVALENT: list[tuple[type, str]] = [(RectifierGatedByTheOutput, "EQ-04")]

@@ -14,13 +14,8 @@ if TYPE_CHECKING:
 from typing import TYPE_CHECKING
 
 from gradcheck.contract import EVALUATION, Array, Backward, Context
-from nets.layers import (
-    Residual,
-)
+from nets.layers import Residual
 from tests.nets.faults.fault import DIFFERENCES, FORWARD, Fault
-
-if TYPE_CHECKING:
-    pass
 
 
 class SkipForgotten(Residual):

@@ -6,14 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from nets.schedules import (
-    CosineAnnealingLR,
-    ExponentialLR,
-    LinearWarmup,
-    MultiStepLR,
-    ReduceLROnPlateau,
-    StepLR,
-)
+from nets.schedules import CosineAnnealingLR, ExponentialLR, LinearWarmup, MultiStepLR, ReduceLROnPlateau, StepLR
 from tests.nets.faults.fault import Fault
 
 RATES = "rates_agree_with_twin"

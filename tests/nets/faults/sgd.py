@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from gradcheck.contract import Array, Gradients
 from nets.optimizers import SGD
 from tests.nets.faults.fault import UPDATES, Fault
-
-if TYPE_CHECKING:
-    pass
 
 Kept = dict[str, Array]
 

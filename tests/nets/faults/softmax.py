@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Context
-from nets.layers import (
-    LogSoftmax,
-    Softmax,
-)
+from nets.layers import LogSoftmax, Softmax
 from tests.nets.faults.fault import DIFFERENCES, FORWARD, Fault
-
-if TYPE_CHECKING:
-    pass
 
 
 class WithoutTheSum(LogSoftmax):
@@ -104,6 +96,4 @@ PLANTED = [
 
 BLIND: list[type] = [AlongTheLastAxis, LogAlongTheLastAxis, Unshifted, ShiftedByTheWhole]
 
-EQUIVALENT: list[tuple[type, str]] = [
-    (AppliedTwice, "EQ-02"),
-]
+EQUIVALENT: list[tuple[type, str]] = [(AppliedTwice, "EQ-02")]

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradcheck.contract import Array, Backward, Gradients
 from nets.layers.windows import Windows
-
-if TYPE_CHECKING:
-    pass
 
 
 class FoldingWindows(Windows):
