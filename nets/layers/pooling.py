@@ -48,7 +48,7 @@ def poolings(largest_dilation: int) -> SearchStrategy[Pooling]:
     @st.composite
     def drawn(draw: st.DrawFn) -> Pooling:
         ceil_mode = draw(st.sampled_from([False, True, True]))  # where nothing hangs over, it changes nothing
-        kernel, dilation = draw(pairs(1, 4)), draw(pairs(1, largest_dilation))
+        kernel, dilation = draw(pairs(2, 4) | pairs(1, 4)), draw(pairs(1, largest_dilation))
         stride = draw(st.none() | pairs(1, 3) | pairs(2, 3))
         padding = draw(st.tuples(*(st.integers(0, k // 2) for k in kernel)))
         axes = zip(kernel, dilation, padding, stride or kernel, strict=True)

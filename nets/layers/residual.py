@@ -68,8 +68,9 @@ class Residual(Layer):
             square = st.builds(Linear, arrays((features, features)), st.none() | arrays((features,)))
             wide = st.builds(Linear, arrays((hidden, features), -1, 1), arrays((hidden,), -1, 1))
             narrow = st.builds(Linear, arrays((features, hidden)), st.none() | arrays((features,)))
-            bottleneck = st.tuples(wide, st.sampled_from([Tanh(), Dropout(0.25)]), narrow).map(Sequential)
-            branches = st.one_of(square, bottleneck, square.map(cls), st.sampled_from([ReLU(), Dropout(0.5)]))
+            bottleneck = st.tuples(wide, st.sampled_from([Dropout(0.5), Tanh(), Dropout(0.25)]), narrow).map(Sequential)
+            dropouts = st.sampled_from([Dropout(0.5), Dropout(0.25)])  # what depends on the mode and the place
+            branches = st.one_of(square, bottleneck, square.map(cls), dropouts, dropouts.map(cls), st.just(ReLU()))
             return cases(branches.map(cls), arrays((*leading, features)))
 
         sizes = st.tuples(st.lists(sides(maximum=3), min_size=1, max_size=2), sides(), sides())

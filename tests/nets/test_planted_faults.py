@@ -16,7 +16,7 @@ from tests.nets.faults.fault import DIFFERENCES, Fault
 # Hypothesis draws this many cases afresh; those after them are mostly variations of one another. Nearly every fault is
 # caught in these few, and what needs a rare case gets others that are as fresh.
 FRESH = 10
-TRIES = 8
+TRIES = 12
 
 
 def name_of(subject: Subject) -> str:
