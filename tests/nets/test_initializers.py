@@ -152,7 +152,7 @@ def test_what_has_no_distribution_is_refused(make: Callable[[], object], message
 
 def test_initialisation_fills_weights_and_biases_by_their_own_rules() -> None:
     model = Sequential((Linear.create(4, 3), Sigmoid(), Linear.create(3, 2)))
-    initialize(model, np.random.default_rng(0), Normal(), Constant())
+    initialize(model, np.random.default_rng(0), Normal(), Constant(0.0))
     arrays = model.parameters()
     assert all(arrays[name].all() for name in ("0.weight", "2.weight"))
     assert not any(arrays[name].any() for name in ("0.bias", "2.bias"))
