@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +14,7 @@ from hypothesis import given, settings
 from gradcheck.agreement import Verdict
 from gradcheck.contract import Array, Case, Initializer, Layer
 from gradcheck.properties.draws import DEVIATIONS, ELEMENTS, FALSE_ALARM, distances, same_distribution
-from nets import INITIALIZERS, LAYERS
+from nets import LAYERS
 from nets.initializers import (
     LINEAR,
     TORCH_DEFAULT,
@@ -26,13 +25,11 @@ from nets.initializers import (
     Uniform,
     XavierNormal,
     XavierUniform,
-    ZeroRow,
     fans_of,
     gain_of,
     initialize,
 )
 from nets.layers import Linear, Sequential, Sigmoid
-from nets.refusals import UnsupportedArgumentError
 
 SHAPE = (300, 200)
 COUNT = 300 * 200
@@ -96,27 +93,6 @@ def test_uniform_weights_fill_their_bounds(rule: Initializer, low: float, high: 
 def test_gains_are_torchs(name: Any) -> None:  # noqa: ANN401  torch lists the names
     assert gain_of(name) == torch.nn.init.calculate_gain(name)
     assert gain_of(name, 0.3) == torch.nn.init.calculate_gain(name, 0.3)
-
-
-@pytest.mark.parametrize("rule", INITIALIZERS, ids=lambda rule: rule.__name__)
-def test_arguments_are_torchs(rule: type[Initializer]) -> None:
-    names = {Constant: "constant_", Uniform: "uniform_", Normal: "normal_"} | {
-        XavierNormal: "xavier_normal_", XavierUniform: "xavier_uniform_",
-        KaimingNormal: "kaiming_normal_", KaimingUniform: "kaiming_uniform_",
-    }  # fmt: skip
-    if rule not in names:
-        assert rule is ZeroRow
-        return
-    theirs = list(inspect.signature(getattr(torch.nn.init, names[rule])).parameters.values())[1:]
-    own = inspect.signature(rule).parameters
-    expected = {p.name: p.default for p in theirs if p.name != "generator"}
-    if rule is Constant:
-        expected["val"] = 0.0  # torch has no default
-    assert {name: p.default for name, p in own.items()} == expected
-    assert list(own) == list(expected)
-    if any(p.name == "generator" for p in theirs):
-        with pytest.raises(UnsupportedArgumentError, match="does not support generator: draw is given a NumPy"):
-            rule(generator=None)  # type: ignore[call-arg]  # refused
 
 
 def test_fans_count_the_kernel() -> None:
