@@ -37,11 +37,6 @@ def reduced(
         return terms, lambda dvalue: dvalue
     if reduction == "sum":
         return np.asarray(terms.sum()), lambda dvalue: dvalue
-    count = np.asarray(terms.size if total is None else total).astype(terms.dtype)
-
-    def backward(dvalue: Array) -> Array:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray(dvalue / count)
-
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(terms.sum() / count), backward
+    number = terms.size if total is None else total
+    count = terms.dtype.type(number if number else np.nan)  # 0 / 0, without NumPy's warning
+    return np.asarray(terms.sum() / count), lambda dvalue: dvalue / count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,14 +51,31 @@ def probabilities(shape: tuple[int, ...]) -> SearchStrategy[Array]:
     return arrays(shape, 2.0**-5, 1 - 2.0**-5) | hnp.arrays(np.float64, shape, elements=st.sampled_from(NEAR_ENDS))
 
 
+def logit_pairs(shape: tuple[int, ...]) -> SearchStrategy[tuple[Array, Array]]:
+    """Logits and targets in [0, 1]: small ones, and large ones whose targets are not on their own side.
+
+    The loss of a large logit on its target's side is far smaller than the logit. Ours has it to the last digit, but
+    torch's is a difference of two numbers as large as the logit.
+    """
+
+    def face(pair: tuple[Array, Array]) -> tuple[Array, Array]:
+        logits, far = pair[0], np.rint(56 * pair[1]) / 64  # at most 7/8, and exact also as 1 - far
+        return logits, np.where(logits > 0, far, 1 - far)
+
+    large = st.tuples(arrays(shape, -100, 100), shares(shape)).map(face)
+    return st.tuples(arrays(shape, -1, 1), shares(shape)) | large
+
+
 def rescalings(shape: tuple[int, ...]) -> SearchStrategy[Array | None]:
     """None, or a weight that broadcasts to ``shape``: of the last axis, of the first, or of every element."""
     first = (shape[0], *(1,) * (len(shape) - 1))
-    return st.none() | st.sampled_from([shape[-1:], first, shape]).flatmap(_weights)
+    return st.sampled_from([shape[-1:], first, shape, None]).flatmap(
+        lambda own: st.none() if own is None else _weights(own)
+    )
 
 
-def class_cases(loss: type[Loss], low: float, high: float, **options: SearchStrategy[object]) -> SearchStrategy[Case]:
-    """Cases of a loss of class indices, with class weights and an ignored index; predictions in [low, high].
+def class_cases(loss: Callable[..., Loss], **options: SearchStrategy[object]) -> SearchStrategy[Case]:
+    """Cases of a loss of class indices, with class weights and an ignored index, from predictions in [-8, 8].
 
     Some classes may weigh nothing and some targets may be ignored, but never all, of which the mean is NaN.
     """
@@ -69,15 +87,15 @@ def class_cases(loss: type[Loss], low: float, high: float, **options: SearchStra
         # A class that always counts, and is the target of one prediction.
         counted = draw(st.integers(0, classes - 1))
         other = (counted + draw(st.integers(1, classes - 1))) % classes
-        weight = draw(st.none() | _weights((classes,)))
-        if weight is not None and draw(st.booleans()):
-            weight[other] = 0
+        weight = draw(_weights((classes,)))
+        weight[other] *= draw(st.sampled_from([1, 0]))
+        given: dict[str, object] = {"weight": weight} if draw(st.sampled_from([True, True, False])) else {}
         ignore_index = draw(st.sampled_from([-100, other]))
         target = draw(hnp.arrays(np.int64, (batch, *extra), elements=st.sampled_from([*range(classes), ignore_index])))
         target.flat[draw(st.integers(0, target.size - 1))] = counted
-        given = {name: draw(values) for name, values in options.items()}
-        subject = loss(weight=weight, ignore_index=ignore_index, reduction=draw(reductions()), **given)  # type: ignore[call-arg]
-        prediction = draw(arrays((batch, classes, *extra), low, high))
+        given |= {name: draw(values) for name, values in options.items()}
+        subject = loss(ignore_index=ignore_index, reduction=draw(reductions()), **given)
+        prediction = draw(arrays((batch, classes, *extra), -8, 8))
         return Case(subject, (prediction, target), draw(seeds()), draw(st.booleans()))
 
     return draw()
