@@ -138,9 +138,11 @@ class BCEWithLogitsLoss(Loss):
         negative = 1 - target
         of_positive, of_negative = np.logaddexp(0, -prediction), np.logaddexp(0, prediction)
         value, of_terms = reduced(weight * (positive * of_positive + negative * of_negative), self.reduction)
-        # Where the two sides of the gradient cancel, their rounding is large beside it.
-        p = context.tapped("loss", "sigmoid", np.exp(-of_positive))
-        rest = context.tapped("loss", "one_minus_sigmoid", np.exp(-of_negative))
+        # Where the two sides of the gradient cancel, their rounding is large beside it. Torch forms 1 - p from p: so a
+        # nudge of p is one of the rest, which is otherwise as accurate as p.
+        exact = np.exp(-of_positive)
+        p = context.tapped("loss", "sigmoid", exact)
+        rest = np.exp(-of_negative) + (exact - p)
         slope = negative * p - positive * rest
         return value, lambda dvalue: np.asarray(of_terms(dvalue) * weight * slope)
 
