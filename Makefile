@@ -20,8 +20,8 @@ $(READY): pyproject.toml constraints.txt
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest -n auto $(ARGS)
 
-verify: $(READY)  ## check every layer, loss, optimizer and schedule against differences and torch
-	$(BIN)/mnistcheck verify $(ARGS)
+verify: $(READY)  ## check every layer, loss, optimizer, schedule and initialiser against differences and torch
+	$(BIN)/mnistcheck verify --jobs 2 $(ARGS)
 
 lint: $(READY)  ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -234,24 +234,20 @@ def _by_subject(found: list[Finding]) -> Table:
     from itertools import groupby
 
     from cli.console import STYLES
-    from gradcheck.agreement import judge
-    from gradcheck.report import sentence
+    from gradcheck.agreement import judge, largest
 
     table = _bare_table(
-        "subject", "properties", "examples", "worst ratio", "of", "verdict",
-        right=("properties", "examples", "worst ratio"),
-    )  # fmt: skip
+        "subject", "properties", "examples", "worst ratio", "verdict", right=("properties", "examples", "worst ratio")
+    )
     for subject, of_subject in groupby(found, key=lambda finding: finding.subject):
         group = list(of_subject)
-        compared = [finding for finding in group if finding.worst is not None]
-        worst = max(compared, key=lambda finding: finding.worst.ratio if finding.worst else 0.0, default=None)
+        worst = largest(*(finding.worst for finding in group))
         verdict = judge([finding.verdict for finding in group])
         table.add_row(
             subject,
             str(len(group)),
             f"{sum(finding.examples for finding in group):,}",
-            f"{worst.worst.ratio:.3g}" if worst and worst.worst else "",
-            sentence(worst.property) if worst else "",
+            f"{worst.ratio:.3g}" if worst else "",
             f"[{STYLES[verdict]}]{verdict}[/]",
         )
     return table

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 Subject = type[Layer] | type[Loss] | type[Optimizer] | type[Schedule] | type[Initializer]
 
 EXAMPLES = 25
+# Hypothesis draws ten cases anew; most of those after them are variations of one, alike in mode and hyper-parameters.
+# So of more than ten it is asked in batches, each from a seed of its own.
+DRAWN_ANEW, SEEDS = 10, 2**32
 EXPLAINED = 8  # failing cases of a class whose cause is sought; that takes longer than to see that they fail
 VARIATIONS_EXPLAINED = 3  # and of one object
 DRAWN_TO_EXPLAIN = 3  # small cases of which fewer fail can seem to have a cause by accident
@@ -405,16 +408,17 @@ def _drawn(
         if outcome is not None:
             tried.append((case, outcome))
 
-    options = hypothesis.settings(
-        max_examples=examples,
-        deadline=None,
-        database=None,
-        phases=[hypothesis.Phase.generate],
-        suppress_health_check=list(hypothesis.HealthCheck),
-    )
     name = subject.__name__
     try:
-        hypothesis.seed(seed)(options(hypothesis.given(subject.cases())(attempt)))()
+        for batch, first in enumerate(range(0, examples, DRAWN_ANEW)):
+            options = hypothesis.settings(
+                max_examples=min(DRAWN_ANEW, examples - first),
+                deadline=None,
+                database=None,
+                phases=[hypothesis.Phase.generate],
+                suppress_health_check=list(hypothesis.HealthCheck),
+            )
+            hypothesis.seed(seed + batch * SEEDS)(options(hypothesis.given(subject.cases())(attempt)))()
     except ImportError:
         raise  # a missing library is nobody's fault here
     except Exception as error:  # noqa: BLE001  the strategy is the subject's own, and so is what it raises

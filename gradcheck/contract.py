@@ -230,7 +230,8 @@ class Layer(ABC):
 class Loss(ABC):
     """A number that says how far a prediction is from its target."""
 
-    class_targets: ClassVar[bool] = False  # True: targets are class indices; False: arrays like the prediction
+    # True: targets are class indices (batch, ...), predictions (batch, classes, ...); False: both are of one shape
+    class_targets: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
@@ -249,8 +250,9 @@ class Loss(ABC):
         """Raise `ShapeError` unless prediction and target fit together."""
         who = type(self).__name__
         if self.class_targets:
-            require_shape(who, "predictions", prediction, "batch", "classes")
-            require_shape(who, "targets", target, prediction.shape[0])
+            places = [f"d{i}" for i in range(1, prediction.ndim - 1)]
+            require_shape(who, "predictions", prediction, "batch", "classes", *places)
+            require_shape(who, "targets", target, prediction.shape[0], *prediction.shape[2:])
         else:
             require_shape(who, "targets", target, *prediction.shape)
 

@@ -28,6 +28,8 @@ DEVIATIONS = 8.0
 # than this share of the first, beyond rounding, and the step is given up.
 PATTERN_SLACK = 0.1
 
+FAR = 8.0  # in units of a line's scale: beyond the distance of any two elements
+
 CHUNK = 1 << 21  # elements of the outputs held at a time
 
 Integers = np.ndarray[tuple[int], np.dtype[np.intp]]
@@ -77,8 +79,7 @@ class Estimate:
 
     The bound is inf where no step behaved as for a smooth function. ``kinked`` says where that is because the slopes to
     the two sides differ; ``rough`` (lines, outputs) which outputs were not smooth at the last step that was tried;
-    ``moved`` whether any output moved at all, and ``still`` what those that did not may hide: less than half a unit in
-    the last place of each.
+    ``moved`` whether any output moved at all.
     """
 
     value: Array
@@ -87,7 +88,6 @@ class Estimate:
     kinked: Array
     rough: Array
     moved: Array
-    still: Array
 
 
 def derivatives(lines: Lines, first_step: Array | float = FIRST_STEP) -> Estimate:
@@ -102,7 +102,7 @@ def derivatives(lines: Lines, first_step: Array | float = FIRST_STEP) -> Estimat
     has given the same to within both bounds.
     """
     count, outputs = len(lines.scale), lines.y.shape[1]
-    value, error, used, still = np.zeros(count), np.full(count, np.inf), np.zeros(count), np.zeros(count)
+    value, error, used = np.zeros(count), np.full(count, np.inf), np.zeros(count)
     kinked, suspect, confirmed, moved = (np.zeros(count, bool) for _ in range(4))
     rough = np.zeros((count, outputs), bool)
     h = np.broadcast_to(first_step * lines.scale, count).copy()
@@ -110,7 +110,7 @@ def derivatives(lines: Lines, first_step: Array | float = FIRST_STEP) -> Estimat
     while todo.size:
         going = []
         for part in _chunks(todo, outputs):
-            best, truncation, rounding, rough[part], flat, stirred, hidden = _richardson(lines, part, h[part])
+            best, truncation, rounding, rough[part], flat, stirred = _richardson(lines, part, h[part])
             moved[part] |= stirred
             smooth = np.isfinite(best)
             bound = truncation + rounding
@@ -122,7 +122,6 @@ def derivatives(lines: Lines, first_step: Array | float = FIRST_STEP) -> Estimat
             better = smooth & ((bound < error[part]) | contradicted)
             chosen = part[better]
             value[chosen], error[chosen], used[chosen] = best[better], bound[better], h[chosen]
-            still[chosen] = hidden[better]
             # A jump that does not shrink at two steps in a row is a kink.
             kinked[part] = flat & suspect[part] & ~np.isfinite(error[part])
             suspect[part] = flat
@@ -134,14 +133,26 @@ def derivatives(lines: Lines, first_step: Array | float = FIRST_STEP) -> Estimat
             done = (confirmed[part] & settled) | kinked[part]
             going.append(part[~done & (h[part] >= lines.shortest[part])])
         todo = np.concatenate(going)
-    return Estimate(value, np.where(confirmed, error, np.inf), used, kinked, rough, moved, still)
+    return Estimate(value, np.where(confirmed, error, np.inf), used, kinked, rough, moved)
 
 
-def _richardson(lines: Lines, part: Integers, h: Array) -> tuple[Array, Array, Array, Array, Array, Array, Array]:
-    """Return estimates (NaN where f is not seen to be smooth), truncation, rounding, rough outputs, kinks, moves.
+def hidden(lines: Lines, h: Array) -> Array:
+    """Return what estimates at steps ``h`` may lack because outputs move by less than half a unit in their last place.
 
-    And what the outputs that did not move may hide.
+    As 1 - 1e-20 does. An output that does not move further away, either, does not depend on the line.
     """
+    part: Integers = np.arange(len(h))
+    y, dy = lines.y[lines.block], lines.dy[lines.block]
+    with np.errstate(all="ignore"):
+        near, far = (
+            (lines.at(part, t)[0] != y) | (lines.at(part, -t)[0] != y) for t in (h, np.maximum(h, FAR * lines.scale))
+        )
+        silent = np.where(far & ~near, np.abs(dy * y), 0.0).sum(axis=1)
+        return np.asarray(RICHARDSON_WEIGHTS * np.finfo(y.dtype).eps * silent / h)
+
+
+def _richardson(lines: Lines, part: Integers, h: Array) -> tuple[Array, Array, Array, Array, Array, Array]:
+    """Return estimates (NaN where f is not seen to be smooth), truncation, rounding, rough outputs, kinks and moves."""
     block = lines.block[part]
     y, dy, noise = lines.y[block], lines.dy[block], lines.noise[block]
     slopes: list[Array] = []
@@ -170,13 +181,12 @@ def _richardson(lines: Lines, part: Integers, h: Array) -> tuple[Array, Array, A
         weights = np.where(moved, dy, 0.0)
         last = eps / np.sqrt(12) * np.sqrt(((weights * top) ** 2).sum(axis=1))
         rounding = DEVIATIONS * RICHARDSON_ROUNDING * np.hypot(lines.sigma(part, weights), last) / h
-        hidden = RICHARDSON_WEIGHTS * eps * (np.where(moved, 0.0, np.abs(dy)) * np.abs(y)).sum(axis=1) / h
         coarse, fine = slopes[0] - slopes[1], slopes[1] - slopes[2]
         regular = np.abs(fine - coarse / 4) <= PATTERN_SLACK * np.abs(coarse) + rounding
         first, second = (4 * slopes[1] - slopes[0]) / 3, (4 * slopes[2] - slopes[1]) / 3
         best = np.where(regular & ~rough.any(axis=1), (16 * second - first) / 15, np.nan)
     flat = rough.any(axis=1) & (~rough | (lasting[0] & lasting[1])).all(axis=1)
-    return best, np.abs(first - second), rounding, rough, flat, np.asarray(moved.any(axis=1)), hidden
+    return best, np.abs(first - second), rounding, rough, flat, np.asarray(moved.any(axis=1))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections import Counter
@@ -13,7 +14,7 @@ import numpy as np
 from gradcheck.agreement import Verdict, Worst, judge, largest
 from gradcheck.collection import Shape
 from gradcheck.comparison import Quantity
-from gradcheck.contract import Array, Case
+from gradcheck.contract import Array, Case, Initializer, Layer, Loss, Optimizer, Schedule
 from gradcheck.diagnosis import Cause, Diagnosis
 
 if TYPE_CHECKING:
@@ -133,12 +134,26 @@ def sentence(claim: str) -> str:
 
 
 def describe_case(case: Case) -> str:
-    """Return the shapes of a case: enough to see what kind of input it is."""
-    inputs = ", ".join(str(array.shape) for array in case.inputs) or "none"
-    parameters = case.subject.parameters() if hasattr(case.subject, "parameters") else {}
+    """Return the hyper-parameters of a case and the shapes in it: enough to see what kind of case it is."""
+    subject = case.subject
+    parameters = subject.parameters() if hasattr(subject, "parameters") else {}
+    shapes = ", ".join(str(array.shape) for array in case.inputs)
     held = "".join(f", {name} {array.shape}" for name, array in parameters.items())
-    mode = ", training" if case.training else ""
-    return f"input of shape {inputs}{held}, seed {case.seed}{mode}"
+    parts = [_constructed(subject), f"input of shape {shapes}{held}" if case.inputs else "", f"seed {case.seed}"]
+    return ", ".join(part for part in parts if part) + (", training" if case.training else "")
+
+
+def _constructed(subject: object) -> str:
+    """Return what a part of the contract was made with, but for arrays and child layers; nothing of a foreign one."""
+    if not isinstance(subject, (Layer, Loss, Optimizer, Schedule, Initializer)):
+        return ""
+    values = {spec.name: getattr(subject, spec.name) for spec in dataclasses.fields(subject) if spec.init}
+    told = [f"{name}={value!r}" for name, value in values.items() if _is_plain(value)]
+    return f"{type(subject).__name__}({', '.join(told)})" if told else ""
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, (int, float, str)) or (isinstance(value, tuple) and all(map(_is_plain, value)))
 
 
 def describe_failure(finding: Finding) -> str:

@@ -43,7 +43,7 @@ class Constant(Initializer):
     https://docs.pytorch.org/docs/stable/nn.init.html#torch.nn.init.constant_
     """
 
-    val: float = 0.0
+    val: float
 
     def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: tuple[int, int] | None = None) -> Array:
         return np.full(shape, self.val, np.float64)

@@ -63,8 +63,8 @@ def test_the_house_is_in_order() -> None:
     [
         ("gradcheck/checks.py", "from nets.layers import LAYERS", "gradcheck imports nets"),
         ("gradcheck/checks.py", "def f():\n    import nets", "gradcheck imports nets"),
-        ("nets/losses.py", "import click", "nets imports click"),
-        ("nets/losses.py", "from rich.table import Table", "nets imports rich"),
+        ("nets/losses/squared.py", "import click", "nets imports click"),
+        ("nets/losses/squared.py", "from rich.table import Table", "nets imports rich"),
         ("nets/layers/gelu.py", "import torch", "torch is imported when the module is"),
         ("nets/layers/gelu.py", "def forward():\n    import torch", "torch is imported outside a twin"),
         (

@@ -5,6 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
+import pytest
+import torch
+
+from gradcheck.autograd import set_keys
+from gradcheck.contract import Key
+from nets import INITIALIZERS, LAYERS, LOSSES, OPTIMIZERS, SCHEDULES
+from nets.layers import Sequential
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -14,3 +23,30 @@ def test_every_make_target_of_the_readme_exists() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert targets
     assert all(re.search(rf"^{target}:.*## ", makefile, flags=re.MULTILINE) for target in targets)
+
+
+def test_the_network_of_the_readme_trains_and_torch_reads_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source,) = (each for each in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL) if "initialize" in each)
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    given = {"images": rng.random((4, 1, 28, 28)), "labels": rng.integers(0, 10, 4)}
+    exec(compile(source, "README.md", "exec"), given)  # noqa: S102  our own page
+    model = given["model"]
+    assert isinstance(model, Sequential)
+    module = model.twin().double()
+    set_keys(module, Key())
+    module.load_state_dict(torch.load("weights.pt", weights_only=True))
+    for name, tensor in module.state_dict().items():
+        assert np.array_equal(tensor.numpy(), (model.parameters() | model.buffers())[name])
+
+
+def test_the_readme_counts_right() -> None:
+    clipping = sum(rule.__name__.startswith("Clipped") for rule in OPTIMIZERS)
+    counts = {
+        "layers": len(LAYERS), "losses": len(LOSSES), "optimizers": len(OPTIMIZERS) - clipping,
+        "schedules": len(SCHEDULES), "initialisers": len(INITIALIZERS),
+    }  # fmt: skip
+    for what, count in counts.items():
+        assert f" {count} {what}" in README.replace("\n", " "), f"there are {count} {what}"

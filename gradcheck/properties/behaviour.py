@@ -300,7 +300,7 @@ def _wrong(subject: Layer | Loss, x: Array) -> list[Array]:
     if isinstance(subject, Layer) and x.ndim > 1:
         longer.pop(0, None)  # another number of samples
     elif isinstance(subject, Loss) and subject.class_targets:
-        longer = {axis: array for axis, array in longer.items() if axis == 0}  # another number of classes is none
+        longer = {axis: array for axis, array in longer.items() if axis != 1}  # another number of classes is none
     return [*longer.values(), x[None], *([x[0]] if x.ndim and len(x) else [])]
 
 

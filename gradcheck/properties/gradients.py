@@ -13,7 +13,7 @@ import numpy as np
 from gradcheck.agreement import Worst, compare, largest, ratio_of
 from gradcheck.contract import Array, Case
 from gradcheck.diagnosis import Diagnosis, Evidence, diagnose
-from gradcheck.differences import DEVIATIONS, Estimate, Integers, Lines, derivatives, elementwise_noise
+from gradcheck.differences import DEVIATIONS, Estimate, Integers, Lines, derivatives, elementwise_noise, hidden
 from gradcheck.directions import (
     Point,
     along,
@@ -206,9 +206,8 @@ class Judge:
         wrong = np.argsort(-np.nan_to_num(excess))[: int(min(CONFIRMED, np.sum(excess > 1)))]
         if not len(wrong):
             return
-        # An output that did not move, as 1 - 1e-20, may have moved by less than it shows.
-        allowed[chosen[wrong]] += estimate.still[wrong]
         lines = coordinates(self.point, name).only(chosen[wrong])
+        allowed[chosen[wrong]] += hidden(lines, estimate.step[wrong])
         for shorter in (2.0**-2, 2.0**-5):
             again = derivatives(lines, shorter * estimate.step[wrong] / lines.scale)
             beyond = np.abs(again.value - estimate.value[wrong]) - again.error
@@ -236,9 +235,10 @@ class Judge:
         if exact is None or not np.all(np.abs(exact - grad) <= self.noise(name)):
             return None
         directions = self.rng.standard_normal((2, *grad.shape))
-        estimate = derivatives(along(self.point, name, directions))
+        lines = along(self.point, name, directions)
+        estimate = derivatives(lines)
         expected = np.tensordot(directions, exact, grad.ndim)
-        allowed = estimate.error + estimate.still + self._projected_noise(name, directions)
+        allowed = estimate.error + hidden(lines, estimate.step) + self._projected_noise(name, directions)
         fits = np.isfinite(estimate.error) & (np.abs(estimate.value - expected) <= allowed)
         return exact if fits.all() and not estimate.rough.any() else None
 
@@ -273,7 +273,8 @@ class Judge:
             estimate = derivatives(replace(lines, noise=np.where(rough, np.inf, lines.noise)))
         allowed = estimate.error + judge._projected_noise(name, directions)
         projected = np.tensordot(directions, gradient, grad.ndim)
-        allowed += np.where(np.abs(projected - estimate.value) > allowed, estimate.still, 0.0)  # as in `_confirm`
+        if np.any(np.abs(projected - estimate.value) > allowed):
+            allowed += hidden(lines, estimate.step)
         told_lines = np.isfinite(allowed)
         ratios = _ratios(projected - estimate.value, allowed)
         worst_line = int(np.argmax(ratios))

@@ -31,7 +31,7 @@ class TorchEngine(Engine):
         self.dtype = next((array.dtype for array in model.parameters().values()), np.dtype(np.float64))
         self.module = model.twin().to(getattr(torch, self.dtype.name))
         to_torch(model, self.module)
-        self.loss = loss.twin()
+        self.loss = loss.twin().to(getattr(torch, self.dtype.name))
         self.params = dict(self.module.named_parameters())
         self.optimizer = optimizer.twin(list(self.params.values()), lr=0.0)
         self.steps = 0

@@ -290,8 +290,8 @@ def test_verify_prints_subjects_properties_and_examples() -> None:
 def test_verify_of_a_whole_module_has_a_line_a_class() -> None:
     done = mnistcheck("verify", "--module", "nets.layers.relu", "--examples", "5")
     header, line, summary = done.stdout.splitlines()
-    assert header.split() == ["subject", "properties", "examples", "worst", "ratio", "of", "verdict"]
-    assert re.fullmatch(r"ReLU +(\d+) +\d+ +[\d.e-]+ +\S.* pass *", line)
+    assert header.split() == ["subject", "properties", "examples", "worst", "ratio", "verdict"]
+    assert re.fullmatch(r"ReLU +(\d+) +\d+ +[\d.e-]+ +pass *", line)
     assert re.fullmatch(r"PASS: \d+ properties of 1 subject \(.*\), \d+ examples", summary)
 
 
@@ -400,7 +400,7 @@ def test_verify_in_several_processes_prints_what_one_does() -> None:
 def test_verify_knows_its_names() -> None:
     done = mnistcheck("verify", "Conv9d")
     assert done.returncode == 2
-    assert "nothing is named Conv9d; there are Linear, " in done.stderr
+    assert "nothing is named Conv9d; there are " in done.stderr
 
 
 def test_help_and_version() -> None:

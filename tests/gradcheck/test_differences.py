@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gradcheck.contract import Array, Case, Context
-from gradcheck.differences import Estimate, derivatives, elementwise_noise, one_sided
+from gradcheck.differences import Estimate, derivatives, elementwise_noise, hidden, one_sided
 from gradcheck.directions import Point, along, complex_step, coordinates, samples_are_independent, stacked_coordinates
 from gradcheck.functions import Arrays, Function, Pullback
 
@@ -165,6 +165,9 @@ def test_an_output_that_does_not_move_may_hide_what_is_below_its_last_place() ->
     def both(x: Array) -> Array:
         return np.stack([1 / (1 + np.exp(x[0])), np.exp(x[0])])
 
-    estimate = estimate_of(both, np.array([-40.0]), np.array([1.0, 1.0]))
-    exact = 2 * np.exp(-80)
-    assert estimate.error[0] < abs(estimate.value[0] - exact) <= estimate.still[0] < 1e-12
+    lines = coordinates(point_of(both, np.array([-40.0]), np.array([1.0, 1.0])), "input")
+    estimate, exact = derivatives(lines), 2 * np.exp(-80)
+    assert estimate.error[0] < abs(estimate.value[0] - exact) <= hidden(lines, estimate.step)[0] < 1e-12
+    # Nothing of another output, however large, that does not depend on the element.
+    apart = coordinates(point_of(np.exp, np.array([0.5, 40.0]), np.array([1.0, 1.0])), "input")
+    assert hidden(apart, derivatives(apart).step).tolist() == [0.0, 0.0]

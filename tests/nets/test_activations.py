@@ -27,7 +27,6 @@ from nets.layers import (
     Softplus,
     Tanh,
 )
-from nets.refusals import UnsupportedArgumentError
 
 ELEMENTWISE = [
     Sigmoid(),
@@ -240,18 +239,3 @@ def test_hyper_parameters_out_of_range_are_refused(make: Callable[[], Layer], me
     with pytest.raises(ValueError, match="needs") as caught:
         make()
     assert str(caught.value) == message
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        *[
-            (lambda layer=layer: layer(inplace=True), f"{layer.__name__} does not support inplace: a pullback needs")
-            for layer in (ReLU, LeakyReLU, ELU, SELU, SiLU)
-        ],
-        (lambda: PReLU.create(device="cuda"), "PReLU does not support device: NumPy's arrays"),  # type: ignore[call-arg]
-    ],
-)
-def test_what_torch_has_and_we_have_not_is_refused(make: Callable[[], Layer], message: str) -> None:
-    with pytest.raises(UnsupportedArgumentError, match=message):
-        make()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -14,7 +13,6 @@ import torch
 from gradcheck.agreement import Verdict
 from gradcheck.checks import check_case, properties_of
 from gradcheck.contract import Array, Case, Layer, ShapeError
-from nets.initializers import initialize
 from nets.layers import Conv1d, Conv2d, ConvTranspose2d
 from nets.layers.windows import Pair
 from nets.refusals import UnsupportedArgumentError
@@ -113,20 +111,6 @@ def test_a_new_convolution_is_that_of_torch_with_zeros(ours: Any, theirs: Any, a
     assert {k: a.shape for k, a in layer.parameters().items()} == {k: p.shape for k, p in module.named_parameters()}
     assert not any(array.any() for array in layer.parameters().values())
     assert repr(layer.twin()) == repr(module)
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [Conv1d.create(60, 40, 7, groups=10), Conv2d.create(60, 40, 3), ConvTranspose2d.create(60, 80, 3, groups=2)],
-)
-def test_convolutions_start_as_torchs(layer: Layer) -> None:
-    initialize(layer, np.random.default_rng(0))
-    # Torch takes the second axis for the inputs of a transposed convolution, too, whose first they are.
-    bound = 1 / math.sqrt(math.prod(layer.parameters()["weight"].shape[1:]))
-    for name, theirs in layer.twin().named_parameters():
-        ours = layer.parameters()[name]
-        assert 0.8 * bound < np.abs(ours).max() <= bound
-        assert 0.8 * bound < float(theirs.detach().abs().max()) <= bound
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +14,7 @@ from hypothesis import given, settings
 from gradcheck.agreement import Verdict
 from gradcheck.contract import Array, Case, Initializer, Layer
 from gradcheck.properties.draws import DEVIATIONS, ELEMENTS, FALSE_ALARM, distances, same_distribution
-from nets import INITIALIZERS, LAYERS
+from nets import LAYERS
 from nets.initializers import (
     LINEAR,
     TORCH_DEFAULT,
@@ -26,13 +25,11 @@ from nets.initializers import (
     Uniform,
     XavierNormal,
     XavierUniform,
-    ZeroRow,
     fans_of,
     gain_of,
     initialize,
 )
 from nets.layers import Linear, Sequential, Sigmoid
-from nets.refusals import UnsupportedArgumentError
 
 SHAPE = (300, 200)
 COUNT = 300 * 200
@@ -98,27 +95,6 @@ def test_gains_are_torchs(name: Any) -> None:  # noqa: ANN401  torch lists the n
     assert gain_of(name, 0.3) == torch.nn.init.calculate_gain(name, 0.3)
 
 
-@pytest.mark.parametrize("rule", INITIALIZERS, ids=lambda rule: rule.__name__)
-def test_arguments_are_torchs(rule: type[Initializer]) -> None:
-    names = {Constant: "constant_", Uniform: "uniform_", Normal: "normal_"} | {
-        XavierNormal: "xavier_normal_", XavierUniform: "xavier_uniform_",
-        KaimingNormal: "kaiming_normal_", KaimingUniform: "kaiming_uniform_",
-    }  # fmt: skip
-    if rule not in names:
-        assert rule is ZeroRow
-        return
-    theirs = list(inspect.signature(getattr(torch.nn.init, names[rule])).parameters.values())[1:]
-    own = inspect.signature(rule).parameters
-    expected = {p.name: p.default for p in theirs if p.name != "generator"}
-    if rule is Constant:
-        expected["val"] = 0.0  # torch has no default
-    assert {name: p.default for name, p in own.items()} == expected
-    assert list(own) == list(expected)
-    if any(p.name == "generator" for p in theirs):
-        with pytest.raises(UnsupportedArgumentError, match="does not support generator: draw is given a NumPy"):
-            rule(generator=None)  # type: ignore[call-arg]  # refused
-
-
 def test_fans_count_the_kernel() -> None:
     assert fans_of((8, 3, 5, 5)) == (75, 200)
     assert KaimingUniform().draw((8, 3, 5, 5), np.random.default_rng(0)).max() <= math.sqrt(6 / 75)
@@ -152,7 +128,7 @@ def test_what_has_no_distribution_is_refused(make: Callable[[], object], message
 
 def test_initialisation_fills_weights_and_biases_by_their_own_rules() -> None:
     model = Sequential((Linear.create(4, 3), Sigmoid(), Linear.create(3, 2)))
-    initialize(model, np.random.default_rng(0), Normal(), Constant())
+    initialize(model, np.random.default_rng(0), Normal(), Constant(0.0))
     arrays = model.parameters()
     assert all(arrays[name].all() for name in ("0.weight", "2.weight"))
     assert not any(arrays[name].any() for name in ("0.bias", "2.bias"))

@@ -25,7 +25,6 @@ from nets.layers import Linear, Sequential, Sigmoid
 from nets.losses import CrossEntropyLoss
 from nets.optimizers import OPTIMIZERS, SGD, Adagrad, Adam, AdamW, ClippedByNorm, ClippedByValue, RMSprop
 from nets.optimizers.flat_arrays import FlatArrays
-from nets.refusals import UnsupportedArgumentError
 
 if TYPE_CHECKING:
     from gradcheck.contract import Layer
@@ -143,13 +142,6 @@ def test_hyper_parameters_out_of_range_are_refused(make: Callable[[], object], m
     with pytest.raises(ValueError, match="needs") as caught:
         make()
     assert str(caught.value) == message
-
-
-@pytest.mark.parametrize("rule", [SGD, Adam, AdamW, RMSprop, Adagrad])
-@pytest.mark.parametrize("argument", ["params", "lr", "foreach", "fused", "capturable", "differentiable"])
-def test_what_torch_has_and_we_have_not_is_refused(rule: Callable[..., Optimizer], argument: str) -> None:
-    with pytest.raises(UnsupportedArgumentError, match=f"does not support {argument}: "):
-        rule(**{argument: True})
 
 
 def test_a_gradient_of_another_shape_is_refused() -> None:

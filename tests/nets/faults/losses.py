@@ -1,0 +1,421 @@
+"""Mistakes in losses, with the property that must see each one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from gradcheck.contract import EVALUATION, Array, Context, LossBackward
+from nets.losses import (
+    BCELoss,
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    HuberLoss,
+    L1Loss,
+    MSELoss,
+    NLLLoss,
+    SummedBCELoss,
+)
+from nets.losses.reduction import reduced
+from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, Fault
+
+EXTREMES = "extreme_values_stay_finite"
+
+EPSILON = 1e-7  # by which a probability is kept off 0 and 1
+
+
+class WithoutTwo(MSELoss):
+    """The factor of the square's derivative is forgotten."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        value, right = super().forward(prediction, target, context)
+        return value, lambda dvalue: right(dvalue) / 2
+
+
+class HalvedBothWays(MSELoss):
+    """Half the squared error, and its gradient, under the name of the squared error."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        value, right = super().forward(prediction, target, context)
+        return value / 2, lambda dvalue: right(dvalue) / 2
+
+
+class OnesForDvalue(MSELoss):
+    """Where nothing is reduced, the gradient is that of the sum, whatever dvalue is."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        value, right = super().forward(prediction, target, context)
+        return value, lambda dvalue: right(np.ones_like(dvalue) if self.reduction == "none" else dvalue)
+
+
+class GradientOfTheSumOfErrors(L1Loss):
+    """The mean is reported; its gradient is not divided by the number of elements."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        value, right = super().forward(prediction, target, context)
+        return value, lambda dvalue: right(dvalue) * (prediction.size if self.reduction == "mean" else 1)
+
+
+class SignOfZeroIsOne(L1Loss):
+    """Where prediction and target are equal the slope is 1: a generalised gradient, but not torch's."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        value, _ = super().forward(prediction, target, context)
+        return value, super().forward(np.where(prediction == target, prediction + 1, prediction), target)[1]
+
+
+class SquareWithoutHalf(HuberLoss):
+    """Small errors count d^2, with slope 2 d."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        _, right = super().forward(prediction, target, context)
+        each, _ = HuberLoss("none", self.delta).forward(prediction, target)
+        factor = np.where(np.abs(prediction - target) < self.delta, each.dtype.type(2), each.dtype.type(1))
+        value, _ = reduced(factor * each, self.reduction)
+        return value, lambda dvalue: factor * right(dvalue)
+
+
+class SmoothL1(HuberLoss):
+    """Divided by delta, which is another loss of torch's."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        value, right = super().forward(prediction, target, context)
+        return value / self.delta, lambda dvalue: right(dvalue) / self.delta
+
+
+class MeanOfTheBatchOnly(BCELoss):
+    """The mean is over the batch alone, and so a sum over outputs."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        value, right = super().forward(prediction, target, context)
+        outputs = prediction.size // len(prediction) if self.reduction == "mean" else 1
+        return value * outputs, lambda dvalue: right(dvalue) * outputs
+
+
+class MeanOfTheWeights(BCELoss):
+    """The mean is over the sum of the weights, as that of classes is."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        value, right = super().forward(prediction, target, context)
+        share = 1.0
+        if self.weight is not None and self.reduction == "mean":
+            share = 1 / float(np.broadcast_to(self.weight, prediction.shape).mean())
+        return value * share, lambda dvalue: right(dvalue) * share
+
+
+class EpsilonTwice(BCELoss):
+    """A probability is kept off 0 and 1, and then both logarithms are kept off 0 once more."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        clipped = prediction.clip(EPSILON, 1 - EPSILON)
+        rest = 1 - clipped
+        terms = -target * np.log(clipped + EPSILON) - (1 - target) * np.log(rest + EPSILON)
+        slope = (1 - target) / (rest + EPSILON) - target / (clipped + EPSILON)
+        weight = 1.0 if self.weight is None else self.weight.astype(prediction.dtype)
+        value, of_terms = reduced(weight * terms, self.reduction)
+        return value, lambda dvalue: np.asarray(of_terms(dvalue) * weight * slope)
+
+
+class MeanOverOutputs(SummedBCELoss):
+    """Averaged over the outputs as well."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        return BCELoss().forward(prediction, target, context)
+
+
+def clipped(logits: Array) -> Array:
+    """Return logits whose sigmoids are kept off 0 and 1."""
+    end = float(np.log((1 - EPSILON) / EPSILON))
+    return logits.clip(-end, end)
+
+
+class ClippedForward(BCEWithLogitsLoss):
+    """The probability is kept off 0 and 1 in the loss, but not in its gradient."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        value, _ = super().forward(clipped(prediction), target, context)
+        return value, super().forward(prediction, target)[1]
+
+
+class NoGradientBehindTheClip(BCEWithLogitsLoss):
+    """The gradient goes through the clip that keeps the probability off 0 and 1, and is 0 where that clips."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        kept = clipped(prediction)
+        value, right = super().forward(kept, target, context)
+        return value, lambda dvalue: right(dvalue) * (kept == prediction)
+
+
+class PositiveWeightOfBothTerms(BCEWithLogitsLoss):
+    """The weight of positive targets is that of negative ones too."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        weight = 1.0 if self.weight is None else self.weight
+        both = weight if self.pos_weight is None else weight * np.broadcast_to(self.pos_weight, prediction.shape)
+        plain = BCEWithLogitsLoss(np.broadcast_to(both, prediction.shape), self.reduction)
+        return plain.forward(prediction, target, context)
+
+
+class PositiveWeightInTheLossOnly(BCEWithLogitsLoss):
+    """The gradient knows nothing of the weight of positive targets."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        value, _ = super().forward(prediction, target, context)
+        return value, BCEWithLogitsLoss(self.weight, self.reduction).forward(prediction, target)[1]
+
+
+class WithoutTheSign(NLLLoss):
+    """The likelihood, which is to be made large, is made small."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        value, right = super().forward(prediction, target, context)
+        return -value, lambda dvalue: -right(dvalue)
+
+
+class IgnoredInTheLossOnly(NLLLoss):
+    """An ignored target has a gradient: that of the first class."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        value, right = super().forward(prediction, target, context)
+        ignored = np.expand_dims(target == self.ignore_index, 1)
+        first = np.arange(prediction.shape[1]).reshape(-1, *(1,) * (target.ndim - 1)) == 0
+        return value, lambda dvalue: right(dvalue) - prediction.dtype.type(1) * (ignored & first)
+
+
+class GradientOfTheSum(CrossEntropyLoss):
+    """The mean is reported; its gradient is not divided by what the mean is over."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        value, right = super().forward(prediction, target, context)
+        if self.reduction != "mean":
+            return value, right
+        return value, CrossEntropyLoss.forward(replace(self, reduction="sum"), prediction, target)[1]
+
+
+class ActivationsDerivativeAgain(CrossEntropyLoss):
+    """The difference of softmax and target is multiplied by p (1 - p), which it has in it already."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        value, right = super().forward(prediction, target, context)
+        p = softmax(prediction)
+        return value, lambda dvalue: right(dvalue) * p * (1 - p)
+
+
+class SoftmaxBefore(CrossEntropyLoss):
+    """A softmax goes before the loss, which applies one itself; the gradient is that of both."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        p = softmax(prediction)
+        value, right = super().forward(p, target, context)
+
+        def backward(dvalue: Array) -> Array:
+            dp = right(dvalue)
+            return np.asarray(p * (dp - (p * dp).sum(axis=1, keepdims=True)))
+
+        return value, backward
+
+
+def softmax(logits: Array) -> Array:
+    """Return the softmax over axis 1."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+class RetoldCrossEntropy(CrossEntropyLoss):
+    """Right for the right input, and told anew with a distribution of the target that is as large as the prediction."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        classes, dtype = prediction.shape[1], prediction.dtype
+        counted = self.counted(target)
+        index = np.where(target != self.ignore_index, target, 0)
+        weight = (np.ones(classes) if self.weight is None else self.weight).astype(dtype)
+        of_true, of_all = self.smoothing(classes)
+        weights = weight.reshape(-1, *(1,) * (target.ndim - 1))
+        one_hot = np.moveaxis(self.one_hot(index, classes), -1, 1).astype(dtype)
+        q = weights * one_hot * dtype.type(of_true) + self.weights_of_all(weights) * dtype.type(of_all)
+        q = q * np.expand_dims(counted, 1)
+        shifted = prediction - self.largest(prediction)
+        total = context.tapped("loss", "sum_exp", np.exp(shifted).sum(axis=1, keepdims=True))
+        log_softmax = context.tapped("loss", "log_softmax", shifted - np.log(total))
+        over = self.total(weight[index], counted)
+        value, of_terms = reduced(-(q * log_softmax).sum(axis=1), self.reduction, over)
+
+        def backward(dvalue: Array) -> Array:
+            share = of_terms(dvalue)
+            p = context.tapped("backward", "softmax", np.exp(log_softmax))
+            return (np.expand_dims(share, 1) if share.ndim else share) * self.of_logits(p, q)
+
+        return value, backward
+
+    def counted(self, target: Array) -> Array:
+        return target != self.ignore_index
+
+    def smoothing(self, classes: int) -> tuple[float, float]:
+        return 1 - self.label_smoothing, self.label_smoothing / classes
+
+    def one_hot(self, index: Array, classes: int) -> Array:
+        return np.eye(classes)[index]
+
+    def weights_of_all(self, weights: Array) -> Array:
+        return weights
+
+    def largest(self, prediction: Array) -> Array:
+        return np.asarray(prediction.max(axis=1, keepdims=True))
+
+    def total(self, weights: Array, counted: Array) -> Array | int:
+        return np.asarray(weights[counted].sum())
+
+    def of_logits(self, p: Array, q: Array) -> Array:
+        return np.asarray(p * q.sum(axis=1, keepdims=True) - q)
+
+
+class WithoutTheSum(RetoldCrossEntropy):
+    """The pullback of log-softmax forgets to multiply the softmax by the sum of what comes back."""
+
+    def of_logits(self, p: Array, q: Array) -> Array:
+        return p - q
+
+
+class MaximumOfTheBatch(RetoldCrossEntropy):
+    """The largest of all logits is taken off, not that of each row."""
+
+    def largest(self, prediction: Array) -> Array:
+        return np.asarray(prediction.max())
+
+
+class OverAllTargets(RetoldCrossEntropy):
+    """The mean is over the number of targets, whatever they weigh and whether they are ignored."""
+
+    def total(self, weights: Array, counted: Array) -> int:
+        return counted.size
+
+
+class OverTargetsThatCount(RetoldCrossEntropy):
+    """The mean is over the number of targets that are not ignored, whatever they weigh."""
+
+    def total(self, weights: Array, counted: Array) -> int:
+        return int(counted.sum())
+
+
+class OverIgnoredWeights(RetoldCrossEntropy):
+    """The mean is over the weights of all targets, an ignored one's being that of the first class."""
+
+    def total(self, weights: Array, counted: Array) -> Array:
+        return np.asarray(weights.sum())
+
+
+class IgnoredStillCounts(RetoldCrossEntropy):
+    """Targets to be ignored are, if negative; a class to be ignored is not."""
+
+    def counted(self, target: Array) -> Array:
+        return target >= 0
+
+
+class SmoothedByOneOverClasses(RetoldCrossEntropy):
+    """The share of every class is 1 / classes, without label_smoothing."""
+
+    def smoothing(self, classes: int) -> tuple[float, float]:
+        return 1 - self.label_smoothing, 1 / classes if self.label_smoothing else 0.0
+
+
+class TrueClassKeepsItsShare(RetoldCrossEntropy):
+    """The true class has 1 - label_smoothing / classes, and its share of what is spread besides."""
+
+    def smoothing(self, classes: int) -> tuple[float, float]:
+        return 1 - self.label_smoothing / classes, self.label_smoothing / classes
+
+
+class SmoothedOverTheOthers(RetoldCrossEntropy):
+    """What is spread is divided by the number of the other classes, but given to all."""
+
+    def smoothing(self, classes: int) -> tuple[float, float]:
+        return 1 - self.label_smoothing, self.label_smoothing / (classes - 1)
+
+
+class SmoothedWithoutWeights(RetoldCrossEntropy):
+    """Only the true class is weighed, not what is spread."""
+
+    def weights_of_all(self, weights: Array) -> Array:
+        return np.ones_like(weights)
+
+
+class OneHotOfAColumn(RetoldCrossEntropy):
+    """Labels are written into the one-hot targets as a column, (batch, 1), and so every label into every row."""
+
+    def one_hot(self, index: Array, classes: int) -> Array:
+        rows = np.zeros((index.size, classes))
+        rows[np.arange(index.size), index.reshape(-1, 1)] = 1
+        return rows.reshape(*index.shape, classes)
+
+
+class SoftenedDenominator(BCELoss):
+    """Guards the division in the gradient, but not in the loss."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        value, _ = super().forward(prediction, target, context)
+        guarded = prediction * (1 - prediction) + 1e-7
+        return value, lambda dvalue: dvalue * (prediction - target) / guarded / prediction.size
+
+
+PLANTED = [
+    Fault(SoftenedDenominator, DIFFERENCES, "prediction", "LOS-14"),
+    Fault(WithoutTheSum, DIFFERENCES, "prediction", "LOS-02"),
+    Fault(GradientOfTheSum, DIFFERENCES, "prediction", "LOS-03"),
+    Fault(GradientOfTheSumOfErrors, DIFFERENCES, "prediction", "LOS-03"),
+    Fault(WithoutTwo, DIFFERENCES, "prediction", "LOS-05"),
+    Fault(HalvedBothWays, FORWARD, "output", "LOS-05"),
+    Fault(MaximumOfTheBatch, EXTREMES, None, "LOS-09"),
+    Fault(SoftmaxBefore, FORWARD, "output", "LOS-11"),
+    Fault(ActivationsDerivativeAgain, DIFFERENCES, "prediction", "LOS-12"),
+    Fault(ClippedForward, FORWARD, "output", "LOS-14"),
+    Fault(ClippedForward, DIFFERENCES, "prediction", "LOS-14"),
+    Fault(NoGradientBehindTheClip, TWIN, "prediction", "LOS-14"),
+    Fault(EpsilonTwice, FORWARD, "output", "LOS-14"),
+    Fault(OverAllTargets, FORWARD, "output", "LOS-16"),
+    Fault(OverTargetsThatCount, FORWARD, "output", "LOS-16"),
+    Fault(OverIgnoredWeights, FORWARD, "output", "LOS-16"),
+    Fault(IgnoredStillCounts, FORWARD, "output", "LOS-16"),
+    Fault(IgnoredInTheLossOnly, DIFFERENCES, "prediction", "LOS-16"),
+    Fault(SmoothedByOneOverClasses, FORWARD, "output", "LOS-17"),
+    Fault(TrueClassKeepsItsShare, FORWARD, "output", "LOS-17"),
+    Fault(SmoothedOverTheOthers, FORWARD, "output", "LOS-17"),
+    Fault(SmoothedWithoutWeights, FORWARD, "output", ""),
+    Fault(OneHotOfAColumn, FORWARD, "output", "LOS-19"),
+    Fault(OnesForDvalue, DIFFERENCES, "prediction", ""),
+    Fault(OnesForDvalue, "backward_is_linear", "prediction", ""),
+    Fault(SignOfZeroIsOne, TWIN, "prediction", ""),
+    Fault(SquareWithoutHalf, FORWARD, "output", ""),
+    Fault(SmoothL1, FORWARD, "output", ""),
+    Fault(MeanOfTheBatchOnly, FORWARD, "output", ""),
+    Fault(MeanOfTheWeights, FORWARD, "output", ""),
+    Fault(MeanOverOutputs, FORWARD, "output", ""),
+    Fault(PositiveWeightOfBothTerms, FORWARD, "output", ""),
+    Fault(PositiveWeightInTheLossOnly, DIFFERENCES, "prediction", ""),
+    Fault(WithoutTheSign, FORWARD, "output", ""),
+]
+
+BLIND: list[type] = [
+    HalvedBothWays,
+    MaximumOfTheBatch,
+    SoftmaxBefore,
+    NoGradientBehindTheClip,
+    EpsilonTwice,
+    OverAllTargets,
+    OverTargetsThatCount,
+    OverIgnoredWeights,
+    IgnoredStillCounts,
+    SmoothedByOneOverClasses,
+    TrueClassKeepsItsShare,
+    SmoothedOverTheOthers,
+    SmoothedWithoutWeights,
+    OneHotOfAColumn,
+    SignOfZeroIsOne,
+    SquareWithoutHalf,
+    SmoothL1,
+    MeanOfTheBatchOnly,
+    MeanOfTheWeights,
+    MeanOverOutputs,
+    PositiveWeightOfBothTerms,
+    WithoutTheSign,
+]
