@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -115,7 +116,7 @@ def results_own_their_memory(case: Case, settings: Settings = Settings()) -> Out
 
 
 def calls_do_not_interfere(case: Case, settings: Settings = Settings()) -> Outcome:
-    """Repeated and interleaved calls give bitwise the same answers, whichever pullback runs first."""
+    """Repeated and interleaved calls give bitwise the same answers, whichever pullback runs first, and in any mode."""
     function, rng = function_of(case), case.rng()
     y, pullback = function.call(function.variables, case.context())
     dy = cotangent(y, rng)
@@ -130,7 +131,23 @@ def calls_do_not_interfere(case: Case, settings: Settings = Settings()) -> Outco
     for name, grad in alone.items():
         if not _same(grad, interleaved[name]) or not _same(grad, pullback(dy)[name]):
             return failure(f"{name}'s gradient depends on calls in between")
-    return Outcome(Verdict.PASS)
+    return _mode_is_forgotten(case, dy) if isinstance(case.subject, Layer) else Outcome(Verdict.PASS)
+
+
+def _mode_is_forgotten(case: Case, dy: Array) -> Outcome:
+    """Call the very same layer in the other mode, too: nothing of a call stays on it."""
+    layer, x = case.subject, case.inputs[0]
+    y, pullback = layer.forward(x, case.context())
+    alone = {"input": pullback(dy)[0], **pullback(dy)[1]}
+    _, kept = layer.forward(x, case.context())
+    with suppress(ShapeError):  # as of a single sample, which has no statistics
+        layer.forward(x[::-1] if x.ndim else x, replace(case, training=not case.training).context())
+    after = {"input": kept(dy)[0], **kept(dy)[1]}
+    for name, grad in alone.items():
+        if not _same(grad, after[name]):
+            return failure(f"{name}'s gradient depends on calls of the same layer in between")
+    again, _ = layer.forward(x, case.context())
+    return Outcome(Verdict.PASS) if _same(y, again) else failure("a call in the other mode changes the next output")
 
 
 def taps_do_not_change_results(case: Case, settings: Settings = Settings()) -> Outcome:

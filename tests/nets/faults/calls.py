@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients, LossBackward, untapped
-from nets.layers import Flatten, LeakyReLU, Sigmoid, Tanh
+from nets.layers import Dropout, Flatten, LeakyReLU, Sigmoid, Tanh
 from nets.losses import CrossEntropyLoss
 from tests.nets.faults.fault import DIFFERENCES, SHAPES, Fault
 
@@ -45,6 +45,24 @@ class CachingSigmoid(Sigmoid):
         y, _ = super().forward(x, context)
         self.cache[:] = [y]
         return y, lambda dy: (dy * self.cache[0] * (1 - self.cache[0]), {})
+
+
+class RemembersOnItself(Tanh):
+    """Keeps its output on the layer, so that a second call overwrites what the first pullback needs."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, _ = super().forward(x, context)
+        object.__setattr__(self, "y", y)
+        return y, lambda dy: (dy * (1 - self.y * self.y), {})  # type: ignore[attr-defined]  # set above
+
+
+class OffForGood(Dropout):
+    """Is off for good once it has been evaluated."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        if not context.training:
+            object.__setattr__(self, "off", True)
+        return super().forward(x, Context(context.training and not hasattr(self, "off"), context.key, context.tap))
 
 
 class TapDependent(Sigmoid):
@@ -123,6 +141,8 @@ PLANTED = [
     Fault(ConstantBackward, "backward_is_linear", "input", ""),
     Fault(AlwaysDouble, SHAPES, None, "ENG-13"),
     Fault(CachingSigmoid, "calls_do_not_interfere", None, "ENG-09"),
+    Fault(RemembersOnItself, "calls_do_not_interfere", None, "ENG-09"),
+    Fault(OffForGood, "calls_do_not_interfere", None, "DRP-10"),
     Fault(TapDependent, "taps_do_not_change_results", None, ""),
     Fault(OverwritesItsTap, "taps_do_not_change_results", None, ""),
     Fault(ReadsItsMemory, "results_do_not_depend_on_memory_layout", "input", "ENG-08"),
@@ -136,6 +156,8 @@ BLIND: list[type] = [
     ViewOfInput,
     AlwaysDouble,
     CachingSigmoid,
+    RemembersOnItself,
+    OffForGood,
     TapDependent,
     OverwritesItsTap,
     ReadsItsMemory,

@@ -83,7 +83,22 @@ class WeightByMean(Linear):
         return y, with_gradient(right, "weight", lambda dy: right(dy)[1]["weight"] / len(x))
 
 
+class MovesOnItsWayBack(Linear):
+    """Moves its weight as soon as it has the gradient, and takes the gradient of its input from the moved one."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+
+        def backward(dy: Array) -> tuple[Array, Gradients]:
+            _, grads = right(dy)
+            self.weight[...] -= 0.1 * grads["weight"]
+            return right(dy)[0], grads
+
+        return y, backward
+
+
 PLANTED = [
+    Fault(MovesOnItsWayBack, "arguments_are_left_untouched", None, "LIN-04"),
     Fault(BiasNotSummed, DIFFERENCES, None, "LIN-01"),
     Fault(BiasForgotten, DIFFERENCES, None, ""),
     Fault(CentredInPlace, DIFFERENCES, "input", ""),
@@ -103,4 +118,4 @@ PLANTED = [
     Fault(Broadcasting, "wrong_shapes_are_refused", None, ""),
 ]
 
-BLIND: list[type] = [Broadcasting]
+BLIND: list[type] = [MovesOnItsWayBack, Broadcasting]
