@@ -392,38 +392,54 @@ def _remarks(tried: list[tuple[Variation, Outcome]]) -> Iterator[str]:
             yield outcome.remark if variation.name == AS_GIVEN else f"{variation.name}: {outcome.remark}"
 
 
+def drawn_cases(subject: Subject, examples: int, seed: int) -> list[Case]:
+    """Return cases that Hypothesis draws from the ``cases()`` of a class, the simplest first."""
+    cases = _batch(subject, min(DRAWN_ANEW, examples), seed)
+    batch = 1
+    while 1 < len(cases) < examples:
+        # Every batch begins with the simplest case, which is there already.
+        cases += _batch(subject, min(DRAWN_ANEW, examples - len(cases) + 1), seed + batch * SEEDS)[1:]
+        batch += 1
+    return cases
+
+
+def _batch(subject: Subject, count: int, seed: int) -> list[Case]:
+    import hypothesis
+
+    options = hypothesis.settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        phases=[hypothesis.Phase.generate],
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    cases: list[Case] = []
+
+    def keep(case: Case) -> None:
+        cases.append(case)
+
+    hypothesis.seed(seed)(options(hypothesis.given(subject.cases())(keep)))()
+    return cases
+
+
 def _drawn(
     subject: Subject, claim: Property, examples: int, seed: int, settings: Settings
 ) -> tuple[Finding | None, int]:
-    import hypothesis
-
-    tried: list[tuple[Case, Outcome]] = []
-    spent = 0
-
-    def attempt(case: Case) -> None:
-        nonlocal spent
-        explained = sum(bool(each.causes) for _, each in tried)
-        outcome = check_case(case, claim, replace(settings, explain=explained < EXPLAINED))
-        spent += case.tally.evaluations
-        if outcome is not None:
-            tried.append((case, outcome))
-
     name = subject.__name__
+    tried: list[tuple[Case, Outcome]] = []
     try:
-        for batch, first in enumerate(range(0, examples, DRAWN_ANEW)):
-            options = hypothesis.settings(
-                max_examples=min(DRAWN_ANEW, examples - first),
-                deadline=None,
-                database=None,
-                phases=[hypothesis.Phase.generate],
-                suppress_health_check=list(hypothesis.HealthCheck),
-            )
-            hypothesis.seed(seed + batch * SEEDS)(options(hypothesis.given(subject.cases())(attempt)))()
+        cases = drawn_cases(subject, examples, seed)
     except ImportError:
         raise  # a missing library is nobody's fault here
     except Exception as error:  # noqa: BLE001  the strategy is the subject's own, and so is what it raises
         message = f"cases() raises {type(error).__name__}: {error}"
-        return Finding(name, claim.__name__, Verdict.FAIL, len(tried), message=message), spent
+        return Finding(name, claim.__name__, Verdict.FAIL, 0, message=message), 0
+    for each in cases:
+        explained = sum(bool(outcome.causes) for _, outcome in tried)
+        found = check_case(each, claim, replace(settings, explain=explained < EXPLAINED))
+        if found is not None:
+            tried.append((each, found))
+    spent = sum(each.tally.evaluations for each in cases)
     if not tried:
         return None, spent
     failing = [(case, outcome) for case, outcome in tried if outcome.verdict is Verdict.FAIL]

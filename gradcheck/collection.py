@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck.adapters import AdapterError
-from gradcheck.checks import check_class, check_layer, check_loss, properties_of
+from gradcheck.checks import Subject, check_class, check_layer, check_loss, drawn_cases, properties_of
 from gradcheck.contract import Case, Initializer, Layer, Loss, Optimizer, Schedule
 from gradcheck.properties import Settings
 from gradcheck.results import Finding, Report
@@ -109,26 +109,22 @@ class Shape(tuple[int, ...]):
     """The shape of an array that was drawn."""
 
 
-def domain(subject: type, examples: int = EXAMPLES_OF_DOMAIN, seed: int = 0) -> dict[str, list[object]]:
+def domain(subject: Subject, examples: int = EXAMPLES_OF_DOMAIN, seed: int = 0) -> dict[str, list[object]]:
     """Return what ``cases()`` of a class draws for each of its fields and for the inputs: values that are equal, once.
 
     Of an array that is its `Shape`; child layers are left out.
     """
     drawn: dict[str, dict[str, object]] = {}
-
-    def note(case: Case, _: Settings) -> None:
+    for case in drawn_cases(subject, examples, seed):
         values = {spec.name: getattr(case.subject, spec.name) for spec in dataclasses.fields(case.subject) if spec.init}
-        inputs = ("prediction", "target") if isinstance(case.subject, Loss) else ("x",)
         if isinstance(case.subject, (Layer, Loss)):
+            inputs = ("prediction", "target") if isinstance(case.subject, Loss) else ("x",)
             values |= dict(zip(inputs, case.inputs, strict=True))
         for name, value in values.items():
-            if not (
-                isinstance(value, Layer) or (isinstance(value, tuple) and any(isinstance(v, Layer) for v in value))
-            ):
+            parts = value if isinstance(value, tuple) else (value,)
+            if not any(isinstance(part, Layer) for part in parts):
                 told = Shape(value.shape) if isinstance(value, np.ndarray) else value
-                drawn.setdefault(name, {}).setdefault(repr(value), told)
-
-    check_class(subject, claims=[note], examples=examples, seed=seed)
+                drawn.setdefault(name, {}).setdefault(repr(told), told)
     return {name: list(values.values()) for name, values in drawn.items()}
 
 
