@@ -112,7 +112,7 @@ class Shape(tuple[int, ...]):
 def domain(subject: Subject, examples: int = EXAMPLES_OF_DOMAIN, seed: int = 0) -> dict[str, list[object]]:
     """Return what ``cases()`` of a class draws for each of its fields and for the inputs: values that are equal, once.
 
-    Of an array that is its `Shape`; child layers are left out.
+    Of an array that is its `Shape`, of a part its name; child layers are left out.
     """
     drawn: dict[str, dict[str, object]] = {}
     for case in drawn_cases(subject, examples, seed):
@@ -124,6 +124,7 @@ def domain(subject: Subject, examples: int = EXAMPLES_OF_DOMAIN, seed: int = 0) 
             parts = value if isinstance(value, tuple) else (value,)
             if not any(isinstance(part, Layer) for part in parts):
                 told = Shape(value.shape) if isinstance(value, np.ndarray) else value
+                told = type(value).__name__ if isinstance(value, CONTRACTS) else told
                 drawn.setdefault(name, {}).setdefault(repr(told), told)
     return {name: list(values.values()) for name, values in drawn.items()}
 

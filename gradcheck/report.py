@@ -58,9 +58,13 @@ def _tuples(values: Sequence[tuple[Any, ...]]) -> str:
     return f"{_range(list(lengths))} numbers of {_range([number for value in values for number in value])}"
 
 
-def _range(numbers: Sequence[float]) -> str:
+def _range(values: Sequence[float | None]) -> str:
+    numbers = [value for value in values if value is not None]
+    if not numbers:
+        return "None"
     low, high = min(numbers), max(numbers)
-    return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
+    text = f"{low:.4g}" if low == high else f"{low:.4g}..{high:.4g}"
+    return text if len(numbers) == len(values) else f"None or {text}"
 
 
 def strict(value: Json) -> Json:

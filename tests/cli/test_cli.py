@@ -296,8 +296,9 @@ def test_verify_of_a_whole_module_has_a_line_a_class() -> None:
 
 
 def test_verify_lists_what_is_drawn() -> None:
-    done = mnistcheck("verify", "--list", "Dropout", "BatchNorm1d", "Sigmoid")
+    done = mnistcheck("verify", "--list", "Dropout", "BatchNorm1d", "Sigmoid", "AdaptiveAvgPool2d")
     assert (done.returncode, done.stderr) == (0, "")
+    assert "None or 1.." in done.stdout
     lines = [line.strip().split(maxsplit=2) for line in done.stdout.splitlines()]
     assert lines[0] == ["subject", "drawn", "values"]
     assert lines[1] == ["Dropout", "p", "0, 0.1, 0.25, 0.5, 0.8, 1"]
