@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 Subject = type[Layer] | type[Loss] | type[Optimizer] | type[Schedule] | type[Initializer]
 
 EXAMPLES = 25
-# Hypothesis draws ten cases anew; most of those after them are variations of one, alike in mode and hyper-parameters.
-# So of more than ten it is asked in batches, each from a seed of its own.
-DRAWN_ANEW, SEEDS = 10, 2**32
 EXPLAINED = 8  # failing cases of a class whose cause is sought; that takes longer than to see that they fail
 VARIATIONS_EXPLAINED = 3  # and of one object
 DRAWN_TO_EXPLAIN = 3  # small cases of which fewer fail can seem to have a cause by accident
@@ -393,25 +390,18 @@ def _remarks(tried: list[tuple[Variation, Outcome]]) -> Iterator[str]:
 
 
 def drawn_cases(subject: Subject, examples: int, seed: int) -> list[Case]:
-    """Return cases that Hypothesis draws from the ``cases()`` of a class, the simplest first."""
-    cases = _batch(subject, min(DRAWN_ANEW, examples), seed)
-    batch = 1
-    while 1 < len(cases) < examples:
-        # Every batch begins with the simplest case, which is there already.
-        cases += _batch(subject, min(DRAWN_ANEW, examples - len(cases) + 1), seed + batch * SEEDS)[1:]
-        batch += 1
-    return cases
-
-
-def _batch(subject: Subject, count: int, seed: int) -> list[Case]:
+    """Return cases that Hypothesis draws from the ``cases()`` of a class."""
     import hypothesis
 
+    from gradcheck.strategies import DRAWN_ANEW
+
     options = hypothesis.settings(
-        max_examples=count,
+        max_examples=examples,
         deadline=None,
         database=None,
         phases=[hypothesis.Phase.generate],
         suppress_health_check=list(hypothesis.HealthCheck),
+        backend=DRAWN_ANEW,
     )
     cases: list[Case] = []
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, HypothesisProvider
 
 from gradcheck.contract import Array, Case, Layer, Loss, Optimizer, Schedule
 
@@ -18,6 +19,23 @@ if TYPE_CHECKING:
 # The smallest non-zero magnitude drawn. Products of several numbers this small stay far from underflow, where
 # rounding is no longer relative; underflow is a matter for a property about extreme values.
 SMALLEST = 2.0**-6
+
+
+DRAWN_ANEW = "gradcheck"  # the name of `DrawnAnew` among Hypothesis's backends
+
+
+class DrawnAnew(HypothesisProvider):
+    """Draws every case anew, and the same ones from the same seed.
+
+    Hypothesis's own backend varies cases that it has, so that of 25 half are alike in mode and hyper-parameters; and it
+    takes numbers from the source of whatever modules have been imported, so that a seed gives other cases elsewhere.
+    """
+
+    def _maybe_draw_constant(self, *_: object, **__: object) -> None:
+        return None
+
+
+AVAILABLE_PROVIDERS[DRAWN_ANEW] = DrawnAnew
 
 
 def sides(minimum: int = 1, maximum: int = 5) -> SearchStrategy[int]:

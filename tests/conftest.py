@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-settings.register_profile("fast", max_examples=25, deadline=None, derandomize=True, database=None)
+from gradcheck.strategies import DRAWN_ANEW
+
+settings.register_profile("fast", max_examples=25, deadline=None, derandomize=True, database=None, backend=DRAWN_ANEW)
 settings.register_profile("deep", max_examples=1000, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("MNISTCHECK_TEST_PROFILE", "fast"))
 

@@ -387,7 +387,7 @@ PLANTED = [
     Fault(SignOfZeroIsOne, TWIN, "prediction", ""),
     Fault(SquareWithoutHalf, FORWARD, "output", ""),
     Fault(SmoothL1, FORWARD, "output", ""),
-    Fault(MeanOfTheBatchOnly, FORWARD, "output", ""),
+    Fault(MeanOfTheBatchOnly, FORWARD, None, ""),
     Fault(MeanOfTheWeights, FORWARD, "output", ""),
     Fault(MeanOverOutputs, FORWARD, "output", ""),
     Fault(PositiveWeightOfBothTerms, FORWARD, "output", ""),
