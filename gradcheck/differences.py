@@ -139,7 +139,7 @@ def derivatives(lines: Lines, first_step: Array | float = FIRST_STEP) -> Estimat
 def hidden(lines: Lines, h: Array) -> Array:
     """Return what estimates at steps ``h`` may lack because outputs move by less than half a unit in their last place.
 
-    As 1 - 1e-20 does. An output that does not move further away, either, does not depend on the line.
+    In 1 - 1e-20 the second term is lost. What does not move further away, either, does not depend on the line.
     """
     part: Integers = np.arange(len(h))
     y, dy = lines.y[lines.block], lines.dy[lines.block]
@@ -148,7 +148,7 @@ def hidden(lines: Lines, h: Array) -> Array:
             (lines.at(part, t)[0] != y) | (lines.at(part, -t)[0] != y) for t in (h, np.maximum(h, FAR * lines.scale))
         )
         silent = np.where(far & ~near, np.abs(dy * y), 0.0).sum(axis=1)
-        return np.asarray(RICHARDSON_WEIGHTS * np.finfo(y.dtype).eps * silent / h)
+        return np.asarray(RICHARDSON_WEIGHTS * np.finfo(y.dtype).eps / 2 * silent / h)
 
 
 def _richardson(lines: Lines, part: Integers, h: Array) -> tuple[Array, Array, Array, Array, Array, Array]:

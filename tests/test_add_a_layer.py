@@ -17,7 +17,7 @@ FILE, LINE = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 CONSOLES = re.findall(r"```console\n\$ mnistcheck (.*?)\n(.*?)```", PAGE, flags=re.DOTALL)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a copy of the project with the page's file, and not yet its line."""
     root = tmp_path_factory.mktemp("house")

@@ -38,6 +38,7 @@ def test_the_network_of_the_readme_trains_and_torch_reads_its_weights(
     module = model.twin().double()
     set_keys(module, Key())
     module.load_state_dict(torch.load("weights.pt", weights_only=True))
+    assert module.state_dict()["1.num_batches_tracked"] == 1
     for name, tensor in module.state_dict().items():
         assert np.array_equal(tensor.numpy(), (model.parameters() | model.buffers())[name])
 
