@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Layer, ShapeError
+from nets.floating import floating
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +39,7 @@ class AdaptiveAvgPool2d(Layer):
             raise ValueError(f"{name} needs output_size of at least 1, got {self.output_size}")
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        x = floating(x)
         self.require(x, "batch", "channels", "height", "width")
         height, width = x.shape[2:]
         if min(height, width) < 1:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, Self
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Layer, ShapeError, parameter
+from nets.floating import floating
 from nets.initializers import TORCH_DEFAULT
 from nets.layers.convolution import convolution, convolution_cases, padded_windows, require_groups
 from nets.layers.windows import LEAST, Windows
@@ -63,6 +64,7 @@ class Conv1d(Layer):
         return cls(weight, np.zeros(out_channels) if bias else None, stride, padding, dilation, groups)
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        x = floating(x)
         self.require(x, "batch", self.weight.shape[1] * self.groups, "length")
         windows = self._windows()
         (_, reach), length = windows.reach(), x.shape[2] + sum(windows.padding[1])

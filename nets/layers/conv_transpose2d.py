@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Layer, ShapeError, parameter
+from nets.floating import floating
 from nets.initializers import TORCH_DEFAULT
 from nets.layers.convolution import Kernel, extents, one_or_all, require_groups
 from nets.layers.windows import Pair, Windows, pair_of, windows_of
@@ -71,6 +72,7 @@ class ConvTranspose2d(Layer):
         return cls(weight, np.zeros(out_channels) if bias else None, stride, padding, output_padding, groups, dilation)
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        x = floating(x)
         self.require(x, "batch", len(self.weight), "height", "width")
         rows, columns = x.shape[2:]
         windows, kernel = self._windows(), Kernel(self.weight, self.groups)

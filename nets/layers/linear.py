@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Layer, parameter
+from nets.floating import floating
 from nets.initializers import TORCH_DEFAULT
 from nets.refusals import PLACEMENT, refuses
 
@@ -34,6 +35,7 @@ class Linear(Layer):
         return cls(np.zeros((out_features, in_features)), np.zeros(out_features) if bias else None)
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        x = floating(x)
         outputs, inputs = self.weight.shape
         self.require(x, "...", inputs)
         y = x @ self.weight.T

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Layer, ShapeError
+from nets.floating import floating
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +36,7 @@ class Residual(Layer):
             dx = inner.tapped("backward", "input", dx)
             return dy + dx, {f"branch.{name}": grad for name, grad in grads.items()}
 
-        return x + y, backward
+        return floating(x) + y, backward
 
     def twin(self) -> torch.nn.Module:
         import torch

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Layer
+from nets.floating import floating
 from nets.layers.axes import axis_of
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Softmax(Layer):
 
     def _shifted(self, x: Array) -> tuple[int, Array]:
         """Return the axis, and ``x`` less its largest along it, whose exponentials do not overflow."""
+        x = floating(x)
         axis = axis_of(type(self).__name__, "dim", self.dim, x)
         return axis, x - x.max(axis=axis, keepdims=True)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Case, Context, Loss, LossBackward, require_shape
-from nets.losses.pairs import floating
+from nets.floating import floating
 from nets.losses.reduction import DEPRECATED, Reduction, reduced, require_reduction
 from nets.refusals import refuses
 
