@@ -52,7 +52,7 @@ class LayerNorm(Layer):
         bias: bool = True,
     ) -> Self:
         """Return a layer of weight one and bias zero."""
-        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        shape = tuple(normalized_shape) if np.iterable(normalized_shape) else (normalized_shape,)
         weight = np.ones(shape) if elementwise_affine else None
         return cls(weight, np.zeros(shape) if elementwise_affine and bias else None, eps, shape)
 

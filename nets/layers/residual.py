@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Layer, ShapeError
 from nets.floating import floating
+from nets.refusals import require_layer
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +24,9 @@ class Residual(Layer):
     """
 
     branch: Layer
+
+    def __post_init__(self) -> None:
+        require_layer("Residual needs a layer for its branch", self.branch)
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         inner = context.child("branch")

@@ -169,7 +169,7 @@ def test_what_is_no_class_is_refused(loss: Loss, target: Array, message: str) ->
     ("reduction", "value", "gradient"), [("mean", 2.0, [0.5, -0.5]), ("sum", 4.0, [1, -1]), ("none", [1, 3], [1, -1])]
 )
 def test_reductions_at_known_values(reduction: str, value: Array, gradient: Array) -> None:
-    loss = L1Loss(reduction)  # type: ignore[arg-type]
+    loss = L1Loss(reduction=reduction)  # type: ignore[arg-type]
     found, backward = loss.forward(np.array([2.0, 0.0]), np.array([1.0, 3.0]))
     assert isinstance(found, np.ndarray)
     assert found.tolist() == value
