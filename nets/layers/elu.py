@@ -85,7 +85,8 @@ class SELU(Layer):
 def _exponential_unit(x: Array, above: float, below: float) -> tuple[Array, Backward]:
     """Return ``above * x`` where x > 0, else ``below * (exp(x) - 1)``, and its pullback."""
     x = floating(x)
-    mask, negative = x > 0, np.minimum(x, 0)  # no exponential of what is positive, which may overflow
+    mask = ~(x <= 0)  # with NaN, as torch
+    negative = np.minimum(x, 0)  # no exponential of what is positive, which may overflow
 
     def backward(dy: Array) -> tuple[Array, Gradients]:
         return dy * np.where(mask, above, below * np.exp(negative)), {}

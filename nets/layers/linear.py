@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -43,7 +44,8 @@ class Linear(Layer):
             y += self.bias
 
         def backward(dy: Array) -> tuple[Array, Gradients]:
-            rows, drows = x.reshape(-1, inputs), dy.reshape(-1, outputs)
+            count = math.prod(x.shape[:-1])
+            rows, drows = x.reshape(count, inputs), dy.reshape(count, outputs)
             # One row makes an outer product: the same single product an element, without a matrix product's set-up.
             dweight = drows.T * rows if len(rows) == 1 else drows.T @ rows
             grads = {"weight": dweight}

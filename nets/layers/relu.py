@@ -26,7 +26,7 @@ class ReLU(Layer):
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         x = floating(x)
-        mask = x > 0
+        mask = ~(x <= 0)  # with NaN, as torch
 
         def backward(dy: Array) -> tuple[Array, Gradients]:
             return np.where(mask, dy, 0), {}

@@ -287,3 +287,9 @@ def test_both_engines_train_with_a_weighted_loss(dtype: Any) -> None:  # noqa: A
     )
     assert ours.loss.dtype == theirs.loss.dtype == dtype
     np.testing.assert_allclose(ours.loss, theirs.loss, rtol=10 * np.finfo(dtype).eps)
+
+
+def test_an_absolute_error_of_nan_has_no_gradient_as_in_torch() -> None:
+    value, backward = L1Loss(reduction="sum").forward(np.array([np.nan, 2.0]), np.zeros(2))
+    assert np.isnan(value)
+    np.testing.assert_array_equal(backward(np.ones(())), [0, 1])
