@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Kinks, Layer
 from nets.layers.residual import Residual
+from nets.refusals import kind_of, require_layer
 
 if TYPE_CHECKING:
     import torch
     from hypothesis.strategies import SearchStrategy
+
+
+WRITTEN = "write Sequential((a, b))"
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +29,20 @@ class Sequential(Layer):
     """
 
     layers: tuple[Layer, ...]
+
+    def __new__(cls, *layers: object, **named: object) -> Self:  # noqa: ARG004  for __init__
+        """Say of torch's own form how it is written here."""
+        if len(layers) > 1:
+            raise TypeError(f"{cls.__name__} needs one tuple of layers, got {len(layers)} arguments: {WRITTEN}")
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.layers, list):
+            object.__setattr__(self, "layers", tuple(self.layers))
+        if not isinstance(self.layers, tuple):
+            raise TypeError(f"{type(self).__name__} needs a tuple of layers, got {kind_of(self.layers)}: {WRITTEN}")
+        for i, layer in enumerate(self.layers):
+            require_layer(f"{type(self).__name__} needs a layer in place {i}", layer)
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         pullbacks: list[tuple[str, Context, Backward]] = []

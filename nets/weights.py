@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +17,9 @@ from gradcheck.contract import Array, Layer, ShapeError
 
 if TYPE_CHECKING:
     import torch
+
+
+CAST = "cast one side first, as layer.astype(dtype) does"
 
 
 class CheckpointError(ValueError):
@@ -95,6 +100,8 @@ def decode(content: bytes, form: str = ".safetensors") -> dict[str, Array]:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file that appears whole or not at all: beside its place, flushed, then renamed."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as file:
@@ -121,6 +128,8 @@ def _from_safetensors(content: bytes) -> dict[str, Array]:
         return dict(from_bytes(content))
     except SafetensorError as error:
         raise CheckpointError(f"these bytes are not a safetensors file: {error}") from None
+    except KeyError as error:
+        raise CheckpointError(f"NumPy cannot hold these tensors: it has no {error.args[0]}") from None
 
 
 def _to_npz(arrays: dict[str, Array]) -> bytes:
@@ -133,6 +142,8 @@ def _to_npz(arrays: dict[str, Array]) -> bytes:
 
 
 def _from_npz(content: bytes) -> dict[str, Array]:
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        raise CheckpointError("these bytes are not an npz file of arrays: they are no zip archive")
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
@@ -166,8 +177,8 @@ def _from_torch_file(content: bytes) -> dict[str, Array]:
 
 
 def _line(error: BaseException) -> str:
-    """Return the first line of an error; torch explains at length."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """Return the first line of an error, in plain letters; torch explains at length, and in bold."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", (str(error).splitlines() or [type(error).__name__])[0])
 
 
 class Format(NamedTuple):
@@ -201,4 +212,4 @@ def require_fit(own: Mapping[str, Array], arrays: Mapping[str, Array]) -> None:
         if array.shape != other.shape:
             raise ShapeError(f"{name} needs shape {array.shape}, got {other.shape}")
         if array.dtype != other.dtype:
-            raise CheckpointError(f"{name} needs {array.dtype}, got {other.dtype}: cast one side first")
+            raise CheckpointError(f"{name} needs {array.dtype}, got {other.dtype}: {CAST}")

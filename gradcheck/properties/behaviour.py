@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,8 @@ from gradcheck.properties.outcome import (
 from gradcheck.trajectory.noise import spread
 
 KEYS = 8  # under which a layer that draws random numbers does not do the same by chance
+# Of 8 bits, whose squares and sums wrap around, and of none but positive numbers, whose negatives do.
+INTEGERS = (np.int64, np.int8, np.uint8)
 LARGEST_INTEGER = 2.0**53  # beyond it float64 has not all of them, and int64 ends soon after
 
 
@@ -256,36 +259,53 @@ def _draws(case: Case, function: Function, grads: dict[str, Array], dy: Array) -
 
 
 def integers_are_taken_as_numbers(case: Case, settings: Settings = Settings()) -> Outcome | None:
-    """Integer input is refused, or gives what the same numbers as float64 give; nothing is truncated.
+    """Integer input is refused, or gives what the same numbers as float64 give: nothing is truncated or wraps around.
 
     A foreign object that was given floats may not mean to take integers, and is not failed.
     """
-    function, rng = function_of(case), case.rng()
+    function = function_of(case)
     if not function.inputs:
         return None  # no input has a gradient
-    name = function.inputs[0]
-    whole = np.rint(np.nan_to_num(function.variables[name]))
-    if np.abs(whole).max(initial=0.0) >= LARGEST_INTEGER:
+    passed = None
+    for kind in INTEGERS:
+        outcome = _as_integers(case, function, np.dtype(kind))
+        if outcome is not None and outcome.verdict is not Verdict.PASS:
+            return outcome
+        passed = passed or outcome
+    return passed
+
+
+def _as_integers(case: Case, function: Function, kind: np.dtype[np.integer[Any]]) -> Outcome | None:
+    """Compare the whole numbers nearest to the input, sizes where negative ones are none, with themselves as floats."""
+    name, rng = function.inputs[0], case.rng()
+    whole, range_ = np.rint(np.nan_to_num(function.variables[name])), np.iinfo(kind)
+    if kind.itemsize < 8:
+        whole = np.clip(whole if range_.min else np.abs(whole), range_.min, range_.max)
+    elif np.abs(whole).max(initial=0.0) >= LARGEST_INTEGER:
         return None  # not every such number is an integer's
-    y, pullback = function.call({**function.variables, name: whole}, case.context())
+    variables = {**function.variables, name: whole}
+    y, pullback = function.call(variables, case.context())
     if not np.isfinite(y).all():
         return None  # whole numbers are outside the domain
     dy = cotangent(y, rng)
     plain = {"output": y, **pullback(dy)}
     try:
-        y_integer, pullback_integer = function.call(
-            {**function.variables, name: whole.astype(np.int64)}, case.context()
-        )
-        integer = {"output": y_integer, **pullback_integer(dy)}
-    except (TypeError, ValueError):
+        with np.errstate(all="ignore"):  # of what wraps around
+            y_integer, pullback_integer = function.call({**variables, name: whole.astype(kind)}, case.context())
+            integer = {"output": y_integer, **pullback_integer(dy)}
+    except (TypeError, ValueError, OverflowError):
         return None  # integer input is refused
-    noise = spread(plain, shadows_of(case, function, {**function.variables, name: whole}, dy, rng))
+    noise = dict.fromkeys(plain, 0.0)
+    if not all(_same(array, plain[k]) for k, array in integer.items()):
+        noise = spread(plain, shadows_of(case, function, variables, dy, rng))
     outcome = judged(_within(function, k, np.asarray(a, np.float64), plain[k], noise[k]) for k, a in integer.items())
-    if function.foreign and outcome.verdict is Verdict.FAIL and outcome.worst is not None:
-        worst = outcome.worst
-        lost = f"{worst.tensor} of integers is {worst.analytic:g}, of the same floats {worst.numeric:g}"
+    if outcome.verdict is not Verdict.FAIL or outcome.worst is None:
+        return outcome
+    worst = outcome.worst
+    lost = f"{worst.tensor} of {kind} is {worst.analytic:g}, of the same floats {worst.numeric:g}"
+    if function.foreign:
         return inconclusive(f"{lost}: cast integers before they come here")
-    return outcome
+    return failure(lost, worst)
 
 
 def wrong_shapes_are_refused(case: Case, settings: Settings = Settings()) -> Outcome | None:

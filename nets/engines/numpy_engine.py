@@ -23,6 +23,7 @@ class NumpyEngine(Engine):
     """
 
     def __init__(self, model: Layer, loss: Loss, optimizer: Optimizer, fault: Fault | None = None) -> None:
+        _require_own(model.parameters() | model.buffers())
         self.params = FlatArrays(model.parameters())
         self.buffers = {name: array.copy() for name, array in model.buffers().items()}
         self.model = model.replace_arrays(self.params | self.buffers)
@@ -48,10 +49,14 @@ class NumpyEngine(Engine):
         }
 
     def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
+        if context.updates is None:
+            context = context.tapped_by(context.tap)
         x, y = context.tapped("data", "x", x), context.tapped("data", "y", y)
         outputs, backward = self.model.forward(x, context)
         of_loss = context.child("loss")
         loss, loss_backward = self.loss.forward(outputs, y, of_loss)
+        if np.shape(loss):
+            raise StepError(f"needs a loss of one number, got shape {np.shape(loss)}: reduce it", "loss/loss.value")
         loss = of_loss.tapped("loss", "value", loss)
         doutputs = of_loss.tapped("backward", "prediction", loss_backward(np.ones_like(loss)))
         _, grads = backward(doutputs)
@@ -81,3 +86,12 @@ class NumpyEngine(Engine):
             **{f"optim/{key}": array for key, array in self.optimizer.state.items()},
             "step": np.asarray(self.steps),
         }
+
+
+def _require_own(arrays: Mapping[str, Array]) -> None:
+    """Raise ValueError where two names are of one array, as of a layer used twice: each gets a copy here."""
+    first: dict[int, str] = {}
+    for name, array in arrays.items():
+        other = first.setdefault(id(array), name)
+        if other != name:
+            raise ValueError(f"NumpyEngine needs arrays of their own, got one for {other} and {name}: make two layers")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Layer, ShapeError
+from nets.floating import floating
+from nets.layers.windows import WHOLE
 
 if TYPE_CHECKING:
     import torch
@@ -32,12 +34,13 @@ class AdaptiveAvgPool2d(Layer):
 
     def __post_init__(self) -> None:
         name, sizes = type(self).__name__, self._sizes()
-        if not (isinstance(sizes, tuple) and len(sizes) == 2):
-            raise ValueError(f"{name} needs output_size of one number or two, got {self.output_size}")
+        if not (isinstance(sizes, (tuple, list)) and len(sizes) == 2 and all(_is_size(size) for size in sizes)):
+            raise ValueError(f"{name} needs output_size of one whole number or two, got {self.output_size!r}")
         if any(size is not None and size < 1 for size in sizes):
             raise ValueError(f"{name} needs output_size of at least 1, got {self.output_size}")
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        x = floating(x)
         self.require(x, "batch", "channels", "height", "width")
         height, width = x.shape[2:]
         if min(height, width) < 1:
@@ -54,7 +57,7 @@ class AdaptiveAvgPool2d(Layer):
     def twin(self) -> torch.nn.Module:
         import torch
 
-        return torch.nn.AdaptiveAvgPool2d(self.output_size)
+        return torch.nn.AdaptiveAvgPool2d(self._sizes())
 
     @classmethod
     def cases(cls) -> SearchStrategy[Case]:
@@ -74,11 +77,15 @@ class AdaptiveAvgPool2d(Layer):
         return st.tuples(sides(maximum=7), sides(maximum=7)).flatmap(lambda drawn: of(*drawn))
 
     def _sizes(self) -> tuple[int | None, int | None]:
-        return (self.output_size, self.output_size) if isinstance(self.output_size, int) else self.output_size
+        return (self.output_size, self.output_size) if isinstance(self.output_size, WHOLE) else self.output_size
 
     def _windows(self, side: int, size: int) -> Bounds:
         """Return where the windows along an axis begin and end."""
         return [(i * side // size, -(-(i + 1) * side // size)) for i in range(size)]
+
+
+def _is_size(size: object) -> bool:
+    return size is None or isinstance(size, WHOLE)
 
 
 def _means(x: Array, windows: Bounds) -> Array:

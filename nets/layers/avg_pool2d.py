@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Layer
+from nets.floating import floating
 from nets.layers.pooling import Pooling, pooling_windows, poolings
 from nets.layers.windows import Pair, Windows
 
@@ -42,6 +43,7 @@ class AvgPool2d(Layer):
             raise ValueError(f"{type(self).__name__} needs divisor_override of a whole number but 0, got {divisor}")
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        x = floating(x)
         self.require(x, "batch", "channels", "height", "width")
         windows, divisor = self._windows(), self._divisor(x)
         columns = windows.columns(x, fill=0)

@@ -20,6 +20,7 @@ from gradcheck.contract import (
     parameter,
     require_shape,
 )
+from nets.floating import floating
 from nets.initializers import Constant
 from nets.layers.normalisation import require_affine, without_bias
 from nets.refusals import PLACEMENT, refuses
@@ -87,6 +88,7 @@ class BatchNorm1d(Layer):
         return cls(weight, shift, mean, variance, tracked, eps, momentum, num_features)
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        x = floating(x)
         self._require_features(x)
         axes, spread = (0, *range(2, x.ndim)), (slice(None), *[None] * (x.ndim - 2))  # all axes but the features'
         count, running = x.size // self.num_features, None if context.training else self._running()

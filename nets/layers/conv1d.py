@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Literal, Self
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Layer, ShapeError, parameter
+from nets.floating import floating
 from nets.initializers import TORCH_DEFAULT
 from nets.layers.convolution import convolution, convolution_cases, padded_windows, require_groups
-from nets.layers.windows import LEAST, Windows
+from nets.layers.windows import LEAST, WHOLE, Windows
 from nets.refusals import PLACEMENT, refuses
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Conv1d(Layer):
         return cls(weight, np.zeros(out_channels) if bias else None, stride, padding, dilation, groups)
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        x = floating(x)
         self.require(x, "batch", self.weight.shape[1] * self.groups, "length")
         windows = self._windows()
         (_, reach), length = windows.reach(), x.shape[2] + sum(windows.padding[1])
@@ -110,9 +112,9 @@ class Conv1d(Layer):
 
 def _in_a_row(owner: str, name: str, value: Single) -> tuple[int, int]:
     """Return a hyper-parameter as (down, across) for images of one row; raises ValueError where it is out of range."""
-    numbers = (value,) if isinstance(value, int) else value
-    if len(numbers) != 1:
-        raise ValueError(f"{owner} needs one number for {name}, got {value}")
-    if numbers[0] < LEAST[name]:
-        raise ValueError(f"{owner} needs {name} of at least {LEAST[name]}, got {numbers[0]}")
-    return LEAST[name], numbers[0]
+    number = value[0] if isinstance(value, (tuple, list)) and len(value) == 1 else value
+    if not isinstance(number, WHOLE):
+        raise ValueError(f"{owner} needs {name} of one whole number, got {value!r}")
+    if number < LEAST[name]:
+        raise ValueError(f"{owner} needs {name} of at least {LEAST[name]}, got {number}")
+    return LEAST[name], int(number)

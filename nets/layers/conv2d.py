@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Layer, parameter
+from nets.floating import floating
 from nets.initializers import TORCH_DEFAULT
 from nets.layers.convolution import Padding, convolution, convolution_cases, padded_windows, require_groups
 from nets.layers.windows import Pair, Windows
@@ -65,6 +66,7 @@ class Conv2d(Layer):
         return cls(weight, np.zeros(out_channels) if bias else None, stride, padding, dilation, groups)
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        x = floating(x)
         self.require(x, "batch", self.weight.shape[1] * self.groups, "height", "width")
         return convolution(self._windows(), x, self.weight, self.bias, self.groups)
 

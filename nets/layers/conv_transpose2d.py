@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Layer, ShapeError, parameter
+from nets.floating import floating
 from nets.initializers import TORCH_DEFAULT
 from nets.layers.convolution import Kernel, extents, one_or_all, require_groups
-from nets.layers.windows import Pair, Windows, pair_of, windows_of
+from nets.layers.windows import Pair, Windows, numbers_of, windows_of
 from nets.refusals import PLACEMENT, refuses
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class ConvTranspose2d(Layer):
 
     def __post_init__(self) -> None:
         require_groups(type(self).__name__, "input", len(self.weight), self.groups)
-        windows, extra = self._windows(), pair_of(self.output_padding)
+        windows, extra = self._windows(), self._extra()
         steps = zip(extra, windows.stride, windows.dilation, strict=True)
         if min(extra) < 0 or any(more >= max(stride, dilation) for more, stride, dilation in steps):
             name = type(self).__name__
@@ -71,6 +72,7 @@ class ConvTranspose2d(Layer):
         return cls(weight, np.zeros(out_channels) if bias else None, stride, padding, output_padding, groups, dilation)
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        x = floating(x)
         self.require(x, "batch", len(self.weight), "height", "width")
         rows, columns = x.shape[2:]
         windows, kernel = self._windows(), Kernel(self.weight, self.groups)
@@ -138,12 +140,15 @@ class ConvTranspose2d(Layer):
         height, width = self.weight.shape[2:]
         return windows_of(type(self).__name__, (height, width), self.stride, self.padding, self.dilation)
 
+    def _extra(self) -> tuple[int, int]:
+        return numbers_of(type(self).__name__, "output_padding", self.output_padding)
+
     def _sides(self, rows: int, columns: int) -> tuple[int, int]:
         """Return the height and width of y; raises `ShapeError` where nothing is left of it."""
         windows = self._windows()
         sizes = zip((rows, columns), windows.stride, windows.reach(), windows.padding, strict=True)
         ends = ((n - 1) * step + reach - sum(around) for n, step, reach, around in sizes)
-        height, width = (end + more for end, more in zip(ends, pair_of(self.output_padding), strict=True))
+        height, width = (end + more for end, more in zip(ends, self._extra(), strict=True))
         if min(rows, columns, height, width) < 1:
             raise ShapeError(
                 f"{type(self).__name__} needs x of at least 1 x 1 pixels, and y likewise, "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Key, Layer
+from nets.floating import floating
 from nets.refusals import IN_PLACE, refuses
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Dropout(Layer):
             raise ValueError(f"{type(self).__name__} needs a probability p in [0, 1], got {self.p}")
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        x = floating(x)
         mask_shape = self._mask_shape(x)
         if not context.training:
             return x.copy(), lambda dy: (dy.copy(), {})

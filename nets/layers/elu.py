@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Kinks, Layer
+from nets.floating import floating
 from nets.refusals import IN_PLACE, refuses
 
 if TYPE_CHECKING:
@@ -83,7 +84,9 @@ class SELU(Layer):
 
 def _exponential_unit(x: Array, above: float, below: float) -> tuple[Array, Backward]:
     """Return ``above * x`` where x > 0, else ``below * (exp(x) - 1)``, and its pullback."""
-    mask, negative = x > 0, np.minimum(x, 0)  # no exponential of what is positive, which may overflow
+    x = floating(x)
+    mask = ~(x <= 0)  # with NaN, as torch
+    negative = np.minimum(x, 0)  # no exponential of what is positive, which may overflow
 
     def backward(dy: Array) -> tuple[Array, Gradients]:
         return dy * np.where(mask, above, below * np.exp(negative)), {}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Layer
+from nets.floating import floating
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +36,7 @@ class GELU(Layer):
             raise ValueError(f"GELU needs approximate of none or tanh, got {self.approximate!r}")
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        x = floating(x)
         # In the lower tail 1 + z is small beside the rounding of z: so z is tapped.
         z = context.tapped("forward", "z", self._z(x))
         cdf = (1 + z) / 2

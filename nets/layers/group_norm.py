@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Layer, ShapeError, parameter
+from nets.floating import floating
 from nets.initializers import Constant
 from nets.layers.normalisation import normalised, require_affine, without_bias
 from nets.refusals import PLACEMENT, refuses
@@ -54,6 +55,7 @@ class GroupNorm(Layer):
         return cls(weight, np.zeros(num_channels) if affine and bias else None, num_groups, num_channels, eps)
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        x = floating(x)
         if x.ndim < 2 or x.shape[1] != self.num_channels:
             raise ShapeError(f"GroupNorm needs x of shape (batch, {self.num_channels}, ...), got {x.shape}")
         if x.size == self.num_groups:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Layer, parameter
+from nets.floating import floating
 from nets.initializers import Constant
 from nets.layers.normalisation import normalised, require_affine
 from nets.refusals import PLACEMENT, refuses
@@ -51,11 +52,12 @@ class LayerNorm(Layer):
         bias: bool = True,
     ) -> Self:
         """Return a layer of weight one and bias zero."""
-        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        shape = tuple(normalized_shape) if np.iterable(normalized_shape) else (normalized_shape,)
         weight = np.ones(shape) if elementwise_affine else None
         return cls(weight, np.zeros(shape) if elementwise_affine and bias else None, eps, shape)
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        x = floating(x)
         shape = self.normalized_shape
         self.require(x, "...", *shape)
         normal, pullback = normalised(x, tuple(range(-len(shape), 0)), self.eps, context)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Kinks, Layer
+from nets.floating import floating
 from nets.refusals import IN_PLACE, refuses
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class LeakyReLU(Layer):
     negative_slope: float = 0.01
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        x = floating(x)
         mask = x > 0
 
         def backward(dy: Array) -> tuple[Array, Gradients]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Layer, parameter
+from nets.floating import floating
 from nets.initializers import TORCH_DEFAULT
 from nets.refusals import PLACEMENT, refuses
 
@@ -34,6 +36,7 @@ class Linear(Layer):
         return cls(np.zeros((out_features, in_features)), np.zeros(out_features) if bias else None)
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        x = floating(x)
         outputs, inputs = self.weight.shape
         self.require(x, "...", inputs)
         y = x @ self.weight.T
@@ -41,7 +44,8 @@ class Linear(Layer):
             y += self.bias
 
         def backward(dy: Array) -> tuple[Array, Gradients]:
-            rows, drows = x.reshape(-1, inputs), dy.reshape(-1, outputs)
+            count = math.prod(x.shape[:-1])
+            rows, drows = x.reshape(count, inputs), dy.reshape(count, outputs)
             # One row makes an outer product: the same single product an element, without a matrix product's set-up.
             dweight = drows.T * rows if len(rows) == 1 else drows.T @ rows
             grads = {"weight": dweight}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Kinks, Layer
+from nets.floating import floating
 from nets.layers.pooling import Pooling, pooling_windows, poolings
 from nets.layers.windows import Pair, Windows
 from nets.refusals import refuses
@@ -41,6 +42,7 @@ class MaxPool2d(Layer):
         self._windows()
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        x = floating(x)
         windows, columns = self._windows(), self._columns(x)
         winner = self._winner(x, columns)
 
@@ -96,8 +98,7 @@ class MaxPool2d(Layer):
 
     def _columns(self, x: Array) -> Array:
         self.require(x, "batch", "channels", "height", "width")
-        real = x.astype(np.result_type(x, np.float32), copy=False)  # no integer is -inf
-        return self._windows().columns(real, fill=-np.inf)
+        return self._windows().columns(floating(x), fill=-np.inf)
 
     def _winner(self, x: Array, columns: Array) -> Array:
         """Return where in its window each first maximum is, (batch, channels, 1, rows, columns)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from nets.layers.windows import Pair, Windows, pair_of, windows_of
+from nets.layers.windows import Pair, Windows, windows_of
 
 if TYPE_CHECKING:
     from hypothesis import strategies as st
@@ -22,9 +22,10 @@ def pooling_windows(
     windows = windows_of(
         owner, kernel_size, kernel_size if stride is None else stride, padding, dilation, ceil_mode=ceil_mode
     )
-    if any(2 * p > k for p, k in zip(pair_of(padding), windows.kernel_size, strict=True)):
+    around = windows.padding[0][0], windows.padding[1][0]
+    if any(2 * p > k for p, k in zip(around, windows.kernel_size, strict=True)):
         kernel = "{} x {}".format(*windows.kernel_size)
-        raise ValueError(f"{owner} needs padding of at most half its kernel of {kernel}, got {pair_of(padding)}")
+        raise ValueError(f"{owner} needs padding of at most half its kernel of {kernel}, got {around}")
     return windows
 
 

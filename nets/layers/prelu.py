@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Kinks, Layer, parameter
+from nets.floating import floating
 from nets.initializers import Constant
 from nets.refusals import PLACEMENT, refuses
 
@@ -41,6 +42,7 @@ class PReLU(Layer):
         return cls(np.full(num_parameters, init, np.float64))
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        x = floating(x)
         slopes = len(self.weight)
         if slopes > 1 and (x.ndim < 2 or x.shape[1] != slopes):
             self.require(x, "batch", slopes, "...")

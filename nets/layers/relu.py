@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Kinks, Layer
+from nets.floating import floating
 from nets.refusals import IN_PLACE, refuses
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ class ReLU(Layer):
     """
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        mask = x > 0
+        x = floating(x)
+        mask = ~(x <= 0)  # with NaN, as torch
 
         def backward(dy: Array) -> tuple[Array, Gradients]:
             return np.where(mask, dy, 0), {}

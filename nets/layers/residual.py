@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Layer, ShapeError
+from nets.floating import floating
+from nets.refusals import require_layer
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +25,9 @@ class Residual(Layer):
 
     branch: Layer
 
+    def __post_init__(self) -> None:
+        require_layer("Residual needs a layer for its branch", self.branch)
+
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         inner = context.child("branch")
         y, pullback = self.branch.forward(x, inner)
@@ -35,7 +40,7 @@ class Residual(Layer):
             dx = inner.tapped("backward", "input", dx)
             return dy + dx, {f"branch.{name}": grad for name, grad in grads.items()}
 
-        return x + y, backward
+        return floating(x) + y, backward
 
     def twin(self) -> torch.nn.Module:
         import torch

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Layer
+from nets.floating import floating
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +24,7 @@ class Sigmoid(Layer):
     """
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        x = floating(x)
         # The pullback forms 1 - y, which magnifies the rounding of y where y is near 1: so y is tapped here.
         y = context.tapped("forward", "sigmoid", sigmoid(x))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Layer
+from nets.floating import floating
 from nets.layers.sigmoid import sigmoid
 from nets.refusals import IN_PLACE, refuses
 
@@ -24,6 +25,7 @@ class SiLU(Layer):
     """
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        x = floating(x)
         # The pullback forms 1 - s, which magnifies the rounding of s where s is near 1: so s is tapped here.
         s = context.tapped("forward", "sigmoid", sigmoid(x))
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Layer
+from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Layer, ShapeError
+from nets.floating import floating
 from nets.layers.axes import axis_of
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 class Softmax(Layer):
     """Softmax ``y = exp(x) / sum(exp(x))`` along the axis ``dim``, any shape; ``dx = y * (dy - sum(y * dy))``.
 
-    A negative ``dim`` counts from behind. Raises `ShapeError` for an input without that axis, ValueError for None.
+    A negative ``dim`` counts from behind. Raises `ShapeError` for an input without that axis or with nothing along it,
+    ValueError for None.
     https://docs.pytorch.org/docs/stable/generated/torch.nn.Softmax.html
     """
 
@@ -52,7 +54,11 @@ class Softmax(Layer):
 
     def _shifted(self, x: Array) -> tuple[int, Array]:
         """Return the axis, and ``x`` less its largest along it, whose exponentials do not overflow."""
+        x = floating(x)
         axis = axis_of(type(self).__name__, "dim", self.dim, x)
+        if not x.size and not x.shape[axis]:
+            name = type(self).__name__
+            raise ShapeError(f"{name} needs x of at least one element along dim={self.dim}, got {x.shape}")
         return axis, x - x.max(axis=axis, keepdims=True)
 
 
@@ -61,7 +67,7 @@ class LogSoftmax(Softmax):
     """Logarithm of the softmax ``y = x - log(sum(exp(x)))`` along ``dim``, any shape; ``dx = dy - exp(y) * sum(dy)``.
 
     The largest element along the axis is taken off first, so that nothing overflows. A negative ``dim`` counts from
-    behind. Raises `ShapeError` for an input without that axis, ValueError for None.
+    behind. Raises `ShapeError` for an input without that axis or with nothing along it, ValueError for None.
     https://docs.pytorch.org/docs/stable/generated/torch.nn.LogSoftmax.html
     """
 

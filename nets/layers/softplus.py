@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Kinks, Layer
+from nets.floating import floating
 from nets.layers.sigmoid import sigmoid
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Softplus(Layer):
             raise ValueError(f"Softplus needs a beta other than 0, got {self.beta}")
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        x = floating(x)
         scaled = x * self.beta
         straight = scaled > self.threshold
 

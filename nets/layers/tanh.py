@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Layer
+from nets.floating import floating
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +23,7 @@ class Tanh(Layer):
     """
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        x = floating(x)
         # The pullback forms 1 - y^2, which magnifies the rounding of y where y is near 1: so y is tapped here.
         y = context.tapped("forward", "tanh", np.tanh(x))
 

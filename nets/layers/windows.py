@@ -10,6 +10,7 @@ import numpy as np
 from gradcheck.contract import Array, ShapeError
 
 Pair = int | tuple[int, int]
+WHOLE = (int, np.integer)
 LEAST = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1}
 
 
@@ -107,10 +108,8 @@ def windows_of(
 ) -> Windows:
     """Return the windows of a layer; raises ValueError for a hyper-parameter out of range."""
     given = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation}
-    pairs = {name: pair_of(value) for name, value in given.items()}
+    pairs = {name: numbers_of(owner, name, value) for name, value in given.items()}
     for name, pair in pairs.items():
-        if len(pair) != 2:
-            raise ValueError(f"{owner} needs {name} of one number or two, got {given[name]!r}")
         if min(pair) < LEAST[name]:
             raise ValueError(f"{owner} needs {name} of at least {LEAST[name]}, got {pair}")
     down, across = pairs["padding"]
@@ -118,6 +117,9 @@ def windows_of(
     return Windows(owner, pairs["kernel_size"], pairs["stride"], around, pairs["dilation"], ceil_mode)
 
 
-def pair_of(value: Pair) -> tuple[int, int]:
-    """Return one number for both axes, or the two that are given."""
-    return (value, value) if isinstance(value, int) else value
+def numbers_of(owner: str, name: str, value: Pair) -> tuple[int, int]:
+    """Return one whole number for both axes, or the two that are given; raises ValueError for anything else."""
+    numbers = (value, value) if isinstance(value, WHOLE) else value
+    if not (isinstance(numbers, (tuple, list)) and len(numbers) == 2 and all(isinstance(n, WHOLE) for n in numbers)):
+        raise ValueError(f"{owner} needs {name} of one whole number or two, got {value!r}")
+    return int(numbers[0]), int(numbers[1])

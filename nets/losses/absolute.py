@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 class L1Loss(Loss):
     """Absolute error ``|p - t|`` of every element, reduced; prediction and target of one shape, any.
 
-    ``dp = sign(p - t) dvalue``, over the number of elements for the mean; 0 where p = t, as in torch.
+    ``dp = sign(p - t) dvalue``, over the number of elements for the mean; 0 where p = t or either is NaN, as in torch.
     Raises ValueError for another reduction than "mean", "sum" and "none".
     https://docs.pytorch.org/docs/stable/generated/torch.nn.L1Loss.html
     """
 
+    _: KW_ONLY  # torch has a deprecated argument in this place
     reduction: Reduction = "mean"
 
     def __post_init__(self) -> None:
@@ -36,7 +37,7 @@ class L1Loss(Loss):
         prediction, target = paired(self, prediction, target)
         difference = prediction - target
         value, of_terms = reduced(np.abs(difference), self.reduction)
-        return value, lambda dvalue: np.asarray(of_terms(dvalue) * np.sign(difference))
+        return value, lambda dvalue: np.asarray(of_terms(dvalue) * np.nan_to_num(np.sign(difference)))
 
     def twin(self) -> torch.nn.Module:
         import torch
@@ -49,7 +50,7 @@ class L1Loss(Loss):
 
         from nets.losses.strategies import error_cases, reductions
 
-        return error_cases(st.builds(cls, reductions()))
+        return error_cases(st.builds(cls, reduction=reductions()))
 
 
 @refuses(**DEPRECATED)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +33,7 @@ class BCELoss(Loss):
     """
 
     weight: Array | None = None
+    _: KW_ONLY  # torch has a deprecated argument in this place
     reduction: Reduction = "mean"
 
     def __post_init__(self) -> None:
@@ -59,7 +60,7 @@ class BCELoss(Loss):
         from nets.losses.strategies import SHAPES, probabilities, reductions, rescalings, shares
 
         def of_shape(shape: tuple[int, ...]) -> SearchStrategy[Case]:
-            losses = st.builds(cls, rescalings(shape), reductions())
+            losses = st.builds(cls, rescalings(shape), reduction=reductions())
             return cases(losses, probabilities(shape), shares(shape))
 
         return SHAPES.flatmap(of_shape)
@@ -125,6 +126,7 @@ class BCEWithLogitsLoss(Loss):
     """
 
     weight: Array | None = None
+    _: KW_ONLY  # torch has a deprecated argument in this place
     reduction: Reduction = "mean"
     pos_weight: Array | None = None
 
@@ -163,7 +165,7 @@ class BCEWithLogitsLoss(Loss):
         from nets.losses.strategies import SHAPES, logit_pairs, reductions, rescalings
 
         def of_shape(shape: tuple[int, ...]) -> SearchStrategy[Case]:
-            losses = st.builds(cls, rescalings(shape), reductions(), rescalings(shape))
+            losses = st.builds(cls, rescalings(shape), reduction=reductions(), pos_weight=rescalings(shape))
             return st.builds(Case, losses, logit_pairs(shape), seeds())
 
         return SHAPES.flatmap(of_shape)

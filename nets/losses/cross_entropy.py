@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Case, Context, Loss, LossBackward, require_shape
-from nets.losses.pairs import floating
+from nets.floating import floating
 from nets.losses.reduction import DEPRECATED, Reduction, reduced, require_reduction
 from nets.refusals import refuses
 
@@ -36,6 +36,7 @@ class CrossEntropyLoss(Loss):
     class_targets: ClassVar[bool] = True
 
     weight: Array | None = None
+    _: KW_ONLY  # torch has a deprecated argument in this place
     ignore_index: int = -100
     reduction: Reduction = "mean"
     label_smoothing: float = 0.0
@@ -100,6 +101,7 @@ class NLLLoss(Loss):
     class_targets: ClassVar[bool] = True
 
     weight: Array | None = None
+    _: KW_ONLY  # torch has a deprecated argument in this place
     ignore_index: int = -100
     reduction: Reduction = "mean"
 

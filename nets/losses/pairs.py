@@ -5,11 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradcheck.contract import Array, Loss, ShapeError
-
-
-def floating(array: Array) -> Array:
-    """Return an array as it is, or integers as float64."""
-    return array if array.dtype.kind in "fc" else array.astype(np.float64)
+from nets.floating import floating
 
 
 def paired(loss: Loss, prediction: Array, target: Array) -> tuple[Array, Array]:

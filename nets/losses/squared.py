@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +27,7 @@ class MSELoss(Loss):
     https://docs.pytorch.org/docs/stable/generated/torch.nn.MSELoss.html
     """
 
+    _: KW_ONLY  # torch has a deprecated argument in this place
     reduction: Reduction = "mean"
 
     def __post_init__(self) -> None:
@@ -49,7 +50,7 @@ class MSELoss(Loss):
 
         from nets.losses.strategies import error_cases, reductions
 
-        return error_cases(st.builds(cls, reductions()))
+        return error_cases(st.builds(cls, reduction=reductions()))
 
 
 @dataclass(frozen=True, eq=False)

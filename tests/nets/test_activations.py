@@ -79,6 +79,18 @@ def test_relu_blocks_even_an_infinite_gradient() -> None:
     assert backward(np.array([np.inf, 2.0]))[0].tolist() == [0.0, 2.0]
 
 
+@pytest.mark.parametrize("layer", [ReLU(), ELU(), ELU(0.5), SELU(), LeakyReLU(), PReLU.create(), Tanh()])
+def test_what_comes_back_to_nan_is_torchs(layer: Layer) -> None:
+    x = np.array([np.nan, -1.0, 2.0])
+    y, backward = layer.forward(x)
+    given = torch.tensor(x, requires_grad=True)
+    theirs = layer.twin().double()(given)
+    theirs.sum().backward()
+    assert given.grad is not None
+    np.testing.assert_allclose(y, theirs.detach(), rtol=1e-15)
+    np.testing.assert_allclose(backward(np.ones(3))[0], given.grad, rtol=1e-15)
+
+
 def test_relu_knows_its_kink() -> None:
     kinks = ReLU().kinks(np.array([-2.0, 0.5]))
     assert (kinks.choice.tolist(), kinks.margin.tolist()) == ([False, True], [2.0, 0.5])
@@ -214,6 +226,7 @@ def test_a_run_of_axes_is_joined(layer: Flatten, shape: tuple[int, ...]) -> None
         (LogSoftmax(-2), (3,), "LogSoftmax needs x of at least 2 axes for dim=-2, got (3,)"),
         (Softmax(1), (), "Softmax needs x of at least 2 axes for dim=1, got ()"),
         (Flatten(), (3,), "Flatten needs x of at least 2 axes for start_dim=1, got (3,)"),
+        (Softmax(1), (3, 0), "Softmax needs x of at least one element along dim=1, got (3, 0)"),
         (Flatten(0, -3), (3, 4), "Flatten needs x of at least 3 axes for end_dim=-3, got (3, 4)"),
         (Flatten(2, -2), (3, 4, 5), "Flatten needs x in which start_dim=2 is not after end_dim=-2, got (3, 4, 5)"),
     ],

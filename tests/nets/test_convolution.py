@@ -201,7 +201,10 @@ LIST: Any = (1, 2, 3)
         (lambda: Conv2d.create(1, 1, (0, 3)), "Conv2d needs kernel_size of at least 1, got (0, 3)"),
         (lambda: Conv2d.create(1, 1, 3, stride=(1, 0)), "Conv2d needs stride of at least 1, got (1, 0)"),
         (lambda: Conv2d.create(1, 1, 3, padding=-1), "Conv2d needs padding of at least 0, got (-1, -1)"),
-        (lambda: Conv2d.create(1, 1, 3, dilation=LIST), "Conv2d needs dilation of one number or two, got (1, 2, 3)"),
+        (
+            lambda: Conv2d.create(1, 1, 3, dilation=LIST),
+            "Conv2d needs dilation of one whole number or two, got (1, 2, 3)",
+        ),
         (
             lambda: Conv2d.create(1, 1, 3, padding=WORD),
             "Conv2d needs padding of numbers, 'same' or 'valid', got 'full'",
@@ -214,7 +217,7 @@ LIST: Any = (1, 2, 3)
         (lambda: Conv1d.create(3, 4, 3, groups=3), "Conv1d needs groups that divide its 4 output channels, got 3"),
         (lambda: Conv1d.create(1, 1, 0), "Conv1d needs kernel_size of at least 1, got 0"),
         (lambda: Conv1d.create(1, 1, 3, padding=(-1,)), "Conv1d needs padding of at least 0, got -1"),
-        (lambda: Conv1d.create(1, 1, 3, stride=LIST), "Conv1d needs one number for stride, got (1, 2, 3)"),
+        (lambda: Conv1d.create(1, 1, 3, stride=LIST), "Conv1d needs stride of one whole number, got (1, 2, 3)"),
         (
             lambda: Conv1d.create(1, 1, 3, padding=WORD),
             "Conv1d needs padding of numbers, 'same' or 'valid', got 'full'",
@@ -237,7 +240,7 @@ LIST: Any = (1, 2, 3)
         ),
         (
             lambda: ConvTranspose2d.create(1, 1, 3, padding=WORD),
-            "ConvTranspose2d needs padding of one number or two, got 'full'",
+            "ConvTranspose2d needs padding of one whole number or two, got 'full'",
         ),
         (
             lambda: ConvTranspose2d.create(1, 1, 3, stride=(2, 1), output_padding=1),

@@ -17,7 +17,7 @@ from gradcheck.trajectory.engine import Batch, Engine, execution_order, observed
 from nets.engines.numpy_engine import NumpyEngine
 from nets.engines.torch_engine import TorchEngine
 from nets.initializers import Normal, XavierNormal, initialize
-from nets.layers import BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential, Sigmoid
+from nets.layers import BatchNorm1d, BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential, Sigmoid
 from nets.losses import CrossEntropyLoss, MSELoss
 from nets.optimizers import SGD, Adam
 
@@ -283,3 +283,25 @@ def test_buffers_are_committed_by_the_engine_and_compared() -> None:
     np.testing.assert_allclose(ours.state()["buffer/1.mean"], targets[-1].x.reshape(2, 20).mean(axis=0), rtol=1e-15)
     ours.model.forward(targets[0].x, Context(training=True))  # a pass without a place for updates changes nothing
     np.testing.assert_allclose(ours.model.buffers()["1.mean"], targets[-1].x.reshape(2, 20).mean(axis=0), rtol=1e-15)
+
+
+def test_statistics_are_kept_without_a_place_for_updates() -> None:
+    model = Sequential((BatchNorm1d.create(3), Linear.create(3, 2)))
+    engine, context = NumpyEngine(model, MSELoss(), SGD()), Context(training=True)
+    engine.step(np.arange(6.0).reshape(2, 3), np.zeros((2, 2)), 0.1, context)
+    assert engine.state()["buffer/0.num_batches_tracked"] == 1
+    assert context.updates is None
+
+
+def test_a_layer_that_is_used_twice_is_refused() -> None:
+    layer = Linear.create(3, 3)
+    with pytest.raises(ValueError, match=r"needs arrays of their own, got one for 0\.weight and 1\.weight: make two"):
+        NumpyEngine(Sequential((layer, layer)), MSELoss(), SGD())
+    relu = ReLU()
+    assert not NumpyEngine(Sequential((relu, relu)), MSELoss(), SGD()).params  # it has no arrays
+
+
+def test_a_loss_of_many_numbers_is_refused() -> None:
+    engine = NumpyEngine(Linear.create(3, 2), MSELoss(reduction="none"), SGD())
+    with pytest.raises(ValueError, match=r"needs a loss of one number, got shape \(4, 2\): reduce it"):
+        engine.step(np.ones((4, 3)), np.ones((4, 2)), 0.1, Context(training=True))

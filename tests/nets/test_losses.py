@@ -169,7 +169,7 @@ def test_what_is_no_class_is_refused(loss: Loss, target: Array, message: str) ->
     ("reduction", "value", "gradient"), [("mean", 2.0, [0.5, -0.5]), ("sum", 4.0, [1, -1]), ("none", [1, 3], [1, -1])]
 )
 def test_reductions_at_known_values(reduction: str, value: Array, gradient: Array) -> None:
-    loss = L1Loss(reduction)  # type: ignore[arg-type]
+    loss = L1Loss(reduction=reduction)  # type: ignore[arg-type]
     found, backward = loss.forward(np.array([2.0, 0.0]), np.array([1.0, 3.0]))
     assert isinstance(found, np.ndarray)
     assert found.tolist() == value
@@ -287,3 +287,9 @@ def test_both_engines_train_with_a_weighted_loss(dtype: Any) -> None:  # noqa: A
     )
     assert ours.loss.dtype == theirs.loss.dtype == dtype
     np.testing.assert_allclose(ours.loss, theirs.loss, rtol=10 * np.finfo(dtype).eps)
+
+
+def test_an_absolute_error_of_nan_has_no_gradient_as_in_torch() -> None:
+    value, backward = L1Loss(reduction="sum").forward(np.array([np.nan, 2.0]), np.zeros(2))
+    assert np.isnan(value)
+    np.testing.assert_array_equal(backward(np.ones(())), [0, 1])

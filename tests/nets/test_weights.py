@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from gradcheck.contract import Array, ShapeError
 from nets.layers import BatchNorm1d, BatchNorm2d, Conv2d, Flatten, Linear, ReLU, Sequential, Sigmoid
@@ -82,7 +83,7 @@ def test_special_values_travel_bit_for_bit() -> None:
         (
             lambda arrays: arrays.update({"2.weight": np.ones((1, 3), np.float32)}),
             CheckpointError,
-            "2.weight needs float64, got float32: cast one side first",
+            "2.weight needs float64, got float32: cast one side first, as layer.astype(dtype) does",
         ),
     ],
 )
@@ -143,6 +144,7 @@ def test_damaged_files_are_refused_in_one_line(form: str, tmp_path: Path) -> Non
         ("list.pt", [torch.zeros(2)], "{path}: a state dict is needed, tensors by name, as torch.save(module."),
         ("half.pt", {"w": torch.zeros(2, dtype=torch.bfloat16)}, "{path}: NumPy cannot hold these tensors: "),
         ("code.pt", torch.nn.Linear(1, 1), "{path}: these bytes are not a torch file of weights alone: "),
+        ("half.safetensors", {"w": torch.zeros(2, dtype=torch.bfloat16)}, "{path}: NumPy cannot hold these tensors: "),
         ("array.npz", np.zeros(2), "{path}: these bytes are not an npz file of arrays: "),
         ("objects.npz", {"w": np.array([None])}, "{path}: these bytes are not an npz file of arrays: "),
     ],
@@ -151,6 +153,8 @@ def test_files_of_other_things_are_refused(name: str, content: object, message: 
     path = tmp_path / name
     if name.endswith(".pt"):
         torch.save(content, path)
+    elif name.endswith(".safetensors") and isinstance(content, dict):
+        save_file(content, path)
     elif isinstance(content, dict):
         np.savez(path, allow_pickle=True, **content)
     elif isinstance(content, np.ndarray):
@@ -159,6 +163,9 @@ def test_files_of_other_things_are_refused(name: str, content: object, message: 
     with pytest.raises(CheckpointError) as caught:
         load(network(), path)
     assert str(caught.value).startswith(message.format(path=path))
+    assert "\n" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+    assert name == "objects.npz" or "allow_pickle" not in str(caught.value)
 
 
 def test_a_plain_torch_script_and_ours_read_each_others_files(tmp_path: Path) -> None:
@@ -190,4 +197,6 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         save(network(), path)
     assert path.read_bytes() == kept
     with pytest.raises(OSError, match="No such file"):
+        save(network(), tmp_path / "nowhere" / "weights.pt")
+    with pytest.raises(FileNotFoundError, match=r"nowhere'$"):
         save(network(), tmp_path / "nowhere" / "weights.pt")

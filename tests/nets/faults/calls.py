@@ -109,6 +109,21 @@ class Truncated(LeakyReLU):
         return out, right
 
 
+class WrapsAround(Sigmoid):
+    """Takes the negative of its input as it comes, which for unsigned integers is large."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y = 1 / (1 + np.exp(-x * 1.0))
+        return y, lambda dy: (dy * y * (1 - y), {})
+
+
+class HalfOfBytes(Tanh):
+    """Leaves the precision to NumPy, whose choice for integers of 8 bits is half."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        return np.tanh(x), super().forward(x, context)[1]
+
+
 class NarrowInside(Tanh):
     """Squares in half precision on the way back if it is given single."""
 
@@ -148,6 +163,8 @@ PLANTED = [
     Fault(ReadsItsMemory, "results_do_not_depend_on_memory_layout", "input", "ENG-08"),
     Fault(ScaledByBatch, "gradients_of_samples_do_not_mix", "input", ""),
     Fault(Truncated, "integers_are_taken_as_numbers", "output", "ENG-12"),
+    Fault(WrapsAround, "integers_are_taken_as_numbers", "output", ""),
+    Fault(HalfOfBytes, "integers_are_taken_as_numbers", "output", ""),
     Fault(NarrowInside, "precisions_agree", "input", ""),
 ]
 
@@ -162,5 +179,7 @@ BLIND: list[type] = [
     OverwritesItsTap,
     ReadsItsMemory,
     Truncated,
+    WrapsAround,
+    HalfOfBytes,
     NarrowInside,
 ]

@@ -9,7 +9,6 @@ import numpy as np
 from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
 from nets.layers import ConvTranspose2d
 from nets.layers.convolution import Kernel
-from nets.layers.windows import pair_of
 from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, Fault
 from tests.nets.faults.windows import with_gradient
 
@@ -19,7 +18,7 @@ class OutputPaddingIgnored(ConvTranspose2d):
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
-        down, across = pair_of(self.output_padding)
+        down, across = self._extra()
         rows, columns = y.shape[2] - down, y.shape[3] - across
         added = ((0, 0), (0, 0), (0, down), (0, across))
         return y[:, :, :rows, :columns].copy(), lambda dy: right(np.pad(dy, added))
@@ -30,7 +29,7 @@ class OutputPaddingAbove(ConvTranspose2d):
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
-        down, across = pair_of(self.output_padding)
+        down, across = self._extra()
         return np.roll(y, (down, across), (2, 3)), lambda dy: right(np.roll(dy, (-down, -across), (2, 3)))
 
 
@@ -39,7 +38,7 @@ class BiasWithoutOutputPadding(ConvTranspose2d):
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
-        rows = y.shape[2] - pair_of(self.output_padding)[0]
+        rows = y.shape[2] - self._extra()[0]
         return y, with_gradient(right, "bias", lambda dy: dy[:, :, :rows].sum(axis=(0, 2, 3)))
 
 

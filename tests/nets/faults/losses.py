@@ -153,7 +153,7 @@ class PositiveWeightOfBothTerms(BCEWithLogitsLoss):
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         weight = 1.0 if self.weight is None else self.weight
         both = weight if self.pos_weight is None else weight * np.broadcast_to(self.pos_weight, prediction.shape)
-        plain = BCEWithLogitsLoss(np.broadcast_to(both, prediction.shape), self.reduction)
+        plain = BCEWithLogitsLoss(np.broadcast_to(both, prediction.shape), reduction=self.reduction)
         return plain.forward(prediction, target, context)
 
 
@@ -162,7 +162,7 @@ class PositiveWeightInTheLossOnly(BCEWithLogitsLoss):
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         value, _ = super().forward(prediction, target, context)
-        return value, BCEWithLogitsLoss(self.weight, self.reduction).forward(prediction, target)[1]
+        return value, BCEWithLogitsLoss(self.weight, reduction=self.reduction).forward(prediction, target)[1]
 
 
 class WithoutTheSign(NLLLoss):
