@@ -56,7 +56,7 @@ def refuses(**reasons: str) -> Callable[[C], C]:
             @functools.wraps(call)
             def checked(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  whatever the constructor takes
                 owner = (self if isinstance(self, type) else type(self)).__name__
-                for name in kwargs.keys() & reasons.keys():
+                for name in [name for name in kwargs if name in reasons]:
                     value, default = kwargs.pop(name), DEFAULTS.get(name)
                     if name not in DEFAULTS or not (isinstance(value, type(default)) and value == default):
                         raise UnsupportedArgumentError(f"{owner} does not support {name}: {reasons[name]}")
