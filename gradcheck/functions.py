@@ -135,7 +135,8 @@ def shadow(
     """Return the value (as ``output``) and the gradients of a shadow, in a context whose tap nudges.
 
     Everything that goes in, comes out or is tapped is nudged by one unit in the last place of ``precision``, by default
-    that of the arrays. A foreign object has no taps: instead what it computes is, operation by operation, if it takes arrays that do so.
+    that of the arrays. A foreign object has no taps: instead what it computes is, operation by operation, if it takes
+    arrays that do so.
     """
     moved = {name: nudged(array, rng, precision) for name, array in variables.items()}
     cotangent = nudged(dy, rng, precision)

@@ -61,11 +61,12 @@ def _agreement(case: Case, settings: Settings, wanted: Callable[[str], bool]) ->
 
 
 def _compared(
-    case: Case, given: Arrays, dtypes: tuple[str, ...], terms: float = 0.0
+    case: Case, given: Arrays, dtypes: tuple[str, ...], terms: float | None = None
 ) -> list[tuple[str, Worst | None, bool]] | Outcome:
     """Return for output and gradients the worst element and whether it tells anything, in each precision.
 
-    The output may lose a unit in the last place of ``terms`` besides.
+    Given ``terms``, of extreme inputs, the output may lose a unit in the last place of them besides, and whatever is
+    about to underflow may be 0: torch takes subnormal numbers for it.
     """
     function, twin, rng = function_of(case), twin_of(case), case.rng()
     compared = []
@@ -92,7 +93,9 @@ def _compared(
         for name, array in ours.items():
             if name in theirs:  # else it is an input that the twin has no gradient of
                 allowed = allowance(function, theirs[name], noise[name])
-                allowed += float(np.finfo(theirs[name].dtype).eps) * terms if name == "output" else 0.0
+                if terms is not None:
+                    info = np.finfo(theirs[name].dtype)
+                    allowed += float(info.tiny / info.eps + info.eps * terms * (name == "output"))
                 allowed += second.of(name, array, theirs[name], allowed)
                 told = useful(allowed, array, theirs[name])
                 compared.append((name, compare(name, array, theirs[name], allowed), told))

@@ -161,8 +161,9 @@ class MeanOfSquares(LayerNorm):
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         axes = tuple(range(-len(self.normalized_shape), 0))
-        mean = context.tapped("forward", "mean", x.mean(axis=axes, keepdims=True))
+        mean = x.mean(axis=axes, keepdims=True)
         variance = np.maximum((x * x).mean(axis=axes, keepdims=True) - mean * mean, 0)
+        mean = context.tapped("forward", "mean", mean)
         deviation = np.sqrt(context.tapped("forward", "variance", variance) + self.eps)
         normal = (x - mean) / deviation
 
