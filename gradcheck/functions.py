@@ -125,14 +125,21 @@ def cast(variables: Arrays, dtype: DTypeLike) -> dict[str, Array]:
 
 
 def shadow(
-    function: Function, variables: Arrays, dy: Array, rng: np.random.Generator, context: Context
+    function: Function,
+    variables: Arrays,
+    dy: Array,
+    rng: np.random.Generator,
+    context: Context,
+    precision: DTypeLike | None = None,
 ) -> dict[str, Array]:
     """Return the value (as ``output``) and the gradients of a shadow, in a context whose tap nudges.
 
-    Everything that goes in, comes out or is tapped is nudged by one unit in the last place. A foreign object has no
-    taps: instead what it computes is, operation by operation, if it takes arrays that do so.
+    Everything that goes in, comes out or is tapped is nudged by one unit in the last place of ``precision``, by default
+    that of the arrays. A foreign object has no taps: instead what it computes is, operation by operation, if it takes
+    arrays that do so.
     """
-    moved, cotangent = {name: nudged(array, rng) for name, array in variables.items()}, nudged(dy, rng)
+    moved = {name: nudged(array, rng, precision) for name, array in variables.items()}
+    cotangent = nudged(dy, rng, precision)
     if function.foreign:
         try:
             y, pullback = function.call({name: nudging(array, rng) for name, array in moved.items()}, context)
@@ -140,4 +147,4 @@ def shadow(
         except Exception:  # noqa: BLE001, S110  it takes plain arrays alone
             pass
     y, pullback = function.call(moved, context)
-    return {name: nudged(array, rng) for name, array in {"output": y, **pullback(cotangent)}.items()}
+    return {name: nudged(array, rng, precision) for name, array in {"output": y, **pullback(cotangent)}.items()}

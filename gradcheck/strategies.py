@@ -65,6 +65,11 @@ def arrays_off_kinks(shape: tuple[int, ...], margin: float = 0.125, high: float 
     return st.tuples(arrays(shape, margin, high), signs).map(lambda pair: pair[0] * pair[1])
 
 
+def arrays_with_offset(shape: tuple[int, ...], offset: float = 1000.0) -> SearchStrategy[Array]:
+    """Draw float64 arrays of `arrays`, all moved by ``offset``, exact in float32: squares hide deviations."""
+    return arrays(shape).map(lambda x: (x + offset).astype(np.float32).astype(np.float64))
+
+
 def distinct_arrays(shape: tuple[int, ...], margin: float = 2.0**-4) -> SearchStrategy[Array]:
     """Draw float64 arrays without ties: all elements at least ``margin`` apart, and exact in float32.
 

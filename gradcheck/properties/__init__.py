@@ -11,7 +11,9 @@ from gradcheck.properties.behaviour import (
     calls_do_not_interfere,
     gradients_match_their_tensors,
     gradients_of_samples_do_not_mix,
+    indices_out_of_range_are_refused,
     integers_are_taken_as_numbers,
+    kinks_are_where_choices_change,
     precisions_agree,
     results_do_not_depend_on_memory_layout,
     results_own_their_memory,
@@ -30,6 +32,7 @@ from gradcheck.properties.outcome import DTYPES, MODES, Mode, Outcome, Property,
 from gradcheck.properties.rates import rates_agree_with_twin, rates_do_not_depend_on_earlier_calls
 from gradcheck.properties.twins import (
     buffers_agree_with_twin,
+    extreme_values_agree_with_twin,
     extreme_values_stay_finite,
     forward_agrees_with_twin,
     gradients_agree_with_twin,
@@ -63,9 +66,11 @@ _OF_OUR_OWN: tuple[Property, ...] = (
     calls_do_not_interfere,
     taps_do_not_change_results,
     wrong_shapes_are_refused,
+    indices_out_of_range_are_refused,
+    extreme_values_agree_with_twin,
 )
 PROPERTIES: dict[type, tuple[Property, ...]] = {
-    Layer: (*_OF_OUR_OWN, buffers_agree_with_twin),
+    Layer: (*_OF_OUR_OWN, buffers_agree_with_twin, kinks_are_where_choices_change),
     Loss: _OF_OUR_OWN,
     Optimizer: (
         updates_agree_with_twin,

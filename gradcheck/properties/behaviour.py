@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from gradcheck.agreement import Verdict, Worst, compare
-from gradcheck.contract import Array, Case, Layer, Loss, ShapeError
+from gradcheck.contract import Array, Case, Kinks, Layer, Loss, ShapeError
 from gradcheck.directions import Point, samples_are_independent
 from gradcheck.functions import Function, cast, function_of
 from gradcheck.properties.outcome import (
+    DTYPES,
     Outcome,
     Settings,
     allowance,
@@ -29,13 +31,18 @@ from gradcheck.trajectory.noise import spread
 KEYS = 8  # under which a layer that draws random numbers does not do the same by chance
 # Of 8 bits, whose squares and sums wrap around, and of none but positive numbers, whose negatives do.
 INTEGERS = (np.int64, np.int8, np.uint8)
+MORE_THAN_ROWS = 2**31  # no table has an index as large
+UNITS = 4  # whose choice is tried in one case
+MOST_MOVED = 256  # elements of an input that are moved one by one
+BESIDE = 2.0**-10  # relative distance from a margin at which a choice is tried; rounding is far less
 LARGEST_INTEGER = 2.0**53  # beyond it float64 has not all of them, and int64 ends soon after
 
 
 def gradients_match_their_tensors(case: Case, settings: Settings = Settings()) -> Outcome:
     """Every parameter and the input has a gradient of its own name and shape, and float32 stays float32.
 
-    A foreign object is asked for its precision only if it was given in float32.
+    That is so also of a loss whose target has the other precision. A foreign object is asked for its precision only if
+    it was given in float32.
     """
     function = function_of(case)
     own = {array.dtype.name for array in function.variables.values()}
@@ -51,6 +58,19 @@ def gradients_match_their_tensors(case: Case, settings: Settings = Settings()) -
                 return failure(f"{name} has shape {variables[name].shape}, its gradient {grad.shape}")
             if asked and grad.dtype != dtype:
                 return failure(f"{name} is {dtype}, its gradient {grad.dtype}")
+    return _prediction_decides(case) if isinstance(case.subject, Loss) else Outcome(Verdict.PASS)
+
+
+def _prediction_decides(case: Case) -> Outcome:
+    """Call a loss with a prediction of either precision and a target of the other."""
+    prediction, target = case.inputs
+    for dtype, other in (DTYPES, DTYPES[::-1]):
+        mixed = target.astype(other) if target.dtype.kind == "f" else target
+        value, backward = case.subject.forward(prediction.astype(dtype), mixed, case.context())
+        grad = backward(cotangent(value, case.rng()))
+        for name, array in (("value", value), ("gradient", grad)):
+            if array.dtype != dtype:
+                return failure(f"the {name} of a {dtype} prediction and a {mixed.dtype} target is {array.dtype}")
     return Outcome(Verdict.PASS)
 
 
@@ -62,9 +82,13 @@ def precisions_agree(case: Case, settings: Settings = Settings()) -> Outcome | N
     narrow = cast(function.variables, np.float32)
     y, pullback = function.call(narrow, case.context())
     dy = cotangent(y, rng).astype(np.float32)
-    y_wide, pullback_wide = function.call(cast(narrow, np.float64), case.context())
-    ours, theirs = {"output": y, **pullback(dy)}, {"output": y_wide, **pullback_wide(dy.astype(np.float64))}
-    noise = spread(ours, shadows_of(case, function, narrow, dy, rng))
+    wide, dy_wide = cast(narrow, np.float64), dy.astype(np.float64)
+    y_wide, pullback_wide = function.call(wide, case.context())
+    ours, theirs = {"output": y, **pullback(dy)}, {"output": y_wide, **pullback_wide(dy_wide)}
+    if function.foreign:  # without taps its rounding shows in float32 alone
+        noise = spread(ours, shadows_of(case, function, narrow, dy, rng))
+    else:  # computed in float64, so that what cancels in float32 alone excuses nothing
+        noise = spread(theirs, shadows_of(case, function, wide, dy_wide, rng, np.float32))
     worsts, told = [], False
     for name, array in ours.items():
         if array.shape != theirs[name].shape:
@@ -329,6 +353,68 @@ def wrong_shapes_are_refused(case: Case, settings: Settings = Settings()) -> Out
             if isinstance(subject, Loss):
                 return failure(f"predictions of shape {wrong.shape} are taken with targets of {inputs[1].shape}")
     return Outcome(Verdict.PASS) if refused else None
+
+
+def indices_out_of_range_are_refused(case: Case, settings: Settings = Settings()) -> Outcome | None:
+    """An index below 0 and one too large raise ValueError or IndexError, which says what is needed and what came.
+
+    Indices are the targets of a loss of classes, but for the ignored one, and the input of a layer of integers.
+    """
+    subject, (*others, indices) = case.subject, case.inputs
+    assert isinstance(subject, (Layer, Loss))  # noqa: S101  by PROPERTIES
+    if indices.dtype.kind not in "iu" or not indices.size:
+        return None
+    ignored = getattr(subject, "ignore_index", None)
+    high = others[0].shape[1] if isinstance(subject, Loss) else MORE_THAN_ROWS
+    for wrong in (-2 if ignored == -1 else -1, high + (high == ignored)):
+        changed = indices.astype(np.int64)
+        changed.flat[-1] = wrong
+        try:
+            if isinstance(subject, Loss):
+                subject.forward(others[0], changed, case.context())
+            else:
+                subject.forward(changed, case.context())
+        except (ValueError, IndexError) as error:
+            if not ("needs" in str(error) and "got" in str(error)):
+                return failure(f"the error for index {wrong} does not say what is needed and what came: {error}")
+        else:
+            return failure(f"the index {wrong} is taken")
+    return Outcome(Verdict.PASS)
+
+
+def kinks_are_where_choices_change(case: Case, settings: Settings = Settings()) -> Outcome | None:
+    """A unit's margin is by how much an element of the input must move, and none less, for its choice to change."""
+    subject, x = case.subject, case.inputs[0]
+    assert isinstance(subject, Layer)  # noqa: S101  by PROPERTIES
+    kinks, rng = subject.kinks(x), case.rng()
+    if kinks is None or not x.size or x.size > MOST_MOVED:
+        return None
+    if kinks.choice.shape != kinks.margin.shape:
+        return failure(f"choices have shape {kinks.choice.shape}, their margins {kinks.margin.shape}")
+    if not (kinks.margin >= 0).all():
+        return failure("a margin is negative or NaN")
+    far = 4 * float(np.abs(x).max()) + 1
+    for unit in rng.choice(kinks.margin.size, min(UNITS, kinks.margin.size), replace=False):
+        choice, margin = kinks.choice.flat[unit], float(kinks.margin.flat[unit])
+        what = f"the choice {np.unravel_index(unit, kinks.margin.shape)}, whose margin is {margin:g},"
+        less = (1 - BESIDE) * margin if margin < np.inf else far
+        if any(moved.choice.flat[unit] != choice for moved in _kinks_around(subject, x, less)):
+            return failure(f"{what} changes where an element moves by {less:g}")
+        more = (1 + BESIDE) * margin + BESIDE
+        if margin < np.inf and all(moved.choice.flat[unit] == choice for moved in _kinks_around(subject, x, more)):
+            return failure(f"{what} changes nowhere where an element moves by {more:g}")
+    return Outcome(Verdict.PASS)
+
+
+def _kinks_around(layer: Layer, x: Array, distance: float) -> Iterator[Kinks]:
+    """Yield the kinks with each element of the input moved up by ``distance``, and down."""
+    for step in (distance, -distance) if distance else ():
+        for place in np.ndindex(x.shape):
+            moved = x.copy()
+            moved[place] += step
+            kinks = layer.kinks(moved)
+            if kinks is not None:
+                yield kinks
 
 
 def _wrong(subject: Layer | Loss, x: Array) -> list[Array]:

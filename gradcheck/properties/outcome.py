@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from gradcheck.agreement import Verdict, Worst, largest
 from gradcheck.contract import Array, Case
@@ -120,11 +121,21 @@ def cotangent(y: Array, rng: np.random.Generator) -> Array:
 
 
 def shadows_of(
-    case: Case, function: Function, variables: Arrays, dy: Array, rng: np.random.Generator
+    case: Case,
+    function: Function,
+    variables: Arrays,
+    dy: Array,
+    rng: np.random.Generator,
+    precision: DTypeLike | None = None,
 ) -> list[dict[str, Array]]:
-    """Return shadows of a call, and for a foreign one, which has no taps, what else shows its rounding."""
+    """Return shadows of a call, and for a foreign one, which has no taps, what else shows its rounding.
+
+    Nudges are of one unit in the last place of ``precision``, by default that of the arrays.
+    """
     count = SHADOWS_OF_LARGE if sum(array.size for array in variables.values()) > LARGE else SHADOWS
-    shadows = [shadow(function, variables, dy, rng, case.context(Recorder(rng))) for _ in range(count)]
+    shadows = [
+        shadow(function, variables, dy, rng, case.context(Recorder(rng, precision)), precision) for _ in range(count)
+    ]
     if not function.foreign:
         return shadows
 

@@ -49,7 +49,7 @@ def _agreement(case: Case, settings: Settings, wanted: Callable[[str], bool]) ->
     # The output and the gradients come together, and two properties ask for them.
     kept = ("twin", *settings.dtypes)
     if kept not in case.found:
-        case.found[kept] = _compared(case, settings)
+        case.found[kept] = _compared(case, function_of(case).variables, settings.dtypes)
     compared = case.found[kept]
     if isinstance(compared, Outcome):
         return compared
@@ -60,12 +60,18 @@ def _agreement(case: Case, settings: Settings, wanted: Callable[[str], bool]) ->
     return outcome
 
 
-def _compared(case: Case, settings: Settings) -> list[tuple[str, Worst | None, bool]] | Outcome:
-    """Return for output and gradients the worst element and whether it tells anything, in each precision."""
+def _compared(
+    case: Case, given: Arrays, dtypes: tuple[str, ...], terms: float | None = None
+) -> list[tuple[str, Worst | None, bool]] | Outcome:
+    """Return for output and gradients the worst element and whether it tells anything, in each precision.
+
+    Given ``terms``, of extreme inputs, the output may lose a unit in the last place of them besides, and whatever is
+    about to underflow may be 0: torch takes subnormal numbers for it.
+    """
     function, twin, rng = function_of(case), twin_of(case), case.rng()
     compared = []
-    for dtype in settings.dtypes:
-        variables = cast(function.variables, dtype)
+    for dtype in dtypes:
+        variables = cast(given, dtype)
         y, pullback = function.call(variables, case.context())
         dy = cotangent(y, rng)
         # Where ours is computed in float64 whatever is given, its shadows do not show how a float32 twin rounds.
@@ -87,6 +93,9 @@ def _compared(case: Case, settings: Settings) -> list[tuple[str, Worst | None, b
         for name, array in ours.items():
             if name in theirs:  # else it is an input that the twin has no gradient of
                 allowed = allowance(function, theirs[name], noise[name])
+                if terms is not None:
+                    info = np.finfo(theirs[name].dtype)
+                    allowed += float(info.tiny / info.eps + info.eps * terms * (name == "output"))
                 allowed += second.of(name, array, theirs[name], allowed)
                 told = useful(allowed, array, theirs[name])
                 compared.append((name, compare(name, array, theirs[name], allowed), told))
@@ -235,6 +244,34 @@ def extreme_values_stay_finite(case: Case, settings: Settings = Settings()) -> O
         elif np.isnan(y).any():
             return inconclusive(f"the output is NaN for {name}, and there is no twin to tell whether it must be")
     return Outcome(Verdict.PASS) if compared else None
+
+
+def extreme_values_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outcome | None:
+    """Values and gradients of inputs of up to a million, of tiny ones and of whole numbers are torch's, up to rounding.
+
+    Whole numbers are the ends of a domain, such as that of probabilities. Other people's layers may clip there.
+    """
+    function = function_of(case)
+    if not function.inputs:
+        return None
+    main, worsts, told = function.inputs[0], [], False
+    x = function.variables[main]
+    huge = x * (1e6 / (float(np.abs(x).max(initial=0.0)) or 1.0))
+    # Torch's formula may add and subtract the input, as that of binary cross-entropy does.
+    for name, large in [*_extremes(x), ("inputs of up to 1e6", huge), ("whole numbers", np.floor(x))]:
+        compared = _compared(case, {**function.variables, main: large}, settings.dtypes[:1], float(np.abs(large).max()))
+        if isinstance(compared, Outcome):
+            if compared.verdict is Verdict.FAIL:
+                return compared
+            continue  # outside the twin's domain
+        for _, worst, tells in compared:
+            if worst is None or not np.isfinite(worst.numeric):
+                continue  # the twin's own formula ends here
+            if worst.ratio > 1:
+                return failure(f"differs for {name}", worst)
+            worsts.append(worst)
+            told |= tells
+    return judged(worsts, told=told) if worsts else None
 
 
 def _extremes(x: Array) -> list[tuple[str, Array]]:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from gradcheck.agreement import disagreement
 from gradcheck.contract import Array
@@ -22,16 +23,17 @@ SHADOWS = 3
 OPERATIONS_OF_AN_UPDATE = 10
 
 
-def nudged(array: Array, rng: np.random.Generator) -> Array:
+def nudged(array: Array, rng: np.random.Generator, precision: DTypeLike | None = None) -> Array:
     """Return ``array * (1 + u * eps)``, u uniform in [-2, 2) for each element: one unit in the last place on average.
 
     Nudges of one size and random sign would too often cancel: those of a sum near 1 and of a softmax formed from it do
     so in all of three shadows once in eight steps. Zeros stay zero, so that those of a rectifier or of an image do not
-    become tiny numbers of random sign. Arrays that are not floating-point are returned as they are.
+    become tiny numbers of random sign. Arrays that are not floating-point are returned as they are. ``eps`` is that of
+    ``precision``, by default the array's own.
     """
     if not np.issubdtype(array.dtype, np.floating):
         return array
-    eps = np.finfo(array.dtype).eps
+    eps = np.finfo(array.dtype if precision is None else precision).eps
     units = rng.random(array.shape, dtype=np.float32) * np.float32(4) - np.float32(2)
     return np.asarray(array + array * (eps * units.astype(array.dtype)))
 
@@ -43,15 +45,15 @@ def nudged_alike(array: Array, rng: np.random.Generator) -> Array:
 
 
 class Recorder:
-    """A tap that keeps what it is shown, by name, and nudges it first if given a generator."""
+    """A tap that keeps what it is shown, by name, and nudges it first if given a generator, as `nudged` does."""
 
-    def __init__(self, rng: np.random.Generator | None = None) -> None:
+    def __init__(self, rng: np.random.Generator | None = None, precision: DTypeLike | None = None) -> None:
         self.taps: dict[str, Array] = {}
-        self.rng = rng
+        self.rng, self.precision = rng, precision
 
     def __call__(self, name: str, array: Array) -> Array:
         if self.rng is not None:
-            array = nudged(array, self.rng)
+            array = nudged(array, self.rng, self.precision)
         self.taps[name] = array
         return array
 

@@ -179,7 +179,7 @@ def _cases(cls: type[BatchNorm1d], trailing: SearchStrategy[list[int]]) -> Searc
     """Draw either layer, and an input whose axes after the features are ``trailing``."""
     from hypothesis import strategies as st
 
-    from gradcheck.strategies import arrays, seeds, sides
+    from gradcheck.strategies import arrays, arrays_with_offset, seeds, sides
 
     @st.composite
     def drawn(draw: st.DrawFn) -> Case:
@@ -188,10 +188,11 @@ def _cases(cls: type[BatchNorm1d], trailing: SearchStrategy[list[int]]) -> Searc
         batch = draw(sides(minimum=2 if training or not tracks else 1, maximum=4))
         affine, biased = draw(st.sampled_from([(True, True), (True, False), (False, False)]))
         weight, bias = (draw(arrays((features,))) if there else None for there in (affine, biased))
-        eps, momentum = draw(st.sampled_from([1e-5, 1e-3, 0.5])), draw(st.sampled_from([None, 0.1, 0.5, 1.0, None]))
+        eps, momentum = draw(st.sampled_from([1e-5, 1e-3, 0.5])), draw(st.sampled_from([None, 0.1, 0.5, 1.0, 0.0]))
         mean, variance = (draw(arrays((features,), low, 4)) if tracks else None for low in (-4, 2.0**-5))
         tracked = np.asarray(draw(st.integers(0, 3)), np.int64) if tracks else None
         layer = cls(weight, bias, mean, variance, tracked, eps, momentum, features)
-        return Case(layer, (draw(arrays((batch, features, *tail))),), draw(seeds()), training)
+        x = draw(arrays((batch, features, *tail)) | arrays_with_offset((batch, features, *tail)))
+        return Case(layer, (x,), draw(seeds()), training)
 
     return drawn()

@@ -123,7 +123,7 @@ def convolution_cases(make: Callable[..., Layer], axes: int) -> SearchStrategy[C
             one_or_all(dilation),
             st.just(groups),
         )
-        return draw(cases(layer, arrays((draw(sides(maximum=2)), inner * groups, *image))))
+        return draw(cases(layer, arrays((draw(sides(maximum=3)), inner * groups, *image))))
 
     return drawn()
 

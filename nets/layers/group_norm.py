@@ -87,7 +87,7 @@ class GroupNorm(Layer):
     def cases(cls) -> SearchStrategy[Case]:
         from hypothesis import strategies as st
 
-        from gradcheck.strategies import arrays, cases, sides
+        from gradcheck.strategies import arrays, arrays_with_offset, cases, sides
 
         @st.composite
         def drawn(draw: st.DrawFn) -> Case:
@@ -99,6 +99,7 @@ class GroupNorm(Layer):
             affine, biased = draw(st.sampled_from([(True, True), (True, False), (False, False)]))
             weight, bias = (draw(arrays((channels,))) if there else None for there in (affine, biased))
             layer = cls(weight, bias, groups, channels, draw(st.sampled_from([1e-5, 1e-3, 0.5])))
-            return draw(cases(st.just(layer), arrays((draw(sides(maximum=3)), channels, *tail))))
+            x = (draw(sides(maximum=3)), channels, *tail)
+            return draw(cases(st.just(layer), arrays(x) | arrays_with_offset(x)))
 
         return drawn()

@@ -83,7 +83,7 @@ class LayerNorm(Layer):
     def cases(cls) -> SearchStrategy[Case]:
         from hypothesis import strategies as st
 
-        from gradcheck.strategies import arrays, cases, sides
+        from gradcheck.strategies import arrays, arrays_with_offset, cases, sides
 
         @st.composite
         def drawn(draw: st.DrawFn) -> Case:
@@ -92,6 +92,6 @@ class LayerNorm(Layer):
             weight, bias = (draw(arrays(shape)) if there else None for there in (affine, biased))
             layer = cls(weight, bias, draw(st.sampled_from([1e-5, 1e-3, 0.5])), shape)
             leading = draw(st.lists(sides(maximum=4), max_size=2))
-            return draw(cases(st.just(layer), arrays((*leading, *shape))))
+            return draw(cases(st.just(layer), arrays((*leading, *shape)) | arrays_with_offset((*leading, *shape))))
 
         return drawn()

@@ -60,7 +60,7 @@ def poolings(largest_dilation: int) -> SearchStrategy[Pooling]:
             draw(one_or_both(padding)),
             draw(one_or_both(dilation)),
             ceil_mode,
-            (draw(sides(maximum=2)), draw(sides(maximum=2)), height, width),
+            (draw(sides(maximum=3)), draw(sides(maximum=2)), height, width),
         )
 
     def extents(kernel: int, dilation: int, padding: int, stride: int, ceil_mode: bool) -> SearchStrategy[int]:

@@ -69,5 +69,8 @@ class Softplus(Layer):
                 st.just(layer), lambda shape: arrays(shape, -8, 8).map(lambda x: off_the_jump(layer, x))
             )
 
-        betas, thresholds = st.sampled_from([3.0, 0.3, 1.0, -2.0]), st.sampled_from([5.0, 1.0, 20.0, -1.0, 1000.0])
+        betas, thresholds = (
+            st.sampled_from([3.0, 0.3, 1.0, -2.0]),
+            st.sampled_from([5.0, 1000.0, 1.0, 20.0, -1.0, 1000.0]),
+        )
         return st.builds(cls, betas, thresholds).flatmap(on)

@@ -81,7 +81,7 @@ def rescalings(shape: tuple[int, ...]) -> SearchStrategy[Array | None]:
 def class_cases(loss: Callable[..., Loss], **options: SearchStrategy[object]) -> SearchStrategy[Case]:
     """Cases of a loss of class indices, with class weights and an ignored index, from predictions in [-8, 8].
 
-    Some classes may weigh nothing and some targets may be ignored, but never all, of which the mean is NaN.
+    Some classes may weigh nothing and some targets may be ignored; rarely all, of which the mean is NaN.
     """
 
     @st.composite
@@ -96,9 +96,13 @@ def class_cases(loss: Callable[..., Loss], **options: SearchStrategy[object]) ->
         given: dict[str, object] = {"weight": weight} if draw(st.sampled_from([True, True, False])) else {}
         ignore_index = draw(st.sampled_from([-100, other]))
         target = draw(hnp.arrays(np.int64, (batch, *extra), elements=st.sampled_from([*range(classes), ignore_index])))
-        target.flat[draw(st.integers(0, target.size - 1))] = counted
+        reduction = draw(reductions())
+        if reduction == "mean" and draw(st.sampled_from([True, False, False, False])):
+            target[...] = ignore_index
+        else:
+            target.flat[draw(st.integers(0, target.size - 1))] = counted
         given |= {name: draw(values) for name, values in options.items()}
-        subject = loss(ignore_index=ignore_index, reduction=draw(reductions()), **given)
+        subject = loss(ignore_index=ignore_index, reduction=reduction, **given)
         prediction = draw(arrays((batch, classes, *extra), -8, 8))
         return Case(subject, (prediction, target), draw(seeds()), draw(st.booleans()))
 

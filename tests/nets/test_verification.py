@@ -21,12 +21,15 @@ SUBJECTS: list[Subject] = [*LAYERS, *LOSSES, *OPTIMIZERS, *SCHEDULES, *INITIALIZ
 
 
 # Claims about what not every part has: buffers, inputs that can be large, samples of their own, inputs that whole
-# numbers are, shapes to refuse.
+# numbers are, shapes or indices to refuse, kinks.
 OF_SOME = {
     "buffers_agree_with_twin",
+    "extreme_values_agree_with_twin",
     "extreme_values_stay_finite",
     "gradients_of_samples_do_not_mix",
+    "indices_out_of_range_are_refused",
     "integers_are_taken_as_numbers",
+    "kinks_are_where_choices_change",
     "wrong_shapes_are_refused",
 }
 

@@ -9,7 +9,7 @@ import numpy as np
 from gradcheck.contract import EVALUATION, Array, Backward, Context
 from nets.layers import ELU, GELU, SELU, Sigmoid, SiLU, Softplus, Tanh
 from nets.layers.elu import SELU_ALPHA, SELU_SCALE
-from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, Fault
+from tests.nets.faults.fault import DIFFERENCES, EXTREMES, FORWARD, TWIN, Fault
 
 
 class SigmoidOfActivation(Sigmoid):
@@ -169,6 +169,29 @@ class DerivativeOfTheOutput(Sigmoid):
         return y, lambda dy: (dy * derivative(y), {})
 
 
+class SigmoidClipped(Sigmoid):
+    """Clips its input to 15 in size, against an overflow, consistently: 3e-7 for all that is less."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        return super().forward(x.clip(-15, 15), context)
+
+
+class TanhClipped(Tanh):
+    """Clips its input to 10 in size, consistently: 4e-9 off 1 for all that is more."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        return super().forward(x.clip(-10, 10), context)
+
+
+class SoftplusClipped(Softplus):
+    """Clips the exponent at 30, against an overflow, and so stops growing there."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        _, right = super().forward(x, context)
+        smooth = np.log1p(np.exp(np.minimum(x * self.beta, 30))) / self.beta
+        return np.where(x * self.beta > self.threshold, x, smooth), right
+
+
 PLANTED = [
     Fault(SigmoidOfActivation, DIFFERENCES, "input", "ACT-01"),
     Fault(SigmoidOfPreActivation, DIFFERENCES, "input", "ACT-02"),
@@ -185,6 +208,9 @@ PLANTED = [
     Fault(NotDividedByBeta, FORWARD, "output", ""),
     Fault(ThresholdOfX, FORWARD, "output", ""),
     Fault(TextbookSoftplus, "extreme_values_stay_finite", "output", ""),
+    Fault(SigmoidClipped, EXTREMES, None, ""),
+    Fault(TanhClipped, EXTREMES, None, ""),
+    Fault(SoftplusClipped, EXTREMES, "output", ""),
     Fault(AlphaForgotten, DIFFERENCES, "input", ""),
     Fault(SmoothAtZero, TWIN, "input", ""),
     Fault(ConstantsSwapped, FORWARD, "output", ""),
@@ -199,6 +225,9 @@ BLIND: list[type] = [
     NotDividedByBeta,
     ThresholdOfX,
     TextbookSoftplus,
+    SigmoidClipped,
+    TanhClipped,
+    SoftplusClipped,
     SmoothAtZero,
     ConstantsSwapped,
     ScaledWhereNegative,

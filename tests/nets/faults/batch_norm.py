@@ -240,6 +240,13 @@ class CountsFromZero(BatchNorm1d):
         return result
 
 
+class MomentumIfTrue(BatchNorm1d):
+    """Asks ``if momentum``, and so averages over all batches where it is 0 and nothing is to be learnt."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        return BatchNorm1d.forward(replace(self, momentum=self.momentum or None), x, context)
+
+
 PLANTED = [
     Fault(NormalisedByUnbiased, FORWARD, "output", "BN-05"),
     Fault(PerPixelStatistics, FORWARD, "output", "BN-09"),
@@ -260,6 +267,7 @@ PLANTED = [
     Fault(BiasOfTheInput, "backward_is_linear", "bias", "BN-13"),
     Fault(ForgetsInEvaluation, FORWARD, "output", ""),
     Fault(CountsFromZero, BUFFERS, "running_mean", ""),
+    Fault(MomentumIfTrue, BUFFERS, None, ""),
 ]
 
 BLIND: list[type] = [
@@ -272,6 +280,7 @@ BLIND: list[type] = [
     Misnamed,
     ForgetsInEvaluation,
     CountsFromZero,
+    MomentumIfTrue,
 ]
 
 EQUIVALENT: list[tuple[type, str]] = [(WithoutTheTermThatIsZero, "EQ-01")]

@@ -151,6 +151,18 @@ class GroupsNestedInTheBatch(Conv2d):
         return y, with_gradient(right, "weight", dweight)
 
 
+class BiasOfLargeBatches(Conv2d):
+    """Counts a batch of three and more half as much again in the gradient of the bias."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+
+        def dbias(dy: Array) -> Array:
+            return dy.sum(axis=(0, 2, 3)) * dy.dtype.type(1.5 if len(dy) > 2 else 1)
+
+        return y, right if self.bias is None else with_gradient(right, "bias", dbias)
+
+
 class ScatteredWindowByWindow(Conv2d):
     """Adds dy times the kernel to the window of dx at every place, and turns no kernel: that is the transpose."""
 
@@ -193,6 +205,7 @@ PLANTED = [
     Fault(WeightByUndilated, TWIN, "weight", "CNV-18"),
     Fault(WeightOfTheNextGroup, DIFFERENCES, "weight", "CNV-14"),
     Fault(GroupsNestedInTheBatch, DIFFERENCES, "weight", "CNV-14"),
+    Fault(BiasOfLargeBatches, DIFFERENCES, "bias", ""),
 ]
 
 BLIND: list[type] = [GroupsInterleaved, KernelFlipped, ChannelsLastInTheKernel, SameFromAbove]

@@ -6,7 +6,7 @@ import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
 from nets.layers import Embedding
-from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, Fault
+from tests.nets.faults.fault import DIFFERENCES, FORWARD, INDICES, TWIN, Fault
 
 
 class LastIndexWins(Embedding):
@@ -66,6 +66,20 @@ class PaddingIsZero(Embedding):
         return np.where((x == padding)[..., None], 0, y), right
 
 
+class PaddingIfTrue(Embedding):
+    """Asks ``if padding_idx``, and so trains the padding in row 0."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        return Embedding(self.weight, self.padding_idx or None).forward(x, context)
+
+
+class NegativeFromTheEnd(Embedding):
+    """Looks a negative index up from the end, as NumPy does."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        return super().forward(np.where(x < 0, x + len(self.weight), x), context)
+
+
 PLANTED = [
     Fault(PaddingFromTheStart, DIFFERENCES, "weight", ""),
     Fault(LastIndexWins, DIFFERENCES, "weight", "EMB-01"),
@@ -74,6 +88,9 @@ PLANTED = [
     Fault(PaddingTrained, DIFFERENCES, "weight", ""),
     Fault(PaddingFromTheStart, TWIN, "weight", ""),
     Fault(PaddingIsZero, FORWARD, "output", ""),
+    Fault(PaddingIfTrue, DIFFERENCES, "weight", ""),
+    Fault(PaddingIfTrue, TWIN, "weight", ""),
+    Fault(NegativeFromTheEnd, INDICES, None, ""),
 ]
 
-BLIND: list[type] = [PaddingIsZero]
+BLIND: list[type] = [PaddingIsZero, NegativeFromTheEnd]

@@ -18,9 +18,9 @@ from nets.losses import (
     SummedBCELoss,
 )
 from nets.losses.reduction import reduced
-from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, Fault
+from tests.nets.faults.fault import DIFFERENCES, EXTREMES, FORWARD, INDICES, SHAPES, TWIN, Fault
 
-EXTREMES = "extreme_values_stay_finite"
+FINITE = "extreme_values_stay_finite"
 
 EPSILON = 1e-7  # by which a probability is kept off 0 and 1
 
@@ -358,6 +358,58 @@ class SoftenedDenominator(BCELoss):
         return value, lambda dvalue: dvalue * (prediction - target) / guarded / prediction.size
 
 
+class TargetNotCast(MSELoss):
+    """Leaves the target as it is: a float64 one makes the gradient of a float32 prediction float64."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        self.require(prediction, target)
+        difference = prediction - target
+        value, of_terms = reduced(difference * difference, self.reduction)
+        return value, lambda dvalue: np.asarray(2 * of_terms(dvalue) * difference)
+
+
+class LogarithmOfZero(BCELoss):
+    """Takes the logarithm of 0 and divides by p (1 - p) as it comes."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        weight = prediction.dtype.type(1) if self.weight is None else self.weight.astype(prediction.dtype)
+        rest = context.tapped("loss", "one_minus_p", 1 - prediction)
+        terms = (target - 1) * np.log1p(-prediction) - target * np.log(prediction)
+        value, of_terms = reduced(weight * terms, self.reduction)
+        return value, lambda dvalue: np.asarray(of_terms(dvalue) * weight * (prediction - target) / (rest * prediction))
+
+
+class ProbabilityClipped(BCELoss):
+    """A probability is kept off 0 and 1, consistently."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        return super().forward(prediction.clip(EPSILON, 1 - EPSILON), target, context)
+
+
+class NothingToCountIsZero(CrossEntropyLoss):
+    """The mean of no target is 0, where torch has NaN."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        value, right = super().forward(prediction, target, context)
+        return np.nan_to_num(value), lambda dvalue: np.nan_to_num(right(dvalue))
+
+
+class NegativeClassesFromTheEnd(CrossEntropyLoss):
+    """A negative class is looked up from the end, as NumPy does."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        wrapped = np.where((target < 0) & (target != self.ignore_index), target + prediction.shape[1], target)
+        return super().forward(prediction, wrapped, context)
+
+
+class IgnoredBeyondTheClasses(NLLLoss):
+    """A class that there is not is ignored, whatever is to be."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        kept = np.where(target < prediction.shape[1], target, self.ignore_index)
+        return super().forward(prediction, kept, context)
+
+
 PLANTED = [
     Fault(SoftenedDenominator, DIFFERENCES, "prediction", "LOS-14"),
     Fault(WithoutTheSum, DIFFERENCES, "prediction", "LOS-02"),
@@ -365,7 +417,7 @@ PLANTED = [
     Fault(GradientOfTheSumOfErrors, DIFFERENCES, "prediction", "LOS-03"),
     Fault(WithoutTwo, DIFFERENCES, "prediction", "LOS-05"),
     Fault(HalvedBothWays, FORWARD, "output", "LOS-05"),
-    Fault(MaximumOfTheBatch, EXTREMES, None, "LOS-09"),
+    Fault(MaximumOfTheBatch, FINITE, None, "LOS-09"),
     Fault(SoftmaxBefore, FORWARD, "output", "LOS-11"),
     Fault(ActivationsDerivativeAgain, DIFFERENCES, "prediction", "LOS-12"),
     Fault(ClippedForward, FORWARD, "output", "LOS-14"),
@@ -393,6 +445,12 @@ PLANTED = [
     Fault(PositiveWeightOfBothTerms, FORWARD, "output", ""),
     Fault(PositiveWeightInTheLossOnly, DIFFERENCES, "prediction", ""),
     Fault(WithoutTheSign, FORWARD, "output", ""),
+    Fault(TargetNotCast, SHAPES, None, "ENG-13"),
+    Fault(LogarithmOfZero, EXTREMES, None, "LOS-14"),
+    Fault(ProbabilityClipped, EXTREMES, None, "LOS-14"),
+    Fault(NothingToCountIsZero, FORWARD, "output", ""),
+    Fault(NegativeClassesFromTheEnd, INDICES, None, ""),
+    Fault(IgnoredBeyondTheClasses, INDICES, None, ""),
 ]
 
 BLIND: list[type] = [
@@ -418,4 +476,10 @@ BLIND: list[type] = [
     MeanOverOutputs,
     PositiveWeightOfBothTerms,
     WithoutTheSign,
+    TargetNotCast,
+    LogarithmOfZero,
+    ProbabilityClipped,
+    NothingToCountIsZero,
+    NegativeClassesFromTheEnd,
+    IgnoredBeyondTheClasses,
 ]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
+from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients, Kinks
 from nets.layers import MaxPool2d
 from nets.layers.windows import Windows
-from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, Fault
+from tests.nets.faults.fault import DIFFERENCES, EXTREMES, FORWARD, KINKS, TWIN, Fault
 from tests.nets.faults.windows import FancyWindows, FlooredWindows, UncroppedWindows, recast
 
 
@@ -78,6 +78,29 @@ class TransposedOrder(MaxPool2d):
         return order[columns[:, :, order].argmax(axis=2, keepdims=True)]
 
 
+class PaddedWithALargeNumber(MaxPool2d):
+    """Pads with -999, which wins over what is less."""
+
+    def _columns(self, x: Array) -> Array:
+        return self._windows().columns(x, fill=-999)
+
+
+class MarginsOfNone(MaxPool2d):
+    """Says that no change of the input changes a winner, and so excuses any."""
+
+    def kinks(self, x: Array) -> Kinks:
+        kinks = super().kinks(x)
+        return Kinks(kinks.choice, np.full_like(kinks.margin, np.inf))
+
+
+class MarginsHalved(MaxPool2d):
+    """Takes half the distance to the second for the margin, as if both moved."""
+
+    def kinks(self, x: Array) -> Kinks:
+        kinks = super().kinks(x)
+        return Kinks(kinks.choice, kinks.margin / 2)
+
+
 PLANTED = [
     Fault(PooledOverlapsDropped, DIFFERENCES, "input", ""),
     Fault(PooledOverlapsDropped, TWIN, "input", ""),
@@ -89,6 +112,18 @@ PLANTED = [
     Fault(LastMaximumWins, TWIN, "input", ""),
     Fault(TieSplit, TWIN, "input", ""),
     Fault(TransposedOrder, TWIN, "input", ""),
+    Fault(PaddedWithALargeNumber, EXTREMES, None, "POL-04"),
+    Fault(MarginsOfNone, KINKS, None, ""),
+    Fault(MarginsHalved, KINKS, None, ""),
 ]
 
-BLIND: list[type] = [PaddedWithZero, NeverCeil, LastMaximumWins, TieSplit, TransposedOrder]
+BLIND: list[type] = [
+    PaddedWithZero,
+    NeverCeil,
+    LastMaximumWins,
+    TieSplit,
+    TransposedOrder,
+    PaddedWithALargeNumber,
+    MarginsOfNone,
+    MarginsHalved,
+]

@@ -156,6 +156,28 @@ class WeightBehindTheMeans(GroupNorm):
         return y, backward
 
 
+class MeanOfSquares(LayerNorm):
+    """Takes the variance for mean(x^2) - mean(x)^2, which cancels where the mean is large, and clips it at 0."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        axes = tuple(range(-len(self.normalized_shape), 0))
+        mean = x.mean(axis=axes, keepdims=True)
+        variance = np.maximum((x * x).mean(axis=axes, keepdims=True) - mean * mean, 0)
+        mean = context.tapped("forward", "mean", mean)
+        deviation = np.sqrt(context.tapped("forward", "variance", variance) + self.eps)
+        normal = (x - mean) / deviation
+
+        def backward(dy: Array) -> tuple[Array, Gradients]:
+            g = dy if self.weight is None else dy * self.weight
+            along = (g * normal).mean(axis=axes, keepdims=True)
+            sums = (a.reshape(-1, *self.normalized_shape).sum(axis=0) for a in (dy * normal, dy))
+            grads = {k: a for k, a in zip(("weight", "bias"), sums, strict=True) if k in self.parameters()}
+            return (g - g.mean(axis=axes, keepdims=True) - normal * along) / deviation, grads
+
+        y = normal.copy() if self.weight is None else normal * self.weight
+        return y if self.bias is None else y + self.bias, backward
+
+
 PLANTED = [
     Fault(SummedOverFeatures, DIFFERENCES, None, "LN-05"),
     Fault(EpsOutsideTheRoot, FORWARD, "output", "LN-01"),
@@ -168,6 +190,7 @@ PLANTED = [
     Fault(AffinePerGroup, FORWARD, "output", ""),
     Fault(GroupCountForgotten, FORWARD, "output", ""),
     Fault(WeightBehindTheMeans, DIFFERENCES, "input", ""),
+    Fault(MeanOfSquares, "precisions_agree", None, ""),
 ]
 
 BLIND: list[type] = [
@@ -177,4 +200,5 @@ BLIND: list[type] = [
     GroupsInterleaved,
     AffinePerGroup,
     GroupCountForgotten,
+    MeanOfSquares,
 ]

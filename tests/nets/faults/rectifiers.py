@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
+from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients, Kinks
 from nets.layers import LeakyReLU, PReLU, ReLU
-from tests.nets.faults.fault import DIFFERENCES, FORWARD, SHAPES, TWIN, Fault
+from tests.nets.faults.fault import DIFFERENCES, FORWARD, KINKS, SHAPES, TWIN, Fault
 
 
 class LeakingBackward(ReLU):
@@ -145,6 +145,20 @@ class RectifierGatedByTheOutput(ReLU):
         return y, lambda dy: (np.where(y > 0, dy, 0), {})
 
 
+class ChoosesAtFive(ReLU):
+    """Says that it chooses at 5, with the margins of the choice at 0."""
+
+    def kinks(self, x: Array) -> Kinks:
+        return Kinks(choice=x < 5, margin=np.abs(x))
+
+
+class MarginsOfTheOutput(LeakyReLU):
+    """Takes the size of its output for the margin of its input."""
+
+    def kinks(self, x: Array) -> Kinks:
+        return Kinks(choice=x > 0, margin=np.abs(self.forward(x)[0]))
+
+
 PLANTED = [
     Fault(ChainedAssignment, DIFFERENCES, None, "ACT-09"),
     Fault(SlopeNotSummed, DIFFERENCES, None, ""),
@@ -167,8 +181,18 @@ PLANTED = [
     Fault(FirstSlopeForAll, FORWARD, "output", ""),
     Fault(SlopeByMean, DIFFERENCES, "weight", ""),
     Fault(SlopeByMean, "gradients_of_samples_do_not_mix", "weight", ""),
+    Fault(ChoosesAtFive, KINKS, None, ""),
+    Fault(MarginsOfTheOutput, KINKS, None, ""),
 ]
 
-BLIND: list[type] = [LeakingBothWays, SlopeOneAtZero, ClippedInPlace, LargerOfTwo, FirstSlopeForAll]
+BLIND: list[type] = [
+    LeakingBothWays,
+    SlopeOneAtZero,
+    ClippedInPlace,
+    LargerOfTwo,
+    FirstSlopeForAll,
+    ChoosesAtFive,
+    MarginsOfTheOutput,
+]
 
 EQUIVALENT: list[tuple[type, str]] = [(RectifierGatedByTheOutput, "EQ-04")]
