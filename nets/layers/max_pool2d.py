@@ -102,8 +102,10 @@ class MaxPool2d(Layer):
 
     def _winner(self, x: Array, columns: Array) -> Array:
         """Return where in its window each first maximum is, (batch, channels, 1, rows, columns)."""
-        winner = columns.argmax(axis=2, keepdims=True)
+        winner = np.asarray(columns.argmax(axis=2, keepdims=True))
+        nothing = np.take_along_axis(columns, winner, axis=2) == -np.inf
+        if not nothing.any():
+            return winner
         # Where all pixels are -inf, they tie with the padding, and the first of them wins.
         pixels = self._windows().columns(np.ones((1, 1, *x.shape[2:])), fill=0).argmax(axis=2, keepdims=True)
-        nothing = np.take_along_axis(columns, winner, axis=2) == -np.inf
-        return np.asarray(np.where(nothing, pixels, winner))
+        return np.where(nothing, pixels, winner)
