@@ -141,7 +141,10 @@ def set_keys(module: torch.nn.Module, key: Key) -> None:
 def twin_updates(
     optimizer: Optimizer, params: dict[str, Array], steps: Sequence[tuple[dict[str, Array], float]]
 ) -> list[dict[str, Array]]:
-    """Return the parameters after each of ``steps`` (gradients and rate) of the optimizer's twin."""
+    """Return the parameters, and the state as ``slot/parameter``, after each of ``steps`` of the optimizer's twin.
+
+    A step is gradients and a rate.
+    """
     import torch
 
     tensors = {name: torch.nn.Parameter(torch.tensor(array)) for name, array in params.items()}
@@ -153,7 +156,15 @@ def twin_updates(
         for name, tensor in tensors.items():
             tensor.grad = torch.tensor(grads[name]) if name in grads else None
         twin.step()
-        history.append({name: tensor.detach().numpy().copy() for name, tensor in tensors.items()})
+        # Not what is there before a tensor's first update, as of Adagrad.
+        states = {name: twin.state.get(tensor, {}) for name, tensor in tensors.items()}
+        kept = {
+            f"{slot}/{name}": value.detach().numpy().copy()
+            for name, state in states.items()
+            for slot, value in state.items()
+            if isinstance(value, torch.Tensor) and state.get("step") != 0
+        }
+        history.append({name: tensor.detach().numpy().copy() for name, tensor in tensors.items()} | kept)
     return history
 
 
