@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -176,8 +177,9 @@ def twin_rates(schedule: Schedule, history: Sequence[float]) -> Array:
     scheduler = schedule.twin(optimizer)
     if not hasattr(scheduler, "last_epoch") or not hasattr(scheduler, "optimizer"):
         raise AdapterError(f"the twin returns a {type(scheduler).__name__}; a torch scheduler is needed")
-    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau
-    if isinstance(scheduler, plateau) and isinstance(schedule, ForeignSchedule) and not schedule.takes_history:
+    step: Any = scheduler.step
+    follows = "metrics" in inspect.signature(step).parameters
+    if follows and isinstance(schedule, ForeignSchedule) and not schedule.takes_history:
         raise AdapterError(
             f"the twin follows a metric, and {schedule.name} is given the epoch alone: let it be called as "
             "schedule(epoch, history), with the losses of the epochs before"
@@ -186,10 +188,7 @@ def twin_rates(schedule: Schedule, history: Sequence[float]) -> Array:
     for loss in history:
         rates.append(float(optimizer.param_groups[0]["lr"]))
         optimizer.step()
-        if isinstance(scheduler, plateau):
-            scheduler.step(loss)
-        else:
-            scheduler.step()
+        step(*[loss] * follows)
     return np.array(rates)
 
 
