@@ -338,7 +338,8 @@ class Case:
     """One subject with the arrays to try it on.
 
     ``inputs`` is ``(x,)`` for a layer, ``(prediction, target)`` for a loss, the parameters for an optimizer and
-    empty for a schedule; an initialiser's is an array of the shape to fill. ``seed`` draws whatever else a property
+    empty for a schedule; an initialiser's is an array of the shape to fill, and where that is not the weight, an array
+    of the weight's shape and of as many elements. ``seed`` draws whatever else a property
     needs, such as cotangents, and keys the randomness of layers that have some; ``training`` is the mode that they are
     called in. ``twin`` is a torch module to use in place of the subject's own.
     """
