@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -141,7 +142,10 @@ def set_keys(module: torch.nn.Module, key: Key) -> None:
 def twin_updates(
     optimizer: Optimizer, params: dict[str, Array], steps: Sequence[tuple[dict[str, Array], float]]
 ) -> list[dict[str, Array]]:
-    """Return the parameters after each of ``steps`` (gradients and rate) of the optimizer's twin."""
+    """Return the parameters, and the state as ``slot/parameter``, after each of ``steps`` of the optimizer's twin.
+
+    A step is gradients and a rate.
+    """
     import torch
 
     tensors = {name: torch.nn.Parameter(torch.tensor(array)) for name, array in params.items()}
@@ -153,7 +157,15 @@ def twin_updates(
         for name, tensor in tensors.items():
             tensor.grad = torch.tensor(grads[name]) if name in grads else None
         twin.step()
-        history.append({name: tensor.detach().numpy().copy() for name, tensor in tensors.items()})
+        # Not what is there before a tensor's first update, as of Adagrad.
+        states = {name: twin.state.get(tensor, {}) for name, tensor in tensors.items()}
+        kept = {
+            f"{slot}/{name}": value.detach().numpy().copy()
+            for name, state in states.items()
+            for slot, value in state.items()
+            if isinstance(value, torch.Tensor) and state.get("step") != 0
+        }
+        history.append({name: tensor.detach().numpy().copy() for name, tensor in tensors.items()} | kept)
     return history
 
 
@@ -165,8 +177,9 @@ def twin_rates(schedule: Schedule, history: Sequence[float]) -> Array:
     scheduler = schedule.twin(optimizer)
     if not hasattr(scheduler, "last_epoch") or not hasattr(scheduler, "optimizer"):
         raise AdapterError(f"the twin returns a {type(scheduler).__name__}; a torch scheduler is needed")
-    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau
-    if isinstance(scheduler, plateau) and isinstance(schedule, ForeignSchedule) and not schedule.takes_history:
+    step: Any = scheduler.step
+    follows = "metrics" in inspect.signature(step).parameters
+    if follows and isinstance(schedule, ForeignSchedule) and not schedule.takes_history:
         raise AdapterError(
             f"the twin follows a metric, and {schedule.name} is given the epoch alone: let it be called as "
             "schedule(epoch, history), with the losses of the epochs before"
@@ -175,10 +188,7 @@ def twin_rates(schedule: Schedule, history: Sequence[float]) -> Array:
     for loss in history:
         rates.append(float(optimizer.param_groups[0]["lr"]))
         optimizer.step()
-        if isinstance(scheduler, plateau):
-            scheduler.step(loss)
-        else:
-            scheduler.step()
+        step(*[loss] * follows)
     return np.array(rates)
 
 

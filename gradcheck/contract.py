@@ -326,12 +326,20 @@ class Tally:
     evaluations: int = 0
 
 
+# Where cases call a layer: inside a network, so that one that forgets its place is seen.
+PLACE = "2.branch"
+
+# And in the middle of a run, in a step that the seed draws from as many, so that one that forgets the step is.
+STEPS = 1000
+
+
 @dataclass(frozen=True, eq=False)
 class Case:
     """One subject with the arrays to try it on.
 
     ``inputs`` is ``(x,)`` for a layer, ``(prediction, target)`` for a loss, the parameters for an optimizer and
-    empty for a schedule; an initialiser's is an array of the shape to fill. ``seed`` draws whatever else a property
+    empty for a schedule; an initialiser's is an array of the shape to fill, and where that is not the weight, an array
+    of the weight's shape and of as many elements. ``seed`` draws whatever else a property
     needs, such as cotangents, and keys the randomness of layers that have some; ``training`` is the mode that they are
     called in. ``twin`` is a torch module to use in place of the subject's own.
     """
@@ -346,8 +354,11 @@ class Case:
     found: dict[tuple[str, ...], Any] = field(default_factory=dict, init=False, repr=False)
 
     def context(self, tap: Tap = untapped) -> Context:
-        """Return the context to call the subject in: this case's mode and key, with updates of buffers collected."""
-        return Context(self.training, Key(self.seed), tap, {})
+        """Return the context to call the subject in: this case's mode and key, with updates of buffers collected.
+
+        Their names begin with the key's path.
+        """
+        return Context(self.training, Key(self.seed, 1 + self.seed % STEPS, PLACE), tap, {})
 
     def rng(self) -> np.random.Generator:
         """Return the generator for this case; each call starts it anew."""

@@ -116,7 +116,8 @@ def _floats(low: float, high: float) -> SearchStrategy[float]:
 
 def _uniform(shape: tuple[int, ...], low: float, high: float) -> SearchStrategy[Array]:
     def draw(seed: int) -> Array:
-        x = np.random.default_rng(seed).uniform(low, high, shape).astype(np.float32).astype(np.float64)
-        return np.where(np.abs(x) < SMALLEST, SMALLEST, x).clip(low, high)
+        x = np.random.default_rng(seed).uniform(low, high, shape)
+        x = np.asarray(x).astype(np.float32).astype(np.float64)
+        return np.asarray(np.where(np.abs(x) < SMALLEST, SMALLEST, x).clip(low, high))
 
     return seeds().map(draw)

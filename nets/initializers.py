@@ -57,7 +57,7 @@ class Constant(Initializer):
     def cases(cls) -> SearchStrategy[Case]:
         from hypothesis import strategies as st
 
-        return _cases(st.builds(cls, st.sampled_from([0.0, 1.0, -0.25, 0.1])), least_axes=1)
+        return _cases(st.builds(cls, st.sampled_from([0.0, 1.0, -0.25, 0.1])), VECTOR + WEIGHTS)
 
 
 @refuses(**GENERATOR)
@@ -88,7 +88,9 @@ class Uniform(Initializer):
     def cases(cls) -> SearchStrategy[Case]:
         from hypothesis import strategies as st
 
-        return _cases(st.builds(cls, st.sampled_from([0.0, -1.0, -0.05]), st.sampled_from([1.0, 0.25])), least_axes=1)
+        return _cases(
+            st.builds(cls, st.sampled_from([0.0, -1.0, -0.05]), st.sampled_from([1.0, 0.25])), VECTOR + WEIGHTS
+        )
 
 
 @refuses(**GENERATOR)
@@ -119,7 +121,7 @@ class Normal(Initializer):
     def cases(cls) -> SearchStrategy[Case]:
         from hypothesis import strategies as st
 
-        return _cases(st.builds(cls, st.sampled_from([0.0, 0.5, -2.0]), st.sampled_from([1.0, 0.01])), least_axes=1)
+        return _cases(st.builds(cls, st.sampled_from([0.0, 0.5, -2.0]), st.sampled_from([1.0, 0.01])), VECTOR + WEIGHTS)
 
 
 @refuses(**GENERATOR)
@@ -133,7 +135,7 @@ class XavierNormal(Initializer):
     gain: float = 1.0
 
     def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: tuple[int, int] | None = None) -> Array:
-        return rng.normal(0.0, self.gain * math.sqrt(2.0 / sum(fans or fans_of(shape))), shape)
+        return rng.normal(0.0, self.gain * math.sqrt(2.0 / _both(self, fans or fans_of(shape))), shape)
 
     def twin(self, tensor: torch.Tensor) -> None:
         import torch
@@ -144,7 +146,7 @@ class XavierNormal(Initializer):
     def cases(cls) -> SearchStrategy[Case]:
         from hypothesis import strategies as st
 
-        return _cases(st.builds(cls, st.sampled_from([1.0, 5 / 3, 0.5])))
+        return _cases(st.builds(cls, st.sampled_from([1.0, 5 / 3, 0.5])), WEIGHTS + BESIDE)
 
 
 @refuses(**GENERATOR)
@@ -158,7 +160,7 @@ class XavierUniform(Initializer):
     gain: float = 1.0
 
     def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: tuple[int, int] | None = None) -> Array:
-        bound = self.gain * math.sqrt(6.0 / sum(fans or fans_of(shape)))
+        bound = self.gain * math.sqrt(6.0 / _both(self, fans or fans_of(shape)))
         return rng.uniform(-bound, bound, shape)
 
     def twin(self, tensor: torch.Tensor) -> None:
@@ -170,7 +172,7 @@ class XavierUniform(Initializer):
     def cases(cls) -> SearchStrategy[Case]:
         from hypothesis import strategies as st
 
-        return _cases(st.builds(cls, st.sampled_from([1.0, 5 / 3, 0.5])))
+        return _cases(st.builds(cls, st.sampled_from([1.0, 5 / 3, 0.5])), WEIGHTS + BESIDE)
 
 
 @refuses(**GENERATOR)
@@ -253,7 +255,7 @@ class ZeroRow(Initializer):
         from hypothesis import strategies as st
 
         rules = st.sampled_from([Normal(), Uniform(-1.0, 1.0), XavierUniform()])
-        return _cases(st.builds(cls, rules, st.sampled_from([0, 1, -1])))
+        return _cases(st.builds(cls, rules, st.sampled_from([0, 1, -1])), WEIGHTS)
 
 
 INITIALIZERS: tuple[type[Initializer], ...] = (
@@ -304,8 +306,14 @@ def initialize(
     """Fill every parameter of ``layer`` in place, in order of name.
 
     Weights of two or more axes are drawn by ``weights`` and the biases beside them by ``biases``; where that is None,
-    and everything else, as torch fills them. Raises ValueError for a parameter of which neither says how.
+    and everything else, as torch fills them. Raises ValueError for a parameter of which neither says how, and TypeError
+    for what is no generator or no initialiser.
     """
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"initialize needs a generator, such as np.random.default_rng(0), got {rng!r:.60}")
+    for role, given in (("weights", weights), ("biases", biases)):
+        if not isinstance(given, Initializer | None):
+            raise TypeError(f"initialize needs an initialiser as {role}, such as KaimingNormal(), got {given!r:.60}")
     for name, (array, rule, fans) in sorted(_filled(layer, weights, biases), key=lambda item: item[0]):
         if rule is None:
             raise ValueError(f"{name} of {type(layer).__name__} has no initialiser: give its field one by parameter()")
@@ -327,7 +335,16 @@ def _filled(
 
 
 def _deviation(rule: KaimingNormal | KaimingUniform, fans: tuple[int, int]) -> float:
-    return gain_of(rule.nonlinearity, rule.a) / math.sqrt(fans[0 if rule.mode == "fan_in" else 1])
+    fan = fans[0 if rule.mode == "fan_in" else 1]
+    if not fan:
+        raise ValueError(f"{type(rule).__name__} needs a {rule.mode} above 0, got fans (in, out) of {fans}")
+    return gain_of(rule.nonlinearity, rule.a) / math.sqrt(fan)
+
+
+def _both(rule: XavierNormal | XavierUniform, fans: tuple[int, int]) -> int:
+    if not sum(fans):
+        raise ValueError(f"{type(rule).__name__} needs fans above 0, got fans (in, out) of {fans}")
+    return sum(fans)
 
 
 def _require_mode(rule: KaimingNormal | KaimingUniform) -> None:
@@ -342,16 +359,22 @@ def _kaiming_cases(cls: type[KaimingNormal] | type[KaimingUniform]) -> SearchStr
     slopes, fans = st.sampled_from([0.0, 0.5, math.sqrt(5.0)]), st.sampled_from(["fan_in", "fan_out"])
     # Half of them of the only one that has a slope.
     gains = st.just("leaky_relu") | st.sampled_from(["relu", "tanh", "selu", "sigmoid", *LINEAR])
-    return _cases(st.builds(cls, slopes, fans, gains))
+    return _cases(st.builds(cls, slopes, fans, gains), WEIGHTS + BESIDE)
 
 
-def _cases(rules: SearchStrategy[Initializer], least_axes: int = 2) -> SearchStrategy[Case]:
+Shape = tuple[int, ...]
+WEIGHTS: list[tuple[Shape, ...]] = [((100, 40),), ((30, 120),), ((40, 20, 5),), ((20, 16, 3, 5),)]
+VECTOR: list[tuple[Shape, ...]] = [((4000,),)]
+# Biases, or what else is not the weight, with the weight.
+BESIDE: list[tuple[Shape, ...]] = [((4000,), (40, 100)), ((3600,), (20, 12, 3, 5)), ((60, 80), (40, 20, 6))]
+
+
+def _cases(rules: SearchStrategy[Initializer], shapes: list[tuple[Shape, ...]]) -> SearchStrategy[Case]:
     """Draw arrays of some thousands of elements, of other fans in than out."""
     from hypothesis import strategies as st
 
-    shapes: list[tuple[int, ...]] = [(4000,), (100, 40), (30, 120), (40, 20, 5), (20, 16, 3, 5)]
-    zeros = st.sampled_from([shape for shape in shapes if len(shape) >= least_axes]).map(np.zeros)
-    return st.builds(Case, rules, st.tuples(zeros), st.integers(0, 2**32 - 1))
+    inputs = st.sampled_from(shapes).map(lambda each: tuple(np.zeros(shape) for shape in each))
+    return st.builds(Case, rules, inputs, st.integers(0, 2**32 - 1))
 
 
 # What torch's layers fill their weights and biases by: both uniform in +-1 / sqrt(fan_in).

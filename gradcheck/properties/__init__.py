@@ -40,7 +40,10 @@ from gradcheck.properties.twins import (
 from gradcheck.properties.updates import (
     gradients_are_left_untouched,
     missing_gradients_are_skipped,
+    non_finite_gradients_act_as_in_twin,
     parameters_are_moved_in_place,
+    state_agrees_with_twin,
+    state_is_all_that_is_kept,
     updates_agree_with_twin,
 )
 
@@ -75,6 +78,9 @@ PROPERTIES: dict[type, tuple[Property, ...]] = {
     Optimizer: (
         updates_agree_with_twin,
         missing_gradients_are_skipped,
+        non_finite_gradients_act_as_in_twin,
+        state_agrees_with_twin,
+        state_is_all_that_is_kept,
         gradients_are_left_untouched,
         parameters_are_moved_in_place,
     ),

@@ -19,6 +19,9 @@ FALSE_ALARM = 1e-9
 # Beyond so many deviations a normal number is once in 1 / FALSE_ALARM times, on either side.
 DEVIATIONS = 6.11
 
+# Pairs whose mean product is nearly normal: of normal numbers beyond 6 deviations 1.4 times as often.
+MANY = 1_000
+
 # Drawn on either side, in as many arrays as that takes.
 ELEMENTS = 100_000
 
@@ -27,33 +30,35 @@ def draws_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outcom
     """The elements have torch's distribution, and are float64 of the shape asked for.
 
     Elements that are the same in every draw, such as zeros, have to be equal. All others are pooled, and each of the
-    `distances` has to be one that two samples of a distribution have, but for once in 10^9 times. Of 100,000 elements
-    they see in every other case a normal's deviation that is off by 1.9 %, a uniform's bounds off by 0.06 %, and a mean
-    off by 2.7 % of the deviation.
+    `distances` has to be one that two samples of a distribution have, but for once in 10^9 times; so has each of the
+    `correlations` of a draw. Of 100,000 elements they see in every other case a normal's deviation that is off by
+    1.9 %, a uniform's bounds off by 0.06 %, a mean off by 2.7 % of the deviation, and a correlation of 1.9 %. They do
+    not see a normal that is cut off at four deviations, beyond which are six of 100,000.
     """
-    initializer, (array,) = _initializer(case), case.inputs
+    initializer, array = _initializer(case), case.inputs[0]
     rng, count = case.rng(), max(2, math.ceil(ELEMENTS / array.size))
-    drawn = [initializer.draw(array.shape, rng) for _ in range(count)]
+    drawn = [initializer.draw(array.shape, rng, _fans(case)) for _ in range(count)]
     case.tally.evaluations += count
     for each in drawn:
         if each.shape != array.shape or each.dtype != np.float64:
             return failure(f"draws {each.shape} {each.dtype}; {array.shape} float64 is needed")
-    return same_distribution("element", np.array(drawn), twin_draws(initializer, array.shape, count, case.seed))
+    theirs = twin_draws(initializer, case.inputs[-1].shape, count, case.seed)
+    return same_distribution("element", np.array(drawn), theirs.reshape(count, *array.shape))
 
 
 def draws_follow_their_generator(case: Case, settings: Settings = Settings()) -> Outcome:
     """The same seed gives the same numbers, another seed others, and no generator but the given one is used."""
-    initializer, (array,) = _initializer(case), case.inputs
+    initializer, array = _initializer(case), case.inputs[0]
     with same_randomness(0) as used:
         first, again, other = (
-            initializer.draw(array.shape, np.random.default_rng(case.seed + more)) for more in (0, 0, 1)
+            initializer.draw(array.shape, np.random.default_rng(case.seed + more), _fans(case)) for more in (0, 0, 1)
         )
     case.tally.evaluations += 3
     if used():
         return failure("draws from a global generator")
     if not np.array_equal(first, again):
         return failure("draws other numbers from a generator of the same seed")
-    theirs = twin_draws(initializer, array.shape, 2, case.seed)
+    theirs = twin_draws(initializer, case.inputs[-1].shape, 2, case.seed)
     if np.array_equal(first, other) and not np.array_equal(theirs[0], theirs[1]):
         return failure("draws the same numbers from generators of two seeds")
     return judged([compare("element", first, again, 0.0)])
@@ -74,6 +79,7 @@ def same_distribution(tensor: str, ours: Array, theirs: Array) -> Outcome:
         if distinct[0] < distinct[1]:
             return failure(f"there are {distinct[0]} different numbers in one draw, and {distinct[1]} in torch's")
         worsts += distances(ours[:, drawn].ravel(), theirs[:, drawn].ravel())
+        worsts += correlations(ours[:, drawn])
     return judged(worsts)
 
 
@@ -104,6 +110,30 @@ def distances(ours: Array, theirs: Array) -> Iterator[Worst | None]:
     }
     for where, which in beyond.items():
         yield _compare(f"number of elements {where}", float(which.sum()), 0.0, math.log2(1 / FALSE_ALARM))
+
+
+def correlations(draws: Array) -> Iterator[Worst | None]:
+    """Yield how the elements of draws, (draws, elements), depend on each other, against what independent ones do.
+
+    Each with the next, and those of the first half of a draw with those of the second. The mean product of n pairs of
+    deviations over the variance is nearly normal with variance 1 / n, if the pairs are many.
+    """
+    off = draws - draws.mean()
+    half = draws.shape[1] // 2
+    pairs = {"neighbours": (off[:, :-1], off[:, 1:]), "the two halves": (off[:, :half], off[:, half : 2 * half])}
+    for which, (first, second) in pairs.items():
+        if first.size >= MANY:
+            value = float((first * second).mean() / off.var())
+            yield _compare(f"correlation of {which}", value, 0.0, DEVIATIONS / math.sqrt(first.size))
+
+
+def _fans(case: Case) -> tuple[int, int] | None:
+    """Return the fans (in, out) of the weight that a case names beside what is to be filled."""
+    if len(case.inputs) == 1:
+        return None
+    shape = case.inputs[1].shape
+    field = math.prod(shape[2:])
+    return shape[1] * field, shape[0] * field
 
 
 def _compare(name: str, ours: float, theirs: float, allowed: float) -> Worst | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from gradcheck.agreement import compare
@@ -16,6 +18,10 @@ THRESHOLDS = (0.0, 1e-4, 0.1)
 AROUND = 1e-3
 
 LONGEST = 6  # epochs of a stretch
+
+STRANGE = ("negative", "through zero", "nan", "infinite")
+
+BROKEN = 0.3  # of the epochs of a history with losses that are not finite
 
 HISTORIES = 8  # of a case: in each, many a mistake of a plateau's makes no difference
 
@@ -52,8 +58,21 @@ def _rates(case: Case, history: tuple[float, ...], epochs: range) -> Array:
 
 
 def _histories(case: Case, epochs: int) -> list[tuple[float, ...]]:
+    """Return histories of positive losses, and as many that are negative, cross zero or are not all finite."""
     rng = case.rng()
-    return [_history(rng, epochs) for _ in range(HISTORIES)]
+    histories = [_history(rng, epochs) for _ in range(HISTORIES)]
+    return histories + [_strange(_history(rng, epochs), kind, rng) for kind in STRANGE for _ in range(HISTORIES // 4)]
+
+
+def _strange(history: tuple[float, ...], kind: str, rng: np.random.Generator) -> tuple[float, ...]:
+    losses = np.array(history)
+    if kind == "negative":
+        losses = -losses
+    elif kind == "through zero":
+        losses -= losses[rng.integers(len(losses))]  # one of them is zero
+    else:
+        losses[rng.random(len(losses)) < BROKEN] = math.nan if kind == "nan" else rng.choice([math.inf, -math.inf])
+    return tuple(losses.tolist())
 
 
 def _history(rng: np.random.Generator, epochs: int) -> tuple[float, ...]:

@@ -173,7 +173,9 @@ def buffers_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outc
         context = case.context(tap)
         called.call(variables, context)
         kind = next(iter(variables.values())).dtype
-        return cast(before, kind) | {name: np.asarray(array) for name, array in (context.updates or {}).items()}
+        updates, place = context.updates or {}, f"{context.key.path}."
+        own = {name.removeprefix(place): array for name, array in updates.items() if name.startswith(place)}
+        return cast(before, kind) | {name: np.asarray(array) for name, array in own.items()}
 
     worsts = []
     for dtype in settings.dtypes:

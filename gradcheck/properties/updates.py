@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -36,6 +37,68 @@ def missing_gradients_are_skipped(case: Case, settings: Settings = Settings()) -
         if not isinstance(case.subject, ForeignOptimizer):
             raise
         return inconclusive(f"a step without one tensor's gradient raises {type(error).__name__}: {error}")
+
+
+def state_agrees_with_twin(case: Case, settings: Settings = Settings()) -> Outcome | None:
+    """After every step ``state`` holds what torch keeps, by the same names, in the same shapes and precisions."""
+    if isinstance(case.subject, ForeignOptimizer):
+        return None  # whose state is its own affair
+    worsts = []
+    for dtype in settings.dtypes:
+        params, steps = _trial(case, dtype, settings.steps, missing=True)
+        for index, ours, theirs, allowed in _compared(case, params, steps):
+            if ours.keys() != theirs.keys():
+                kept, wanted = (", ".join(sorted(each.keys() - params.keys())) or "nothing" for each in (ours, theirs))
+                return failure(f"after step {index} {kept} is kept, in torch {wanted}")
+            for name in ours.keys() - params.keys():
+                own, torchs = (f"{each[name].shape} {each[name].dtype}" for each in (ours, theirs))
+                if own != torchs:
+                    return failure(f"{name} is {own}, in torch {torchs}")
+                worsts.append(compare(f"{name} after step {index}", ours[name], theirs[name], allowed[name]))
+    case.tally.evaluations += len(settings.dtypes) * (SHADOWS + 1) * settings.steps
+    return judged(worsts) if worsts else None  # nothing is kept
+
+
+def state_is_all_that_is_kept(case: Case, settings: Settings = Settings()) -> Outcome | None:
+    """A new optimizer that is given a copy of ``state`` half-way goes on bitwise as the old one does."""
+    if isinstance(case.subject, ForeignOptimizer):
+        return None  # as above
+    params, steps = _trial(case, "float64", settings.steps, missing=True)
+    old, new = copy.deepcopy(case.subject), copy.deepcopy(case.subject)
+    assert isinstance(old, Optimizer)  # noqa: S101  by PROPERTIES
+    first = {name: array.copy() for name, array in params.items()}
+    half = len(steps) // 2
+    for step in steps[:half]:
+        old.step(first, step.grads, step.lr)
+    second = {name: array.copy() for name, array in first.items()}
+    new.state = {name: array.copy() for name, array in old.state.items()}
+    for index, step in enumerate(steps[half:], half):
+        for optimizer, arrays in ((old, first), (new, second)):
+            optimizer.step(arrays, step.grads, step.lr)
+        for name, array in first.items():
+            if not np.array_equal(array, second[name], equal_nan=True):
+                return failure(f"{name} goes on otherwise in step {index}: state is not all that is kept")
+    case.tally.evaluations += half + 2 * (len(steps) - half)
+    return Outcome(Verdict.PASS)
+
+
+def non_finite_gradients_act_as_in_twin(case: Case, settings: Settings = Settings()) -> Outcome | None:
+    """What a NaN or an infinity in one gradient makes NaN or infinite is what it does in torch, and nothing else."""
+    if isinstance(case.subject, ForeignOptimizer):
+        return None  # it may guard itself against them
+    worsts = []
+    for dtype in settings.dtypes:
+        for value in (math.nan, math.inf):
+            params, steps = _trial(case, dtype, 3, missing=False)
+            grad = steps[-1].grads[list(params)[case.seed % len(params)]]
+            if grad.size:
+                grad.flat[case.seed % grad.size] = value
+            ours, theirs = _run(case.subject, params, steps)[-1], twin_updates(case.subject, params, steps)[-1]
+            for name in params:
+                own, torchs = (np.where(np.isfinite(each[name]), 0, each[name]) for each in (ours, theirs))
+                worsts.append(compare(f"{name} after a gradient of {value}", own, torchs, 0.0))
+    case.tally.evaluations += 2 * len(settings.dtypes) * 3
+    return judged(worsts)
 
 
 def gradients_are_left_untouched(case: Case, settings: Settings = Settings()) -> Outcome:
@@ -74,10 +137,11 @@ def parameters_are_moved_in_place(case: Case, settings: Settings = Settings()) -
         # Of a size that no parameter's rounding swallows.
         grads = {name: np.asarray(rng.uniform(1, 2, array.shape)).astype(dtype) for name, array in params.items()}
         optimizer.step(held, grads, steps[0].lr)
+        (theirs,) = twin_updates(case.subject, params, [Step(grads, steps[0].lr)])
         for name, array in held.items():
             if array is not given[name]:
                 return failure(f"{name} is bound to a new array: a layer that holds the old one never moves")
-            if array.size and np.array_equal(array, params[name]):
+            if array.size and np.array_equal(array, params[name]) and not np.array_equal(theirs[name], params[name]):
                 return failure(f"{name} does not move")
     return Outcome(Verdict.PASS)
 
@@ -86,24 +150,35 @@ def _agreement(case: Case, settings: Settings, *, missing: bool) -> Outcome:
     worsts: list[tuple[int, Worst | None]] = []
     for dtype in settings.dtypes:
         params, steps = _trial(case, dtype, settings.steps, missing=missing)
-        theirs = twin_updates(case.subject, params, steps)
-        rng = case.rng()
-        shadows = [_run(case.subject, params, steps, rng) for _ in range(SHADOWS)]
-        rounding, before = dict.fromkeys(params, 0.0), params
-        for index, ours in enumerate(_run(case.subject, params, steps)):
-            wide = spread(ours, [run[index] for run in shadows])
-            for name, array in ours.items():
-                if array.dtype != dtype:
-                    return failure(f"{name} is {dtype}, and {array.dtype} after step {index}")
-                rounding[name] += update_rounding(before[name], array)
-                allowed = max(FACTOR * wide[name], rounding[name])
-                worsts.append((index, compare(f"{name} after step {index}", array, theirs[index][name], allowed)))
-            before = ours
+        for index, ours, theirs, allowed in _compared(case, params, steps):
+            for name in params:
+                if ours[name].dtype != dtype:
+                    return failure(f"{name} is {dtype}, and {ours[name].dtype} after step {index}")
+                worst = compare(f"{name} after step {index}", ours[name], theirs[name], allowed[name])
+                worsts.append((index, worst))
     case.tally.evaluations += len(settings.dtypes) * (SHADOWS + 1) * settings.steps
     first = next(((step, worst) for step, worst in worsts if worst is not None and worst.ratio > 1), None)
     if first is None:
         return judged(worst for _, worst in worsts)
     return failure(_since(first[0], settings.steps), first[1])
+
+
+def _compared(
+    case: Case, params: dict[str, Array], steps: list[Step]
+) -> Iterator[tuple[int, dict[str, Array], dict[str, Array], dict[str, float]]]:
+    """Yield after every step what is ours, what is torch's, and by how much rounding may set them apart."""
+    rng = case.rng()
+    shadows = [_run(case.subject, params, steps, rng) for _ in range(SHADOWS)]
+    runs = zip(_run(case.subject, params, steps), twin_updates(case.subject, params, steps), strict=True)
+    rounding: dict[str, float] = {}
+    before = params
+    for index, (ours, theirs) in enumerate(runs):
+        wide = spread(ours, [run[index] for run in shadows])
+        for name, array in ours.items():
+            was = before.get(name, np.zeros_like(array))
+            rounding[name] = rounding.get(name, 0.0) + update_rounding(was, array)
+        yield index, ours, theirs, {name: max(FACTOR * wide[name], rounding[name]) for name in ours}
+        before = ours
 
 
 def _since(step: int, steps: int) -> str:
@@ -148,7 +223,10 @@ def _trial(case: Case, dtype: str, count: int, *, missing: bool) -> tuple[dict[s
 def _run(
     subject: object, params: Mapping[str, Array], steps: list[Step], rng: np.random.Generator | None = None
 ) -> list[dict[str, Array]]:
-    """Run a fresh copy of the optimizer over copies of the parameters, with nudged gradients if given a generator."""
+    """Run a fresh copy of the optimizer over copies of the parameters, with nudged gradients if given a generator.
+
+    Returns the parameters and its state after each step.
+    """
     optimizer = copy.deepcopy(subject)
     assert isinstance(optimizer, Optimizer)  # noqa: S101  by PROPERTIES
     params = {name: array.copy() for name, array in params.items()}
@@ -156,5 +234,5 @@ def _run(
     for step in steps:
         grads = {k: nudged(g, rng) if rng else g.copy() for k, g in step.grads.items()}
         optimizer.step(params, grads, step.lr)
-        history.append({name: array.copy() for name, array in params.items()})
+        history.append({name: array.copy() for name, array in (optimizer.state | params).items()})
     return history

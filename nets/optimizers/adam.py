@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,8 +35,13 @@ class Adam(ElementwiseOptimizer):
     amsgrad: bool = False
 
     def __post_init__(self) -> None:
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"{type(self).__name__} needs betas in [0, 1), got {self.betas}")
+        if not (isinstance(self.betas, tuple) and all(isinstance(beta, Real) for beta in self.betas)):
+            fix = "the parameters and the rate are given to step"
+            raise TypeError(
+                f"{type(self).__name__} needs a tuple of two betas, got a {type(self.betas).__name__}: {fix}"
+            )
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"{type(self).__name__} needs two betas in [0, 1), got {self.betas}")
         require_at_least_zero(self, "eps", "weight_decay")
 
     def slots(self) -> dict[str, float]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from gradcheck.contract import Array, Case, Gradients, Optimizer
 from nets.optimizers.adam import Adam
-from nets.optimizers.elementwise import require_at_least_zero
+from nets.optimizers.elementwise import require_at_least_zero, require_gradients, require_numbers
 from nets.optimizers.sgd import SGD
 from nets.refusals import refuses
 
@@ -30,6 +30,8 @@ class Clipped(Optimizer):
     optimizer: Optimizer
 
     def __post_init__(self) -> None:
+        if not isinstance(self.optimizer, Optimizer):
+            raise TypeError(f"{type(self).__name__} needs an optimizer, such as SGD(), got {self.optimizer!r:.60}")
         self.state = self.optimizer.state
 
     @abstractmethod
@@ -37,6 +39,7 @@ class Clipped(Optimizer):
         """Return the gradients to step by; those given are not changed."""
 
     def step(self, params: dict[str, Array], grads: Gradients, lr: float) -> None:
+        require_gradients(self, params, grads)
         self.optimizer.state = self.state  # which may have been replaced by another
         self.optimizer.step(params, self.clipped(grads), lr)
         self.state = self.optimizer.state
@@ -58,13 +61,14 @@ class ClippedByNorm(Clipped):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least_zero(self, "max_norm")
+        require_numbers(self, "norm_type")
         if not self.norm_type > 0:
             raise ValueError(f"ClippedByNorm needs norm_type above 0, got {self.norm_type}")
 
     def clipped(self, grads: Gradients) -> Gradients:
         norms = [float(np.linalg.norm(grad.ravel(), self.norm_type)) for grad in grads.values() if grad.size]
         norm = float(np.linalg.norm(norms, self.norm_type)) if norms else 0.0
-        if self.max_norm >= norm + ROOM:
+        if self.max_norm >= norm + ROOM and norm < np.inf:
             return grads
         factor = self.max_norm / (norm + ROOM)
         return {name: np.asarray(grad * factor) for name, grad in grads.items()}
@@ -85,7 +89,9 @@ class ClippedByNorm(Clipped):
             return replace(case, subject=cls(case.subject, max_norm, norm_type))
 
         norm_types = st.sampled_from([2.0, 1.0, 3.0, float("inf")])
-        return st.builds(around, SGD.cases() | Adam.cases(), st.sampled_from([0.5, 2.0, 10.0]), norm_types)
+        return st.builds(
+            around, SGD.cases() | Adam.cases(), st.sampled_from([0.5, 2.0, 10.0, 0.0, float("inf")]), norm_types
+        )
 
 
 @refuses(**FOREACH)
@@ -120,7 +126,7 @@ class ClippedByValue(Clipped):
         def around(case: Case, clip_value: float) -> Case:
             return replace(case, subject=cls(case.subject, clip_value))
 
-        return st.builds(around, SGD.cases() | Adam.cases(), st.sampled_from([0.01, 0.5, 2.0]))
+        return st.builds(around, SGD.cases() | Adam.cases(), st.sampled_from([0.01, 0.5, 2.0, 0.0, float("inf")]))
 
 
 def _clipping_first(

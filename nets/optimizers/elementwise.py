@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,8 +33,7 @@ class ElementwiseOptimizer(Optimizer):
 
     The contract is per tensor. But if the parameters are `FlatArrays`, all of them have a gradient, and all have been
     moved equally often, then the rule is applied once, to the flat arrays, with the same result bit for bit; what is
-    kept is then flat, too, and ``state`` holds the views. Raises `ShapeError` for a gradient of another shape than its
-    parameter.
+    kept is then flat, too, and ``state`` holds the views. Raises what `require_gradients` does.
     """
 
     maximize: bool = field(default=False, kw_only=True)
@@ -54,8 +54,7 @@ class ElementwiseOptimizer(Optimizer):
         """
 
     def step(self, params: dict[str, Array], grads: Gradients, lr: float) -> None:
-        for name, grad in grads.items():
-            require_shape(type(self).__name__, f"the gradient of {name}", grad, *params[name].shape)
+        require_gradients(self, params, grads)
         slots = self.slots()
         times = {name: self._updates(name, slots) for name in grads}
         if isinstance(params, FlatArrays) and grads.keys() == params.keys() and len(set(times.values())) == 1:
@@ -103,8 +102,36 @@ class ElementwiseOptimizer(Optimizer):
         return flat.flat
 
 
+def require_gradients(optimizer: Optimizer, params: Mapping[str, Array], grads: Mapping[str, Array]) -> None:
+    """Raise an error unless every gradient is an array of a parameter's name and shape.
+
+    ValueError for another name, `ShapeError` for another shape, TypeError for what is no array.
+    """
+    who = type(optimizer).__name__
+    for what, arrays in (("params", params), ("grads", grads)):
+        if not isinstance(arrays, Mapping):
+            raise TypeError(f"{who} needs {what} as a dict of arrays by name, got a {type(arrays).__name__}")
+    for name, grad in grads.items():
+        if name not in params:
+            raise ValueError(f"{who} needs gradients of {', '.join(params)}, got one of {name}")
+        if not isinstance(grad, (np.ndarray, np.generic)):  # arithmetic makes numbers of arrays without axes
+            fix = ": leave it out to skip the parameter" if grad is None else ""
+            raise TypeError(f"{who} needs an array as the gradient of {name}, got {grad!r:.60}{fix}")
+        require_shape(who, f"the gradient of {name}", grad, *params[name].shape)
+
+
+def require_numbers(optimizer: Optimizer, *names: str) -> None:
+    """Raise TypeError unless the hyper-parameters of these names are numbers, as torch's first two are not."""
+    for name in names:
+        value = getattr(optimizer, name)
+        if not isinstance(value, Real):
+            fix = "the parameters and the rate are given to step"
+            raise TypeError(f"{type(optimizer).__name__} needs a number as {name}, got a {type(value).__name__}: {fix}")
+
+
 def require_at_least_zero(optimizer: Optimizer, *names: str) -> None:
-    """Raise ValueError unless the hyper-parameters of these names are 0 or more."""
+    """Raise ValueError unless the hyper-parameters of these names are 0 or more, TypeError unless numbers."""
+    require_numbers(optimizer, *names)
     for name in names:
         value = getattr(optimizer, name)
         if not value >= 0:
@@ -125,12 +152,12 @@ def average(mean: Array, value: Array, weight: float) -> None:
 
 
 def drawn_cases(optimizers: SearchStrategy[Optimizer]) -> SearchStrategy[Case]:
-    """Draw an optimizer and three tensors for it, one of a single element."""
+    """Draw an optimizer and four tensors for it, one of a single element and one without axes."""
     from hypothesis import strategies as st
 
     from gradcheck.strategies import arrays, cases, sides
 
     def of_sizes(first: int, second: int) -> SearchStrategy[Case]:
-        return cases(optimizers, arrays((first, second)), arrays((second,)), arrays((1,)))
+        return cases(optimizers, arrays((first, second)), arrays((second,)), arrays((1,)), arrays(()))
 
     return st.tuples(sides(), sides()).flatmap(lambda sizes: of_sizes(*sizes))

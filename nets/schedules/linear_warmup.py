@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from gradcheck.contract import Case, Schedule
 from nets.refusals import refuses
@@ -23,9 +25,10 @@ class LinearWarmup(Schedule):
     """The rate ``lr (start_factor + (1 - start_factor) epoch / total_iters)``, and after these epochs another schedule.
 
     Epochs of the schedule ``after`` count from there, where its own rate ``lr`` is reached. As ``start_factor`` is
-    above 0, the first step moves. In torch it is a SequentialLR of a LinearLR and that schedule, with this milestone.
-    Raises ValueError for a ``start_factor`` outside (0, 1], and for an ``after`` of another rate or of no rates in
-    closed form: torch's sequence takes neither a sequence nor what follows a metric.
+    above 0, the first step moves. Of the metrics it is shown those from there on. In torch it is a SequentialLR of a
+    LinearLR and that schedule, with this milestone; a ReduceLROnPlateau or another warm-up, which torch's sequence does
+    not take, is begun there. Raises ValueError for a ``start_factor`` outside (0, 1] and for an ``after`` of another
+    rate, and TypeError for one that is no schedule.
     Goyal et al. (2017), section 2.2;
     https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.LinearLR.html
     """
@@ -38,8 +41,8 @@ class LinearWarmup(Schedule):
         require_at_least(self, 0, "total_iters")
         if not 0 < self.start_factor <= 1:
             raise ValueError(f"LinearWarmup needs a start_factor in (0, 1], got {self.start_factor}")
-        if isinstance(self.after, (LinearWarmup, ReduceLROnPlateau)):
-            raise ValueError(f"LinearWarmup needs a schedule in closed form after it, got {type(self.after).__name__}")
+        if not isinstance(self.after, Schedule):
+            raise TypeError(f"LinearWarmup needs a schedule after it, such as ConstantRate(lr), got {self.after!r:.60}")
         if self.after.lr != self.lr:
             raise ValueError(f"LinearWarmup needs its own lr of {self.lr} after it, got {self.after.lr}")
 
@@ -54,8 +57,34 @@ class LinearWarmup(Schedule):
     def twin(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
         from torch.optim.lr_scheduler import LinearLR, SequentialLR
 
+        if isinstance(self.after, (LinearWarmup, ReduceLROnPlateau)):
+            return self._one_after_the_other(optimizer)
         rise = LinearLR(optimizer, self.start_factor, 1.0, self.total_iters)
         return SequentialLR(optimizer, [rise, self.after.twin(optimizer)], [self.total_iters])
+
+    def _one_after_the_other(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+        """Return torch's rise, which is followed by torch's other schedule from the milestone on."""
+        from torch.optim.lr_scheduler import LinearLR, LRScheduler
+
+        warmup = self
+
+        class Twin(LRScheduler):
+            def __init__(self) -> None:
+                self.optimizer, self.last_epoch = optimizer, -1
+                self.current: LRScheduler = LinearLR(optimizer, warmup.start_factor, 1.0, max(warmup.total_iters, 1))
+                self.step(math.nan)
+
+            def step(self, metrics: float) -> None:  # type: ignore[override]  # torch's takes an epoch
+                self.last_epoch += 1
+                if self.last_epoch == warmup.total_iters:
+                    for group in optimizer.param_groups:
+                        group["lr"] = warmup.lr
+                    self.current = warmup.after.twin(optimizer)
+                elif self.last_epoch:
+                    step: Any = self.current.step
+                    step(*[metrics] * ("metrics" in inspect.signature(step).parameters))
+
+        return Twin()
 
     @classmethod
     def cases(cls) -> SearchStrategy[Case]:
@@ -63,11 +92,12 @@ class LinearWarmup(Schedule):
 
         from gradcheck.strategies import cases
 
-        after = st.one_of([kind.cases() for kind in (CosineAnnealingLR, StepLR, MultiStepLR, ExponentialLR)])
+        kinds = (CosineAnnealingLR, StepLR, MultiStepLR, ExponentialLR, ReduceLROnPlateau)
+        after = st.one_of([kind.cases() for kind in kinds])
         starts = st.sampled_from([1 / 3, 0.1, 1e-3, 1.0]) | st.floats(0.01, 1)
 
         def before(drawn: Case) -> SearchStrategy[Case]:
             following = drawn.subject
             return cases(st.builds(cls, st.just(following.lr), st.just(following), starts, st.integers(0, 12)))
 
-        return after.flatmap(before)
+        return st.one_of([after, after, after.flatmap(before)]).flatmap(before)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 
 from gradcheck.agreement import Verdict
 from gradcheck.contract import Array, Case, Initializer, Layer
-from gradcheck.properties.draws import DEVIATIONS, ELEMENTS, FALSE_ALARM, distances, same_distribution
+from gradcheck.properties.draws import DEVIATIONS, ELEMENTS, FALSE_ALARM, correlations, distances, same_distribution
 from nets import LAYERS
 from nets.initializers import (
     LINEAR,
@@ -108,6 +108,14 @@ def test_fans_count_the_kernel() -> None:
             lambda: XavierUniform().draw((3,), np.random.default_rng(0)),
             "fan-in and fan-out need a weight of shape (out, in, ...), got (3,)",
         ),
+        (
+            lambda: initialize(Linear.create(0, 4), np.random.default_rng(0)),
+            "KaimingUniform needs a fan_in above 0, got fans (in, out) of (0, 4)",
+        ),
+        (
+            lambda: XavierNormal().draw((0, 0), np.random.default_rng(0)),
+            "XavierNormal needs fans above 0, got fans (in, out) of (0, 0)",
+        ),
         (lambda: Uniform(1.0, 0.0), "Uniform needs a of at most b, got 1.0 and 0.0"),
         (lambda: Normal(0.0, -1.0), "Normal needs std of at least 0, got -1.0"),
         (
@@ -123,6 +131,26 @@ def test_fans_count_the_kernel() -> None:
 def test_what_has_no_distribution_is_refused(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=r"need|known") as caught:
         make()
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0,), "initialize needs a generator, such as np.random.default_rng(0), got 0"),
+        (
+            (np.random.default_rng(0), KaimingNormal),
+            f"initialize needs an initialiser as weights, such as KaimingNormal(), got {KaimingNormal!r}",
+        ),
+        (
+            (np.random.default_rng(0), None, 0.0),
+            "initialize needs an initialiser as biases, such as KaimingNormal(), got 0.0",
+        ),
+    ],
+)
+def test_what_cannot_initialise_is_refused(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        initialize(Linear.create(3, 2), *arguments)
     assert str(caught.value) == message
 
 
@@ -188,6 +216,17 @@ def test_distances_of_one_distribution_are_as_they_are_said_to_be(kind: str) -> 
     assert (ratios[:, :2] > 0.35).mean() < 0.06
     assert ratios[:, 2:].max() < 0.9
     assert ratios.max() < 1
+
+
+@pytest.mark.parametrize("kind", ["normal", "uniform"])
+@pytest.mark.parametrize("shape", [(1_000, 2), (25, 4_000)])
+def test_correlations_of_independent_numbers_are_as_they_are_said_to_be(kind: str, shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    draw = rng.standard_normal if kind == "normal" else rng.random
+    ratios = np.array([[each.ratio for each in correlations(draw(shape)) if each] for _ in range(300)])
+    # As above: .35 are 2.14 deviations.
+    assert (ratios > 0.35).mean() < 0.06
+    assert ratios.max() < 0.9
 
 
 @pytest.mark.parametrize(

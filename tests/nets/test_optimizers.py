@@ -125,7 +125,7 @@ def test_values_are_moved_to_the_nearest_bound() -> None:
             lambda: SGD(0.9, 0.1, nesterov=True),
             "SGD needs momentum above 0 and dampening of 0 for nesterov, got momentum 0.9 and dampening 0.1",
         ),
-        (lambda: Adam((0.9, 1.0)), "Adam needs betas in [0, 1), got (0.9, 1.0)"),
+        (lambda: Adam((0.9, 1.0)), "Adam needs two betas in [0, 1), got (0.9, 1.0)"),
         (lambda: AdamW(eps=-1e-8), "AdamW needs eps of at least 0, got -1e-08"),
         (lambda: RMSprop(1.5), "RMSprop needs alpha in [0, 1], got 1.5"),
         (lambda: Adagrad(-1.0), "Adagrad needs lr_decay of at least 0, got -1.0"),
@@ -142,6 +142,60 @@ def test_hyper_parameters_out_of_range_are_refused(make: Callable[[], object], m
     with pytest.raises(ValueError, match="needs") as caught:
         make()
     assert str(caught.value) == message
+
+
+X = np.zeros(2)
+GIVEN_TO_STEP = "the parameters and the rate are given to step"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SGD([X], 0.1), f"SGD needs a number as momentum, got a list: {GIVEN_TO_STEP}"),  # type: ignore[arg-type]
+        (lambda: Adam(0.1), f"Adam needs a tuple of two betas, got a float: {GIVEN_TO_STEP}"),  # type: ignore[arg-type]
+        (lambda: RMSprop([X]), f"RMSprop needs a number as alpha, got a list: {GIVEN_TO_STEP}"),  # type: ignore[arg-type]
+        (
+            lambda: ClippedByNorm(SGD, 1.0),  # type: ignore[arg-type]
+            f"ClippedByNorm needs an optimizer, such as SGD(), got {SGD!r}",
+        ),
+        (
+            lambda: ClippedByValue(SGD(), "1"),  # type: ignore[arg-type]
+            f"ClippedByValue needs a number as clip_value, got a str: {GIVEN_TO_STEP}",
+        ),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(TypeError, match="needs") as caught:
+        make()
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("optimizer", [Adam(), ClippedByNorm(Adam(), 1.0), ClippedByValue(Adam(), 1.0)])
+@pytest.mark.parametrize(
+    ("params", "grads", "error", "message"),
+    [
+        ({"a": X, "b": X}, {"c": X}, ValueError, "needs gradients of a, b, got one of c"),
+        (
+            {"a": X},
+            {"a": None},
+            TypeError,
+            "needs an array as the gradient of a, got None: leave it out to skip the parameter",
+        ),
+        ({"a": X}, {"a": [1.0, 2.0]}, TypeError, "needs an array as the gradient of a, got [1.0, 2.0]"),
+        ([X], [X], TypeError, "needs params as a dict of arrays by name, got a list"),
+        ({"a": X}, [X], TypeError, "needs grads as a dict of arrays by name, got a list"),
+    ],
+)
+def test_gradients_that_are_not_of_the_parameters_are_refused(
+    optimizer: Optimizer,
+    params: Any,  # noqa: ANN401  the mistakes
+    grads: Any,  # noqa: ANN401
+    error: type[Exception],
+    message: str,
+) -> None:
+    with pytest.raises(error, match="needs") as caught:
+        optimizer.step(params, grads, 0.1)
+    assert str(caught.value) == f"{type(optimizer).__name__} {message}"
 
 
 def test_a_gradient_of_another_shape_is_refused() -> None:
@@ -162,6 +216,26 @@ def test_flat_arrays_and_their_copies_are_views_of_one_array() -> None:
     assert FlatArrays({}).flat.size == 0
 
 
+def assert_one_pass_is_a_pass_for_each(case: Case, dtype: DTypeLike, missing_from: int | None) -> None:
+    """Take steps of flat arrays and of a plain dict; gradients come in any order, some of them now and then not."""
+    rng = case.rng()
+    arrays = {name: array.astype(dtype) for name, array in drawn(case.seed).items()}
+    plain, flat = {name: array.copy() for name, array in arrays.items()}, FlatArrays(arrays)
+    by_tensor, at_once = copy.deepcopy(case.subject), copy.deepcopy(case.subject)
+    for index in range(12):
+        names = [str(name) for name in rng.permutation(list(arrays))]
+        grads = {name: np.asarray(rng.standard_normal(arrays[name].shape), dtype) for name in names}
+        if index % 4 == missing_from:
+            del grads["b"]
+        if index == 8:  # what is kept moves to another object, as one array a tensor
+            at_once = copy.deepcopy(at_once)
+            at_once.state = {key: array.copy() for key, array in at_once.state.items()}
+        by_tensor.step(plain, grads, 0.1)
+        at_once.step(flat, grads, 0.1)
+        assert bytes_of(flat) == bytes_of(plain)
+        assert bytes_of(at_once.state) == bytes_of(by_tensor.state)
+
+
 @pytest.mark.parametrize("missing_from", [None, 0, 2])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("rule", OPTIMIZERS, ids=lambda rule: rule.__name__)
@@ -171,23 +245,39 @@ def test_one_pass_is_bit_for_bit_what_a_pass_for_each_tensor_is(
     @settings(max_examples=25, deadline=None, database=None, derandomize=True)
     @given(rule.cases())
     def attempt(case: Case) -> None:
-        rng = case.rng()
-        arrays = {name: array.astype(dtype) for name, array in drawn(case.seed).items()}
-        plain, flat = {name: array.copy() for name, array in arrays.items()}, FlatArrays(arrays)
-        by_tensor, at_once = copy.deepcopy(case.subject), copy.deepcopy(case.subject)
-        for index in range(12):
-            grads = {name: np.asarray(rng.standard_normal(array.shape), dtype) for name, array in arrays.items()}
-            if index % 4 == missing_from:
-                del grads["b"]
-            if index == 8:  # what is kept moves to another object, as one array a tensor
-                at_once = copy.deepcopy(at_once)
-                at_once.state = {key: array.copy() for key, array in at_once.state.items()}
-            by_tensor.step(plain, grads, 0.1)
-            at_once.step(flat, grads, 0.1)
-            assert bytes_of(flat) == bytes_of(plain)
-            assert bytes_of(at_once.state) == bytes_of(by_tensor.state)
+        assert_one_pass_is_a_pass_for_each(case, dtype, missing_from)
 
     attempt()
+
+
+class JoinedAsTheyCome(SGD):
+    """Joins gradients in their own order to move all parameters at once, and not in that of the parameters."""
+
+    def step(self, params: dict[str, Array], grads: Gradients, lr: float) -> None:
+        if isinstance(params, FlatArrays) and grads.keys() == params.keys():
+            joined, begin, grads = np.concatenate([grad.ravel() for grad in grads.values()]), 0, {}
+            for name, param in params.items():
+                grads[name] = joined[begin : begin + param.size].reshape(param.shape)
+                begin += param.size
+        super().step(params, grads, lr)
+
+
+class OneCountAtOnce(Adam):
+    """Moves all parameters at once by the largest of their counts."""
+
+    def step(self, params: dict[str, Array], grads: Gradients, lr: float) -> None:
+        counts = [array for key, array in self.state.items() if key.startswith("step/")]
+        if isinstance(params, FlatArrays) and counts:
+            largest = max(counts)
+            for count in counts:
+                count[...] = largest
+        super().step(params, grads, lr)
+
+
+@pytest.mark.parametrize(("wrong", "missing_from"), [(JoinedAsTheyCome(0.9), None), (OneCountAtOnce(), 0)])
+def test_one_pass_that_is_another_is_seen(wrong: Optimizer, missing_from: int | None) -> None:
+    with pytest.raises(AssertionError):
+        assert_one_pass_is_a_pass_for_each(Case(wrong), np.float64, missing_from)
 
 
 @pytest.mark.parametrize("optimizer", [SGD(0.9), Adam(), RMSprop(), Adagrad(), ClippedByNorm(Adam(), 1.0)])

@@ -118,6 +118,34 @@ class MaximizeIgnored(Adam):
         self.maximize = asked
 
 
+class CountsOnItself(Adam):
+    """Counts the steps on itself, and not in its state, so that they begin anew after a checkpoint."""
+
+    def step(self, params: Kept, grads: Gradients, lr: float) -> None:
+        counts = self.__dict__.setdefault("counts", {})
+        for name in grads:
+            if f"step/{name}" in self.state:
+                self.state[f"step/{name}"][...] = counts.get(name, 0)
+            counts[name] = counts.get(name, 0) + 1
+        super().step(params, grads, lr)
+
+
+class OtherNames(Adam):
+    """Keeps its moments by the names of the paper, m and v, which no checkpoint of torch's has."""
+
+    def step(self, params: Kept, grads: Gradients, lr: float) -> None:
+        self.state = {key.replace("m/", "exp_avg/").replace("v/", "exp_avg_sq/"): a for key, a in self.state.items()}
+        super().step(params, grads, lr)
+        self.state = {key.replace("exp_avg/", "m/").replace("exp_avg_sq/", "v/"): a for key, a in self.state.items()}
+
+
+class NumbersAreCopied(Adam):
+    """Moves a copy of parameters without axes."""
+
+    def step(self, params: Kept, grads: Gradients, lr: float) -> None:
+        super().step({name: array if array.ndim else array.copy() for name, array in params.items()}, grads, lr)
+
+
 PLANTED = [
     Fault(WithoutThePower, UPDATES, None, "OPT-01"),
     Fault(OneCountForAll, "missing_gradients_are_skipped", None, "OPT-26"),
@@ -130,4 +158,8 @@ PLANTED = [
     Fault(AmsgradIgnored, UPDATES, None, ""),
     Fault(ZerosAreLazy, UPDATES, None, ""),
     Fault(MaximizeIgnored, UPDATES, None, ""),
+    Fault(CountsOnItself, "state_is_all_that_is_kept", None, ""),
+    Fault(OtherNames, "state_agrees_with_twin", None, ""),
+    Fault(NumbersAreCopied, UPDATES, None, ""),
+    Fault(NumbersAreCopied, "parameters_are_moved_in_place", None, ""),
 ]

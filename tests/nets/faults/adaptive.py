@@ -22,7 +22,7 @@ class EpsInTheRoot(RMSprop):
 
     def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
         eps, self.eps = self.eps, 0.0
-        kept["square_avg"] += eps / self.alpha
+        kept["square_avg"] += eps / (self.alpha or 1.0)
         super().move(param, grad, kept, lr, t)
         kept["square_avg"] -= eps
         self.eps = eps
@@ -84,7 +84,7 @@ class ScaledGradients(RMSprop):
     The rule divides that out again, but for eps.
     """
 
-    scales = (3.0, 0.5, 7.0)
+    scales = (4.0, 0.5, 8.0, 0.25)
 
     def step(self, params: Kept, grads: Gradients, lr: float) -> None:
         scale = dict(zip(params, self.scales, strict=True))
@@ -92,7 +92,21 @@ class ScaledGradients(RMSprop):
 
 
 class ScaledGradientsWithoutEps(ScaledGradients):
-    """Scales the gradients of each tensor by another number where there is neither eps nor decay: that divides out."""
+    """Scales the gradients of each tensor by another number where there is neither eps nor decay: that divides out.
+
+    What is kept of them is scaled back.
+    """
+
+    def step(self, params: Kept, grads: Gradients, lr: float) -> None:
+        self._scale(params, 1)
+        super().step(params, grads, lr)
+        self._scale(params, -1)
+
+    def _scale(self, params: Kept, sign: int) -> None:
+        for name, scale in zip(params, self.scales, strict=True):
+            for slot, power in (("grad_avg", 1), ("square_avg", 2)):
+                if f"{slot}/{name}" in self.state:
+                    self.state[f"{slot}/{name}"] *= scale ** (sign * power)
 
     @classmethod
     def cases(cls) -> SearchStrategy[Case]:
@@ -100,10 +114,21 @@ class ScaledGradientsWithoutEps(ScaledGradients):
 
 
 def _scale_free(case: Case) -> Case:
-    return replace(case, subject=replace(case.subject, eps=0.0, weight_decay=0.0))
+    optimizer = case.subject
+    return replace(case, subject=replace(optimizer, alpha=optimizer.alpha or 0.9, eps=0.0, weight_decay=0.0))
+
+
+class ZeroIsTheDefault(RMSprop):
+    """Takes an alpha of 0 for none given."""
+
+    def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
+        alpha, self.alpha = self.alpha, self.alpha or 0.99
+        super().move(param, grad, kept, lr, t)
+        self.alpha = alpha
 
 
 PLANTED = [
+    Fault(ZeroIsTheDefault, UPDATES, None, ""),
     Fault(EpsInTheRoot, UPDATES, None, "OPT-05"),
     Fault(EpsInTheRootOfTheSum, UPDATES, None, "OPT-05"),
     Fault(SumForgotten, UPDATES, None, "OPT-09"),

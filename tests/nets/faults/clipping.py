@@ -60,6 +60,27 @@ class ClippedInPlace(ClippedByNorm):
         return grads
 
 
+class ZeroIsOff(ClippedByNorm):
+    """Takes a bound of 0 for none."""
+
+    def clipped(self, grads: Gradients) -> Gradients:
+        return super().clipped(grads) if self.max_norm else grads
+
+
+class InfinityIsOff(ClippedByNorm):
+    """Takes a bound of infinity for none, where torch makes NaN of a norm that is infinite, too."""
+
+    def clipped(self, grads: Gradients) -> Gradients:
+        return super().clipped(grads) if self.max_norm < np.inf else grads
+
+
+class ZeroValueIsOff(ClippedByValue):
+    """Takes a bound of 0 for none."""
+
+    def clipped(self, grads: Gradients) -> Gradients:
+        return super().clipped(grads) if self.clip_value else grads
+
+
 class ClippedFromAbove(ClippedByValue):
     """Bounds elements from above only."""
 
@@ -68,6 +89,9 @@ class ClippedFromAbove(ClippedByValue):
 
 
 PLANTED = [
+    Fault(ZeroIsOff, UPDATES, None, ""),
+    Fault(InfinityIsOff, "non_finite_gradients_act_as_in_twin", None, ""),
+    Fault(ZeroValueIsOff, UPDATES, None, ""),
     Fault(SquaredNorm, UPDATES, None, "OPT-24"),
     Fault(NormOfEachTensor, UPDATES, None, ""),
     Fault(AlwaysEuclidean, UPDATES, None, ""),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,6 +65,34 @@ class OneKeyForAll(Sequential):
         return cases(st.just(cls((Dropout(0.5), Dropout(0.25)))), arrays((3, 5)))
 
 
+class SameInEveryStep(Dropout):
+    """Drops the same elements in every step."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        return super().forward(x, replace(context, key=context.key._replace(step=0)))
+
+
+class SameInEveryPlace(Dropout):
+    """Drops the same elements in every layer of a network."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        return super().forward(x, replace(context, key=context.key._replace(path="")))
+
+
+class SameInEveryStep2d(Dropout2d):
+    """Drops the same channels in every step."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        return super().forward(x, replace(context, key=context.key._replace(step=0)))
+
+
+class SameInEveryPlace2d(Dropout2d):
+    """Drops the same channels in every layer of a network."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        return super().forward(x, replace(context, key=context.key._replace(path="")))
+
+
 class ElementsDropped(Dropout2d):
     """Drops single elements, not channels, consistently."""
 
@@ -122,6 +151,10 @@ PLANTED = [
     Fault(NotInverted, FORWARD, "output", "DRP-01"),
     Fault(AlwaysAHalf, FORWARD, "output", "DRP-08"),
     Fault(OneKeyForAll, FORWARD, "output", ""),
+    Fault(SameInEveryStep, FORWARD, "output", ""),
+    Fault(SameInEveryPlace, FORWARD, "output", ""),
+    Fault(SameInEveryStep2d, FORWARD, "output", ""),
+    Fault(SameInEveryPlace2d, FORWARD, "output", ""),
     Fault(ElementsDropped, FORWARD, "output", ""),
     Fault(RowsDropped, FORWARD, "output", ""),
     Fault(NotInverted2d, FORWARD, "output", "DRP-01"),
@@ -130,4 +163,16 @@ PLANTED = [
     Fault(AlwaysAHalf2d, FORWARD, "output", "DRP-08"),
 ]
 
-BLIND: list[type] = [NotInverted, AlwaysAHalf, OneKeyForAll, ElementsDropped, RowsDropped, NotInverted2d, AlwaysAHalf2d]
+BLIND: list[type] = [
+    NotInverted,
+    AlwaysAHalf,
+    OneKeyForAll,
+    SameInEveryStep,
+    SameInEveryPlace,
+    SameInEveryStep2d,
+    SameInEveryPlace2d,
+    ElementsDropped,
+    RowsDropped,
+    NotInverted2d,
+    AlwaysAHalf2d,
+]

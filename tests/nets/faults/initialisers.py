@@ -93,14 +93,14 @@ class ChannelsOnly(KaimingUniform):
     """Counts channels for fans, without the pixels of the kernel."""
 
     def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
-        return super().draw(shape, rng, (shape[1], shape[0]))
+        return super().draw(shape, rng, fans or (shape[1], shape[0]))
 
 
 class KernelInOneFan(XavierNormal):
     """Counts the pixels of the kernel in the fan-in, and not in the fan-out."""
 
     def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
-        return super().draw(shape, rng, (math.prod(shape[1:]), shape[0]))
+        return super().draw(shape, rng, fans or (math.prod(shape[1:]), shape[0]))
 
 
 class FanOfOneMore(XavierUniform):
@@ -109,6 +109,37 @@ class FanOfOneMore(XavierUniform):
     def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
         inwards, outwards = fans or fans_of(shape)
         return super().draw(shape, rng, (inwards + 1, outwards))
+
+
+class FansOfItsOwn(KaimingUniform):
+    """Counts the fans of what it fills, whatever weight that is beside."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
+        return super().draw(shape, rng, fans if len(shape) < 2 else None)
+
+
+class FansOfABias(XavierNormal):
+    """Takes the length of a bias for its fans."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
+        return super().draw(shape, rng, (shape[0], shape[0]) if len(shape) < 2 else fans)
+
+
+class Sorted(Normal):
+    """Draws the right numbers, in order of size."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
+        return np.sort(super().draw(shape, rng, fans), axis=None).reshape(shape)
+
+
+class Antithetic(Normal):
+    """Mirrors the first half of the numbers, for a mean that is exact."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
+        drawn = super().draw(shape, rng, fans).ravel()
+        half = drawn.size // 2
+        drawn[half : 2 * half] = 2 * self.mean - drawn[:half]
+        return drawn.reshape(shape)
 
 
 class GainSquared(XavierNormal):
@@ -228,6 +259,10 @@ class OneSeedForAll(Normal):
 
 
 PLANTED = [
+    Fault(FansOfItsOwn, DRAWS, None, ""),
+    Fault(FansOfABias, DRAWS, None, ""),
+    Fault(Sorted, DRAWS, "correlation of neighbours", ""),
+    Fault(Antithetic, DRAWS, "correlation of the two halves", ""),
     Fault(DeviationForBound, DRAWS, None, "INI-03"),
     Fault(NormalByAnotherName, DRAWS, None, "INI-03"),
     Fault(WithoutTheTwo, DRAWS, None, "INI-03"),

@@ -45,6 +45,13 @@ class StepEarly(StepLR):
         return super().__call__(epoch + 1, history)
 
 
+class ZeroIsTheDefault(StepLR):
+    """Takes a factor of 0 for none given."""
+
+    def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
+        return self.lr * (self.gamma or 0.1) ** (epoch // self.step_size)
+
+
 class PastItsMilestone(MultiStepLR):
     """Has a milestone reached only by the epoch after it."""
 
@@ -91,7 +98,7 @@ class ClockRunsOn(LinearWarmup):
     """Lets the schedule after it count from epoch 0, so that it has lost the epochs of the rise."""
 
     def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
-        return self.after(epoch) if epoch >= self.total_iters else super().__call__(epoch, history)
+        return self.after(epoch, history) if epoch >= self.total_iters else super().__call__(epoch, history)
 
 
 class HandsOverLate(LinearWarmup):
@@ -99,6 +106,15 @@ class HandsOverLate(LinearWarmup):
 
     def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
         return self.lr if epoch == self.total_iters else super().__call__(epoch + (epoch > self.total_iters), history)
+
+
+class MetricsOfTheRise(LinearWarmup):
+    """Shows the schedule after it the metrics of the rise, too, as if they were those of its first epochs."""
+
+    def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
+        if epoch >= self.total_iters:
+            return self.after(epoch - self.total_iters, history)
+        return super().__call__(epoch, history)
 
 
 class Overshoots(LinearWarmup):
@@ -249,7 +265,35 @@ class KnowsItsOwnEpoch(Plateau):
         return super().__call__(epoch - 1, history)
 
 
+class WorstIsZero(Plateau):
+    """Starts from 0 in mode max, below which no metric is thought to be."""
+
+    def _worst(self) -> float:
+        return math.inf if self.mode == "min" else 0.0
+
+
+class RelativeToTheSize(Plateau):
+    """Takes a relative threshold of the size of the best metric, where torch takes it of the metric, sign and all."""
+
+    def _improves(self, loss: float, best: float) -> bool:
+        if self.threshold_mode == "abs" or math.isinf(best):
+            return super()._improves(loss, best)
+        step = abs(best) * self.threshold
+        return loss < best - step if self.mode == "min" else loss > best + step
+
+
+class NotWorseIsBetter(Plateau):
+    """Takes NaN, which is no worse than the best, for an improvement."""
+
+    def _improves(self, loss: float, best: float) -> bool:
+        return super()._improves(loss, best) or math.isnan(loss)
+
+
 PLANTED = [
+    Fault(ZeroIsTheDefault, RATES, "lr", ""),
+    Fault(WorstIsZero, RATES, "lr", ""),
+    Fault(RelativeToTheSize, RATES, "lr", ""),
+    Fault(NotWorseIsBetter, RATES, "lr", ""),
     Fault(Compounding, RATES, "lr", "SCH-02"),
     Fault(Compounding, REPEATED, "lr", "SCH-02"),
     Fault(CountingItsCalls, REPEATED, "lr", ""),
@@ -263,6 +307,7 @@ PLANTED = [
     Fault(FromZero, RATES, "lr", "SCH-04"),
     Fault(ClockRunsOn, RATES, "lr", "SCH-05"),
     Fault(HandsOverLate, RATES, "lr", ""),
+    Fault(MetricsOfTheRise, RATES, "lr", ""),
     Fault(Overshoots, RATES, "lr", "SCH-05"),
     Fault(Impatient, RATES, "lr", ""),
     Fault(Restless, RATES, "lr", ""),

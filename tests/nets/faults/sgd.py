@@ -147,6 +147,13 @@ class DecayTimesGradient(SGD):
         super().move(param, grad, kept, lr, t)
 
 
+class OnlyFinite(SGD):
+    """Skips a gradient that is not finite, without a word."""
+
+    def step(self, params: Kept, grads: Gradients, lr: float) -> None:
+        super().step(params, {name: grad for name, grad in grads.items() if np.isfinite(grad).all()}, lr)
+
+
 class ZerosAreMissing(SGD):
     """Takes a gradient of nothing but zeros for a missing one: neither velocity nor decay move the tensor."""
 
@@ -165,6 +172,7 @@ class BiasNotDecayed(SGD):
 
 
 PLANTED = [
+    Fault(OnlyFinite, "non_finite_gradients_act_as_in_twin", None, ""),
     Fault(BiasNotDecayed, UPDATES, None, "LIN-09"),
     Fault(StaleRate, UPDATES, None, ""),
     Fault(MovesWithoutGradient, "missing_gradients_are_skipped", None, ""),
