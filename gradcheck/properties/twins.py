@@ -261,7 +261,8 @@ def extreme_values_agree_with_twin(case: Case, settings: Settings = Settings()) 
     huge = x * (1e6 / (float(np.abs(x).max(initial=0.0)) or 1.0))
     # Torch's formula may add and subtract the input, as that of binary cross-entropy does.
     for name, large in [*_extremes(x), ("inputs of up to 1e6", huge), ("whole numbers", np.floor(x))]:
-        compared = _compared(case, {**function.variables, main: large}, settings.dtypes[:1], float(np.abs(large).max()))
+        terms = float(np.abs(large).max(initial=0.0))
+        compared = _compared(case, {**function.variables, main: large}, settings.dtypes[:1], terms)
         if isinstance(compared, Outcome):
             if compared.verdict is Verdict.FAIL:
                 return compared

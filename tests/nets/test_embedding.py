@@ -68,7 +68,7 @@ def test_a_padding_that_has_no_row_is_refused(padding: int) -> None:
 )
 def test_what_torch_has_besides_is_refused(argument: str) -> None:
     with pytest.raises(UnsupportedArgumentError, match=f"Embedding does not support {argument}: "):
-        Embedding.create(4, 2, **{argument: None})
+        Embedding.create(4, 2, **{argument: 5})
 
 
 def test_an_embedding_is_filled_as_torch_does() -> None:

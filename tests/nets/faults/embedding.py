@@ -80,6 +80,14 @@ class NegativeFromTheEnd(Embedding):
         return super().forward(np.where(x < 0, x + len(self.weight), x), context)
 
 
+class ErrorOfNumPy(Embedding):
+    """Leaves an index that is too large to NumPy, whose error does not say who needs what."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        self.weight[x]
+        return super().forward(x, context)
+
+
 PLANTED = [
     Fault(PaddingFromTheStart, DIFFERENCES, "weight", ""),
     Fault(LastIndexWins, DIFFERENCES, "weight", "EMB-01"),
@@ -91,6 +99,7 @@ PLANTED = [
     Fault(PaddingIfTrue, DIFFERENCES, "weight", ""),
     Fault(PaddingIfTrue, TWIN, "weight", ""),
     Fault(NegativeFromTheEnd, INDICES, None, ""),
+    Fault(ErrorOfNumPy, INDICES, None, ""),
 ]
 
-BLIND: list[type] = [PaddingIsZero, NegativeFromTheEnd]
+BLIND: list[type] = [PaddingIsZero, NegativeFromTheEnd, ErrorOfNumPy]

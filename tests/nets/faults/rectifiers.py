@@ -159,6 +159,13 @@ class MarginsOfTheOutput(LeakyReLU):
         return Kinks(choice=x > 0, margin=np.abs(self.forward(x)[0]))
 
 
+class MarginsWithASign(PReLU):
+    """Takes the input for its own margin, which is below 0 where the input is."""
+
+    def kinks(self, x: Array) -> Kinks:
+        return Kinks(choice=x > 0, margin=x)
+
+
 PLANTED = [
     Fault(ChainedAssignment, DIFFERENCES, None, "ACT-09"),
     Fault(SlopeNotSummed, DIFFERENCES, None, ""),
@@ -183,6 +190,7 @@ PLANTED = [
     Fault(SlopeByMean, "gradients_of_samples_do_not_mix", "weight", ""),
     Fault(ChoosesAtFive, KINKS, None, ""),
     Fault(MarginsOfTheOutput, KINKS, None, ""),
+    Fault(MarginsWithASign, KINKS, None, ""),
 ]
 
 BLIND: list[type] = [
@@ -193,6 +201,7 @@ BLIND: list[type] = [
     FirstSlopeForAll,
     ChoosesAtFive,
     MarginsOfTheOutput,
+    MarginsWithASign,
 ]
 
 EQUIVALENT: list[tuple[type, str]] = [(RectifierGatedByTheOutput, "EQ-04")]
