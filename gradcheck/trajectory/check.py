@@ -24,6 +24,7 @@ from gradcheck.trajectory.engine import (
 from gradcheck.trajectory.freerun import FreeRun, FreeRunResult
 from gradcheck.trajectory.lockstep import LockStep, LockStepResult
 from gradcheck.trajectory.noise import FACTOR, SHADOWS
+from gradcheck.trajectory.reference import ReferenceRounding
 
 
 class TrajectoryMismatch(AssertionError):  # noqa: N818  a mismatch, as GradientMismatch is
@@ -97,16 +98,19 @@ def check_trajectory(
 
     The reference trains freely. At every step the engine takes the same step from the reference's state (lock-step),
     and beside that trains on its own from the same start (free-run); both are left as trained. Lock-step decides the
-    verdict; free-run can fail it before its horizon. ``opinion`` is the reference in the other precision, asked where a
-    lock-step comparison fails. Raises ValueError where the two do not start from the same state.
+    verdict; free-run can fail it before its horizon. Where a comparison fails, a copy of the reference is asked for its
+    own rounding, and in lock-step ``opinion`` too, the reference in the other precision. Raises ValueError where the
+    two do not start from the same state.
     """
     start = reference.state()
     own = engine.state()
     if own.keys() != start.keys() or any(not np.array_equal(own[key], start[key]) for key in start):
         raise ValueError("both engines need the same initial state: load one's into the other first")
-    lock_rng, free_rng = (np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2))
-    lock = LockStep(engine, factor, shadows, lock_rng, opinion)
-    free = FreeRun(engine, factor, shadows, free_rng)
+    *seeds, rounding_seed = np.random.SeedSequence(seed).spawn(3)
+    lock_rng, free_rng = map(np.random.default_rng, seeds)
+    rounding = ReferenceRounding(reference, engine, np.random.default_rng(rounding_seed))
+    lock = LockStep(engine, factor, shadows, lock_rng, rounding, opinion)
+    free = FreeRun(engine, factor, shadows, free_rng, rounding)
     stopped: NonFinite | None = None
     reference_seconds = 0.0
     # Overflow is not an error here: what is not finite is found and named.
@@ -119,7 +123,7 @@ def check_trajectory(
             reference_seconds += time.perf_counter() - began
             ratio = lock.compare(before, batch, context, theirs)
             try:
-                ours = free.compare(batch, context, theirs)
+                ours = free.compare(before, batch, context, theirs)
             except StepError as error:
                 free.first_failure = free.first_failure or unlike(index, error.place(lock.order), error.message)
                 break

@@ -13,9 +13,10 @@ import numpy as np
 from gradcheck.agreement import Verdict, ratio_of
 from gradcheck.contract import Array, Context
 from gradcheck.trajectory.divergence import Divergence, locate
-from gradcheck.trajectory.engine import Batch, Engine, Step, observed_step
+from gradcheck.trajectory.engine import Batch, Engine, State, Step, observed_step
 from gradcheck.trajectory.kinks import Crossing, crossings
 from gradcheck.trajectory.noise import largest_magnitude
+from gradcheck.trajectory.reference import ReferenceRounding
 
 # Beyond this relative distance, allowance over size of all parameters, free-running networks are too far apart for
 # their distance to tell anything. A smaller share would end runs that still catch a fault of one in a hundred.
@@ -29,6 +30,7 @@ class FreeRunResult:
     ``horizon_step`` is the step from which the shadows are too far apart to tell anything, or at which one side crossed
     a kink that the other did not; None if it was not reached. ``distances`` and ``envelope`` hold, for every step
     compared, the relative distance of the parameters from the reference's, and the largest of a shadow from ours.
+    ``second_opinions`` counts the comparisons that the reference's own rounding has cleared.
     """
 
     verdict: Verdict
@@ -40,16 +42,21 @@ class FreeRunResult:
     crossings: tuple[Crossing, ...]
     distances: Array
     envelope: Array
+    second_opinions: int
 
 
 class FreeRun:
     """Trains ``engine`` on its own, and shadows of it nudged at every step, beside a reference.
 
     Every parameter's distance from the reference's, in the 2-norm, must stay within ``factor`` times the largest
-    distance of a shadow from ours, and never less than eps times its norm is allowed.
+    distance of a shadow from ours, and never less than eps times its norm is allowed. Where it is not, the reference's
+    own rounding in that step is asked for, and widens the allowance from there on.
     """
 
-    def __init__(self, engine: Engine, factor: float, shadows: int, rng: np.random.Generator) -> None:
+    def __init__(
+        self, engine: Engine, factor: float, shadows: int, rng: np.random.Generator, rounding: ReferenceRounding
+    ) -> None:
+        self.rounding = rounding
         self.engine, self.shadows = engine, [copy.deepcopy(engine) for _ in range(shadows)]
         self.factor, self.rng = factor, rng
         self.seconds = 0.0
@@ -59,9 +66,11 @@ class FreeRun:
         self.crossings: list[Crossing] = []
         self.distances: list[float] = []
         self.envelope: list[float] = []
+        self.of_reference: dict[str, float] = {}
+        self.second_opinions = 0
 
-    def compare(self, batch: Batch, context: Context, reference: Step) -> Step:
-        """Take the next step on our own and compare where it led; return the step."""
+    def compare(self, before: State, batch: Batch, context: Context, reference: Step) -> Step:
+        """Take the next step on our own and compare where it led; return the step. ``before`` is the reference's."""
         began = time.perf_counter()
         step = observed_step(self.engine, batch, context)
         self.seconds += time.perf_counter() - began
@@ -80,6 +89,9 @@ class FreeRun:
             return step
         self.envelope.append(widest)
         self.distances.append(math.hypot(*(one.distance for one in found)) / size)
+        if self.first_failure is None and (flagged := [one.key for one in found if self._ratio(one) > 1]):
+            self._ask(flagged, before, batch, context)
+            self.second_opinions += sum(self._ratio(one) <= 1 for one in found if one.key in flagged)
         for one in found:
             self._note(one, context.key.step, step, reference)
         return step
@@ -102,18 +114,31 @@ class FreeRun:
             crossings=tuple(self.crossings),
             distances=np.array(self.distances),
             envelope=np.array(self.envelope),
+            second_opinions=self.second_opinions,
         )
 
     def _measure(self, key: str, step: Step, reference: Step, shadows: list[Step]) -> _Distance:
         ours, theirs = step.updated[key], reference.updated[key]
         spreads = [_norm(shadow.updated[key] - ours) for shadow in shadows]
-        return _Distance(key, _norm(ours - theirs), _norm(theirs), spreads)
+        floor = float(np.finfo(theirs.dtype).eps) * _norm(theirs)
+        return _Distance(key, _norm(ours - theirs), _norm(theirs), spreads, floor)
+
+    def _allowed(self, one: _Distance) -> float:
+        widest = max(one.spreads, default=0.0) + self.of_reference.get(one.key, 0.0)
+        return max(self.factor * widest, one.floor)
+
+    def _ratio(self, one: _Distance) -> float:
+        return ratio_of(one.distance, self._allowed(one))
+
+    def _ask(self, keys: list[str], before: State, batch: Batch, context: Context) -> None:
+        """Add to the envelope what the reference rounds by in this step, as independent errors add up."""
+        errors = self.rounding.of([f"update/{key}" for key in keys], before, batch, context)
+        for key in keys:
+            self.of_reference[key] = math.hypot(self.of_reference.get(key, 0.0), errors[f"update/{key}"])
 
     def _note(self, one: _Distance, index: int, step: Step, reference: Step) -> None:
         ours, theirs = step.updated[one.key], reference.updated[one.key]
-        floor = float(np.finfo(theirs.dtype).eps) * one.size
-        allowed = max(self.factor * max(one.spreads, default=0.0), floor)
-        ratio = ratio_of(one.distance, allowed)
+        allowed, ratio = self._allowed(one), self._ratio(one)
         if self.worst is not None and ratio <= self.worst.ratio:
             return
         self.worst = locate(index, f"update/{one.key}", ours, theirs, allowed / self.factor, allowed, ratio)
@@ -139,6 +164,7 @@ class _Distance(NamedTuple):
     distance: float
     size: float
     spreads: list[float]
+    floor: float
 
 
 def _norm(array: Array) -> float:

@@ -24,6 +24,7 @@ from gradcheck.trajectory.engine import (
 )
 from gradcheck.trajectory.kinks import Crossing, crossings
 from gradcheck.trajectory.noise import largest_difference, largest_magnitude, noise_of
+from gradcheck.trajectory.reference import ReferenceRounding
 
 # An allowance above this share of what is compared (for an update, of how far it moved) can tell nothing.
 USEFUL = 1e-2
@@ -59,12 +60,20 @@ class LockStep:
     """Compares single steps of ``engine`` with a reference's, from the reference's states.
 
     The allowance of a tensor is ``factor`` times the spread of ``shadows`` nudged steps, never below eps times its
-    largest element. ``opinion`` is the reference in the other precision; it is asked where a comparison fails.
+    largest element. Where a comparison fails, the reference's own error is asked for: ``rounding`` knows it, and
+    ``opinion`` is the reference in the other precision.
     """
 
     def __init__(
-        self, engine: Engine, factor: float, shadows: int, rng: np.random.Generator, opinion: Engine | None
+        self,
+        engine: Engine,
+        factor: float,
+        shadows: int,
+        rng: np.random.Generator,
+        rounding: ReferenceRounding,
+        opinion: Engine | None,
     ) -> None:
+        self.rounding = rounding
         self.engine, self.shadow = copy.deepcopy(engine), copy.deepcopy(engine)
         self.factor, self.shadows, self.rng, self.opinion = factor, shadows, rng, opinion
         if opinion is not None:
@@ -155,6 +164,10 @@ class LockStep:
         if not believed and self.opinion is not None and trial.failing():
             limits = self._reference_error(trial, self.opinion)
             self.second_opinions += self._judge(trial, trial.failing(), limits)
+        if not believed and (names := trial.inexact_failing()):
+            errors = self.rounding.of(names, trial.before, trial.batch, trial.context)
+            limits = {name: max(trial.spreads[name], error) for name, error in errors.items()}
+            self.second_opinions += self._judge(trial, names, limits)
 
     def _excuse_crossings(self, trial: _Trial) -> None:
         """Excuse what comes after a kink that the two sides took differently, if rounding alone explains that."""
@@ -236,6 +249,9 @@ class _Trial:
 
     def failing(self) -> list[str]:
         return [name for name, judgement in self.judgements.items() if judgement.ratio > 1]
+
+    def inexact_failing(self) -> list[str]:
+        return [name for name in self.failing() if not _exact(name, self.theirs[name])]
 
 
 def _exact(name: str, array: Array) -> bool:

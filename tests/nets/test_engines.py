@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,11 +13,24 @@ import pytest
 from gradcheck.agreement import Verdict
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Key, Layer, Optimizer, buffer
 from gradcheck.trajectory import check_trajectory
-from gradcheck.trajectory.engine import Batch, Engine, execution_order, observed_step
+from gradcheck.trajectory.engine import Batch, Engine, Step, execution_order, observed_step
+from gradcheck.trajectory.reference import ReferenceRounding
 from nets.engines.numpy_engine import NumpyEngine
 from nets.engines.torch_engine import TorchEngine
 from nets.initializers import Normal, XavierNormal, initialize
-from nets.layers import BatchNorm1d, BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential, Sigmoid
+from nets.layers import (
+    AdaptiveAvgPool2d,
+    BatchNorm1d,
+    BatchNorm2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Sequential,
+    Sigmoid,
+)
 from nets.losses import CrossEntropyLoss, MSELoss
 from nets.optimizers import SGD, Adam
 
@@ -220,8 +233,14 @@ class Cancelling(Layer):
         raise AssertionError("not drawn from")
 
 
+def unknown(_: ReferenceRounding, names: Iterable[str], *__: object) -> dict[str, float]:
+    return dict.fromkeys(names, 0.0)
+
+
 @pytest.mark.parametrize(("dtype", "other"), [(np.float32, np.float64)])
-def test_the_references_own_error_widens_the_allowance_and_is_counted(dtype: type, other: type) -> None:
+def test_the_references_own_error_widens_the_allowance_and_is_counted(
+    dtype: type, other: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = Sequential((Flatten(), Cancelling(), Linear.create(20, 3)))
     initialize(model, np.random.default_rng(0), XavierNormal(), Normal(std=0.1))
     model = model.astype(dtype)
@@ -229,6 +248,12 @@ def test_the_references_own_error_widens_the_allowance_and_is_counted(dtype: typ
     ours = NumpyEngine(model, CrossEntropyLoss(), SGD())
     theirs, opinion = (TorchEngine(model.astype(one), CrossEntropyLoss(), SGD()) for one in (dtype, other))
     state = ours.state()
+    rounding = check_trajectory(ours, theirs, small)
+    assert rounding.lock_step.second_opinions > 0
+    assert rounding, rounding.first_divergence
+    ours.load(state)
+    theirs.load(state)
+    monkeypatch.setattr(ReferenceRounding, "of", unknown)
     alone = check_trajectory(ours, theirs, small)
     assert alone.first_divergence is not None
     assert alone.first_divergence.tensor == "1.output"
@@ -237,6 +262,101 @@ def test_the_references_own_error_widens_the_allowance_and_is_counted(dtype: typ
     report = check_trajectory(ours, theirs, small, opinion=opinion)
     assert report.lock_step.second_opinions > 0
     assert report.lock_step.first_failure is None
+
+
+def normalised(dtype: type) -> Sequential:
+    """Return a network whose normalisation, over thousands of values, takes the bias before it away: it rounds."""
+    convolution = (Conv2d.create(1, 4, 3, padding="same"), BatchNorm2d.create(4), ReLU())
+    model = Sequential((*convolution, AdaptiveAvgPool2d(3), Flatten(), Linear.create(36, 4)))
+    initialize(model, np.random.default_rng(1))
+    return model.astype(dtype)
+
+
+def pictures(count: int, dtype: type, seed: int = 4) -> list[Batch]:
+    rng = np.random.default_rng(100 + seed)
+    return [Batch(rng.random((16, 1, 20, 20)).astype(dtype), rng.integers(0, 4, 16), 0.01) for _ in range(count)]
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("optimizer", "seed", "count"), [(Adam, 4, 5), (lambda: SGD(0.9), 5, 14)])
+def test_what_torch_rounds_in_sums_of_thousands_is_no_fault(
+    dtype: type, optimizer: Callable[[], Optimizer], seed: int, count: int
+) -> None:
+    ours, theirs = (engine(normalised(dtype), CrossEntropyLoss(), optimizer()) for engine in ENGINES)
+    report = check_trajectory(ours, theirs, pictures(count, dtype, seed), seed=seed)
+    assert report, report.first_divergence
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("tensor", ["0.weight", "1.weight", "5.bias", "0.bias"])
+def test_what_torch_rounds_by_excuses_no_wrong_gradient(dtype: type, tensor: str) -> None:
+    # The true gradient of 0.bias is zero, and what rounding leaves of it is around 100 eps.
+    wrong, step = dtype(1e5 * np.finfo(dtype).eps), 1
+
+    def fault(index: int, grads: Gradients) -> Gradients:
+        if index != step:
+            return grads
+        grad = grads[tensor]
+        return grads | {tensor: grad + wrong if tensor == "0.bias" else grad * dtype(1.0001)}
+
+    ours = NumpyEngine(normalised(dtype), CrossEntropyLoss(), Adam(), fault)
+    found = check_trajectory(
+        ours, TorchEngine(normalised(dtype), CrossEntropyLoss(), Adam()), pictures(step + 1, dtype)
+    ).first_divergence
+    assert found is not None
+    assert (found.step, found.phase, found.tensor) == (step, "backward", tensor)
+
+
+@pytest.mark.parametrize(("dtype", "bias"), [(np.float64, 1 / 6400), (np.float32, 1e-2)])
+def test_what_torch_rounds_by_excuses_no_biased_running_variance(dtype: type, bias: float) -> None:
+    class Biased(BatchNorm2d):
+        def _track(self, context: Context, mean: Array, variance: Array) -> None:
+            super()._track(context, mean, variance * dtype(1 - bias))
+
+    model = normalised(dtype)
+    norm = model.layers[1]
+    assert isinstance(norm, BatchNorm2d)
+    biased = Biased(norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.num_batches_tracked)
+    faulty = Sequential((model.layers[0], biased, *model.layers[2:]))
+    ours, theirs = (
+        engine(one, CrossEntropyLoss(), SGD()) for engine, one in zip(ENGINES, (faulty, model), strict=True)
+    )
+    report = check_trajectory(ours, theirs, pictures(3, dtype))
+    assert report.lock_step.failed_steps == (0, 1, 2)
+    assert report.lock_step.first_failure is not None
+    assert report.lock_step.first_failure.tensor == "buffer/1.running_var"
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_what_torch_rounds_by_excuses_no_forgotten_momentum(dtype: type) -> None:
+    class Forgetful(SGD):
+        def step(self, params: dict[str, Array], grads: Gradients, lr: float) -> None:
+            self.state = {}
+            super().step(params, grads, lr)
+
+    ours = NumpyEngine(normalised(dtype), CrossEntropyLoss(), Forgetful(momentum=0.9))
+    theirs = TorchEngine(normalised(dtype), CrossEntropyLoss(), SGD(momentum=0.9))
+    report = check_trajectory(ours, theirs, pictures(4, dtype))
+    assert report.lock_step.failed_steps == (1, 2, 3)
+
+
+def test_what_torch_rounds_by_excuses_no_drift_that_lock_step_cannot_see() -> None:
+    class Drifting(NumpyEngine):
+        def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
+            step = super().step(x, y, lr, context)
+            shown = replace(step, updated=self.state())
+            self.params["0.bias"] += 1e-13
+            return shown
+
+        def __deepcopy__(self, memo: dict[int, object]) -> NumpyEngine:
+            return Drifting(self.model, self.loss, copy.deepcopy(self.optimizer, memo))
+
+    ours = Drifting(normalised(np.float64), CrossEntropyLoss(), SGD())
+    theirs = TorchEngine(normalised(np.float64), CrossEntropyLoss(), SGD())
+    report = check_trajectory(ours, theirs, pictures(5, np.float64))
+    assert report.lock_step.verdict is Verdict.PASS
+    assert report.free_run.first_failure is not None
+    assert report.free_run.first_failure.tensor == "param/0.bias"
 
 
 @dataclass(frozen=True, eq=False)
