@@ -55,20 +55,13 @@ class LinearWarmup(Schedule):
         return self.lr * (self.start_factor + (1 - self.start_factor) * epoch / self.total_iters)
 
     def twin(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-        from torch.optim.lr_scheduler import LinearLR, SequentialLR
-
-        if isinstance(self.after, (LinearWarmup, ReduceLROnPlateau)):
-            return self._one_after_the_other(optimizer)
-        rise = LinearLR(optimizer, self.start_factor, 1.0, self.total_iters)
-        return SequentialLR(optimizer, [rise, self.after.twin(optimizer)], [self.total_iters])
-
-    def _one_after_the_other(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-        """Return torch's rise, which is followed by torch's other schedule from the milestone on."""
-        from torch.optim.lr_scheduler import LinearLR, LRScheduler
+        from torch.optim.lr_scheduler import LinearLR, LRScheduler, SequentialLR
 
         warmup = self
 
         class Twin(LRScheduler):
+            """torch's rise, which torch's other schedule follows from the milestone on."""
+
             def __init__(self) -> None:
                 self.optimizer, self.last_epoch = optimizer, -1
                 self.current: LRScheduler = LinearLR(optimizer, warmup.start_factor, 1.0, max(warmup.total_iters, 1))
@@ -84,7 +77,10 @@ class LinearWarmup(Schedule):
                     step: Any = self.current.step
                     step(*[metrics] * ("metrics" in inspect.signature(step).parameters))
 
-        return Twin()
+        if isinstance(self.after, (LinearWarmup, ReduceLROnPlateau)):
+            return Twin()
+        rise = LinearLR(optimizer, self.start_factor, 1.0, self.total_iters)
+        return SequentialLR(optimizer, [rise, self.after.twin(optimizer)], [self.total_iters])
 
     @classmethod
     def cases(cls) -> SearchStrategy[Case]:
