@@ -302,7 +302,7 @@ def test_verify_lists_what_is_drawn() -> None:
     lines = [line.strip().split(maxsplit=2) for line in done.stdout.splitlines()]
     assert lines[0] == ["subject", "drawn", "values"]
     assert lines[1] == ["Dropout", "p", "0, 0.1, 0.25, 0.5, 0.8, 1"]
-    assert ["momentum", "None,", "0.1, 0.5, 1"] in lines
+    assert ["momentum", "None,", "0, 0.1, 0.5, 1"] in lines
     assert any(line[:2] == ["Sigmoid", "x"] for line in lines)
     listed = strict_json(mnistcheck("verify", "--list", "Dropout", "--json").stdout)
     assert listed["drawn"]["Dropout"]["p"] == lines[1][2]
