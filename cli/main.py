@@ -55,7 +55,7 @@ def run(args: Sequence[str]) -> int:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what Python would still flush at exit goes nowhere
         return ExitCode.INTERRUPTED
-    except Exception as error:
+    except Exception as error:  # the outermost handler: what is not foreseen is explained, and ends in an exit code
         return _explain(error)
     return result if isinstance(result, int) else ExitCode.PASS
 

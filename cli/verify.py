@@ -152,10 +152,9 @@ def _collected(module: str | None) -> list[Collected]:
         return collect(module)
     except AdapterError as error:
         raise click.UsageError(str(error)) from error
-    except Exception as error:
+    except Exception as error:  # the module is the user's, and so is whatever it raises
         if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
             raise click.UsageError(f"there is no module {module} here or on the path of {sys.executable}") from error
-        # The module is the user's, and so is whatever it raises.
         raise click.UsageError(f"{module} cannot be imported: {type(error).__name__}: {error}") from error
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 TRAINING_FLAGS = ("training", "train", "train_flg", "is_training")  # of forward, where it takes the mode
+
+Owner = TypeVar("Owner")
 
 
 class AdapterError(TypeError):
@@ -52,7 +54,7 @@ class ForeignLayer:
             require_method(self.layer, method)
         try:
             fresh(self.layer)
-        except Exception as error:
+        except Exception as error:  # which is of the object's own making
             raise AdapterError(
                 f"{self.name} cannot be copied, and checks work on copies: copy.deepcopy raises "
                 f"{type(error).__name__}: {error}"
@@ -158,15 +160,14 @@ class ForeignLayer:
 
         return Function(variables, arguments, call, foreign=True)
 
-    def _output(self, layer: object, inputs: Sequence[Array], *, training: bool) -> Any:  # noqa: ANN401  as forward does
+    def _output(self, layer: object, inputs: Sequence[Array], *, training: bool) -> object:
         """Return what ``forward`` of this layer, or of a copy of it, returns in a mode."""
         set_mode(layer, training=training)
         keywords = {} if self._flag is None else {self._flag: training}
         return getattr(layer, self.forward)(*inputs, **keywords)
 
-    def _input_gradients(self, result: Any, arguments: tuple[str | Array, ...]) -> dict[str, Array]:  # noqa: ANN401
-        several = isinstance(result, (tuple, list))
-        results = list(result) if several else [result]
+    def _input_gradients(self, result: object, arguments: tuple[str | Array, ...]) -> dict[str, Array]:
+        results = list(result) if isinstance(result, (tuple, list)) else [result]
         if len(results) != len(arguments):
             raise GradientNamesError(
                 f"{self.backward} returns {len(results)} gradients for {len(arguments)} inputs; "
@@ -217,8 +218,9 @@ class ForeignLayer:
         """Yield output and gradients of two forward-backward pairs of one copy, with the same random numbers."""
         layer = fresh(self.layer)
         for _ in range(2):
-            if callable(getattr(layer, "zero_grad", None)):
-                layer.zero_grad()
+            zero = getattr(layer, "zero_grad", None)
+            if callable(zero):
+                zero()
             with same_randomness(0):
                 y = np.array(self._output(layer, [x.copy() for x in inputs], training=training))
                 result = getattr(layer, self.backward)(dy.copy())
@@ -434,21 +436,21 @@ def variables_of(inputs: tuple[Array, ...]) -> dict[str, Array]:
     return {n: a for n, a in zip(input_names(len(inputs)), inputs, strict=True) if a.dtype.kind == "f"}
 
 
-def resolve(owner: object, path: str) -> Any:  # noqa: ANN401  whatever is there
+def resolve(owner: object, path: str) -> object:
     """Return what a path of attributes, keys and numbers leads to, such as ``params.W`` or ``W.T``."""
     return _walk(owner, path)[2]
 
 
-def _walk(owner: object, path: str) -> tuple[Any, str, Any]:
+def _walk(owner: object, path: str) -> tuple[object, str, object]:
     """Return what holds the end of a path, the last step there, and what it leads to."""
-    current: Any = owner
-    parent: Any = None
+    current = owner
+    parent: object = None
     part = ""
     parts = path.split(".")
     while parts:
         # Keys may have dots in them, as those of a network's parameters often do: the longest that fits is taken.
-        lengths = range(len(parts), 1, -1) if isinstance(current, Mapping) else ()
-        taken = next((n for n in lengths if ".".join(parts[:n]) in current), 1)
+        keys = current if isinstance(current, Mapping) else {}
+        taken = next((n for n in range(len(parts), 1, -1) if ".".join(parts[:n]) in keys), 1)
         part, parts = ".".join(parts[:taken]), parts[taken:]
         try:
             parent, current = current, _step(current, part)
@@ -457,7 +459,7 @@ def _walk(owner: object, path: str) -> tuple[Any, str, Any]:
     return parent, part, current
 
 
-def _step(current: Any, part: str) -> Any:  # noqa: ANN401  as resolve
+def _step(current: object, part: str) -> object:
     if isinstance(current, Mapping):
         return current[part] if part in current else current[int(part)]
     if isinstance(current, (list, tuple)):
@@ -468,23 +470,25 @@ def _step(current: Any, part: str) -> Any:  # noqa: ANN401  as resolve
 def assign(owner: object, path: str, value: Array) -> None:
     """Put a value where a path leads: into an array in place, or in the place of a number."""
     parent, last, current = _walk(owner, path)
+    number: Callable[[Array], object] = type(current)
     if isinstance(current, np.ndarray):
         current[...] = value
     elif isinstance(parent, dict):
-        parent[last] = type(current)(value)
+        parent[last] = number(value)
     elif isinstance(parent, list):
-        parent[int(last)] = type(current)(value)
+        parent[int(last)] = number(value)
     else:
-        setattr(parent, last, type(current)(value))
+        setattr(parent, last, number(value))
 
 
-def set_mode(layer: Any, *, training: bool) -> None:  # noqa: ANN401  anybody's layer
+def set_mode(layer: object, *, training: bool) -> None:
     """Tell a layer to train or to evaluate, in whichever way it can be told."""
-    method = getattr(layer, "train" if training else "eval", None)
+    train, evaluate = (getattr(layer, name, None) for name in ("train", "eval"))
+    method = train if training else evaluate
     if callable(method):
         method()
-    elif callable(getattr(layer, "train", None)):
-        layer.train(training)
+    elif callable(train):
+        train(training)
     elif hasattr(layer, "training"):
         layer.training = training
 
@@ -501,7 +505,7 @@ def require_numbers(who: str, name: str, path: str, value: object) -> None:
         raise AdapterError(f"{who}'s parameter {name} at {path} needs to be floating-point numbers, got {value!r:.60}")
 
 
-def fresh(owner: Any, dtype: DTypeLike | None = None) -> Any:  # noqa: ANN401  a copy of whatever is given
+def fresh(owner: Owner, dtype: DTypeLike | None = None) -> Owner:
     """Return a deep copy, its floating-point arrays cast if a precision is given.
 
     Arrays that share memory, such as views of one flat buffer, still do so in the copy.
@@ -558,21 +562,21 @@ def same_randomness(seed: int) -> Iterator[Callable[[], bool]]:
     Yields a function that tells afterwards whether any random number was drawn.
     """
     drawn = False
-    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002  that is what is protected
-    np.random.seed(seed % 2**32)  # noqa: NPY002  so that a layer that draws from it draws the same again
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    np.random.seed(seed % 2**32)
     random.seed(seed)
     before = _generators()
     try:
         yield lambda: drawn
     finally:
         drawn = _generators() != before
-        np.random.set_state(numpy_state)  # noqa: NPY002  as above
+        np.random.set_state(numpy_state)
         random.setstate(python_state)
 
 
 def _generators() -> tuple[object, ...]:
     """Return where NumPy's and Python's global generators stand."""
-    _, _, place, *gauss = np.random.get_state(legacy=True)  # noqa: NPY002  that is what is looked at
+    _, _, place, *gauss = np.random.get_state(legacy=True)
     return place, *gauss, random.getstate()
 
 

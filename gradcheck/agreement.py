@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import StrEnum, auto
 
 import numpy as np
 
@@ -14,9 +14,9 @@ from gradcheck.contract import Array, ShapeError
 class Verdict(StrEnum):
     """The answer of a check. INCONCLUSIVE is neither: nothing was compared, or nothing could be told."""
 
-    PASS = "pass"  # noqa: S105  a verdict, not a password
-    FAIL = "fail"
-    INCONCLUSIVE = "inconclusive"
+    PASS = auto()
+    FAIL = auto()
+    INCONCLUSIVE = auto()
 
 
 @dataclass(frozen=True)

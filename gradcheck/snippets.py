@@ -198,7 +198,7 @@ class Writer:
     def _pickled(self, value: object) -> str:
         try:
             content = base64.b85encode(zlib.compress(pickle.dumps(value), 9)).decode()
-        except Exception as error:
+        except Exception as error:  # of the object's own __reduce__, say
             raise UnwritableError(f"a {type(value).__name__} cannot be written: {error}") from error
         self.imports["import base64"] = self.imports["import pickle"] = self.imports["import zlib"] = None
         return f'pickle.loads(zlib.decompress(base64.b85decode("{content}")))'

@@ -91,7 +91,7 @@ class Dropout:
     """Drops a fifth of its inputs in training, and none in evaluation."""
 
     def __init__(self, p: float = 0.2) -> None:
-        self.p, self.training = p, True
+        self.p, self.training, self.rng = p, True, np.random.default_rng()
 
     def dropping(self) -> bool:
         """Return whether this call drops anything."""
@@ -99,7 +99,7 @@ class Dropout:
 
     def forward(self, x: Array) -> Array:
         """Return what is kept, scaled up, and keep the mask."""
-        self.mask = (np.random.random(x.shape) >= self.p) / (1 - self.p) if self.dropping() else np.ones(x.shape)  # noqa: NPY002  as such layers are written
+        self.mask = (self.rng.random(x.shape) >= self.p) / (1 - self.p) if self.dropping() else np.ones(x.shape)
         return x * self.mask
 
     def backward(self, dy: Array) -> Array:

@@ -335,7 +335,7 @@ def _as_integers(case: Case, function: Function, kind: np.dtype[np.integer[Any]]
 def wrong_shapes_are_refused(case: Case, settings: Settings = Settings()) -> Outcome | None:
     """An input of a shape that cannot be taken raises `ShapeError` naming the shape needed and the one that came."""
     subject, inputs = case.subject, case.inputs
-    assert isinstance(subject, (Layer, Loss))  # noqa: S101  by PROPERTIES
+    assert isinstance(subject, (Layer, Loss))
     refused = 0
     for wrong in _wrong(subject, inputs[0]):
         try:
@@ -361,7 +361,7 @@ def indices_out_of_range_are_refused(case: Case, settings: Settings = Settings()
     Indices are the targets of a loss of classes, but for the ignored one, and the input of a layer of integers.
     """
     subject, (*others, indices) = case.subject, case.inputs
-    assert isinstance(subject, (Layer, Loss))  # noqa: S101  by PROPERTIES
+    assert isinstance(subject, (Layer, Loss))
     if indices.dtype.kind not in "iu" or not indices.size:
         return None
     ignored = getattr(subject, "ignore_index", None)
@@ -385,7 +385,7 @@ def indices_out_of_range_are_refused(case: Case, settings: Settings = Settings()
 def kinks_are_where_choices_change(case: Case, settings: Settings = Settings()) -> Outcome | None:
     """A unit's margin is by how much an element of the input must move, and none less, for its choice to change."""
     subject, x = case.subject, case.inputs[0]
-    assert isinstance(subject, Layer)  # noqa: S101  by PROPERTIES
+    assert isinstance(subject, Layer)
     kinks, rng = subject.kinks(x), case.rng()
     if kinks is None or not x.size or x.size > MOST_MOVED:
         return None

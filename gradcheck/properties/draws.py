@@ -142,5 +142,5 @@ def _compare(name: str, ours: float, theirs: float, allowed: float) -> Worst | N
 
 def _initializer(case: Case) -> Initializer:
     initializer = case.subject
-    assert isinstance(initializer, Initializer)  # noqa: S101  by PROPERTIES
+    assert isinstance(initializer, Initializer)
     return initializer

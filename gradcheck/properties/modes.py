@@ -21,7 +21,7 @@ EVALUATIONS = 8  # calls in evaluation mode, which must all give the same
 def repeated_calls_agree(case: Case, settings: Settings = Settings()) -> Outcome | None:
     """A second pair of forward and backward on the same object gives what the first gave."""
     layer = case.subject
-    assert isinstance(layer, ForeignLayer)  # noqa: S101  by PROPERTIES
+    assert isinstance(layer, ForeignLayer)
     if layer.draws_from_its_own_generator():
         return None
     y = layer.function(case.inputs).call(layer.function(case.inputs).variables, case.context())[0]
@@ -44,7 +44,7 @@ def repeated_calls_agree(case: Case, settings: Settings = Settings()) -> Outcome
 def modes_are_restored(case: Case, settings: Settings = Settings()) -> Outcome | None:
     """Evaluating in between does not leave a layer that trains in evaluation mode, nor the other way round."""
     layer = case.subject
-    assert isinstance(layer, ForeignLayer)  # noqa: S101  by PROPERTIES
+    assert isinstance(layer, ForeignLayer)
     if not layer.has_modes:
         return None
     evaluated, trained = layer.outputs_by_mode(case.inputs, (False, True))
@@ -63,7 +63,7 @@ def modes_are_restored(case: Case, settings: Settings = Settings()) -> Outcome |
 def evaluation_is_not_random(case: Case, settings: Settings = Settings()) -> Outcome | None:
     """In evaluation mode the same input gives the same output, whatever random numbers come next."""
     layer = case.subject
-    assert isinstance(layer, ForeignLayer)  # noqa: S101  by PROPERTIES
+    assert isinstance(layer, ForeignLayer)
     if not layer.has_modes or case.training:
         return None
     case.tally.evaluations += EVALUATIONS
@@ -83,7 +83,7 @@ def statistics_agree_with_twin(case: Case, settings: Settings = Settings()) -> O
     Over 200 calls each, to within 6 standard errors of the difference.
     """
     layer = case.subject
-    assert isinstance(layer, ForeignLayer)  # noqa: S101  by PROPERTIES
+    assert isinstance(layer, ForeignLayer)
     if case.twin is None or not case.training:
         return None
     try:

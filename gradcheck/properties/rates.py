@@ -52,7 +52,7 @@ def rates_do_not_depend_on_earlier_calls(case: Case, settings: Settings = Settin
 
 def _rates(case: Case, history: tuple[float, ...], epochs: range) -> Array:
     schedule = case.subject
-    assert isinstance(schedule, Schedule)  # noqa: S101  by PROPERTIES
+    assert isinstance(schedule, Schedule)
     case.tally.evaluations += len(epochs)
     return np.array([schedule(epoch, history[:epoch]) for epoch in epochs], np.float64)
 

@@ -65,7 +65,7 @@ def state_is_all_that_is_kept(case: Case, settings: Settings = Settings()) -> Ou
         return None  # as above
     params, steps = _trial(case, "float64", settings.steps, missing=True)
     old, new = copy.deepcopy(case.subject), copy.deepcopy(case.subject)
-    assert isinstance(old, Optimizer)  # noqa: S101  by PROPERTIES
+    assert isinstance(old, Optimizer)
     first = {name: array.copy() for name, array in params.items()}
     half = len(steps) // 2
     for step in steps[:half]:
@@ -104,7 +104,7 @@ def non_finite_gradients_act_as_in_twin(case: Case, settings: Settings = Setting
 def gradients_are_left_untouched(case: Case, settings: Settings = Settings()) -> Outcome:
     """A step does not change the gradients it is given, and keeps no reference to them."""
     optimizer, (params, steps) = copy.deepcopy(case.subject), _trial(case, "float64", settings.steps, missing=False)
-    assert isinstance(optimizer, Optimizer)  # noqa: S101  by PROPERTIES
+    assert isinstance(optimizer, Optimizer)
     fresh = {name: array.copy() for name, array in params.items()}
     for step in steps[:3]:
         kept = {name: grad.copy() for name, grad in step.grads.items()}
@@ -115,7 +115,7 @@ def gradients_are_left_untouched(case: Case, settings: Settings = Settings()) ->
     # Training refills the same arrays: what is kept of them by reference is overwritten.
     own = _run(case.subject, params, steps)
     again, refilled = copy.deepcopy(case.subject), {name: np.empty_like(p) for name, p in params.items()}
-    assert isinstance(again, Optimizer)  # noqa: S101  as above
+    assert isinstance(again, Optimizer)
     fresh = {name: array.copy() for name, array in params.items()}
     for index, step in enumerate(steps):
         for name, grad in step.grads.items():
@@ -228,7 +228,7 @@ def _run(
     Returns the parameters and its state after each step.
     """
     optimizer = copy.deepcopy(subject)
-    assert isinstance(optimizer, Optimizer)  # noqa: S101  by PROPERTIES
+    assert isinstance(optimizer, Optimizer)
     params = {name: array.copy() for name, array in params.items()}
     history = []
     for step in steps:

@@ -86,7 +86,7 @@ def observed_step(engine: Engine, batch: Batch, context: Context, rng: np.random
         step = engine.step(*batch, context.tapped_by(recorder))
     except StepError as error:
         raise StepError(error.message, error.at, tuple(recorder.taps)) from error
-    except Exception as error:
+    except Exception as error:  # the engine is anybody's
         raise StepError(f"raises {type(error).__name__}: {error}", shown=tuple(recorder.taps)) from error
     return replace(step, taps=recorder.taps)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -59,9 +59,8 @@ class TorchEngine(Engine):
                 param.copy_(torch.as_tensor(state[f"param/{name}"]))
             for name, buffer in self.module.named_buffers():
                 buffer.copy_(torch.as_tensor(state[f"buffer/{name}"]))
-        self.optimizer = self.parts[2].twin(
-            list(self.params.values()), lr=0.0
-        )  # with what it has before its first step
+        # A new one, with what it has before its first step: Adagrad has state then.
+        self.optimizer = self.parts[2].twin(list(self.params.values()), lr=0.0)
         for key, array in state.items():
             if key.startswith("optim/"):
                 _, slot, name = key.split("/")
@@ -118,7 +117,9 @@ class TorchEngine(Engine):
             "step": np.asarray(self.steps),
         }
 
-    def _input_of(self, name: str) -> Any:  # noqa: ANN401  a hook, whose type is torch's
+    def _input_of(
+        self, name: str
+    ) -> Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], tuple[torch.Tensor, ...] | None]:
         def hook(_: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
             if self._tap is untapped or not args[0].requires_grad:
                 return None
@@ -129,7 +130,7 @@ class TorchEngine(Engine):
 
         return hook
 
-    def _output_of(self, name: str) -> Any:  # noqa: ANN401  a hook, whose type is torch's
+    def _output_of(self, name: str) -> Callable[[torch.nn.Module, tuple[torch.Tensor, ...], torch.Tensor], None]:
         def hook(_: torch.nn.Module, __: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
             if self._tap is not untapped:
                 self._tap(f"forward/{name}.output", _array(output))
