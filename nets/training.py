@@ -10,16 +10,23 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gradcheck.contract import Array, Context, Key
-from gradcheck.trajectory.check import NonFinite, Progress, TrajectoryReport, check_trajectory, first_non_finite
+from gradcheck.trajectory.check import (
+    Evaluation,
+    NonFinite,
+    Progress,
+    TrajectoryReport,
+    check_trajectory,
+    first_non_finite,
+)
 from gradcheck.trajectory.engine import Batch
 from gradcheck.trajectory.noise import FACTOR, SHADOWS
 from nets.datasets.dataset import Dataset, Samples
 from nets.engines.numpy_engine import Fault, NumpyEngine
 from nets.engines.torch_engine import TorchEngine, one_thread_each
 from nets.metrics import accuracy
-from nets.presets import Preset
+from nets.presets import CLASSES, Preset
 
-CLASSES = 10
+EVALUATED = 32  # test images, in evaluation mode, that a fair run compares besides its steps
 CHUNK = 2048  # samples evaluated at once, which bounds memory
 
 DTYPES: dict[str, np.dtype[np.floating]] = {"float64": np.dtype(np.float64), "float32": np.dtype(np.float32)}
@@ -48,7 +55,7 @@ class Run:
                 if taken == self.steps:
                     return
                 chosen = self.train[order[begin : begin + size]]
-                yield Batch(self.dataset.pixels(chosen, self.dtype), self.targets(chosen.labels), lr)
+                yield Batch(self.inputs(chosen), self.targets(chosen.labels), lr)
                 taken += 1
             epoch += 1
 
@@ -56,21 +63,25 @@ class Run:
         """Return what the preset's loss compares with: the classes themselves, or one-hot rows."""
         return labels if self.preset.loss.class_targets else np.eye(CLASSES, dtype=self.dtype)[labels]
 
+    def inputs(self, samples: Samples) -> Array:
+        """Return what the network is given: pixels (n, 784), or images (n, 1, 28, 28), as the preset says."""
+        return self.dataset.pixels(samples, self.dtype).reshape(len(samples), *self.preset.shape)
+
     def chunks(self, samples: Samples) -> Iterator[tuple[Array, Array]]:
         """Yield inputs and labels of ``samples``, some at a time."""
         for begin in range(0, len(samples), CHUNK):
             chunk = samples[begin : begin + CHUNK]
-            yield self.dataset.pixels(chunk, self.dtype), chunk.labels
+            yield self.inputs(chunk), chunk.labels
 
     def numpy_engine(self, fault: Fault | None = None) -> NumpyEngine:
         """Return the NumPy engine at the start of the run."""
         model = self.preset.model(self.dtype, _seeds(self.seed)["weights"])
-        return NumpyEngine(model, self.preset.loss(), self.preset.optimizer(), fault)
+        return NumpyEngine(model, self.preset.loss, self.preset.new_optimizer(), fault)
 
     def torch_engine(self, dtype: np.dtype[np.floating] | None = None) -> TorchEngine:
         """Return the torch engine at the start of the run, in the run's dtype or another."""
         model = self.preset.model(self.dtype, _seeds(self.seed)["weights"])
-        return TorchEngine(model.astype(dtype or self.dtype), self.preset.loss(), self.preset.optimizer())
+        return TorchEngine(model.astype(dtype or self.dtype), self.preset.loss, self.preset.new_optimizer())
 
 
 @dataclass(frozen=True)
@@ -145,6 +156,7 @@ def train_fair(
     fault: Fault | None = None,
     factor: float = FACTOR,
     shadows: int = SHADOWS,
+    every: int = 1,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Pair:
     """Train both engines side by side and prove them the same, or find where they part; one BLAS thread each."""
@@ -157,6 +169,8 @@ def train_fair(
             run.batches(),
             factor=factor,
             shadows=shadows,
+            every=every,
+            evaluation=Evaluation(run.inputs(run.test[:EVALUATED])),
             seed=run.seed,
             opinion=run.torch_engine(other),
             progress=progress,
@@ -179,7 +193,7 @@ def train_both(run: Run, *, progress: Callable[[Progress], None] = lambda _: Non
                 began = time.perf_counter()
                 steps.append(engine.step(*batch, Context(training=True, key=Key(run.seed, index), updates={})))
                 seconds[side] += time.perf_counter() - began
-            losses = [float(step.loss) for step in steps]
+            losses = [float(np.sum(step.loss)) for step in steps]
             progress(Progress(index, losses[0], losses[1], math.nan))
             if not any(map(math.isfinite, losses)):
                 stopped = first_non_finite(index, steps[1])
@@ -198,7 +212,7 @@ def _pair(
     def outcome(predict: Callable[[Array], Array], spent: float) -> Outcome:
         return Outcome(accuracy(predict, run.chunks(run.train)), accuracy(predict, run.chunks(run.test)), spent)
 
-    numpy, torch = outcome(ours.predict, seconds[0]), outcome(theirs.predict, seconds[1])
+    numpy, torch = outcome(ours.evaluate, seconds[0]), outcome(theirs.evaluate, seconds[1])
     return Pair(ours, theirs, numpy, torch, report, stopped_by)
 
 

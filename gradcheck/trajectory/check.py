@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradcheck.agreement import Verdict
-from gradcheck.contract import Context, Key
+from gradcheck.contract import Array, Context, Key
 from gradcheck.trajectory.divergence import Divergence, split, unlike
 from gradcheck.trajectory.engine import (
     Batch,
@@ -18,7 +18,7 @@ from gradcheck.trajectory.engine import (
     StepError,
     execution_order,
     layer_of,
-    observed_step,
+    observed,
     tensors_of,
 )
 from gradcheck.trajectory.freerun import FreeRun, FreeRunResult
@@ -45,6 +45,14 @@ class Progress:
     noise: float
 
 
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Inputs (batch, ...) that both engines evaluate before every ``every``-th step, the first included."""
+
+    x: Array
+    every: int = 100
+
+
 @dataclass(frozen=True)
 class NonFinite:
     """The tensor that was first not finite, on both sides, and ended the run."""
@@ -58,6 +66,7 @@ class NonFinite:
 class TrajectoryReport:
     """What a comparison of two engines found; true only if it passed.
 
+    ``every`` is the interval of the steps that lock-step has compared.
     ``seconds`` and ``reference_seconds`` are those that the engine and the reference spent on their own training steps.
     """
 
@@ -68,6 +77,7 @@ class TrajectoryReport:
     stopped_by: NonFinite | None
     factor: float
     shadows: int
+    every: int
     seconds: float
     reference_seconds: float
 
@@ -90,6 +100,8 @@ def check_trajectory(
     *,
     factor: float = FACTOR,
     shadows: int = SHADOWS,
+    every: int = 1,
+    evaluation: Evaluation | None = None,
     seed: int = 0,
     opinion: Engine | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
@@ -99,9 +111,15 @@ def check_trajectory(
     The reference trains freely. At every step the engine takes the same step from the reference's state (lock-step),
     and beside that trains on its own from the same start (free-run); both are left as trained. Lock-step decides the
     verdict; free-run can fail it before its horizon. Where a comparison fails, a copy of the reference is asked for its
-    own rounding, and in lock-step ``opinion`` too, the reference in the other precision. Raises ValueError where the
-    two do not start from the same state.
+    own rounding, and in lock-step ``opinion`` too, the reference in the other precision.
+
+    ``every`` compares every so many steps only in lock-step. With an ``evaluation``, outputs in evaluation mode are
+    compared too. Raises ValueError where the two do not start from the same state.
     """
+    if factor <= 0 or shadows < 1 or every < 1:
+        raise ValueError(
+            f"check_trajectory needs factor above 0, shadows and every of at least 1, got {factor}, {shadows}, {every}"
+        )
     start = reference.state()
     own = engine.state()
     if own.keys() != start.keys() or any(not np.array_equal(own[key], start[key]) for key in start):
@@ -118,17 +136,24 @@ def check_trajectory(
         for index, batch in enumerate(batches):
             context = Context(training=True, key=Key(seed, index))
             before = reference.state()
+            if evaluation is not None and index % evaluation.every == 0:
+                evaluated = Context(training=False, key=context.key)
+                inputs = Batch(evaluation.x, batch.y, 0.0)
+                lock.compare(before, inputs, evaluated, observed(reference, inputs, evaluated))
             began = time.perf_counter()
-            theirs = observed_step(reference, batch, context)
+            theirs = observed(reference, batch, context)
             reference_seconds += time.perf_counter() - began
-            ratio = lock.compare(before, batch, context, theirs)
+            ratio = lock.compare(before, batch, context, theirs) if index % every == 0 else 0.0
             try:
                 ours = free.compare(before, batch, context, theirs)
             except StepError as error:
-                free.first_failure = free.first_failure or unlike(index, error.place(lock.order), error.message)
+                free.first_failure = free.first_failure or unlike(
+                    index, error.place(execution_order(theirs)), error.message
+                )
                 break
-            progress(Progress(index, float(ours.loss.sum()), float(theirs.loss), ratio * factor))
-            if not np.isfinite(theirs.loss):
+            losses = [float(np.sum(step.loss)) for step in (ours, theirs)]
+            progress(Progress(index, losses[0], losses[1], ratio * factor))
+            if not np.isfinite(losses[1]):
                 stopped = first_non_finite(index, theirs)
                 break
     lock_step, free_run = lock.result(), free.result()
@@ -141,6 +166,7 @@ def check_trajectory(
         stopped_by=stopped,
         factor=factor,
         shadows=shadows,
+        every=every,
         seconds=free.seconds,
         reference_seconds=reference_seconds,
     )

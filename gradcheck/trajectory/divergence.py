@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradcheck.agreement import disagreement
-from gradcheck.contract import PHASES, Array, Phase
-from gradcheck.trajectory.engine import layer_of
+from gradcheck.contract import PHASES, Array, Context, Phase
+from gradcheck.trajectory.engine import Batch, State, layer_of
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class Divergence:
 
     ``ours`` is the engine's value and ``theirs`` the reference's, ``noise`` what rounding alone does to the tensor,
     ``allowed`` what is accepted, and ``ratio`` disagreement over allowance: above 1 fails. Where there are no two
-    values to compare, ``message`` says why, the values are NaN and the ratio is inf.
+    values to compare, ``message`` says why, the values are NaN and the ratio is inf. Without ``training``, the two were
+    evaluated at the state before the step.
     """
 
     step: int
@@ -32,18 +33,44 @@ class Divergence:
     allowed: float
     ratio: float
     message: str = ""
+    training: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """One step as both took it from the state ``before``, or one evaluation, with the allowance of every tensor.
+
+    ``ours`` and ``theirs`` hold every tensor as ``phase/tensor``, in the order of execution. ``context`` has no tap.
+    """
+
+    before: State
+    batch: Batch
+    context: Context
+    ours: dict[str, Array]
+    theirs: dict[str, Array]
+    allowed: dict[str, float]
 
 
 def locate(step: int, name: str, ours: Array, theirs: Array, noise: float, allowed: float, ratio: float) -> Divergence:
     """Return the comparison of the tensor ``phase/tensor`` at the element where the two differ most."""
-    if ours.shape != theirs.shape:
-        return unlike(step, name, f"has shape {ours.shape}, the reference's {theirs.shape}")
+    if why := unlike_arrays(name, ours, theirs):
+        return unlike(step, name, why)
     difference = disagreement(ours, theirs)
     index = tuple(int(i) for i in np.unravel_index(np.argmax(difference), difference.shape))
     phase, tensor = split(name)
     return Divergence(
         step, phase, layer_of(tensor), tensor, index, float(ours[index]), float(theirs[index]), noise, allowed, ratio
     )
+
+
+def unlike_arrays(name: str, ours: Array, theirs: Array) -> str:
+    """Return why two arrays cannot be compared, or "": another shape, or another precision, but for a loss."""
+    if ours.shape != theirs.shape:
+        return f"has shape {ours.shape}, the reference's {theirs.shape}"
+    floating = np.issubdtype(ours.dtype, np.floating) and np.issubdtype(theirs.dtype, np.floating)
+    if floating and ours.dtype != theirs.dtype and not name.startswith("loss/"):
+        return f"is {ours.dtype}, the reference's {theirs.dtype}"
+    return ""
 
 
 def unlike(step: int, name: str, message: str) -> Divergence:

@@ -27,7 +27,8 @@ class Batch(NamedTuple):
 class Step:
     """What one training step computed. ``updated`` is the state after it, ``taps`` what its tap was shown.
 
-    The arrays may be views of the engine's own: they hold until its next `step` or `load`.
+    The arrays may be views of the engine's own: they hold until its next `step` or `load`. An evaluation has outputs
+    and taps, and no number as its loss.
     """
 
     loss: Array
@@ -71,19 +72,28 @@ class Engine(ABC):
     def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
         """Take one step on a batch, and pass every tap through ``context``; ``taps`` of the result may stay empty."""
 
+    def evaluate(self, x: Array, context: Context) -> Array:
+        """Return the outputs for ``x`` in evaluation mode, and pass every tap through ``context``; nothing changes."""
+        raise NotImplementedError(f"{type(self).__name__} has no evaluate(x, context), so evaluation is not compared")
+
     def kinks(self, x: Array, taps: Mapping[str, Array]) -> dict[str, Kinks]:  # noqa: ARG002  by default there are none
         """Return the discrete choices, by layer, that a forward pass on ``x`` with the given taps has made."""
         return {}
 
 
-def observed_step(engine: Engine, batch: Batch, context: Context, rng: np.random.Generator | None = None) -> Step:
+def observed(engine: Engine, batch: Batch, context: Context, rng: np.random.Generator | None = None) -> Step:
     """Take one step with every tap recorded in ``taps``, and nudged if given a generator.
 
-    Whatever the engine raises becomes a `StepError` that knows what was shown before.
+    In a context that does not train, ``batch.x`` is evaluated. Whatever the engine raises becomes a `StepError` that
+    knows what was shown before.
     """
     recorder = Recorder(rng)
+    tapped = context.tapped_by(recorder)
     try:
-        step = engine.step(*batch, context.tapped_by(recorder))
+        if context.training:
+            step = engine.step(*batch, tapped)
+        else:
+            step = Step(np.empty(0), engine.evaluate(tapped.tapped("data", "x", batch.x), tapped), {}, {})
     except StepError as error:
         raise StepError(error.message, error.at, tuple(recorder.taps)) from error
     except Exception as error:  # the engine is anybody's
@@ -96,7 +106,7 @@ def tensors_of(step: Step) -> dict[str, Array]:
     return {
         **step.taps,
         "forward/outputs": step.outputs,
-        "loss/loss.value": np.asarray(step.loss),
+        **({"loss/loss.value": np.asarray(step.loss)} if np.size(step.loss) else {}),
         **{f"backward/{name}": grad for name, grad in step.grads.items()},
         **{f"update/{key}": np.asarray(array) for key, array in step.updated.items()},
     }
@@ -118,7 +128,7 @@ def execution_order(step: Step) -> list[str]:
         *(name for name in taps if name.startswith("forward/")),
         "forward/outputs",
         *(name for name in taps if name.startswith("loss/") and name != "loss/loss.value"),
-        "loss/loss.value",
+        *(["loss/loss.value"] if np.size(step.loss) else []),
         *backward,
         *rest,
         *(f"update/{key}" for key in step.updated),

@@ -13,7 +13,7 @@ import numpy as np
 from gradcheck.agreement import Verdict, ratio_of
 from gradcheck.contract import Array, Context
 from gradcheck.trajectory.divergence import Divergence, locate
-from gradcheck.trajectory.engine import Batch, Engine, State, Step, observed_step
+from gradcheck.trajectory.engine import Batch, Engine, State, Step, observed
 from gradcheck.trajectory.kinks import Crossing, crossings
 from gradcheck.trajectory.noise import largest_magnitude
 from gradcheck.trajectory.reference import ReferenceRounding
@@ -28,8 +28,9 @@ class FreeRunResult:
     """The verdict on the run as a whole.
 
     ``horizon_step`` is the step from which the shadows are too far apart to tell anything, or at which one side crossed
-    a kink that the other did not; None if it was not reached. ``distances`` and ``envelope`` hold, for every step
-    compared, the relative distance of the parameters from the reference's, and the largest of a shadow from ours.
+    a kink that the other did not; None if it was not reached. ``distances`` holds, for every step, the relative
+    distance of the parameters from the reference's, and ``envelope``, for every step compared, the largest of a
+    shadow's from ours.
     ``second_opinions`` counts the comparisons that the reference's own rounding has cleared.
     """
 
@@ -72,23 +73,25 @@ class FreeRun:
     def compare(self, before: State, batch: Batch, context: Context, reference: Step) -> Step:
         """Take the next step on our own and compare where it led; return the step. ``before`` is the reference's."""
         began = time.perf_counter()
-        step = observed_step(self.engine, batch, context)
+        step = observed(self.engine, batch, context)
         self.seconds += time.perf_counter() - began
         if self.horizon is not None:
+            self.distances.append(_apart(step, reference))
             return step
-        shadows = [observed_step(engine, batch, context, self.rng) for engine in self.shadows]
+        shadows = [observed(engine, batch, context, self.rng) for engine in self.shadows]
         if self._crossed(batch, context, step, reference, shadows):
             self.horizon = context.key.step
+            self.distances.append(_apart(step, reference))
             return step
         found = [self._measure(key, step, reference, shadows) for key in reference.updated if key.startswith("param/")]
         size = math.hypot(*(one.size for one in found)) or 1.0
         around = [math.hypot(*spreads) / size for spreads in zip(*(one.spreads for one in found), strict=True)]
         widest = float(np.max(around, initial=0.0))  # NaN if any is
+        self.distances.append(math.hypot(*(one.distance for one in found)) / size)
         if not self.factor * widest <= HORIZON:
             self.horizon = context.key.step
             return step
         self.envelope.append(widest)
-        self.distances.append(math.hypot(*(one.distance for one in found)) / size)
         if self.first_failure is None and (flagged := [one.key for one in found if self._ratio(one) > 1]):
             self._ask(flagged, before, batch, context)
             self.second_opinions += sum(self._ratio(one) <= 1 for one in found if one.key in flagged)
@@ -100,15 +103,15 @@ class FreeRun:
         """Return what has been found so far."""
         if self.first_failure is not None:
             verdict = Verdict.FAIL
-        elif not self.distances or self.horizon is not None:
+        elif not self.envelope or self.horizon is not None:
             verdict = Verdict.INCONCLUSIVE
         else:
             verdict = Verdict.PASS
         return FreeRunResult(
             verdict=verdict,
-            steps_compared=len(self.distances),
+            steps_compared=len(self.envelope),
             horizon_step=self.horizon,
-            max_relative_distance=max(self.distances, default=0.0),
+            max_relative_distance=max(self.distances[: len(self.envelope)], default=0.0),
             worst=self.worst,
             first_failure=self.first_failure,
             crossings=tuple(self.crossings),
@@ -165,6 +168,13 @@ class _Distance(NamedTuple):
     size: float
     spreads: list[float]
     floor: float
+
+
+def _apart(step: Step, reference: Step) -> float:
+    """Return the relative distance of all parameters."""
+    keys = [key for key in reference.updated if key.startswith("param/")]
+    size = math.hypot(*(_norm(reference.updated[key]) for key in keys)) or 1.0
+    return math.hypot(*(_norm(step.updated[key] - reference.updated[key]) for key in keys)) / size
 
 
 def _norm(array: Array) -> float:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from gradcheck.agreement import Verdict, ratio_of
 from gradcheck.contract import Array, Context, Kinks
-from gradcheck.trajectory.divergence import Divergence, locate, split, unlike
+from gradcheck.trajectory.divergence import Divergence, Moment, locate, split, unlike, unlike_arrays
 from gradcheck.trajectory.engine import (
     Batch,
     Engine,
@@ -19,7 +19,7 @@ from gradcheck.trajectory.engine import (
     Step,
     StepError,
     execution_order,
-    observed_step,
+    observed,
     tensors_of,
 )
 from gradcheck.trajectory.kinks import Crossing, crossings
@@ -40,16 +40,19 @@ class LockStepResult:
 
     ``ratios`` holds disagreement over allowance of every comparison but those of what must be equal; ``failed_steps``
     the steps with one above 1 that nothing explains; ``uninformative`` the tensors of which no step could tell
-    anything; ``retakes`` and ``second_opinions`` how many comparisons those have cleared.
+    anything; ``retakes`` and ``second_opinions`` how many comparisons those have cleared. ``moment`` is the first step
+    that failed, if it could be taken.
     """
 
     verdict: Verdict
     steps_compared: int
+    evaluations_compared: int
     ratios: Array
     informative: int
     uninformative: tuple[str, ...]
     worst: Divergence | None
     first_failure: Divergence | None
+    moment: Moment | None
     failed_steps: tuple[int, ...]
     crossings: tuple[Crossing, ...]
     retakes: int
@@ -79,29 +82,34 @@ class LockStep:
         if opinion is not None:
             state = opinion.state()
             self.opinion_dtype = next(array.dtype for key, array in state.items() if key.startswith("param/"))
-        self.order: list[str] = []
+        self.orders: dict[bool, list[str]] = {}  # of what a step shows, and an evaluation
         self.ratios: list[float] = []
         self.informative: dict[str, int] = {}
         self.worst: Divergence | None = None
         self.first_failure: Divergence | None = None
+        self.moment: Moment | None = None
         self.failed_steps: list[int] = []
         self.crossings: list[Crossing] = []
-        self.steps = self.retakes = self.second_opinions = 0
+        self.steps = self.evaluations = self.retakes = self.second_opinions = 0
 
     def compare(self, before: State, batch: Batch, context: Context, reference: Step) -> float:
-        """Take the step that the reference took from ``before``; return the largest ratio of its comparisons."""
-        self.order = self.order or execution_order(reference)
+        """Take the step that the reference took from ``before``; return the largest ratio of its comparisons.
+
+        In a context that does not train, what is compared is an evaluation of ``batch.x``.
+        """
+        order = self.orders.setdefault(context.training, []) or execution_order(reference)
+        self.orders[context.training] = order
         self.engine.load(before)
         try:
-            trial = _Trial(before, batch, context, observed_step(self.engine, batch, context), reference)
+            trial = _Trial(before, batch, context, observed(self.engine, batch, context), reference, order)
             self._require_names(trial)
-            trial.spreads = dict.fromkeys(self.order, 0.0)
             for _ in range(self.shadows):
                 self._nudge(trial)
         except StepError as error:
-            self._fail(unlike(context.key.step, error.place(self.order), error.message))
+            found = unlike(context.key.step, error.place(order), error.message)
+            self._fail(replace(found, training=context.training))
             return math.inf
-        self._judge(trial, self.order, trial.spreads)
+        self._judge(trial, order, trial.spreads)
         if trial.failing():
             self._look_again(trial)
         self._note(trial)
@@ -114,11 +122,13 @@ class LockStep:
         return LockStepResult(
             verdict=Verdict.FAIL if self.first_failure else verdict,
             steps_compared=self.steps,
+            evaluations_compared=self.evaluations,
             ratios=np.array(self.ratios),
             informative=sum(self.informative.values()),
             uninformative=tuple(split(name)[1] for name, count in self.informative.items() if not count),
             worst=self.worst,
             first_failure=self.first_failure,
+            moment=self.moment,
             failed_steps=tuple(self.failed_steps),
             crossings=tuple(self.crossings),
             retakes=self.retakes,
@@ -127,18 +137,18 @@ class LockStep:
 
     def _require_names(self, trial: _Trial) -> None:
         """Raise `StepError` for a gradient that is missing, ValueError where the two sides name their tensors apart."""
-        for name in self.order:
+        for name in trial.order:
             if name not in trial.ours and name.removeprefix("backward/") in trial.reference.grads:
                 raise StepError("has no gradient", name)
-        if missing := [name for name in self.order if name not in trial.ours]:
+        if missing := [name for name in trial.order if name not in trial.ours]:
             raise ValueError(f"the engine shows no {', '.join(missing)}, which its reference does; name them alike")
 
     def _nudge(self, trial: _Trial) -> None:
         """Take the step once more as a shadow, and widen the spreads to it."""
         self.shadow.load(trial.before)
-        shadow = observed_step(self.shadow, trial.batch, trial.context, self.rng)
+        shadow = observed(self.shadow, trial.batch, trial.context, self.rng)
         shown = tensors_of(shadow)
-        for name in self.order:
+        for name in trial.order:
             if trial.ours[name].shape == shown[name].shape:
                 trial.spreads[name] = max(trial.spreads[name], largest_difference(shown[name], trial.ours[name]))
         trial.shadows.append(self.engine.kinks(trial.batch.x, shadow.taps))
@@ -149,7 +159,7 @@ class LockStep:
             ours, theirs = trial.ours[name], trial.theirs[name]
             before = trial.before.get(name.removeprefix("update/"))
             noise = 0.0 if _exact(name, theirs) else noise_of(theirs, spreads[name], self.factor, before)
-            difference = largest_difference(ours, theirs) if ours.shape == theirs.shape else math.inf
+            difference = math.inf if unlike_arrays(name, ours, theirs) else largest_difference(ours, theirs)
             trial.judgements[name] = _Judgement(difference, self.factor * noise)
         return sum(trial.judgements[name].ratio <= 1 for name in names)
 
@@ -175,9 +185,9 @@ class LockStep:
         found = crossings(trial.context.key.step, ours, theirs, trial.shadows, self.factor)
         self.crossings += found
         outputs = [f"forward/{crossing.layer}.output" for crossing in found]
-        if found and all(crossing.explained for crossing in found) and set(outputs) <= set(self.order):
-            begin = min(self.order.index(name) for name in outputs)
-            for name in set(self.order[begin:]).intersection(trial.failing()):
+        if found and all(crossing.explained for crossing in found) and set(outputs) <= set(trial.order):
+            begin = min(trial.order.index(name) for name in outputs)
+            for name in set(trial.order[begin:]).intersection(trial.failing()):
                 trial.judgements[name] = _Judgement(0.0, trial.judgements[name].allowed)
 
     def _reference_error(self, trial: _Trial, opinion: Engine) -> dict[str, float]:
@@ -191,7 +201,7 @@ class LockStep:
         opinion.load({key: _cast(array, self.opinion_dtype) for key, array in trial.before.items()})
         cast = Batch(_cast(x, self.opinion_dtype), _cast(y, self.opinion_dtype), lr)
         try:
-            other = tensors_of(observed_step(opinion, cast, trial.context))
+            other = tensors_of(observed(opinion, cast, trial.context))
         except StepError:
             return limits
         for name in trial.failing():
@@ -204,17 +214,19 @@ class LockStep:
         return limits
 
     def _note(self, trial: _Trial) -> None:
-        self.steps += 1
-        inexact = [name for name in self.order if not _exact(name, trial.theirs[name])]
+        self.steps += trial.context.training
+        self.evaluations += not trial.context.training
+        inexact = [name for name in trial.order if not _exact(name, trial.theirs[name])]
         self.ratios += [trial.judgements[name].ratio for name in inexact]
-        for name in inexact:
+        for name in inexact if trial.context.training else ():
             size = _size(name, trial)
             told = size > 0 and trial.judgements[name].allowed <= USEFUL * size
             self.informative[name] = self.informative.get(name, 0) + told
-        top = max(self.order, key=lambda name: trial.judgements[name].ratio)
+        top = max(trial.order, key=lambda name: trial.judgements[name].ratio)
         if self.worst is None or trial.judgements[top].ratio > self.worst.ratio:
             self.worst = self._locate(trial, top)
         if failing := trial.failing():
+            self.moment = self.moment or (None if self.first_failure else trial.moment())
             self._fail(self._locate(trial, failing[0]))
 
     def _fail(self, found: Divergence) -> None:
@@ -224,7 +236,8 @@ class LockStep:
     def _locate(self, trial: _Trial, name: str) -> Divergence:
         _, allowed = judgement = trial.judgements[name]
         ours, theirs = trial.ours[name], trial.theirs[name]
-        return locate(trial.context.key.step, name, ours, theirs, allowed / self.factor, allowed, judgement.ratio)
+        found = locate(trial.context.key.step, name, ours, theirs, allowed / self.factor, allowed, judgement.ratio)
+        return replace(found, training=trial.context.training)
 
 
 class _Judgement(NamedTuple):
@@ -239,13 +252,21 @@ class _Judgement(NamedTuple):
 class _Trial:
     """One step, taken by both and by the shadows, and what became of its comparisons, in execution order."""
 
-    def __init__(self, before: State, batch: Batch, context: Context, step: Step, reference: Step) -> None:
+    def __init__(
+        self, before: State, batch: Batch, context: Context, step: Step, reference: Step, order: list[str]
+    ) -> None:
         self.before, self.batch, self.context = before, batch, context
-        self.step, self.reference = step, reference
+        self.step, self.reference, self.order = step, reference, order
         self.ours, self.theirs = tensors_of(step), tensors_of(reference)
-        self.spreads: dict[str, float] = {}
+        self.spreads = dict.fromkeys(order, 0.0)
         self.shadows: list[dict[str, Kinks]] = []
         self.judgements: dict[str, _Judgement] = {}
+
+    def moment(self) -> Moment:
+        """Return this step, with copies of what the engines may write over."""
+        ours, theirs = ({name: np.array(shown[name]) for name in self.order} for shown in (self.ours, self.theirs))
+        allowed = {name: self.judgements[name].allowed for name in self.order}
+        return Moment(self.before, self.batch, self.context, ours, theirs, allowed)
 
     def failing(self) -> list[str]:
         return [name for name, judgement in self.judgements.items() if judgement.ratio > 1]

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from gradcheck.contract import Array, Context
-from gradcheck.trajectory.engine import Batch, Engine, State, StepError, observed_step, tensors_of
+from gradcheck.trajectory.engine import Batch, Engine, State, StepError, observed, tensors_of
 from gradcheck.trajectory.noise import largest_magnitude
 
 LINES, POINTS = 8, 9  # nine equal distances give five fourth differences
@@ -63,7 +63,7 @@ class ReferenceRounding:
                 x = moved.pop("x", batch.x)
                 reference.load({**before, **moved})
                 try:
-                    step = observed_step(reference, batch._replace(x=x), context)
+                    step = observed(reference, batch._replace(x=x), context)
                 except StepError:
                     return []
                 shown = tensors_of(step)

@@ -75,9 +75,8 @@ class NumpyEngine(Engine):
     def kinks(self, x: Array, taps: Mapping[str, Array]) -> dict[str, Kinks]:
         return dict(kinks_along(self.model, x, taps))
 
-    def predict(self, x: Array) -> Array:
-        """Return the outputs for ``x``, in evaluation mode."""
-        return self.model.forward(x, EVALUATION)[0]
+    def evaluate(self, x: Array, context: Context = EVALUATION) -> Array:
+        return self.model.forward(x, context)[0]
 
     def _state(self) -> State:
         return {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradcheck.autograd import set_keys
-from gradcheck.contract import Array, Context, Layer, Loss, Optimizer, Tap, untapped
+from gradcheck.contract import EVALUATION, Array, Context, Layer, Loss, Optimizer, Tap, untapped
 from gradcheck.trajectory.engine import Engine, State, Step
 from nets.weights import to_torch
 
@@ -93,13 +93,16 @@ class TorchEngine(Engine):
         self.steps += 1
         return Step(_array(loss), _array(outputs), grads, self._state())
 
-    def predict(self, x: Array) -> Array:
-        """Return the outputs for ``x``, in evaluation mode."""
+    def evaluate(self, x: Array, context: Context = EVALUATION) -> Array:
         import torch
 
+        self._tap = context.tap
         self.module.eval()
+        set_keys(self.module, context.key)
         with torch.no_grad():
-            return _array(self.module(torch.tensor(x)))
+            outputs = _array(self.module(torch.tensor(x)))
+        self._tap = untapped
+        return outputs
 
     def _state(self) -> State:
         # What is there before a tensor's first update, as of Adagrad, says nothing yet.

@@ -13,7 +13,7 @@ from gradcheck.agreement import Verdict
 from gradcheck.checks import check_case, properties_of
 from gradcheck.contract import Array, Case, Context, Layer, Optimizer
 from gradcheck.trajectory import check_trajectory
-from gradcheck.trajectory.engine import Batch, execution_order, observed_step
+from gradcheck.trajectory.engine import Batch, execution_order, observed
 from nets.engines.numpy_engine import NumpyEngine
 from nets.engines.torch_engine import TorchEngine
 from nets.initializers import Normal, ZeroRow, initialize
@@ -105,7 +105,7 @@ def test_a_network_of_indices_is_the_same_program(dtype: type, optimizer: Callab
 def test_both_engines_show_the_same_of_a_network_of_indices() -> None:
     (batch,) = sentences(1)
     ours, theirs = (
-        execution_order(observed_step(engine(network(np.float64), CrossEntropyLoss(), SGD()), batch, Context(True)))
+        execution_order(observed(engine(network(np.float64), CrossEntropyLoss(), SGD()), batch, Context(True)))
         for engine in (NumpyEngine, TorchEngine)
     )
     ours_alone = {name for name in ours if name not in theirs and "/loss." not in name}

@@ -13,7 +13,7 @@ import pytest
 from gradcheck.agreement import Verdict
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Key, Layer, Optimizer, buffer
 from gradcheck.trajectory import check_trajectory
-from gradcheck.trajectory.engine import Batch, Engine, Step, execution_order, observed_step
+from gradcheck.trajectory.engine import Batch, Engine, Step, execution_order, observed
 from gradcheck.trajectory.reference import ReferenceRounding
 from nets.engines.numpy_engine import NumpyEngine
 from nets.engines.torch_engine import TorchEngine
@@ -63,16 +63,16 @@ def test_a_run_with_taps_is_bitwise_the_run_without(engine_type: type[Engine], d
     plain, tapped = (engine_type(network(dtype), CrossEntropyLoss(), SGD()) for _ in range(2))  # type: ignore[call-arg]
     for index, batch in enumerate(batches(20, dtype)):
         context = Context(training=True, key=Key(step=index))
-        step, observed = plain.step(*batch, context), observed_step(tapped, batch, context)
-        assert step.loss.tobytes() == observed.loss.tobytes()
-        assert {k: g.tobytes() for k, g in step.grads.items()} == {k: g.tobytes() for k, g in observed.grads.items()}
+        step, shown = plain.step(*batch, context), observed(tapped, batch, context)
+        assert step.loss.tobytes() == shown.loss.tobytes()
+        assert {k: g.tobytes() for k, g in step.grads.items()} == {k: g.tobytes() for k, g in shown.grads.items()}
     assert {k: a.tobytes() for k, a in plain.state().items()} == {k: a.tobytes() for k, a in tapped.state().items()}
 
 
 def test_both_engines_show_the_same_tensors_in_execution_order() -> None:
     (batch,) = batches(1)
     ours, theirs = (
-        observed_step(engine(network(), CrossEntropyLoss(), SGD()), batch, Context(training=True)) for engine in ENGINES
+        observed(engine(network(), CrossEntropyLoss(), SGD()), batch, Context(training=True)) for engine in ENGINES
     )
     assert execution_order(theirs) == [
         "data/x",

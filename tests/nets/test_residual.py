@@ -9,7 +9,7 @@ import pytest
 
 from gradcheck.contract import Array, Context, Key, Layer, Optimizer, ShapeError
 from gradcheck.trajectory import check_trajectory
-from gradcheck.trajectory.engine import Batch, execution_order, observed_step
+from gradcheck.trajectory.engine import Batch, execution_order, observed
 from nets.engines.numpy_engine import NumpyEngine
 from nets.engines.torch_engine import TorchEngine
 from nets.initializers import initialize
@@ -62,7 +62,7 @@ def test_residual_networks_are_the_same_program(dtype: type, optimizer: Callable
 def test_both_engines_show_the_branch_under_the_same_names() -> None:
     (batch,) = batches(1, np.float64)
     ours, theirs = (
-        observed_step(engine(network(np.float64), CrossEntropyLoss(), SGD()), batch, Context(training=True))
+        observed(engine(network(np.float64), CrossEntropyLoss(), SGD()), batch, Context(training=True))
         for engine in (NumpyEngine, TorchEngine)
     )
     shown = set(execution_order(theirs))
