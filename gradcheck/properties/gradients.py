@@ -40,7 +40,7 @@ from gradcheck.properties.outcome import (
     shadows_of,
     useful,
 )
-from gradcheck.trajectory.noise import Recorder, nudged, nudged_alike, spread
+from gradcheck.trajectory.noise import Recorder, nudged, spread
 
 PROBES = 8  # of fast mode, a tensor;
 PROBES_OF_LARGE = 2  # fewer where there are so many elements that a call takes long
@@ -146,7 +146,7 @@ class Judge:
         """Return the allowance for the rounding of a gradient whose kinks stay kinks: no tie is broken by a nudge."""
         grad, shadows = self.grads[name], []
         for _ in range(SHADOWS):
-            moved = {key: nudged_alike(array, self.rng) for key, array in self.point.variables.items()}
+            moved = {key: nudged(array, self.rng) for key, array in self.point.variables.items()}
             pullback = self.point.function.call(moved, self.point.context())[1]
             shadows.append(pullback(nudged(self.point.dy, self.rng))[name])
         return self.factor * float(elementwise_noise(grad, shadows).max())

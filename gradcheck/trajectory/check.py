@@ -110,8 +110,8 @@ def check_trajectory(
 
     The reference trains freely. At every step the engine takes the same step from the reference's state (lock-step),
     and beside that trains on its own from the same start (free-run); both are left as trained. Lock-step decides the
-    verdict; free-run can fail it before its horizon. Where a comparison fails, a copy of the reference is asked for its
-    own rounding, and in lock-step ``opinion`` too, the reference in the other precision.
+    verdict; free-run can fail it before its horizon. ``opinion`` is the reference in the other precision, which knows
+    how the reference rounds; where a comparison fails, a copy of the reference is asked, too.
 
     ``every`` compares every so many steps only in lock-step. With an ``evaluation``, outputs in evaluation mode are
     compared too. Raises ValueError where the two do not start from the same state.
@@ -126,8 +126,8 @@ def check_trajectory(
         raise ValueError("both engines need the same initial state: load one's into the other first")
     *seeds, rounding_seed = np.random.SeedSequence(seed).spawn(3)
     lock_rng, free_rng = map(np.random.default_rng, seeds)
-    rounding = ReferenceRounding(reference, engine, np.random.default_rng(rounding_seed))
-    lock = LockStep(engine, factor, shadows, lock_rng, rounding, opinion)
+    rounding = ReferenceRounding(reference, engine, np.random.default_rng(rounding_seed), opinion)
+    lock = LockStep(engine, factor, shadows, lock_rng, rounding)
     free = FreeRun(engine, factor, shadows, free_rng, rounding)
     stopped: NonFinite | None = None
     reference_seconds = 0.0

@@ -33,6 +33,9 @@ USEFUL = 1e-2
 # more often than that of two dozen.
 SHADOWS_OF_A_RETAKE = 21
 
+# For so many steps the reference's rounding of a tensor, once seen, is taken to be as large: to ask takes a hundred.
+REMEMBERED = 100
+
 
 @dataclass(frozen=True)
 class LockStepResult:
@@ -63,8 +66,7 @@ class LockStep:
     """Compares single steps of ``engine`` with a reference's, from the reference's states.
 
     The allowance of a tensor is ``factor`` times the spread of ``shadows`` nudged steps, never below eps times its
-    largest element. Where a comparison fails, the reference's own error is asked for: ``rounding`` knows it, and
-    ``opinion`` is the reference in the other precision.
+    largest element. Where a comparison fails, the reference's own error is asked for: ``rounding`` knows it.
     """
 
     def __init__(
@@ -74,14 +76,11 @@ class LockStep:
         shadows: int,
         rng: np.random.Generator,
         rounding: ReferenceRounding,
-        opinion: Engine | None,
     ) -> None:
         self.rounding = rounding
         self.engine, self.shadow = copy.deepcopy(engine), copy.deepcopy(engine)
-        self.factor, self.shadows, self.rng, self.opinion = factor, shadows, rng, opinion
-        if opinion is not None:
-            state = opinion.state()
-            self.opinion_dtype = next(array.dtype for key, array in state.items() if key.startswith("param/"))
+        self.factor, self.shadows, self.rng = factor, shadows, rng
+        self.known: dict[str, tuple[int, float]] = {}  # when the reference's rounding was asked for, and what it was
         self.orders: dict[bool, list[str]] = {}  # of what a step shows, and an evaluation
         self.ratios: list[float] = []
         self.informative: dict[str, int] = {}
@@ -167,17 +166,33 @@ class LockStep:
         """Judge anew what is over its allowance, with more shadows, at kinks, and with a second opinion."""
         believed = self.first_failure is not None  # a verdict that stands needs no second look
         if not believed:
+            self.second_opinions += self._judge(trial, trial.inexact_failing(), self._remembered(trial))
+        if not believed and trial.failing():
             for _ in range(SHADOWS_OF_A_RETAKE):
                 self._nudge(trial)
             self.retakes += self._judge(trial, trial.failing(), trial.spreads)
         self._excuse_crossings(trial)
-        if not believed and self.opinion is not None and trial.failing():
-            limits = self._reference_error(trial, self.opinion)
-            self.second_opinions += self._judge(trial, trial.failing(), limits)
         if not believed and (names := trial.inexact_failing()):
-            errors = self.rounding.of(names, trial.before, trial.batch, trial.context)
-            limits = {name: max(trial.spreads[name], error) for name, error in errors.items()}
-            self.second_opinions += self._judge(trial, names, limits)
+            asked = {name: trial.theirs[name] for name in names}
+            errors = self.rounding.by_opinion(trial.before, trial.batch, trial.context, asked)
+            self._ask(trial, {name: largest_magnitude(error) for name, error in errors.items()})
+        if not believed and (names := trial.inexact_failing()):
+            self._ask(trial, self.rounding.of(names, trial.before, trial.batch, trial.context))
+
+    def _ask(self, trial: _Trial, errors: dict[str, float]) -> None:
+        """Judge anew, with the reference's own errors, and remember those."""
+        limits = {name: max(trial.spreads[name], error) for name, error in errors.items()}
+        for name, error in errors.items():
+            self.known[name] = trial.context.key.step, ratio_of(error, largest_magnitude(trial.theirs[name]))
+        self.second_opinions += self._judge(trial, [name for name in trial.failing() if name in limits], limits)
+
+    def _remembered(self, trial: _Trial) -> dict[str, float]:
+        """Return the spreads, widened to the reference's rounding as it was lately, in proportion to the tensor."""
+        limits = dict(trial.spreads)
+        for name, (step, relative) in self.known.items():
+            if trial.context.key.step < step + REMEMBERED and name in trial.theirs and math.isfinite(relative):
+                limits[name] = max(limits[name], relative * largest_magnitude(trial.theirs[name]))
+        return limits
 
     def _excuse_crossings(self, trial: _Trial) -> None:
         """Excuse what comes after a kink that the two sides took differently, if rounding alone explains that."""
@@ -189,29 +204,6 @@ class LockStep:
             begin = min(trial.order.index(name) for name in outputs)
             for name in set(trial.order[begin:]).intersection(trial.failing()):
                 trial.judgements[name] = _Judgement(0.0, trial.judgements[name].allowed)
-
-    def _reference_error(self, trial: _Trial, opinion: Engine) -> dict[str, float]:
-        """Return the spreads, widened to the reference's own error as the other precision shows it.
-
-        A precision in which the step cannot be taken, or is not finite, has no say.
-        """
-        limits, (x, y, lr) = dict(trial.spreads), trial.batch
-        if lr > np.finfo(self.opinion_dtype).max:
-            return limits
-        opinion.load({key: _cast(array, self.opinion_dtype) for key, array in trial.before.items()})
-        cast = Batch(_cast(x, self.opinion_dtype), _cast(y, self.opinion_dtype), lr)
-        try:
-            other = tensors_of(observed(opinion, cast, trial.context))
-        except StepError:
-            return limits
-        for name in trial.failing():
-            array = trial.theirs[name]
-            if not _exact(name, array):
-                # A lower precision is further off than the reference is, by the ratio of their units.
-                scale = min(1.0, float(np.finfo(array.dtype).eps / np.finfo(self.opinion_dtype).eps))
-                error = scale * largest_difference(other[name].astype(np.float64), array.astype(np.float64))
-                limits[name] = max(limits[name], error) if math.isfinite(error) else limits[name]
-        return limits
 
     def _note(self, trial: _Trial) -> None:
         self.steps += trial.context.training
@@ -278,10 +270,6 @@ class _Trial:
 def _exact(name: str, array: Array) -> bool:
     """Return whether a tensor must be equal: what both were given, and counters."""
     return name.startswith("data/") or not np.issubdtype(array.dtype, np.floating)
-
-
-def _cast(array: Array, dtype: np.dtype[np.floating]) -> Array:
-    return array.astype(dtype) if np.issubdtype(array.dtype, np.floating) else array
 
 
 def _size(name: str, trial: _Trial) -> float:

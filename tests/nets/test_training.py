@@ -99,14 +99,16 @@ def test_accuracy_is_the_share_of_right_classes() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("preset", [name for name in PRESETS if name not in ("cnn", "regularised")])
+@pytest.mark.parametrize("preset", list(PRESETS))
 def test_a_fair_run_passes_on_digits(digits: Dataset, preset: str, dtype: str) -> None:
     pair = train_fair(prepare(PRESETS[preset], digits, steps=150, dtype=dtype))
     report = pair.report
     assert report is not None
     assert report.verdict is Verdict.PASS
     assert report.lock_step.steps_compared == 150
-    assert report.lock_step.uninformative == ()
+    # Repeated pixels give windows that tie in exact arithmetic, and in float32 rounding decides in every step.
+    ties = {"0.input", "1.input", "2.input"} if (preset, dtype) == ("cnn", "float32") else set()
+    assert set(report.lock_step.uninformative) <= ties
     assert pair.numpy.test_accuracy == pair.torch.test_accuracy
 
 
