@@ -462,7 +462,6 @@ def free_run_to_json(result: FreeRunResult) -> Json:
         "steps_compared": result.steps_compared,
         "horizon_step": result.horizon_step,
         "max_relative_distance": result.max_relative_distance,
-        "cleared_by_second_opinion": result.second_opinions,
         "kinks_crossed": len(result.crossings),
         "worst": worst and {"ratio": worst.ratio, "step": worst.step, "tensor": worst.tensor},
     }

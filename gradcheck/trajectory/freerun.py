@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -23,7 +22,7 @@ from gradcheck.trajectory.reference import ReferenceRounding
 # their distance to tell anything. A smaller share would end runs that still catch a fault of one in a hundred.
 HORIZON = 1e-2
 
-# Whether the reference rounds more than shadows show is looked at in steps 0, 1, 4, 16 and so on: networks settle.
+# Whether the reference rounds more than we do is looked at in steps 0, 1, 4, 16 and so on: networks settle.
 LOOKS = 4
 
 
@@ -35,7 +34,6 @@ class FreeRunResult:
     a kink that the other did not; None if it was not reached. ``distances`` holds, for every step, the relative
     distance of the parameters from the reference's, and ``envelope``, for every step compared, the largest of a
     shadow's from ours.
-    ``second_opinions`` counts the comparisons that the reference's own rounding has cleared.
     """
 
     verdict: Verdict
@@ -47,7 +45,6 @@ class FreeRunResult:
     crossings: tuple[Crossing, ...]
     distances: Array
     envelope: Array
-    second_opinions: int
 
 
 class FreeRun:
@@ -55,9 +52,7 @@ class FreeRun:
 
     Every parameter's distance from the reference's, in the 2-norm, must stay within ``factor`` times the largest
     distance of a shadow from ours, and never less than eps times its norm is allowed. While the reference rounds more
-    than nudges show, as torch's long sums do, shadows are moved by its error in every step, too: each in one direction,
-    since such errors keep their sign for many steps. Where a distance is too large nevertheless, the reference's
-    rounding in that step is asked for, and widens the allowance from there on.
+    than we do, as torch's long sums do, shadows are moved by as much more in every step.
     """
 
     def __init__(
@@ -73,9 +68,9 @@ class FreeRun:
         self.crossings: list[Crossing] = []
         self.distances: list[float] = []
         self.envelope: list[float] = []
-        self.of_reference: dict[str, float] = {}
-        self.exceeded, self.next_look = False, 0
-        self.second_opinions = 0
+        self.excess: dict[str, Array] = {}
+        self.directions: list[dict[str, Array]] = []
+        self.next_look = 0
 
     def compare(self, before: State, batch: Batch, context: Context, reference: Step) -> Step:
         """Take the next step on our own and compare where it led; return the step. ``before`` is the reference's."""
@@ -86,13 +81,13 @@ class FreeRun:
             self.distances.append(_apart(step, reference))
             return step
         if context.key.step >= self.next_look:
-            self.exceeded = self.rounding.exceeds(len(self.shadows), before, batch, context, reference)
+            self.excess = self.rounding.excess(before, batch, context)
+            self.directions = [
+                {key: deviation * self.rng.standard_normal(deviation.shape) for key, deviation in self.excess.items()}
+                for _ in self.shadows
+            ]
             self.next_look = max(1, LOOKS * context.key.step)
-        shadows = [observed(engine, batch, context, self.rng) for engine in self.shadows]
-        if self.exceeded:
-            updated = {f"update/{key}": reference.updated[key] for key in reference.updated if _moved(key)}
-            errors = self.rounding.by_opinion(before, batch, context, updated)
-            shadows = [self._err(i, shadow, errors) for i, shadow in enumerate(shadows)]
+        shadows = [self._shadow(i, batch, context) for i in range(len(self.shadows))]
         if self._crossed(batch, context, step, reference, shadows):
             self.horizon = context.key.step
             self.distances.append(_apart(step, reference))
@@ -106,9 +101,6 @@ class FreeRun:
             self.horizon = context.key.step
             return step
         self.envelope.append(widest)
-        if self.first_failure is None and (flagged := [one.key for one in found if self._ratio(one) > 1]):
-            self._ask(flagged, before, batch, context)
-            self.second_opinions += sum(self._ratio(one) <= 1 for one in found if one.key in flagged)
         for one in found:
             self._note(one, context.key.step, step, reference)
         return step
@@ -131,7 +123,6 @@ class FreeRun:
             crossings=tuple(self.crossings),
             distances=np.array(self.distances),
             envelope=np.array(self.envelope),
-            second_opinions=self.second_opinions,
         )
 
     def _measure(self, key: str, step: Step, reference: Step, shadows: list[Step]) -> _Distance:
@@ -141,28 +132,29 @@ class FreeRun:
         return _Distance(key, _norm(ours - theirs), _norm(theirs), spreads, floor)
 
     def _allowed(self, one: _Distance) -> float:
-        widest = max(one.spreads, default=0.0) + self.of_reference.get(one.key, 0.0)
-        return max(self.factor * widest, one.floor)
+        return max(self.factor * max(one.spreads), one.floor)
 
     def _ratio(self, one: _Distance) -> float:
         return ratio_of(one.distance, self._allowed(one))
 
-    def _ask(self, keys: list[str], before: State, batch: Batch, context: Context) -> None:
-        """Add to the envelope what the reference rounds by in this step, as independent errors add up."""
-        errors = self.rounding.of([f"update/{key}" for key in keys], before, batch, context)
-        for key in keys:
-            self.of_reference[key] = math.hypot(self.of_reference.get(key, 0.0), errors[f"update/{key}"])
+    def _shadow(self, index: int, batch: Batch, context: Context) -> Step:
+        """Take a shadow's step, and move where it led by what the reference rounds more than we do.
 
-    def _err(self, index: int, step: Step, errors: Mapping[str, Array]) -> Step:
-        """Move where a shadow's step led by the reference's errors, up or down."""
+        A shadow is moved in one direction until that is looked at again: an error of a sum keeps its sign while the
+        parameters hardly move.
+        """
         shadow = self.shadows[index]
-        state = shadow.state()
-        for name, error in errors.items():
-            key = name.removeprefix("update/")
-            moved = state[key] + (error if index % 2 else -error).astype(state[key].dtype)
-            state[key] = np.where(np.sign(moved) == np.sign(state[key]), moved, state[key])  # a square stays one
+        step = observed(shadow, batch, context, self.rng)
+        if not self.excess:
+            return step
+        state, shown = shadow.state(), dict(step.updated)
+        for key, error in self.directions[index].items():
+            moved = state[key] + error.astype(state[key].dtype)
+            moved = np.where(np.sign(moved) == np.sign(state[key]), moved, state[key])  # a square stays one
+            shown[key] = shown[key] + (moved - state[key])
+            state[key] = moved
         shadow.load(state)
-        return replace(step, updated=state)
+        return replace(step, updated=shown)
 
     def _note(self, one: _Distance, index: int, step: Step, reference: Step) -> None:
         ours, theirs = step.updated[one.key], reference.updated[one.key]
@@ -193,10 +185,6 @@ class _Distance(NamedTuple):
     size: float
     spreads: list[float]
     floor: float
-
-
-def _moved(key: str) -> bool:
-    return key.startswith(("param/", "optim/"))
 
 
 def _apart(step: Step, reference: Step) -> float:

@@ -174,10 +174,10 @@ class LockStep:
         self._excuse_crossings(trial)
         if not believed and (names := trial.inexact_failing()):
             asked = {name: trial.theirs[name] for name in names}
-            errors = self.rounding.by_opinion(trial.before, trial.batch, trial.context, asked)
-            self._ask(trial, {name: largest_magnitude(error) for name, error in errors.items()})
+            self._ask(trial, self.rounding.by_opinion(asked, trial.before, trial.batch, trial.context))
         if not believed and (names := trial.inexact_failing()):
-            self._ask(trial, self.rounding.of(names, trial.before, trial.batch, trial.context))
+            needed = {name: trial.judgements[name].disagreement / self.factor for name in names}
+            self._ask(trial, self.rounding.by_differences(needed, trial.before, trial.batch, trial.context))
 
     def _ask(self, trial: _Trial, errors: dict[str, float]) -> None:
         """Judge anew, with the reference's own errors, and remember those."""

@@ -35,11 +35,11 @@ def nudged(array: Array, rng: np.random.Generator, precision: DTypeLike | None =
     if not np.issubdtype(array.dtype, np.floating):
         return array
     eps = np.finfo(array.dtype if precision is None else precision).eps
-    units = _hashed(array, rng) * np.float32(4) - np.float32(2)
+    units = hashed(array, rng) * np.float32(4) - np.float32(2)
     return np.asarray(array + array * (eps * units.astype(array.dtype)))
 
 
-def _hashed(array: Array, rng: np.random.Generator) -> Array:
+def hashed(array: Array, rng: np.random.Generator) -> Array:
     """Return a float32 in [0, 1) for each element, which its value alone decides: its bits, multiplied and folded."""
     bits = array.astype(np.float64).reshape(-1).view(np.uint64)  # with an axis, since numbers warn of overflow
     first, second = rng.bit_generator.random_raw(2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -233,7 +233,7 @@ class Cancelling(Layer):
         raise AssertionError("not drawn from")
 
 
-def unknown(_: ReferenceRounding, names: Iterable[str], *__: object) -> dict[str, float]:
+def unknown(_: ReferenceRounding, names: Mapping[str, float], *__: object) -> dict[str, float]:
     return dict.fromkeys(names, 0.0)
 
 
@@ -253,7 +253,7 @@ def test_the_references_own_error_widens_the_allowance_and_is_counted(
     assert rounding, rounding.first_divergence
     ours.load(state)
     theirs.load(state)
-    monkeypatch.setattr(ReferenceRounding, "of", unknown)
+    monkeypatch.setattr(ReferenceRounding, "by_differences", unknown)
     alone = check_trajectory(ours, theirs, small)
     assert alone.first_divergence is not None
     assert alone.first_divergence.tensor == "1.output"
