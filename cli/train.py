@@ -197,7 +197,7 @@ def _parse_fault(text: str) -> GradientScale:
         raise click.UsageError(
             f"--inject needs grad-scale:TENSOR:FACTOR[@STEP], such as grad-scale:0.weight:1.0001@1500; got {text!r}"
         ) from None
-    return GradientScale(parts[0], scale, step)
+    return GradientScale(parts[0], scale, begin=step)
 
 
 def _require_effect(fault: GradientScale, run: Run) -> None:
