@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from gradcheck.faults import GradientScale
     from gradcheck.trajectory.check import Progress
     from nets.datasets.dataset import Dataset
     from nets.presets import Preset
@@ -42,7 +41,20 @@ class FiniteFloat(click.FloatRange):
         return number
 
 
-@click.command()
+class WithFaults(click.Command):
+    """A command whose help ends in the kinds of faults."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  click's own
+        """Write what --inject can plant."""
+        from nets.injection import KINDS
+
+        with formatter.section("Faults for --inject"):
+            formatter.write_dl(
+                [(kind.syntax, f"{kind.summary[:1].upper()}{kind.summary[1:]}.") for kind in KINDS.values()]
+            )
+
+
+@click.command(cls=WithFaults)
 @click.option("--fair", is_flag=True, help="Compare every step, and prove both the same or say where they part.")
 @click.option("--preset", default="fair", show_default=True, help="The experiment.")
 @click.option("--dataset", default="auto", show_default=True, help="mnist, digits or auto.")
@@ -63,7 +75,7 @@ class FiniteFloat(click.FloatRange):
 @click.option(
     "--dtype", type=click.Choice(["float64", "float32"]), default="float64", show_default=True, help="Of both sides."
 )
-@click.option("--inject", metavar="FAULT", help="Plant a fault: grad-scale:TENSOR:FACTOR[@STEP], NumPy side only.")
+@click.option("--inject", metavar="FAULT", help="Plant a fault, KIND[:ARGUMENTS][@STEP], NumPy side only.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the run into this new folder.")
 @click.option("--json", is_flag=True, help="Print one JSON document instead of tables.")
 def train(
@@ -90,13 +102,13 @@ def train(
     rounding lets it.
 
     To watch a fault being caught, --inject grad-scale:0.weight:1.0001@1500 multiplies one gradient of the NumPy side
-    from step 1,500 on.
+    from step 1,500 on. Of all faults, the tensors and layers are named where you name one that is not there.
     """
+    from nets.injection import parse_fault
     from nets.training import prepare, train_both, train_fair
 
     if inject and not fair:
         raise click.UsageError("--inject plants a fault for --fair to find; add --fair")
-    fault = _parse_fault(inject) if inject else None
     chosen, data = _preset(preset), _dataset(dataset, data_dir)
     try:
         run = prepare(
@@ -114,8 +126,10 @@ def train(
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     _remark_on_size(run, train_size, chosen.train_size)
-    if fault is not None:
-        _require_effect(fault, run)
+    try:
+        fault = parse_fault(inject, run) if inject else None
+    except ValueError as error:
+        raise click.UsageError(f"--inject: {error}") from None
     directory = RunDirectory(out) if out else None
     history: list[Progress] = []
     with _progress(run, fair) as show:
@@ -180,35 +194,6 @@ def _remark_on_size(run: Run, asked: int | None, usual: int) -> None:
     if asked is None and len(run.train) != usual:
         text = f"{run.dataset.name} has too few images for the preset's {usual:,}: training on {len(run.train):,}"
         remarks().print(text, style="yellow", soft_wrap=True)
-
-
-def _parse_fault(text: str) -> GradientScale:
-    from gradcheck.faults import GradientScale
-
-    fault, _, begin = text.partition("@")
-    kind, *parts = fault.split(":")
-    try:
-        if kind != "grad-scale" or len(parts) != 2:
-            raise ValueError
-        scale, step = float(parts[1]), int(begin) if "@" in text else 0
-        if not math.isfinite(scale) or step < 0:
-            raise ValueError
-    except ValueError:
-        raise click.UsageError(
-            f"--inject needs grad-scale:TENSOR:FACTOR[@STEP], such as grad-scale:0.weight:1.0001@1500; got {text!r}"
-        ) from None
-    return GradientScale(parts[0], scale, step)
-
-
-def _require_effect(fault: GradientScale, run: Run) -> None:
-    """Refuse a fault that would never act: on a tensor that is not there, after the end, or too small for the dtype."""
-    known = list(run.numpy_engine().params)
-    if fault.tensor not in known:
-        raise click.UsageError(f"--inject knows no tensor {fault.tensor!r}; there are {', '.join(known)}")
-    if fault.begin >= run.steps:
-        raise click.UsageError(f"--inject begins at step {fault.begin:,}; the run has steps 0 to {run.steps - 1:,}")
-    if run.dtype.type(fault.scale) == 1:
-        raise click.UsageError(f"--inject has no effect: a factor of {fault.scale!r} is 1 in {run.dtype}")
 
 
 @contextmanager

@@ -2,22 +2,156 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar
 
-from gradcheck.contract import Gradients
+import numpy as np
+from numpy.typing import DTypeLike
+
+from gradcheck.contract import Array, Context, Gradients, Optimizer
+
+if TYPE_CHECKING:
+    from gradcheck.trajectory.engine import Batch
 
 
 @dataclass(frozen=True)
-class GradientScale:
-    """One parameter's gradient, multiplied by ``scale`` from step ``begin`` on."""
+class Fault:
+    """What an engine does wrong from step ``begin`` on. Its methods are called in every step; here they change nothing.
+
+    ``inside`` faults are those of the update, which only an engine that calls `update` can make. ``recalls`` says
+    whether `gradients` needs those of the step before.
+    """
+
+    begin: int = field(default=0, kw_only=True)
+    inside: ClassVar[bool] = False
+    recalls: ClassVar[bool] = False
+
+    def batch(self, step: int, batch: Batch) -> Batch:  # noqa: ARG002  for those that begin
+        """Return what a step learns from in place of ``batch``."""
+        return batch
+
+    def tap(self, context: Context, name: str, array: Array) -> Array:  # noqa: ARG002  for those that need them
+        """Return what is used, and shown, in place of an array that is tapped as ``name``, in any mode."""
+        return array
+
+    def gradients(self, step: int, grads: Gradients, previous: Gradients, size: int) -> Gradients:  # noqa: ARG002
+        """Return what a step on ``size`` samples has for its gradients; ``previous`` are those of the step before."""
+        return grads
+
+    def update(self, step: int, optimizer: Optimizer, params: dict[str, Array], grads: Gradients, lr: float) -> None:  # noqa: ARG002
+        """Move the parameters."""
+        optimizer.step(params, grads, lr)
+
+
+@dataclass(frozen=True)
+class GradientFault(Fault):
+    """One parameter's gradient, replaced by what ``wrong`` makes of it."""
 
     tensor: str
-    scale: float
-    begin: int = 0
 
-    def __call__(self, step: int, grads: Gradients) -> Gradients:
-        """Return the gradients of a step with the fault in them."""
+    def gradients(self, step: int, grads: Gradients, previous: Gradients, size: int) -> Gradients:
         if step < self.begin:
             return grads
-        faulty = grads[self.tensor]
-        return grads | {self.tensor: faulty * faulty.dtype.type(self.scale)}
+        return grads | {self.tensor: self.wrong(grads[self.tensor], previous.get(self.tensor), size)}
+
+    def wrong(self, grad: Array, previous: Array | None, size: int) -> Array:  # noqa: ARG002
+        """Return what is taken for ``grad``, that of ``size`` samples; ``previous`` is that of the step before."""
+        return grad
+
+
+@dataclass(frozen=True)
+class GradientScale(GradientFault):
+    """One parameter's gradient, multiplied by ``scale``."""
+
+    scale: float
+
+    def wrong(self, grad: Array, previous: Array | None, size: int) -> Array:  # noqa: ARG002
+        return np.asarray(grad * grad.dtype.type(self.scale))
+
+
+@dataclass(frozen=True)
+class GradientTranspose(GradientFault):
+    """One parameter's gradient, transposed; its first two axes must be of one extent."""
+
+    def wrong(self, grad: Array, previous: Array | None, size: int) -> Array:  # noqa: ARG002
+        return np.swapaxes(grad, 0, 1).copy()
+
+
+@dataclass(frozen=True)
+class GradientZero(GradientFault):
+    """One element of one parameter's gradient, taken for zero."""
+
+    index: tuple[int, ...]
+
+    def wrong(self, grad: Array, previous: Array | None, size: int) -> Array:  # noqa: ARG002
+        faulty = grad.copy()
+        faulty[self.index] = 0
+        return faulty
+
+
+@dataclass(frozen=True)
+class GradientMean(GradientFault):
+    """One parameter's gradient, divided by the number of samples: a mean over the batch where a sum belongs."""
+
+    def wrong(self, grad: Array, previous: Array | None, size: int) -> Array:  # noqa: ARG002
+        return np.asarray(grad / grad.dtype.type(size))
+
+
+@dataclass(frozen=True)
+class GradientStale(GradientFault):
+    """One parameter's gradient, that of the step before; right where the engine took no step before."""
+
+    recalls: ClassVar[bool] = True
+
+    def wrong(self, grad: Array, previous: Array | None, size: int) -> Array:  # noqa: ARG002
+        return grad if previous is None else previous
+
+
+@dataclass(frozen=True)
+class LabelShift(Fault):
+    """Every label, one class further, and the last one the first: indices (batch, ...) or rows (batch, classes)."""
+
+    classes: int
+
+    def batch(self, step: int, batch: Batch) -> Batch:
+        if step < self.begin:
+            return batch
+        indices = np.issubdtype(batch.y.dtype, np.integer)
+        return batch._replace(y=(batch.y + 1) % self.classes if indices else np.roll(batch.y, 1, axis=-1))
+
+
+@dataclass(frozen=True)
+class OutputCast(Fault):
+    """The output of one layer, in another precision."""
+
+    layer: str
+    dtype: DTypeLike
+
+    def tap(self, context: Context, name: str, array: Array) -> Array:
+        if context.key.step < self.begin or name != f"forward/{self.layer}.output":
+            return array
+        return array.astype(self.dtype)
+
+
+class Planted:
+    """A fault in one engine, with what it has to remember: the gradients of the last two steps, by the step's number.
+
+    So a step that is taken twice, as by shadows, finds the same ones before it.
+    """
+
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+        self.past: dict[int, Gradients] = {}
+
+    def context(self, context: Context) -> Context:
+        """Return the context with the fault in its tap, before what is there already."""
+        if type(self.fault).tap is Fault.tap:  # untapped stays untapped, which is fast
+            return context
+        return replace(context, tap=lambda name, array: context.tap(name, self.fault.tap(context, name, array)))
+
+    def gradients(self, step: int, grads: Gradients, size: int) -> Gradients:
+        """Return what a step on ``size`` samples has for its gradients."""
+        previous = self.past.get(step - 1, {})
+        if self.fault.recalls:
+            self.past = {step - 1: previous, step: {name: grad.copy() for name, grad in grads.items()}}
+        return self.fault.gradients(step, grads, previous, size)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gradcheck.contract import Array, Context, Key
+from gradcheck.faults import Fault
 from gradcheck.trajectory.check import (
     Evaluation,
     NonFinite,
@@ -21,7 +22,7 @@ from gradcheck.trajectory.check import (
 from gradcheck.trajectory.engine import Batch
 from gradcheck.trajectory.noise import FACTOR, SHADOWS
 from nets.datasets.dataset import Dataset, Samples
-from nets.engines.numpy_engine import Fault, NumpyEngine
+from nets.engines.numpy_engine import NumpyEngine
 from nets.engines.torch_engine import TorchEngine, one_thread_each
 from nets.metrics import accuracy
 from nets.presets import CLASSES, Preset
@@ -73,10 +74,10 @@ class Run:
             chunk = samples[begin : begin + CHUNK]
             yield self.inputs(chunk), chunk.labels
 
-    def numpy_engine(self, fault: Fault | None = None) -> NumpyEngine:
+    def numpy_engine(self) -> NumpyEngine:
         """Return the NumPy engine at the start of the run."""
         model = self.preset.model(self.dtype, _seeds(self.seed)["weights"])
-        return NumpyEngine(model, self.preset.loss, self.preset.new_optimizer(), fault)
+        return NumpyEngine(model, self.preset.loss, self.preset.new_optimizer())
 
     def torch_engine(self, dtype: np.dtype[np.floating] | None = None) -> TorchEngine:
         """Return the torch engine at the start of the run, in the run's dtype or another."""
@@ -159,8 +160,13 @@ def train_fair(
     every: int = 1,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Pair:
-    """Train both engines side by side and prove them the same, or find where they part; one BLAS thread each."""
-    ours, theirs = run.numpy_engine(fault), run.torch_engine()
+    """Train both engines side by side and prove them the same, or find where they part; one BLAS thread each.
+
+    ``fault`` is planted in the NumPy engine.
+    """
+    ours, theirs = run.numpy_engine(), run.torch_engine()
+    if fault is not None:
+        ours = ours.planted(fault)
     other = DTYPES["float32" if run.dtype == np.float64 else "float64"]
     with one_thread_each(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         report = check_trajectory(
@@ -209,10 +215,15 @@ def _pair(
     report: TrajectoryReport | None,
     stopped_by: NonFinite | None,
 ) -> Pair:
-    def outcome(predict: Callable[[Array], Array], spent: float) -> Outcome:
+    trained = Context(key=Key(run.seed, run.steps))
+
+    def outcome(engine: NumpyEngine | TorchEngine, spent: float) -> Outcome:
+        def predict(x: Array) -> Array:
+            return engine.evaluate(x, trained)
+
         return Outcome(accuracy(predict, run.chunks(run.train)), accuracy(predict, run.chunks(run.test)), spent)
 
-    numpy, torch = outcome(ours.evaluate, seconds[0]), outcome(theirs.evaluate, seconds[1])
+    numpy, torch = outcome(ours, seconds[0]), outcome(theirs, seconds[1])
     return Pair(ours, theirs, numpy, torch, report, stopped_by)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gradcheck.contract import Array, Context, Gradients, Kinks
+from gradcheck.faults import Fault, Planted
 from gradcheck.trajectory.noise import Recorder
 
 State = dict[str, Array]
@@ -79,6 +81,41 @@ class Engine(ABC):
     def kinks(self, x: Array, taps: Mapping[str, Array]) -> dict[str, Kinks]:  # noqa: ARG002  by default there are none
         """Return the discrete choices, by layer, that a forward pass on ``x`` with the given taps has made."""
         return {}
+
+    def planted(self, fault: Fault) -> Engine:
+        """Return a copy of this engine that makes the fault; here, a `FaultyEngine` around it."""
+        return FaultyEngine(copy.deepcopy(self), fault)
+
+
+class FaultyEngine(Engine):
+    """Any engine, with a fault in what it is given, in its taps, and in the gradients that it shows.
+
+    What it does with its gradients is out of reach: they are wrong where a `Step` shows them, and its update is right.
+    A fault in a tap goes as far as the engine uses what the tap returns. Raises ValueError for a fault of the update.
+    """
+
+    def __init__(self, engine: Engine, fault: Fault) -> None:
+        if fault.inside:
+            raise ValueError(f"{type(engine).__name__} cannot make {type(fault).__name__}, a fault inside its update")
+        self.engine, self.plant = engine, Planted(fault)
+
+    def state(self) -> State:
+        return self.engine.state()
+
+    def load(self, state: Mapping[str, Array]) -> None:
+        self.engine.load(state)
+
+    def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
+        index = context.key.step
+        batch = self.plant.fault.batch(index, Batch(x, y, lr))
+        step = self.engine.step(*batch, self.plant.context(context))
+        return replace(step, grads=self.plant.gradients(index, step.grads, len(x)))
+
+    def evaluate(self, x: Array, context: Context) -> Array:
+        return self.engine.evaluate(x, self.plant.context(context))
+
+    def kinks(self, x: Array, taps: Mapping[str, Array]) -> dict[str, Kinks]:
+        return self.engine.kinks(x, taps)
 
 
 def observed(engine: Engine, batch: Batch, context: Context, rng: np.random.Generator | None = None) -> Step:

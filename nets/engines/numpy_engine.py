@@ -3,36 +3,41 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
-from gradcheck.contract import EVALUATION, Array, Context, Gradients, Kinks, Layer, Loss, Optimizer
-from gradcheck.trajectory.engine import Engine, State, Step, StepError
+from gradcheck.contract import EVALUATION, Array, Context, Kinks, Layer, Loss, Optimizer
+from gradcheck.faults import Fault, Planted
+from gradcheck.trajectory.engine import Batch, Engine, State, Step, StepError
 from nets.optimizers.flat_arrays import FlatArrays
 from nets.sequential import kinks_along
 
-Fault = Callable[[int, Gradients], Gradients]
-
 
 class NumpyEngine(Engine):
-    """Trains a copy of ``model``, its attribute. ``fault(step, grads)`` corrupts the gradients before the update.
+    """Trains a copy of ``model``, its attribute. A planted fault is really made: a wrong gradient is learnt from.
 
     The parameters that the layers hold are views of one array, and updates are in place: a pullback sees those that
     come after its forward pass, and is worth nothing from the next step on.
     """
 
-    def __init__(self, model: Layer, loss: Loss, optimizer: Optimizer, fault: Fault | None = None) -> None:
+    def __init__(self, model: Layer, loss: Loss, optimizer: Optimizer) -> None:
         _require_own(model.parameters() | model.buffers())
         self.params = FlatArrays(model.parameters())
         self.buffers = {name: array.copy() for name, array in model.buffers().items()}
         self.model = model.replace_arrays(self.params | self.buffers)
-        self.loss, self.optimizer, self.fault = loss, optimizer, fault
+        self.loss, self.optimizer, self.plant = loss, optimizer, Planted(Fault())
         self.steps = 0
 
     def __deepcopy__(self, memo: dict[int, object]) -> NumpyEngine:
-        other = NumpyEngine(self.model, self.loss, copy.deepcopy(self.optimizer, memo), self.fault)
-        other.steps = self.steps
+        other = NumpyEngine(self.model, self.loss, copy.deepcopy(self.optimizer, memo))
+        other.plant, other.steps = copy.deepcopy(self.plant, memo), self.steps
+        return other
+
+    def planted(self, fault: Fault) -> NumpyEngine:
+        """Return a copy of this engine that makes the fault, in place of one that it makes already."""
+        other = copy.deepcopy(self)
+        other.plant = Planted(fault)
         return other
 
     def state(self) -> State:
@@ -51,6 +56,9 @@ class NumpyEngine(Engine):
     def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
         if context.updates is None:
             context = context.tapped_by(context.tap)
+        index, fault = context.key.step, self.plant.fault
+        x, y, lr = fault.batch(index, Batch(x, y, lr))
+        context = self.plant.context(context)
         x, y = context.tapped("data", "x", x), context.tapped("data", "y", y)
         outputs, backward = self.model.forward(x, context)
         of_loss = context.child("loss")
@@ -60,13 +68,12 @@ class NumpyEngine(Engine):
         loss = of_loss.tapped("loss", "value", loss)
         doutputs = of_loss.tapped("backward", "prediction", loss_backward(np.ones_like(loss)))
         _, grads = backward(doutputs)
-        if self.fault is not None:
-            grads = self.fault(context.key.step, grads)
+        grads = self.plant.gradients(index, grads, len(x))
         for name, grad in grads.items():
             if name in self.params and grad.shape != self.params[name].shape:
                 shapes = f"has shape {grad.shape}, its parameter {self.params[name].shape}"
                 raise StepError(shapes, f"backward/{name}")
-        self.optimizer.step(self.params, grads, lr)
+        fault.update(index, self.optimizer, self.params, grads, lr)
         for name, array in (context.updates or {}).items():
             self.buffers[name][...] = array
         self.steps += 1
@@ -76,7 +83,7 @@ class NumpyEngine(Engine):
         return dict(kinks_along(self.model, x, taps))
 
     def evaluate(self, x: Array, context: Context = EVALUATION) -> Array:
-        return self.model.forward(x, context)[0]
+        return self.model.forward(x, self.plant.context(context))[0]
 
     def _state(self) -> State:
         return {

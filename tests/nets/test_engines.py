@@ -12,6 +12,7 @@ import pytest
 
 from gradcheck.agreement import Verdict
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Key, Layer, Optimizer, buffer
+from gradcheck.faults import GradientFault, GradientScale
 from gradcheck.trajectory import check_trajectory
 from gradcheck.trajectory.engine import Batch, Engine, Step, execution_order, observed
 from gradcheck.trajectory.reference import ReferenceRounding
@@ -135,10 +136,11 @@ def test_a_copied_torch_engine_shows_its_own_taps() -> None:
 
 
 def test_gradients_that_do_not_fit_are_named() -> None:
-    def flat(_: int, grads: Gradients) -> Gradients:
-        return grads | {"2.bias": grads["2.bias"][None]}
+    class Flat(GradientFault):
+        def wrong(self, grad: Array, previous: Array | None, size: int) -> Array:
+            return grad[None]
 
-    ours = NumpyEngine(network(), CrossEntropyLoss(), SGD(), flat)
+    ours = NumpyEngine(network(), CrossEntropyLoss(), SGD()).planted(Flat("2.bias"))
     found = check_trajectory(ours, TorchEngine(network(), CrossEntropyLoss(), SGD()), batches(2)).first_divergence
     assert found is not None
     assert (found.step, found.phase, found.tensor) == (0, "backward", "2.bias")
@@ -203,10 +205,7 @@ def test_momentum_that_is_forgotten_is_one_of_the_update() -> None:
 
 @pytest.mark.parametrize(("dtype", "other"), [(np.float64, np.float32), (np.float32, np.float64)])
 def test_a_fault_is_not_excused_by_a_second_opinion(dtype: type, other: type) -> None:
-    def scaled(_: int, grads: Gradients) -> Gradients:
-        return grads | {"2.weight": grads["2.weight"] * dtype(1.001)}
-
-    ours = NumpyEngine(network(dtype), CrossEntropyLoss(), SGD(), scaled)
+    ours = NumpyEngine(network(dtype), CrossEntropyLoss(), SGD()).planted(GradientScale("2.weight", 1.001))
     theirs, opinion = (TorchEngine(network(dtype).astype(one), CrossEntropyLoss(), SGD()) for one in (dtype, other))
     report = check_trajectory(ours, theirs, batches(5, dtype), opinion=opinion)
     assert report.first_divergence is not None
@@ -293,13 +292,11 @@ def test_what_torch_rounds_by_excuses_no_wrong_gradient(dtype: type, tensor: str
     # The true gradient of 0.bias is zero, and what rounding leaves of it is around 100 eps.
     wrong, step = dtype(1e5 * np.finfo(dtype).eps), 1
 
-    def fault(index: int, grads: Gradients) -> Gradients:
-        if index != step:
-            return grads
-        grad = grads[tensor]
-        return grads | {tensor: grad + wrong if tensor == "0.bias" else grad * dtype(1.0001)}
+    class Slight(GradientFault):
+        def wrong(self, grad: Array, previous: Array | None, size: int) -> Array:
+            return np.asarray(grad + wrong if tensor == "0.bias" else grad * dtype(1.0001))
 
-    ours = NumpyEngine(normalised(dtype), CrossEntropyLoss(), Adam(), fault)
+    ours = NumpyEngine(normalised(dtype), CrossEntropyLoss(), Adam()).planted(Slight(tensor, begin=step))
     found = check_trajectory(
         ours, TorchEngine(normalised(dtype), CrossEntropyLoss(), Adam()), pictures(step + 1, dtype)
     ).first_divergence

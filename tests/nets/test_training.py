@@ -130,7 +130,7 @@ def test_an_injected_fault_is_found_at_its_step_and_tensor(
     digits: Dataset, dtype: str, scale: float, tensor: str, begin: int
 ) -> None:
     run = prepare(PRESETS["fair"], digits, steps=25, dtype=dtype)
-    report = train_fair(run, fault=GradientScale(tensor, scale, begin)).report
+    report = train_fair(run, fault=GradientScale(tensor, scale, begin=begin)).report
     assert report is not None
     found = report.first_divergence
     assert found is not None
