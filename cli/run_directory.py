@@ -33,8 +33,9 @@ class RunDirectory:
 
     def write(self, document: dict[str, Any], history: Sequence[Progress], pair: Pair) -> None:
         """Write a finished run."""
+        from gradcheck.files import write_whole
         from gradcheck.report import SCHEMA_VERSION, dump_json, strict
-        from nets.weights import encode, write_whole
+        from nets.weights import encode
 
         lines = (
             strict(
