@@ -24,7 +24,7 @@ from gradcheck.trajectory.engine import (
 from gradcheck.trajectory.judgement import Judgement, exact, informative, judged
 from gradcheck.trajectory.kinks import Crossing, crossings
 from gradcheck.trajectory.noise import largest_difference
-from gradcheck.trajectory.reference import ReferenceRounding
+from gradcheck.trajectory.reference import Rounding
 
 # Shadows added where a comparison is over its allowance, before it is believed: the spread of three is by chance small
 # more often than that of two dozen.
@@ -70,7 +70,7 @@ class LockStep:
         factor: float,
         shadows: int,
         rng: np.random.Generator,
-        rounding: ReferenceRounding,
+        rounding: Rounding,
         opinion: Engine | None,
     ) -> None:
         self.rounding = rounding

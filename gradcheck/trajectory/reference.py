@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable
+from typing import Protocol
 
 import numpy as np
 
@@ -17,6 +18,13 @@ SHRINKS = (1, 4, 16)  # of the distance, where kinks are crossed
 STANDARD = math.sqrt(70)  # a fourth difference of errors deviates sqrt(1 + 16 + 36 + 16 + 1) times as far as they
 
 Shown = dict[str, Array]
+
+
+class Rounding(Protocol):
+    """Knows how far the rounding of some tensors of a step can set them apart."""
+
+    def of(self, names: Iterable[str], before: State, batch: Batch, context: Context, /) -> dict[str, float]:
+        """Return it for each of the tensors."""
 
 
 class ReferenceRounding:
