@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import click
 
 from cli.exit_codes import ExitCode
+from cli.replay import replay
+from cli.traces import compare_traces, record
 from cli.train import train
 from cli.verify import verify
 
@@ -27,6 +29,9 @@ def mnistcheck() -> None:
 
 mnistcheck.add_command(train)
 mnistcheck.add_command(verify)
+mnistcheck.add_command(record)
+mnistcheck.add_command(compare_traces)
+mnistcheck.add_command(replay)
 
 
 def main() -> None:
@@ -61,9 +66,11 @@ def run(args: Sequence[str]) -> int:
 
 
 def _explain(error: Exception) -> int:
+    from gradcheck.trajectory.replay import ReplayError
+    from gradcheck.trajectory.trace import TraceError
     from nets.datasets.dataset import DataError
 
-    if isinstance(error, (DataError, click.FileError)):
+    if isinstance(error, (DataError, TraceError, ReplayError, click.FileError)):
         click.echo(f"Error: {error}", err=True)
         return ExitCode.MISSING
     if isinstance(error, ModuleNotFoundError) and error.name == "torch":

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from nets.training import Pair
 
 
+def require_empty(path: Path, option: str) -> None:
+    """Raise a usage error for a folder that has something in it."""
+    if path.is_dir() and any(path.iterdir()):
+        raise click.UsageError(f"{option} needs a new or empty folder; {path} has something in it")
+
+
 class RunDirectory:
     """A new folder with ``run.json``, ``metrics.jsonl`` (a line a step) and ``weights.safetensors``.
 
@@ -25,16 +31,16 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if path.is_dir() and any(path.iterdir()):
-            raise click.UsageError(f"--out needs a new or empty folder; {path} has something in it")
+        require_empty(path, "--out")
         path.mkdir(parents=True, exist_ok=True)
         (path / "probe").touch()
         (path / "probe").unlink()
 
     def write(self, document: dict[str, Any], history: Sequence[Progress], pair: Pair) -> None:
         """Write a finished run."""
+        from gradcheck.files import write_whole
         from gradcheck.report import SCHEMA_VERSION, dump_json, strict
-        from nets.weights import encode, write_whole
+        from nets.weights import encode
 
         lines = (
             strict(

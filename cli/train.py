@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import shlex
 import sys
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.exit_codes import ExitCode
+from cli.experiment import prepared_run, run_options
+from cli.replay import keep_failure
 from cli.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -20,25 +22,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gradcheck.trajectory.check import Progress
-    from nets.datasets.dataset import Dataset
-    from nets.presets import Preset
     from nets.training import Pair, Run
 
 NAMES = ("NumPy", "PyTorch")
-
-
-class FiniteFloat(click.FloatRange):
-    """A positive number that is neither infinite nor NaN."""
-
-    def __init__(self) -> None:
-        super().__init__(min=0, min_open=True)
-
-    def convert(self, value: float, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number, or fail with a usage error."""
-        number = float(super().convert(value, param, ctx))
-        if not math.isfinite(number):
-            self.fail(f"{value} is not a finite number.", param, ctx)
-        return number
 
 
 class WithFaults(click.Command):
@@ -56,26 +42,9 @@ class WithFaults(click.Command):
 
 @click.command(cls=WithFaults)
 @click.option("--fair", is_flag=True, help="Compare every step, and prove both the same or say where they part.")
-@click.option("--preset", default="fair", show_default=True, help="The experiment.")
-@click.option("--dataset", default="auto", show_default=True, help="mnist, digits or auto.")
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="MNISTCHECK_DATA_DIR",
-    show_envvar=True,
-    help="Folder that holds MNIST/raw/*-ubyte[.gz].",
-)
-@click.option("--train-size", type=click.IntRange(min=1), help="Training images.  [default: the preset's]")
-@click.option("--test-size", type=click.IntRange(min=1), help="Test images.  [default: all]")
-@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training images.  [default: the preset's]")
-@click.option("--steps", type=click.IntRange(min=1), help="Training steps.  [default: whole epochs]")
-@click.option("--batch-size", type=click.IntRange(min=1), help="Images a step.  [default: the preset's]")
-@click.option("--lr", type=FiniteFloat(), help="Learning rate.  [default: the preset's]")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Weights, samples and order.")
-@click.option(
-    "--dtype", type=click.Choice(["float64", "float32"]), default="float64", show_default=True, help="Of both sides."
-)
+@run_options
 @click.option("--inject", metavar="FAULT", help="Plant a fault, KIND[:ARGUMENTS][@STEP], NumPy side only.")
+@click.option("--test-size", type=click.IntRange(min=1), help="Test images.  [default: all]")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the run into this new folder.")
 @click.option("--json", is_flag=True, help="Print one JSON document instead of tables.")
 def train(
@@ -105,27 +74,23 @@ def train(
     from step 1,500 on. Of all faults, the tensors and layers are named where you name one that is not there.
     """
     from nets.injection import parse_fault
-    from nets.training import prepare, train_both, train_fair
+    from nets.training import train_both, train_fair
 
     if inject and not fair:
         raise click.UsageError("--inject plants a fault for --fair to find; add --fair")
-    chosen, data = _preset(preset), _dataset(dataset, data_dir)
-    try:
-        run = prepare(
-            chosen,
-            data,
-            train_size=train_size,
-            test_size=test_size,
-            epochs=epochs,
-            steps=steps,
-            batch_size=batch_size,
-            lr=lr,
-            seed=seed,
-            dtype=dtype,
-        )
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
-    _remark_on_size(run, train_size, chosen.train_size)
+    run = prepared_run(
+        preset,
+        dataset,
+        data_dir,
+        train_size=train_size,
+        test_size=test_size,
+        epochs=epochs,
+        steps=steps,
+        batch_size=batch_size,
+        lr=lr,
+        seed=seed,
+        dtype=dtype,
+    )
     try:
         fault = parse_fault(inject, run) if inject else None
     except ValueError as error:
@@ -148,7 +113,8 @@ def _present(
     """Print what a run came to, then write it, so that a full disk does not cost the result; return the exit code."""
     from cli.console import print_json, results
 
-    document = _document(run, pair, inject)
+    kept = keep_failure(run, pair.report, inject, directory.path if directory else None)
+    document = _document(run, pair, inject) | {"replay": kept and str(kept)}
     if json:
         print_json(document)
     else:
@@ -157,43 +123,13 @@ def _present(
         directory.write(document, history, pair)
         if not json:
             results().print(f"written to {directory.path}", markup=False, soft_wrap=True)
+    if kept and not json:
+        results().print(
+            f"see that step again: mnistcheck replay {shlex.quote(str(kept))}", markup=False, soft_wrap=True
+        )
     if pair.report is not None:
         return ExitCode.of(pair.report.verdict)
     return ExitCode.INCONCLUSIVE if pair.stopped_by else ExitCode.PASS
-
-
-def _preset(name: str) -> Preset:
-    from nets.presets import PRESETS
-
-    if name not in PRESETS:
-        raise click.UsageError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
-    return PRESETS[name]
-
-
-def _dataset(name: str, data_dir: Path | None) -> Dataset:
-    from cli.console import remarks
-    from nets.datasets.catalogue import NAMES as DATASETS
-    from nets.datasets.catalogue import load_dataset
-
-    if name not in DATASETS:
-        raise click.UsageError(f"there is no dataset {name!r}; there are {', '.join(DATASETS)}")
-    dataset = load_dataset(name, data_dir)
-    if name == "auto" and dataset.name == "digits":
-        remarks().print(
-            f"MNIST not found in {data_dir or 'the cache'}: using scikit-learn's bundled digits, scaled to 28 x 28;"
-            " --data-dir says where MNIST is",
-            style="yellow",
-            soft_wrap=True,
-        )
-    return dataset
-
-
-def _remark_on_size(run: Run, asked: int | None, usual: int) -> None:
-    from cli.console import remarks
-
-    if asked is None and len(run.train) != usual:
-        text = f"{run.dataset.name} has too few images for the preset's {usual:,}: training on {len(run.train):,}"
-        remarks().print(text, style="yellow", soft_wrap=True)
 
 
 @contextmanager

@@ -25,12 +25,13 @@ from gradcheck.faults import (
 )
 from gradcheck.trajectory.check import Evaluation
 from gradcheck.trajectory.engine import Batch, observed
+from nets.datasets.dataset import Dataset, Samples
 from nets.faults import CorrectionWithoutPower, DropoutInEvaluation, MomentumLost, RateOfNextEpoch
 from nets.layers.dropout import Dropout
 from nets.optimizers import Adam
 from nets.optimizers.clipping import Clipped
 from nets.presets import CLASSES
-from nets.training import DTYPES, Run
+from nets.training import DTYPES, Program, Run
 
 WRITTEN = re.compile(r"(?P<kind>[a-z-]*)(?::(?P<arguments>[^@]*))?(?:@(?P<begin>[0-9]{1,15}))?")
 ELEMENT = re.compile(r"(?P<tensor>[^\[]+)\[(?P<index>[0-9]{1,9}(?:, ?[0-9]{1,9})*)\]")
@@ -93,6 +94,20 @@ def parse_fault(text: str, run: Run) -> Fault:
 
     Raises ValueError, in one line, for one that is not there or that would change nothing in this run.
     """
+    request, fault = _parsed(text, run)
+    if isinstance(fault, GradientFault) and not fault.recalls:
+        _require_change(request, fault)
+    return fault
+
+
+def fault_again(text: str, program: Program, train_size: int, steps: int) -> Fault:
+    """Return a fault that was planted in a run of so many images and steps; raises ValueError for one that was not."""
+    images = Samples(np.zeros((train_size, 28, 28), np.uint8), np.zeros(train_size, np.int64))
+    nothing = Dataset("none", "", 1, images)
+    return _parsed(text, Run(program.preset, program.seed, program.dtype, nothing, images, images, steps))[1]
+
+
+def _parsed(text: str, run: Run) -> tuple[Request, Fault]:
     written = WRITTEN.fullmatch(text)
     name = written["kind"] if written else re.split("[:@]", text)[0]
     if name not in KINDS:
@@ -104,10 +119,7 @@ def parse_fault(text: str, run: Run) -> Fault:
         raise request.misspelt()
     if begin >= run.steps:
         raise request.refuse(f"begins at step {begin:,}; the run has steps 0 to {run.steps - 1:,}")
-    fault = request.kind.make(request)
-    if isinstance(fault, GradientFault) and not fault.recalls:
-        _require_change(request, fault)
-    return fault
+    return request, request.kind.make(request)
 
 
 def _require_change(request: Request, fault: GradientFault) -> None:

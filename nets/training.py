@@ -34,16 +34,32 @@ DTYPES: dict[str, np.dtype[np.floating]] = {"float64": np.dtype(np.float64), "fl
 
 
 @dataclass(frozen=True)
-class Run:
-    """Everything that decides a run. The same ``seed`` gives the same weights, samples and order, in every dtype."""
+class Program:
+    """What both engines are made of. The same ``seed`` gives the same weights in every dtype."""
 
     preset: Preset
+    seed: int
+    dtype: np.dtype[np.floating]
+
+    def numpy_engine(self) -> NumpyEngine:
+        """Return the NumPy engine before its first step."""
+        model = self.preset.model(self.dtype, _seeds(self.seed)["weights"])
+        return NumpyEngine(model, self.preset.loss, self.preset.new_optimizer())
+
+    def torch_engine(self, dtype: np.dtype[np.floating] | None = None) -> TorchEngine:
+        """Return the torch engine before its first step, in the program's dtype or another."""
+        model = self.preset.model(self.dtype, _seeds(self.seed)["weights"])
+        return TorchEngine(model.astype(dtype or self.dtype), self.preset.loss, self.preset.new_optimizer())
+
+
+@dataclass(frozen=True)
+class Run(Program):
+    """Everything that decides a run. The same ``seed`` gives the same samples and order too, in every dtype."""
+
     dataset: Dataset
     train: Samples
     test: Samples
     steps: int
-    seed: int
-    dtype: np.dtype[np.floating]
 
     def batches(self) -> Iterator[Batch]:
         """Yield the batches of the run, each epoch in an order of its own."""
@@ -73,16 +89,6 @@ class Run:
         for begin in range(0, len(samples), CHUNK):
             chunk = samples[begin : begin + CHUNK]
             yield self.inputs(chunk), chunk.labels
-
-    def numpy_engine(self) -> NumpyEngine:
-        """Return the NumPy engine at the start of the run."""
-        model = self.preset.model(self.dtype, _seeds(self.seed)["weights"])
-        return NumpyEngine(model, self.preset.loss, self.preset.new_optimizer())
-
-    def torch_engine(self, dtype: np.dtype[np.floating] | None = None) -> TorchEngine:
-        """Return the torch engine at the start of the run, in the run's dtype or another."""
-        model = self.preset.model(self.dtype, _seeds(self.seed)["weights"])
-        return TorchEngine(model.astype(dtype or self.dtype), self.preset.loss, self.preset.new_optimizer())
 
 
 @dataclass(frozen=True)
@@ -142,7 +148,7 @@ def prepare(
         steps = whole
     elif epochs is not None:
         steps = min(steps, whole)
-    return Run(preset, dataset, train, test, steps, seed, DTYPES[dtype])
+    return Run(preset, seed, DTYPES[dtype], dataset, train, test, steps)
 
 
 def default_train_size(preset: Preset, dataset: Dataset) -> int:

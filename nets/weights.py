@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import io
-import os
 import re
 import zipfile
 from collections.abc import Callable, Mapping
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from gradcheck.contract import Array, Layer, ShapeError
+from gradcheck.files import write_whole
 
 if TYPE_CHECKING:
     import torch
@@ -96,22 +95,6 @@ def encode(arrays: Mapping[str, Array], form: str = ".safetensors") -> bytes:
 def decode(content: bytes, form: str = ".safetensors") -> dict[str, Array]:
     """Return the arrays of a file of the given format; raises `CheckpointError` if it is none."""
     return FORMATS[form].decode(content)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all: beside its place, flushed, then renamed."""
-    if not path.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def _to_safetensors(arrays: dict[str, Array]) -> bytes:

@@ -15,6 +15,7 @@ from gradcheck.faults import Fault, Planted
 from gradcheck.trajectory.noise import Recorder
 
 State = dict[str, Array]
+STATE = ("param", "buffer", "optim")  # the parts of a state, besides its number of steps
 
 
 class Batch(NamedTuple):
@@ -147,6 +148,46 @@ def tensors_of(step: Step) -> dict[str, Array]:
         **{f"backward/{name}": grad for name, grad in step.grads.items()},
         **{f"update/{key}": np.asarray(array) for key, array in step.updated.items()},
     }
+
+
+def step_of(tensors: Mapping[str, Array]) -> Step:
+    """Return the step that shows ``tensors``, which come in the order of execution: the inverse of `tensors_of`.
+
+    Gradients are those of the parameters that the step updates; every other array is a tap.
+    """
+    updated = {
+        name.removeprefix("update/"): array
+        for name, array in tensors.items()
+        if name == "update/step" or name.startswith(tuple(f"update/{part}/" for part in STATE))
+    }
+    named = {f"backward/{key.removeprefix('param/')}" for key in updated if key.startswith("param/")}
+    grads = {name.removeprefix("backward/"): array for name, array in tensors.items() if name in named}
+    rest = {"forward/outputs", "loss/loss.value", *named, *(f"update/{key}" for key in updated)}
+    return Step(
+        loss=tensors.get("loss/loss.value", np.empty(0)),
+        outputs=tensors["forward/outputs"],
+        grads=grads,
+        updated=updated,
+        taps={name: array for name, array in tensors.items() if name not in rest},
+    )
+
+
+def load(engine: Engine, state: State) -> None:
+    """Load a state that comes from a file; raises `StepError` for one that is not of this engine."""
+    own = engine.state()
+    for key, array in own.items():
+        if key.startswith(("param/", "buffer/")):
+            if key not in state:
+                raise StepError(f"needs {key} to begin with, got {', '.join(state)}")
+            if (array.shape, array.dtype) != (state[key].shape, state[key].dtype):
+                got = f"{state[key].dtype} of shape {state[key].shape}"
+                raise StepError(f"needs {key} to be {array.dtype} of shape {array.shape}, got {got}")
+    if unknown := [key for key in state if key.startswith(("param/", "buffer/")) and key not in own]:
+        raise StepError(f"knows no {', '.join(unknown)}")
+    try:
+        engine.load(state)
+    except Exception as error:  # noqa: BLE001  the engine is anybody's, and so is the state
+        raise StepError(f"cannot load the state: {type(error).__name__}: {error}") from None
 
 
 def execution_order(step: Step) -> list[str]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 
 from gradcheck.agreement import Verdict, ratio_of
 from gradcheck.contract import Array, Context, Kinks
-from gradcheck.trajectory.divergence import Divergence, Moment, locate, split, unlike, unlike_arrays
+from gradcheck.trajectory.divergence import Divergence, Moment, locate, split, unlike
 from gradcheck.trajectory.engine import (
     Batch,
     Engine,
@@ -22,12 +21,10 @@ from gradcheck.trajectory.engine import (
     observed,
     tensors_of,
 )
+from gradcheck.trajectory.judgement import Judgement, exact, informative, judged
 from gradcheck.trajectory.kinks import Crossing, crossings
-from gradcheck.trajectory.noise import largest_difference, largest_magnitude, noise_of
-from gradcheck.trajectory.reference import ReferenceRounding
-
-# An allowance above this share of what is compared (for an update, of how far it moved) can tell nothing.
-USEFUL = 1e-2
+from gradcheck.trajectory.noise import largest_difference, largest_magnitude
+from gradcheck.trajectory.reference import Rounding
 
 # Shadows added where a comparison is over its allowance, before it is believed: the spread of three is by chance small
 # more often than that of two dozen.
@@ -75,7 +72,7 @@ class LockStep:
         factor: float,
         shadows: int,
         rng: np.random.Generator,
-        rounding: ReferenceRounding,
+        rounding: Rounding,
     ) -> None:
         self.rounding = rounding
         self.engine, self.shadow = copy.deepcopy(engine), copy.deepcopy(engine)
@@ -156,10 +153,7 @@ class LockStep:
         """Compare some tensors, given the spreads of the shadows; return how many are within their allowance."""
         for name in names:
             ours, theirs = trial.ours[name], trial.theirs[name]
-            before = trial.before.get(name.removeprefix("update/"))
-            noise = 0.0 if _exact(name, theirs) else noise_of(theirs, spreads[name], self.factor, before)
-            difference = math.inf if unlike_arrays(name, ours, theirs) else largest_difference(ours, theirs)
-            trial.judgements[name] = _Judgement(difference, self.factor * noise)
+            trial.judgements[name] = judged(name, ours, theirs, spreads[name], self.factor, trial.before)
         return sum(trial.judgements[name].ratio <= 1 for name in names)
 
     def _look_again(self, trial: _Trial) -> None:
@@ -203,16 +197,15 @@ class LockStep:
         if found and all(crossing.explained for crossing in found) and set(outputs) <= set(trial.order):
             begin = min(trial.order.index(name) for name in outputs)
             for name in set(trial.order[begin:]).intersection(trial.failing()):
-                trial.judgements[name] = _Judgement(0.0, trial.judgements[name].allowed)
+                trial.judgements[name] = Judgement(0.0, trial.judgements[name].allowed)
 
     def _note(self, trial: _Trial) -> None:
         self.steps += trial.context.training
         self.evaluations += not trial.context.training
-        inexact = [name for name in trial.order if not _exact(name, trial.theirs[name])]
+        inexact = [name for name in trial.order if not exact(name, trial.theirs[name])]
         self.ratios += [trial.judgements[name].ratio for name in inexact]
         for name in inexact if trial.context.training else ():
-            size = _size(name, trial)
-            told = size > 0 and trial.judgements[name].allowed <= USEFUL * size
+            told = informative(name, trial.judgements[name], trial.theirs[name], trial.before)
             self.informative[name] = self.informative.get(name, 0) + told
         top = max(trial.order, key=lambda name: trial.judgements[name].ratio)
         if self.worst is None or trial.judgements[top].ratio > self.worst.ratio:
@@ -232,15 +225,6 @@ class LockStep:
         return replace(found, training=trial.context.training)
 
 
-class _Judgement(NamedTuple):
-    disagreement: float
-    allowed: float
-
-    @property
-    def ratio(self) -> float:
-        return ratio_of(self.disagreement, self.allowed)
-
-
 class _Trial:
     """One step, taken by both and by the shadows, and what became of its comparisons, in execution order."""
 
@@ -252,7 +236,7 @@ class _Trial:
         self.ours, self.theirs = tensors_of(step), tensors_of(reference)
         self.spreads = dict.fromkeys(order, 0.0)
         self.shadows: list[dict[str, Kinks]] = []
-        self.judgements: dict[str, _Judgement] = {}
+        self.judgements: dict[str, Judgement] = {}
 
     def moment(self) -> Moment:
         """Return this step, with copies of what the engines may write over."""
@@ -264,17 +248,4 @@ class _Trial:
         return [name for name, judgement in self.judgements.items() if judgement.ratio > 1]
 
     def inexact_failing(self) -> list[str]:
-        return [name for name in self.failing() if not _exact(name, self.theirs[name])]
-
-
-def _exact(name: str, array: Array) -> bool:
-    """Return whether a tensor must be equal: what both were given, and counters."""
-    return name.startswith("data/") or not np.issubdtype(array.dtype, np.floating)
-
-
-def _size(name: str, trial: _Trial) -> float:
-    """Return the size of what a comparison is about: the largest element, or how far an update moved its tensor."""
-    theirs, key = trial.theirs[name], name.removeprefix("update/")
-    if key in trial.before:
-        return largest_difference(theirs, trial.before[key])
-    return largest_magnitude(theirs)
+        return [name for name in self.failing() if not exact(name, self.theirs[name])]

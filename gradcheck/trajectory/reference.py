@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 
@@ -20,6 +21,20 @@ LINES_OF_EXCESS = 3
 EXCESS = 2.0  # times our own rounding, above which a reference's is more than shadows show
 
 Shown = dict[str, Array]
+
+
+class Rounding(Protocol):
+    """Knows how far the rounding of some tensors of a step can set them apart."""
+
+    def by_opinion(
+        self, theirs: Mapping[str, Array], before: State, batch: Batch, context: Context
+    ) -> dict[str, float]:
+        """Return it for those of the tensors of which another precision tells."""
+
+    def by_differences(
+        self, needed: Mapping[str, float], before: State, batch: Batch, context: Context
+    ) -> dict[str, float]:
+        """Return it for each of the tensors, at once where it is as large as needed."""
 
 
 class ReferenceRounding:

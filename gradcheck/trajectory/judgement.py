@@ -1,0 +1,55 @@
+"""One tensor of a step, as two programs computed it: how far apart, what is allowed, and if that tells anything."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from gradcheck.agreement import ratio_of
+from gradcheck.contract import Array
+from gradcheck.trajectory.divergence import unlike_arrays
+from gradcheck.trajectory.engine import State
+from gradcheck.trajectory.noise import largest_difference, largest_magnitude, noise_of
+
+# An allowance above this share of what is compared (for an update, of how far it moved) can tell nothing.
+USEFUL = 1e-2
+
+
+class Judgement(NamedTuple):
+    """How far apart two tensors are, and how far they may be."""
+
+    disagreement: float
+    allowed: float
+
+    @property
+    def ratio(self) -> float:
+        """Disagreement over allowance: above 1 fails."""
+        return ratio_of(self.disagreement, self.allowed)
+
+
+def judged(name: str, ours: Array, theirs: Array, spread: float, factor: float, before: State) -> Judgement:
+    """Compare the tensor ``phase/tensor`` of a step from the state ``before``, of which the shadows have a ``spread``.
+
+    Two that cannot be compared are infinitely far apart.
+    """
+    start = before.get(name.removeprefix("update/"))
+    noise = 0.0 if exact(name, theirs) else noise_of(theirs, spread, factor, start)
+    difference = math.inf if unlike_arrays(name, ours, theirs) else largest_difference(ours, theirs)
+    return Judgement(difference, factor * noise)
+
+
+def exact(name: str, array: Array) -> bool:
+    """Return whether a tensor must be equal: what both were given, and counters."""
+    return name.startswith("data/") or not np.issubdtype(array.dtype, np.floating)
+
+
+def informative(name: str, judgement: Judgement, theirs: Array, before: State) -> bool:
+    """Return whether a comparison could have told right from wrong, by the size of what it is about.
+
+    That is the largest element, or how far an update moved its tensor.
+    """
+    start = before.get(name.removeprefix("update/"))
+    size = largest_magnitude(theirs) if start is None else largest_difference(theirs, start)
+    return 0 < size < math.inf and judgement.allowed <= USEFUL * size

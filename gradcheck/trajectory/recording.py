@@ -1,0 +1,143 @@
+"""Engines that write what they do into a trace."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gradcheck.contract import Array, Context, Key
+from gradcheck.trajectory.check import NonFinite, first_non_finite
+from gradcheck.trajectory.engine import (
+    Batch,
+    Engine,
+    State,
+    Step,
+    StepError,
+    execution_order,
+    load,
+    observed,
+    tensors_of,
+)
+from gradcheck.trajectory.judgement import exact
+from gradcheck.trajectory.noise import spread
+from gradcheck.trajectory.trace import Header, Trace, TraceError, TraceWriter
+
+# As many as lock-step takes of a step that it looks at twice: a trace cannot be asked again.
+SHADOWS_OF_A_RECORD = 24
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What was written: its steps, its bytes, and what was not finite and ended the run."""
+
+    steps: int
+    size: int
+    stopped_by: NonFinite | None = None
+
+
+def record(
+    engine: Engine,
+    batches: Iterable[Batch],
+    folder: Path,
+    *,
+    program: str,
+    every: int = 1,
+    shadows: int = SHADOWS_OF_A_RECORD,
+    seed: int = 0,
+    configuration: Mapping[str, Any] | None = None,
+) -> Recording:
+    """Train ``engine`` on ``batches`` and write every so many steps into an empty folder.
+
+    The noise is how far ``shadows`` of the engine have drifted from it, each trained by itself and nudged at every
+    step, so it grows with the run; 0 are for an engine that cannot be nudged. A loss that is not finite ends the run.
+    """
+    around = [copy.deepcopy(engine) for _ in range(shadows)]
+    writer = TraceWriter(folder, _header(engine, program, seed, shadows, None, configuration))
+    rng, steps = np.random.default_rng(seed), 0
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        for index, batch in enumerate(batches):
+            context, recorded = Context(training=True, key=Key(seed, index)), index % every == 0
+            before = engine.state() if recorded and (index == 0 or every > 1) else {}
+            step = observed(engine, batch, context)
+            shadowed = [tensors_of(observed(shadow, batch, context, rng)) for shadow in around]
+            if recorded:
+                _write(writer, context, batch, step, shadowed, before)
+                steps += 1
+            if not np.isfinite(step.loss).all():
+                return Recording(steps, writer.size, first_non_finite(index, step))
+    return Recording(steps, writer.size)
+
+
+def record_along(
+    engine: Engine,
+    trace: Trace,
+    folder: Path,
+    *,
+    program: str,
+    shadows: int = SHADOWS_OF_A_RECORD,
+    limit: int | None = None,
+    configuration: Mapping[str, Any] | None = None,
+) -> Recording:
+    """Take the steps of ``trace`` with ``engine``, each from the state before it, and write them into an empty folder.
+
+    The noise is how far ``shadows`` nudged steps from the same state spread. Raises `TraceError` for a trace that does
+    not say from where, or that the engine cannot follow. ``limit`` ends it after so many steps.
+    """
+    shadow, steps = copy.deepcopy(engine), 0
+    writer = TraceWriter(folder, _header(engine, program, trace.header.seed, shadows, trace.digest(), configuration))
+    rng = np.random.default_rng(trace.header.seed)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        for one in islice(trace.steps(), limit):
+            before, batch, context = one.before(), one.batch(one.tensors()), one.context()
+            where = f"{trace.folder}, step {one.entry.step}"
+            if not before:
+                raise TraceError(f"{where} has no before/..., and no step before it: from where is not said")
+            try:
+                load(engine, before)
+                step = observed(engine, batch, context)
+                shadowed = (_shadowed(shadow, before, batch, context, rng) for _ in range(shadows))
+                _write(writer, context, batch, step, shadowed, {})
+            except StepError as error:
+                raise TraceError(f"{where}: the engine {error}") from None
+            steps += 1
+    return Recording(steps, writer.size)
+
+
+def _shadowed(
+    shadow: Engine, before: State, batch: Batch, context: Context, rng: np.random.Generator
+) -> Mapping[str, Array]:
+    shadow.load(before)
+    return tensors_of(observed(shadow, batch, context, rng))
+
+
+def _header(
+    engine: Engine,
+    program: str,
+    seed: int,
+    shadows: int,
+    along: str | None,
+    configuration: Mapping[str, Any] | None,
+) -> Header:
+    dtype = next((array.dtype for key, array in engine.state().items() if key.startswith("param/")), np.dtype(float))
+    return Header(program, dtype.name, seed, shadows, along, dict(configuration or {}))
+
+
+def _write(
+    writer: TraceWriter,
+    context: Context,
+    batch: Batch,
+    step: Step,
+    shadowed: Iterable[Mapping[str, Array]],
+    before: Mapping[str, Array],
+) -> None:
+    shown = tensors_of(step)
+    tensors = {name: shown[name] for name in execution_order(step)}
+    inexact = {name: array for name, array in tensors.items() if not exact(name, array)}
+    noise = spread(inexact, shadowed) if writer.header.shadows else {}
+    writer.write(context.key.step, batch.lr, tensors, noise, before)

@@ -1,0 +1,183 @@
+"""A step that failed, kept in one file, and taken again."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gradcheck.agreement import Verdict
+from gradcheck.contract import PHASES, Array, Context, Key
+from gradcheck.files import write_whole
+from gradcheck.trajectory.divergence import Divergence, Moment
+from gradcheck.trajectory.engine import Batch, Engine, load, observed, step_of, tensors_of
+from gradcheck.trajectory.lockstep import LockStep
+from gradcheck.trajectory.noise import FACTOR, SHADOWS
+from gradcheck.trajectory.trace import TraceError, read_safetensors, to_safetensors
+
+FORMAT, VERSION = "mnistcheck-replay", 1
+
+MOST_SHADOWS = 1000  # of a file's, each of which costs a step
+
+
+class ReplayError(ValueError):
+    """A saved step cannot be read, or is not one of the engine that is to take it again."""
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """A step that failed, where it did, and what made the engines: ``configuration`` is any JSON object."""
+
+    moment: Moment
+    divergence: Divergence
+    factor: float = FACTOR
+    shadows: int = SHADOWS
+    configuration: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What became of a step that was taken again; true only if it passed.
+
+    ``divergence`` is where it fails now, None if it does not. ``reference_changed`` names what the reference no longer
+    gives with the bits that were saved, None if there was none to ask.
+    """
+
+    verdict: Verdict
+    divergence: Divergence | None
+    reference_changed: tuple[str, ...] | None
+
+    def __bool__(self) -> bool:
+        return self.verdict is Verdict.PASS
+
+
+def save_replay(path: Path, case: Replay) -> None:
+    """Write a case to a safetensors file, which appears whole or not at all; raises OSError where it cannot."""
+    write_whole(path, encode_replay(case))
+
+
+def encode_replay(case: Replay) -> bytes:
+    """Return the content of the file of a case."""
+    moment, context = case.moment, case.moment.context
+    arrays = {
+        **{f"before/{key}": array for key, array in moment.before.items()},
+        **{f"batch/{name}": array for name, array in (("x", moment.batch.x), ("y", moment.batch.y))},
+        **{f"ours/{name}": array for name, array in moment.ours.items()},
+        **{f"theirs/{name}": array for name, array in moment.theirs.items()},
+    }
+    about = {
+        "format": FORMAT,
+        "version": VERSION,
+        "lr": moment.batch.lr,
+        "training": context.training,
+        "key": list(context.key),
+        "order": list(moment.theirs),
+        "allowed": moment.allowed,
+        "divergence": asdict(case.divergence),
+        "factor": case.factor,
+        "shadows": case.shadows,
+        "configuration": case.configuration,
+    }
+    return to_safetensors(arrays, {"replay": json.dumps(about)})
+
+
+def load_replay(path: Path) -> Replay:
+    """Return the case of a file; raises `ReplayError` for one that is not there, damaged, or something else."""
+    try:
+        arrays = read_safetensors(path)
+    except TraceError as error:
+        raise ReplayError(str(error)) from None
+    about = _about(path)
+    try:
+        order = [str(name) for name in about["order"]]
+        ours, theirs = ({name: arrays[f"{side}/{name}"] for name in order} for side in ("ours", "theirs"))
+        before = {name.removeprefix("before/"): array for name, array in arrays.items() if name.startswith("before/")}
+        seed, step, place = about["key"]
+        moment = Moment(
+            before,
+            Batch(arrays["batch/x"], arrays["batch/y"], float(about["lr"])),
+            Context(bool(about["training"]), Key(int(seed), int(step), str(place))),
+            ours,
+            theirs,
+            {name: float(about["allowed"][name]) for name in order},
+        )
+        found = Divergence(**about["divergence"] | {"index": tuple(map(int, about["divergence"]["index"]))})
+        factor, shadows, configuration = float(about["factor"]), int(about["shadows"]), dict(about["configuration"])
+        step_of(theirs)
+        _require(found, factor, shadows)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise ReplayError(f"{path} is no saved step that can be taken again: {reason}") from None
+    return Replay(moment, found, factor, shadows, configuration)
+
+
+def replay(case: Replay, engine: Engine, reference: Engine | None = None, *, seed: int = 0) -> Replayed:
+    """Take the step of a case again with ``engine`` and compare it, as lock-step does, with what the reference gave.
+
+    With a ``reference``, it is asked whether it still gives the same bits; what is compared with is what was saved.
+    ``seed`` draws the nudges of the shadows. Raises `ReplayError` for an engine of another network.
+    """
+    moment, changed = case.moment, None
+    lock = LockStep(engine, case.factor, case.shadows, np.random.default_rng(seed), _SavedRounding(case))
+    lock.orders[moment.context.training] = list(moment.theirs)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        try:
+            load(engine, moment.before)
+            lock.compare(moment.before, moment.batch, moment.context, step_of(moment.theirs))
+            if reference is not None:
+                load(reference, moment.before)
+                changed = _changed(moment, reference)
+        except ValueError as error:
+            raise ReplayError(f"the saved step is not one of this engine: {error}") from None
+    found = lock.result().first_failure
+    return Replayed(Verdict.FAIL if found else Verdict.PASS, found, changed)
+
+
+class _SavedRounding:
+    """The rounding that a case was allowed, which holds the reference's own; nobody need be asked for it again."""
+
+    def __init__(self, case: Replay) -> None:
+        self.noise = {name: allowed / case.factor for name, allowed in case.moment.allowed.items()}
+
+    def by_opinion(self, theirs: Mapping[str, Array], *_: object) -> dict[str, float]:
+        return {name: self.noise[name] for name in theirs}
+
+    def by_differences(self, needed: Mapping[str, float], *_: object) -> dict[str, float]:
+        return {name: self.noise[name] for name in needed}
+
+
+def _changed(moment: Moment, reference: Engine) -> tuple[str, ...]:
+    """Return what of the reference's step is no longer, bit for bit, what was saved."""
+    shown = tensors_of(observed(reference, moment.batch, moment.context))
+    return tuple(name for name, array in moment.theirs.items() if not _same_bits(shown.get(name), array))
+
+
+def _same_bits(a: Array | None, b: Array) -> bool:
+    return a is not None and (a.shape, a.dtype, a.tobytes()) == (b.shape, b.dtype, b.tobytes())
+
+
+def _about(path: Path) -> dict[str, Any]:
+    """Return what a file says of its arrays."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="np") as file:
+        text = (file.metadata() or {}).get("replay", "")
+    try:
+        about = json.loads(text)
+    except (ValueError, RecursionError):
+        about = None
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise ReplayError(f"{path} is no saved step of mnistcheck train --fair")
+    if about.get("version") != VERSION:
+        raise ReplayError(f"{path} has version {about.get('version')!r}; version {VERSION} can be read")
+    return about
+
+
+def _require(found: Divergence, factor: float, shadows: int) -> None:
+    if found.phase not in PHASES or not 0 < factor < math.inf or not 1 <= shadows <= MOST_SHADOWS:
+        raise ValueError(f"phase {found.phase!r}, factor {factor} and shadows {shadows} are not those of one")
