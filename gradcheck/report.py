@@ -556,6 +556,11 @@ def describe_recording(done: Recording) -> str:
     return f"{done.steps:,} steps, {size:,.1f} MB" if size >= 1 else f"{done.steps:,} steps, {size * 1e3:,.1f} kB"
 
 
+def describe_end(stop: NonFinite) -> str:
+    """Return why a recording ended before its end."""
+    return f"ended at step {stop.step:,}, where {stop.tensor} is not finite; lower the learning rate."
+
+
 def traces_to_json(report: TraceReport) -> Json:
     """Return a `TraceReport`."""
     worst = report.worst

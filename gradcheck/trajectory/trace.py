@@ -17,6 +17,7 @@ from gradcheck.trajectory.engine import Batch, State
 
 FORMAT, VERSION = "mnistcheck-trace", 1
 INDEX = "trace.jsonl"
+NOISE = ("free", "step")
 
 # Bytes. A line names the tensors of a step twice, which for thousands of them is less; no more is ever held.
 LONGEST_LINE = 1 << 24
@@ -32,15 +33,15 @@ class TraceError(ValueError):
 class Header:
     """The first line of a trace: ``program`` names what has taken the steps, ``dtype`` its precision.
 
-    Random numbers are keyed by ``seed``. ``shadows`` counts what the noise was measured with; ``along`` is the digest
-    of the trace from whose states the steps were taken, None where the program trained by itself. ``configuration``
-    is for people.
+    Random numbers are keyed by ``seed``. ``noise`` says whether the noise is "free", of all steps so far, or that of
+    single steps, "step"; None without any. ``along`` is the digest of the trace from whose states the steps were
+    taken, None where the program trained by itself. ``configuration`` is for people.
     """
 
     program: str
     dtype: str
     seed: int = 0
-    shadows: int = 0
+    noise: str | None = None
     along: str | None = None
     configuration: dict[str, Any] = field(default_factory=dict)
 
@@ -124,6 +125,10 @@ class Trace:
             if previous is not None and entry.step <= previous.step:
                 raise TraceError(
                     f"{self.folder / INDEX}, line {number}: step {entry.step} comes after step {previous.step}"
+                )
+            if entry.noise and self.header.noise is None:
+                raise TraceError(
+                    f'{self.folder / INDEX}, line {number} has noise, but line 1 no "noise": {" or ".join(NOISE)}'
                 )
             yield RecordedStep(self, entry, previous)
             previous = entry
@@ -230,7 +235,7 @@ def _header(path: Path, line: dict[str, Any]) -> Header:
         program=fields.text("program"),
         dtype=fields.text("dtype"),
         seed=fields.count("seed", 0),
-        shadows=fields.count("shadows", 0),
+        noise=fields.choice("noise", NOISE),
         along=fields.text("along") if line.get("along") is not None else None,
         configuration=fields.mapping("configuration"),
     )
@@ -268,6 +273,12 @@ class _Fields:
         if not isinstance(value, str):
             raise TraceError(f'{self.where} needs a text "{name}", got {value!r}')
         return value
+
+    def choice(self, name: str, known: tuple[str, ...]) -> str | None:
+        value = self.line.get(name)
+        if value is not None and value not in known:
+            raise TraceError(f'{self.where} needs "{name}" to be one of {", ".join(known)}, got {value!r}')
+        return None if value is None else str(value)
 
     def count(self, name: str, default: int | None = None) -> int:
         value = self.line.get(name, default)
