@@ -246,10 +246,12 @@ def _entry(where: str, line: dict[str, Any]) -> Entry:
     tensors = line.get("tensors")
     if not isinstance(tensors, list) or not all(isinstance(name, str) for name in tensors):
         raise TraceError(f'{where} needs "tensors", the names of its tensors in the order of execution')
+    seen: set[str] = set()
     for name in tensors:
-        phase, slash, tensor = name.partition("/")
-        if phase not in PHASES or not (slash and tensor) or tensors.count(name) > 1:
+        phase, _, tensor = name.partition("/")
+        if phase not in PHASES or not tensor or name in seen:
             raise TraceError(f"{where}: {name!r} is not one tensor of the phases {', '.join(PHASES)}")
+        seen.add(name)
     file = PurePosixPath(fields.text("file"))
     if file.is_absolute() or ".." in file.parts:
         raise TraceError(f"{where}: {str(file)!r} is not inside the trace's folder")

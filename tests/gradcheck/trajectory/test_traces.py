@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from gradcheck.agreement import Verdict
 from gradcheck.contract import Array, Context
 from gradcheck.trajectory.engine import Batch, Step, execution_order, observed, step_of, tensors_of
 from gradcheck.trajectory.recording import record, record_along
-from gradcheck.trajectory.trace import Trace, TraceError
+from gradcheck.trajectory.trace import Entry, Header, Trace, TraceError
 from gradcheck.trajectory.trace_comparison import Obstacle, compare_traces
 from tests.gradcheck.trajectory.neuron import Neuron, batches, weights
 
@@ -381,3 +383,26 @@ def test_recording_leaves_steps_as_they_are(tmp_path: Path) -> None:
     for batch in batches(STEPS):
         alone.step(*batch, Context(training=True))
     assert engine.state()["param/0.weight"].tobytes() == alone.state()["param/0.weight"].tobytes()
+
+
+def test_the_smallest_trace_of_the_docs_is_one(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "traces.md").read_text(encoding="utf-8")
+    lines, header = re.findall(r"```json\n(.*?)```", page, flags=re.DOTALL)
+    (tmp_path / "trace.jsonl").write_text(lines)
+    data = np.array([2.0, 4.0, -1.0, 1.0], "<f8").tobytes()
+    (tmp_path / "0.safetensors").write_bytes(len(header).to_bytes(8, "little") + header.encode() + data)
+    (one,) = Trace(tmp_path).steps()
+    tensors = one.tensors()
+    assert list(tensors) == ["data/x", "backward/0.weight", "update/param/0.weight"]
+    assert (
+        tensors["update/param/0.weight"] == one.before()["param/0.weight"] - one.entry.lr * tensors["backward/0.weight"]
+    )
+    assert one.before()["step"] == 0
+
+
+def test_the_fields_of_the_docs_are_those_of_a_trace() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "traces.md").read_text(encoding="utf-8")
+    for title, kind in (("The header", Header), ("The line of a step", Entry)):
+        section = page.partition(f"## {title}\n")[2].partition("\n## ")[0]
+        told = set(re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE)) - {"format", "version"}
+        assert told == {spec.name for spec in fields(kind)}
