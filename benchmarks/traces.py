@@ -27,7 +27,7 @@ from nets.training import DTYPES, Run, prepare
 
 KINDS = ("free", "along")
 SHADOWS = (3, 24)
-STEPS = {"cnn": 6, "regularised": 20}  # the slow ones
+STEPS = {"cnn": 6, "regularised": 20, "mlp": 40}  # the slow ones
 MOST_STEPS = 60
 
 

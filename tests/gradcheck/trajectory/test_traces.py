@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from gradcheck.agreement import Verdict
 from gradcheck.contract import Array, Context
+from gradcheck.report import describe_traces, summarise_traces
 from gradcheck.trajectory.engine import Batch, Step, execution_order, observed, step_of, tensors_of
 from gradcheck.trajectory.recording import record, record_along
 from gradcheck.trajectory.trace import Entry, Header, Trace, TraceError
@@ -158,27 +159,35 @@ def test_a_free_comparison_ends_at_the_horizon(tmp_path: Path) -> None:
     assert report.horizon_step is not None
     assert 20 < report.horizon_step < 80
     assert report.steps_compared == report.horizon_step
+    text = "\n".join([*describe_traces(report, "A", "B"), summarise_traces(report, "A", "B")])
+    assert f"horizon at step {report.horizon_step}: from there rounding alone parts any two runs" in text
+    told = f"{report.horizon_step} steps before the horizon, all within rounding noise"
+    assert f"PASS: A and B are of the same program as far as can be told: {told}." in text
     assert compare_traces(followed(tmp_path / "along", theirs, Chaotic(start)), theirs).steps_compared == 80
 
 
 def test_traces_that_tell_nothing_say_why(tmp_path: Path) -> None:
     ours, silent = recorded(tmp_path / "ours"), recorded(tmp_path / "silent", shadows=0)
     late = _reworded(recorded(tmp_path / "late"), lambda line: line.update(step=line["step"] + 99))
+    apart = recorded(tmp_path / "apart", Neuron(weights(seed=5)))
+    along = followed(tmp_path / "along", silent)
     zero = [Batch(batch.x, batch.x @ weights() * 0, batch.lr) for batch in batches(3)]
     nothing = recorded(tmp_path / "nothing", Neuron(np.zeros(6)), zero)
     chaos = _reworded(recorded(tmp_path / "chaos"), lambda line: line["noise"].update({"update/param/0.weight": 1.0}))
     bare = _edited(recorded(tmp_path / "bare"), lambda arrays: arrays.pop("never", None), ["data/x", "data/y"])
-    for a, b, obstacle in (
-        (silent, recorded(tmp_path / "silence", shadows=0), Obstacle.NO_NOISE),
-        (ours, late, Obstacle.NO_STEP),
-        (ours, bare, Obstacle.NO_TENSOR),
-        (nothing, nothing, Obstacle.NO_INFORMATION),
-        (chaos, chaos, Obstacle.HORIZON),
-        (ours, recorded(tmp_path / "start", Neuron(weights(seed=5))), Obstacle.OTHER_START),
-        (followed(tmp_path / "along", silent), ours, Obstacle.OTHER_STATES),
+    for a, b, obstacle, words in (
+        (silent, silent, Obstacle.NO_NOISE, "neither has recorded rounding noise for what both have"),
+        (ours, late, Obstacle.NO_STEP, "they have no step in common"),
+        (ours, bare, Obstacle.NO_TENSOR, "they have no tensor in common, but what they were given"),
+        (nothing, nothing, Obstacle.NO_INFORMATION, "nothing compared could tell right from wrong"),
+        (chaos, chaos, Obstacle.HORIZON, "rounding alone parts any two runs from their first step in common"),
+        (ours, apart, Obstacle.OTHER_START, "they do not start from the same state"),
+        (along, ours, Obstacle.OTHER_STATES, "one was recorded along a trace that is not the other"),
     ):
         report = compare_traces(a, b)
         assert (report.verdict, report.obstacle, bool(report)) == (Verdict.INCONCLUSIVE, obstacle, False)
+        sentence = summarise_traces(report, "A", "B")
+        assert sentence.startswith(f"INCONCLUSIVE: A and B tell nothing of one another: {words}")
 
 
 def _reworded(trace: Trace, change: Callable[[dict[str, Any]], object]) -> Trace:
