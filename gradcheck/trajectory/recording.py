@@ -44,7 +44,7 @@ class Recording:
 def record(
     engine: Engine,
     batches: Iterable[Batch],
-    folder: Path,
+    folder: str | Path,
     *,
     program: str,
     every: int = 1,
@@ -81,7 +81,7 @@ def record(
 def record_along(
     engine: Engine,
     trace: Trace,
-    folder: Path,
+    folder: str | Path,
     *,
     program: str,
     shadows: int = SHADOWS_OF_A_RECORD,

@@ -74,9 +74,9 @@ class Replayed:
         return self.verdict is Verdict.PASS
 
 
-def save_replay(path: Path, case: Replay) -> None:
+def save_replay(path: str | Path, case: Replay) -> None:
     """Write a case to a safetensors file, which appears whole or not at all; raises OSError where it cannot."""
-    write_whole(path, encode_replay(case))
+    write_whole(Path(path), encode_replay(case))
 
 
 def encode_replay(case: Replay) -> bytes:
@@ -104,8 +104,9 @@ def encode_replay(case: Replay) -> bytes:
     return to_safetensors(arrays, {"replay": json.dumps(about)})
 
 
-def load_replay(path: Path) -> Replay:
+def load_replay(path: str | Path) -> Replay:
     """Return the case of a file; raises `ReplayError` for one that is not there, damaged, or something else."""
+    path = Path(path)
     try:
         arrays = read_safetensors(path)
     except TraceError as error:

@@ -106,9 +106,9 @@ class RecordedStep:
 class Trace:
     """A folder with a trace, read one step at a time. Raises `TraceError` for what is not as docs/traces.md says."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.header = _header(folder / INDEX, next(self._lines()))
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.header = _header(self.folder / INDEX, next(self._lines()))
 
     def digest(self) -> str:
         """Return the SHA-256, in hexadecimal, of the trace's lines, by which others say that they were taken along."""
@@ -153,9 +153,9 @@ class Trace:
 class TraceWriter:
     """Writes a trace into an empty folder, step by step: one that is cut short is a shorter trace."""
 
-    def __init__(self, folder: Path, header: Header) -> None:
-        self.folder, self.header, self.size = folder, header, 0
-        (folder / "steps").mkdir(parents=True)
+    def __init__(self, folder: str | Path, header: Header) -> None:
+        self.folder, self.header, self.size = Path(folder), header, 0
+        (self.folder / "steps").mkdir(parents=True)
         self._append({"format": FORMAT, "version": VERSION, **asdict(header)})
 
     def write(
