@@ -52,7 +52,7 @@ def record(
 
     By itself, an engine trains on a dataset, for 100 steps unless --steps or --epochs say otherwise. With --along, it
     takes the steps of another trace, from any program: each from that trace's state, on its batch. The NumPy engine
-    records rounding noise too; compare-traces needs it of one of the two.
+    records rounding noise too, which compare-traces needs of one of the two.
     """
     from gradcheck.trajectory.recording import record as write
 
@@ -141,13 +141,13 @@ def _one_thread(engine: str) -> AbstractContextManager[object]:
 
 def _present(out: Path, done: Recording) -> int:
     from cli.console import results
-    from gradcheck.report import describe_recording, describe_stop
+    from gradcheck.report import describe_end, describe_recording
 
     console = results()
     console.print(f"{describe_recording(done)} in {out}", markup=False, soft_wrap=True)
     if done.stopped_by is None:
         return ExitCode.PASS
-    console.print(describe_stop(done.stopped_by), markup=False, soft_wrap=True)
+    console.print(describe_end(done.stopped_by), markup=False, soft_wrap=True)
     return ExitCode.INCONCLUSIVE
 
 

@@ -42,7 +42,8 @@ for name, parameter in net.named_parameters():
 out = Path(sys.argv[1])
 (out / "steps").mkdir(parents=True)
 if len(sys.argv) > 2:
-    files = [gzip.open(path).read() if path.endswith(".gz") else Path(path).read_bytes() for path in sys.argv[2:4]]
+    raw = [Path(path).read_bytes() for path in sys.argv[2:4]]
+    files = [gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content for content in raw]
     images = np.frombuffer(files[0], np.uint8, 784 * STEPS, offset=16).reshape(STEPS, 784) / 255
     labels = np.frombuffer(files[1], np.uint8, STEPS, offset=8).astype(np.int64)
 else:

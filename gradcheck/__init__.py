@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from gradcheck.properties import Mode
     from gradcheck.results import Finding, GradientMismatch, Report
     from gradcheck.trajectory import TrajectoryMismatch, TrajectoryReport, check_trajectory
+    from gradcheck.trajectory.recording import record, record_along
+    from gradcheck.trajectory.replay import Replay, ReplayError, load_replay, replay, save_replay
+    from gradcheck.trajectory.trace import Trace, TraceError
+    from gradcheck.trajectory.trace_comparison import TraceReport, compare_traces
 
 __all__ = [
     "AdapterError",
@@ -18,7 +22,12 @@ __all__ = [
     "Finding",
     "GradientMismatch",
     "Mode",
+    "Replay",
+    "ReplayError",
     "Report",
+    "Trace",
+    "TraceError",
+    "TraceReport",
     "TrajectoryMismatch",
     "TrajectoryReport",
     "Verdict",
@@ -29,7 +38,13 @@ __all__ = [
     "check_optimizer",
     "check_schedule",
     "check_trajectory",
+    "compare_traces",
+    "load_replay",
     "parametrize_with_checks",
+    "record",
+    "record_along",
+    "replay",
+    "save_replay",
 ]
 
 # Where a name comes from when it is first used: pytest imports this package in every session, NumPy only when needed.
@@ -39,12 +54,23 @@ _MODULES = {
     "Finding": "gradcheck.results",
     "GradientMismatch": "gradcheck.results",
     "Mode": "gradcheck.properties",
+    "Replay": "gradcheck.trajectory.replay",
+    "ReplayError": "gradcheck.trajectory.replay",
     "Report": "gradcheck.results",
+    "Trace": "gradcheck.trajectory.trace",
+    "TraceError": "gradcheck.trajectory.trace",
+    "TraceReport": "gradcheck.trajectory.trace_comparison",
     "TrajectoryMismatch": "gradcheck.trajectory",
     "TrajectoryReport": "gradcheck.trajectory",
     "Verdict": "gradcheck.agreement",
     "check_trajectory": "gradcheck.trajectory",
+    "compare_traces": "gradcheck.trajectory.trace_comparison",
+    "load_replay": "gradcheck.trajectory.replay",
     "parametrize_with_checks": "gradcheck.parametrization",
+    "record": "gradcheck.trajectory.recording",
+    "record_along": "gradcheck.trajectory.recording",
+    "replay": "gradcheck.trajectory.replay",
+    "save_replay": "gradcheck.trajectory.replay",
 }
 
 if not TYPE_CHECKING:

@@ -551,8 +551,18 @@ OBSTACLES = {
 
 def describe_recording(done: Recording) -> str:
     """Return what a recording has left."""
-    size = done.size / 1e6
-    return f"{done.steps:,} steps, {size:,.1f} MB" if size >= 1 else f"{done.steps:,} steps, {size * 1e3:,.1f} kB"
+    megabytes = done.size / 1e6
+    size = f"{megabytes:,.1f} MB" if megabytes >= 1 else f"{1e3 * megabytes:,.1f} kB"
+    return f"{_steps(done.steps)}, {size}"
+
+
+def _steps(count: int) -> str:
+    return f"{count:,} step{'' if count == 1 else 's'}"
+
+
+def describe_end(stop: NonFinite) -> str:
+    """Return why a recording ended before its end."""
+    return f"ended at step {stop.step:,}, where {stop.tensor} is not finite; lower the learning rate."
 
 
 def traces_to_json(report: TraceReport) -> Json:
@@ -599,7 +609,7 @@ def describe_traces(report: TraceReport, ours: str, theirs: str) -> list[str]:
         lines.append(f"horizon at step {report.horizon_step:,}: from there rounding alone parts any two runs")
     median, tail = (report.factor * quantile for quantile in _quantiles(report.ratios, [0.5, 0.999]))
     noise = f"median {median:.1f} x rounding noise, 99.9 % under {tail:.1f}, {report.factor:g} allowed"
-    lines.append(f"{report.ratios.size:,} comparisons in {report.steps_compared:,} steps: {noise}")
+    lines.append(f"{report.ratios.size:,} comparisons in {_steps(report.steps_compared)}: {noise}")
     if report.uninformative:
         lines.append(f"never above rounding noise, so untested: {', '.join(report.uninformative)}")
     return lines
@@ -612,10 +622,11 @@ def summarise_traces(report: TraceReport, ours: str, theirs: str) -> str:
         return f"FAIL: {ours} and {theirs} are not of the same program. They part at {where}."
     if report.obstacle is not None:
         return f"INCONCLUSIVE: {ours} and {theirs} tell nothing of one another: {OBSTACLES[report.obstacle]}."
-    steps = f"all of {report.steps_compared:,} steps"
+    same = f"PASS: {ours} and {theirs} are of the same program"
     if report.horizon_step is not None:
-        steps = f"the {report.steps_compared:,} steps before the horizon"
-    return f"PASS: {ours} and {theirs} are of the same program: {steps} agree within rounding noise."
+        told = f"{_steps(report.steps_compared)} before the horizon, all within rounding noise"
+        return f"{same} as far as can be told: {told}."
+    return f"{same}: all of {_steps(report.steps_compared)} agree within rounding noise."
 
 
 def replay_to_json(case: Replay, result: Replayed, ours: str, theirs: str) -> Json:

@@ -44,7 +44,7 @@ class Recording:
 def record(
     engine: Engine,
     batches: Iterable[Batch],
-    folder: Path,
+    folder: str | Path,
     *,
     program: str,
     every: int = 1,
@@ -55,10 +55,12 @@ def record(
     """Train ``engine`` on ``batches`` and write every so many steps into an empty folder.
 
     The noise is how far ``shadows`` of the engine have drifted from it, each trained by itself and nudged at every
-    step, so it grows with the run; 0 are for an engine that cannot be nudged. A loss that is not finite ends the run.
+    step, so it grows with the run; an engine that cannot be nudged has no shadows, 0. A loss that is not finite ends
+    the run.
     """
     around = [copy.deepcopy(engine) for _ in range(shadows)]
-    writer = TraceWriter(folder, _header(engine, program, seed, shadows, None, configuration))
+    noise = "free" if shadows else None
+    writer = TraceWriter(folder, _header(engine, program, seed, noise, None, configuration))
     rng, steps = np.random.default_rng(seed), 0
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for index, batch in enumerate(batches):
@@ -67,7 +69,9 @@ def record(
             step = observed(engine, batch, context)
             shadowed = [tensors_of(observed(shadow, batch, context, rng)) for shadow in around]
             if recorded:
-                _write(writer, context, batch, step, shadowed, before)
+                tensors = _tensors(step)
+                spreads = _noise(tensors, shadowed) if shadows else {}
+                writer.write(index, batch.lr, tensors, spreads, before)
                 steps += 1
             if not np.isfinite(step.loss).all():
                 return Recording(steps, writer.size, first_non_finite(index, step))
@@ -77,7 +81,7 @@ def record(
 def record_along(
     engine: Engine,
     trace: Trace,
-    folder: Path,
+    folder: str | Path,
     *,
     program: str,
     shadows: int = SHADOWS_OF_A_RECORD,
@@ -90,7 +94,8 @@ def record_along(
     not say from where, or that the engine cannot follow. ``limit`` ends it after so many steps.
     """
     shadow, steps = copy.deepcopy(engine), 0
-    writer = TraceWriter(folder, _header(engine, program, trace.header.seed, shadows, trace.digest(), configuration))
+    noise = "step" if shadows else None
+    writer = TraceWriter(folder, _header(engine, program, trace.header.seed, noise, trace.digest(), configuration))
     rng = np.random.default_rng(trace.header.seed)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for one in islice(trace.steps(), limit):
@@ -101,10 +106,12 @@ def record_along(
             try:
                 load(engine, before)
                 step = observed(engine, batch, context)
+                tensors = _tensors(step)
                 shadowed = (_shadowed(shadow, before, batch, context, rng) for _ in range(shadows))
-                _write(writer, context, batch, step, shadowed, {})
+                spreads = _noise(tensors, shadowed) if shadows else {}
             except StepError as error:
                 raise TraceError(f"{where}: the engine {error}") from None
+            writer.write(context.key.step, batch.lr, tensors, spreads, {})
             steps += 1
     return Recording(steps, writer.size)
 
@@ -120,24 +127,19 @@ def _header(
     engine: Engine,
     program: str,
     seed: int,
-    shadows: int,
+    noise: str | None,
     along: str | None,
     configuration: Mapping[str, Any] | None,
 ) -> Header:
     dtype = next((array.dtype for key, array in engine.state().items() if key.startswith("param/")), np.dtype(float))
-    return Header(program, dtype.name, seed, shadows, along, dict(configuration or {}))
+    return Header(program, dtype.name, seed, noise, along, dict(configuration or {}))
 
 
-def _write(
-    writer: TraceWriter,
-    context: Context,
-    batch: Batch,
-    step: Step,
-    shadowed: Iterable[Mapping[str, Array]],
-    before: Mapping[str, Array],
-) -> None:
+def _tensors(step: Step) -> dict[str, Array]:
     shown = tensors_of(step)
-    tensors = {name: shown[name] for name in execution_order(step)}
-    inexact = {name: array for name, array in tensors.items() if not exact(name, array)}
-    noise = spread(inexact, shadowed) if writer.header.shadows else {}
-    writer.write(context.key.step, batch.lr, tensors, noise, before)
+    return {name: shown[name] for name in execution_order(step)}
+
+
+def _noise(tensors: Mapping[str, Array], shadowed: Iterable[Mapping[str, Array]]) -> dict[str, float]:
+    """Return how far shadows spread around each tensor that rounding may move."""
+    return spread({name: array for name, array in tensors.items() if not exact(name, array)}, shadowed)

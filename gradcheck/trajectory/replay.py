@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,24 @@ from gradcheck.trajectory.trace import TraceError, read_safetensors, to_safetens
 FORMAT, VERSION = "mnistcheck-replay", 1
 
 MOST_SHADOWS = 1000  # of a file's, each of which costs a step
+
+
+def _integers(values: Iterable[Any]) -> tuple[int, ...]:
+    return tuple(map(int, values))
+
+
+def _as_it_is(value: Any) -> Any:  # noqa: ANN401  any JSON
+    return value
+
+
+# How a file's fields of a divergence become those of one.
+FIELDS: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("ours", "theirs", "noise", "allowed", "ratio"), float),
+    **dict.fromkeys(("phase", "layer", "tensor", "message"), str),
+    "step": int,
+    "index": _integers,
+    "training": bool,
+}
 
 
 class ReplayError(ValueError):
@@ -56,9 +74,9 @@ class Replayed:
         return self.verdict is Verdict.PASS
 
 
-def save_replay(path: Path, case: Replay) -> None:
+def save_replay(path: str | Path, case: Replay) -> None:
     """Write a case to a safetensors file, which appears whole or not at all; raises OSError where it cannot."""
-    write_whole(path, encode_replay(case))
+    write_whole(Path(path), encode_replay(case))
 
 
 def encode_replay(case: Replay) -> bytes:
@@ -86,8 +104,9 @@ def encode_replay(case: Replay) -> bytes:
     return to_safetensors(arrays, {"replay": json.dumps(about)})
 
 
-def load_replay(path: Path) -> Replay:
+def load_replay(path: str | Path) -> Replay:
     """Return the case of a file; raises `ReplayError` for one that is not there, damaged, or something else."""
+    path = Path(path)
     try:
         arrays = read_safetensors(path)
     except TraceError as error:
@@ -106,7 +125,7 @@ def load_replay(path: Path) -> Replay:
             theirs,
             {name: float(about["allowed"][name]) for name in order},
         )
-        found = Divergence(**about["divergence"] | {"index": tuple(map(int, about["divergence"]["index"]))})
+        found = Divergence(**{name: FIELDS.get(name, _as_it_is)(value) for name, value in about["divergence"].items()})
         factor, shadows, configuration = float(about["factor"]), int(about["shadows"]), dict(about["configuration"])
         step_of(theirs)
         _require(found, factor, shadows)

@@ -17,6 +17,7 @@ from gradcheck.trajectory.engine import Batch, State
 
 FORMAT, VERSION = "mnistcheck-trace", 1
 INDEX = "trace.jsonl"
+NOISE = ("free", "step")
 
 # Bytes. A line names the tensors of a step twice, which for thousands of them is less; no more is ever held.
 LONGEST_LINE = 1 << 24
@@ -32,15 +33,15 @@ class TraceError(ValueError):
 class Header:
     """The first line of a trace: ``program`` names what has taken the steps, ``dtype`` its precision.
 
-    Random numbers are keyed by ``seed``. ``shadows`` counts what the noise was measured with; ``along`` is the digest
-    of the trace from whose states the steps were taken, None where the program trained by itself. ``configuration``
-    is for people.
+    Random numbers are keyed by ``seed``. ``noise`` says whether the noise is "free", of all steps so far, or that of
+    single steps, "step"; None without any. ``along`` is the digest of the trace from whose states the steps were
+    taken, None where the program trained by itself. ``configuration`` is for people.
     """
 
     program: str
     dtype: str
     seed: int = 0
-    shadows: int = 0
+    noise: str | None = None
     along: str | None = None
     configuration: dict[str, Any] = field(default_factory=dict)
 
@@ -105,9 +106,9 @@ class RecordedStep:
 class Trace:
     """A folder with a trace, read one step at a time. Raises `TraceError` for what is not as docs/traces.md says."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.header = _header(folder / INDEX, next(self._lines()))
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.header = _header(self.folder / INDEX, next(self._lines()))
 
     def digest(self) -> str:
         """Return the SHA-256, in hexadecimal, of the trace's lines, by which others say that they were taken along."""
@@ -124,6 +125,10 @@ class Trace:
             if previous is not None and entry.step <= previous.step:
                 raise TraceError(
                     f"{self.folder / INDEX}, line {number}: step {entry.step} comes after step {previous.step}"
+                )
+            if entry.noise and self.header.noise is None:
+                raise TraceError(
+                    f'{self.folder / INDEX}, line {number} has noise, but line 1 no "noise": {" or ".join(NOISE)}'
                 )
             yield RecordedStep(self, entry, previous)
             previous = entry
@@ -148,9 +153,9 @@ class Trace:
 class TraceWriter:
     """Writes a trace into an empty folder, step by step: one that is cut short is a shorter trace."""
 
-    def __init__(self, folder: Path, header: Header) -> None:
-        self.folder, self.header, self.size = folder, header, 0
-        (folder / "steps").mkdir(parents=True)
+    def __init__(self, folder: str | Path, header: Header) -> None:
+        self.folder, self.header, self.size = Path(folder), header, 0
+        (self.folder / "steps").mkdir(parents=True)
         self._append({"format": FORMAT, "version": VERSION, **asdict(header)})
 
     def write(
@@ -230,7 +235,7 @@ def _header(path: Path, line: dict[str, Any]) -> Header:
         program=fields.text("program"),
         dtype=fields.text("dtype"),
         seed=fields.count("seed", 0),
-        shadows=fields.count("shadows", 0),
+        noise=fields.choice("noise", NOISE),
         along=fields.text("along") if line.get("along") is not None else None,
         configuration=fields.mapping("configuration"),
     )
@@ -241,10 +246,12 @@ def _entry(where: str, line: dict[str, Any]) -> Entry:
     tensors = line.get("tensors")
     if not isinstance(tensors, list) or not all(isinstance(name, str) for name in tensors):
         raise TraceError(f'{where} needs "tensors", the names of its tensors in the order of execution')
+    seen: set[str] = set()
     for name in tensors:
-        phase, slash, tensor = name.partition("/")
-        if phase not in PHASES or not (slash and tensor) or tensors.count(name) > 1:
+        phase, _, tensor = name.partition("/")
+        if phase not in PHASES or not tensor or name in seen:
             raise TraceError(f"{where}: {name!r} is not one tensor of the phases {', '.join(PHASES)}")
+        seen.add(name)
     file = PurePosixPath(fields.text("file"))
     if file.is_absolute() or ".." in file.parts:
         raise TraceError(f"{where}: {str(file)!r} is not inside the trace's folder")
@@ -268,6 +275,12 @@ class _Fields:
         if not isinstance(value, str):
             raise TraceError(f'{self.where} needs a text "{name}", got {value!r}')
         return value
+
+    def choice(self, name: str, known: tuple[str, ...]) -> str | None:
+        value = self.line.get(name)
+        if value is not None and value not in known:
+            raise TraceError(f'{self.where} needs "{name}" to be one of {", ".join(known)}, got {value!r}')
+        return None if value is None else str(value)
 
     def count(self, name: str, default: int | None = None) -> int:
         value = self.line.get(name, default)

@@ -15,7 +15,7 @@ from gradcheck.trajectory.divergence import Divergence, locate
 from gradcheck.trajectory.freerun import HORIZON
 from gradcheck.trajectory.judgement import Judgement, exact, informative, judged
 from gradcheck.trajectory.noise import FACTOR, largest_magnitude
-from gradcheck.trajectory.trace import RecordedStep, Trace
+from gradcheck.trajectory.trace import NOISE, RecordedStep, Trace
 
 
 class Obstacle(StrEnum):
@@ -183,12 +183,14 @@ class _Findings:
         return Obstacle.NO_TENSOR if self.only_ours or self.only_theirs else Obstacle.NO_STEP
 
     def _noise(self, a: RecordedStep, b: RecordedStep) -> dict[str, float]:
-        """Return the larger of the noises that both have recorded, in lock-step only of single steps."""
-        sides = [one for one in (a, b) if not self.lock_step or one.trace.header.along is not None]
-        noise: dict[str, float] = {}
-        for name, value in (item for one in sides for item in one.entry.noise.items()):
-            noise[name] = max(value, noise.get(name, 0.0))
-        return noise
+        """Return the larger of the noises that both have recorded.
+
+        That of single steps is for lock-step; beside free-run it counts only where there is one of all steps so far.
+        """
+        of = {kind: [one.entry.noise for one in (a, b) if one.trace.header.noise == kind] for kind in NOISE}
+        sides = of["step"] if self.lock_step else of["free"] + of["step"]
+        names = {name for noise in (sides if self.lock_step else of["free"]) for name in noise}
+        return {name: max(noise[name] for noise in sides if name in noise) for name in names}
 
     def _parted(self, theirs: dict[str, Array], noise: dict[str, float]) -> bool:
         """Return whether rounding alone has driven the parameters too far apart to tell anything."""

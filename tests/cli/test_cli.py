@@ -29,7 +29,7 @@ def mnistcheck(*args: str, **environment: str) -> subprocess.CompletedProcess[st
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env=inherited | {"XDG_CACHE_HOME": "/nonexistent", "COLUMNS": "100"} | environment,
+        env=inherited | {"XDG_CACHE_HOME": "/dev/null", "COLUMNS": "100"} | environment,
         check=False,
     )
 
