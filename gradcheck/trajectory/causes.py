@@ -117,9 +117,13 @@ class Scene:
         return self.moment.before.get(self.tensor)
 
     def compared(self, name: str) -> Comparison:
-        """Return both sides' tensor of some name, and what rounding may do to each element."""
+        """Return both sides' tensor of some name, and what rounding may do to each element.
+
+        Where ours has another shape, it is NaN, which nothing explains.
+        """
         arrays = (self.moment.ours[name], self.moment.theirs[name])
         ours, theirs = (np.asarray(array, dtype=np.float64) for array in arrays)
+        ours = ours if ours.shape == theirs.shape else np.full(theirs.shape, np.nan)
         return Comparison(ours, theirs, np.full(theirs.shape, self.moment.allowed[name]), LEVELS)
 
     def moved(self, name: str) -> Comparison | None:
@@ -143,8 +147,7 @@ def diagnose_step(name: str, moment: Moment) -> Found | None:
     """Return the first cause that explains what is wrong with the tensor ``phase/tensor`` of a step, or None."""
     scene = Scene(name, moment)
     alike = scene.ours.shape == scene.theirs.shape
-    numbers = all(np.issubdtype(array.dtype, np.number) for array in (scene.ours, scene.theirs))
-    if not numbers:
+    if not all(_floating(array) or np.issubdtype(array.dtype, np.integer) for array in (scene.ours, scene.theirs)):
         return None
     with np.errstate(all="ignore"):
         for hypothesis in HYPOTHESES[split(name)[0]] if alike else (of_another_shape,):
@@ -374,6 +377,7 @@ def _evidence(scene: Scene) -> Evidence:
     theirs = {key.removeprefix("backward/"): key for key in moment.theirs if key.startswith("backward/")}
     variables = {key.removeprefix("param/"): array for key, array in moment.before.items() if key.startswith("param/")}
     outputs = np.asarray(moment.theirs["forward/outputs"], dtype=np.float64)
+    outputs = outputs[:, None] if outputs.ndim == 1 else outputs  # one number a sample
 
     def other_numeric(other: str) -> tuple[Array, Array]:
         gradient = np.asarray(moment.theirs[theirs[other]], dtype=np.float64)
@@ -385,7 +389,7 @@ def _evidence(scene: Scene) -> Evidence:
     comparison = scene.comparison
     return Evidence(
         tensor=name,
-        analytic=comparison.analytic,
+        analytic=np.asarray(scene.ours, dtype=np.float64),
         numeric=comparison.numeric,
         allowed=comparison.allowed,
         value=np.asarray(variables.get(name, np.zeros(comparison.numeric.shape)), dtype=np.float64),
