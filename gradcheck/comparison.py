@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import combinations
 from math import prod
@@ -15,6 +16,9 @@ from gradcheck.contract import Array
 # An element tells something if its error is this many tolerances: a prediction that is right by chance, uniformly
 # spread over the size of the error, is then right once in half a million times.
 PRECISION = 1e6
+
+# A factor is given a name, such as 1/4, only if it is known as well as this; the names are further apart.
+NAMED = 3e3
 
 # Products and sums of a few terms are taken between the given numbers and a prediction.
 ROUNDING = 8 * float(np.finfo(np.float64).eps)
@@ -35,15 +39,21 @@ MOST_AXES = 4
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two gradients of one shape and the allowance; ``judged`` where there is one."""
+    """Two gradients of one shape and the allowance; ``judged`` where there is one.
+
+    ``levels`` are the numbers of tolerances from which an element tells something. At a lower one than ``PRECISION``
+    as many more elements are needed as make a coincidence no likelier.
+    """
 
     analytic: Array
     numeric: Array
     allowed: Array
+    levels: tuple[float, ...] = (PRECISION,)
 
     def at(self, place: Any) -> Comparison:  # noqa: ANN401  whatever NumPy takes as an index
         """Return the comparison of some elements."""
-        return Comparison(*(np.asarray(array[place]) for array in (self.analytic, self.numeric, self.allowed)))
+        analytic, numeric, allowed = (np.asarray(array[place]) for array in (self.analytic, self.numeric, self.allowed))
+        return replace(self, analytic=analytic, numeric=numeric, allowed=allowed)
 
     @property
     def error(self) -> Array:
@@ -63,7 +73,7 @@ class Comparison:
     @property
     def agreeing(self) -> Array:
         """Where they agree and could have disagreed: both being zero is no agreement."""
-        known = np.abs(self.numeric) >= PRECISION * (self.allowed + ROUNDING * np.abs(self.numeric))
+        known = np.abs(self.numeric) >= min(self.levels) * (self.allowed + ROUNDING * np.abs(self.numeric))
         return np.asarray(self.judged & ~self.failing & known & (self.numeric != 0))
 
     def explained_by(self, predicted: Array, unsure: Array | float, needed: int) -> bool:
@@ -76,9 +86,13 @@ class Comparison:
         residual = np.abs(self.analytic - predicted)[judged]
         if not np.all((residual <= tolerance) & np.isfinite(tolerance)):
             return False
-        telling = np.abs(self.error[judged]) >= PRECISION * tolerance
-        known = max(distinct(array[judged][telling]) for array in (self.numeric, self.analytic))
-        return bool(np.any(self.failing)) and known >= needed
+        return bool(np.any(self.failing)) and any(self._tells(level, tolerance, needed) for level in self.levels)
+
+    def _tells(self, level: float, tolerance: Array, needed: int) -> bool:
+        judged = self.judged
+        telling = np.abs(self.error[judged]) >= level * tolerance
+        known = max(distinct(array[judged][telling], level) for array in (self.numeric, self.analytic))
+        return known >= math.ceil(needed * math.log(PRECISION) / math.log(level))
 
 
 class Quantity(NamedTuple):
@@ -94,12 +108,18 @@ class Quantity(NamedTuple):
     others: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
 
-def distinct(values: Array) -> int:
-    """Return how many of the values differ by more than one in ``PRECISION`` of the largest."""
+def distinct(values: Array, precision: float = PRECISION) -> int:
+    """Return how many of the values differ by more than one in ``precision`` of the largest."""
     if values.size == 0:
         return 0
     ordered = np.sort(values, axis=None)
-    return 1 + int(np.sum(np.diff(ordered) > np.abs(ordered).max() / PRECISION))
+    apart = np.abs(ordered).max() / precision
+    clusters = 1 + int(np.sum(np.diff(ordered) > apart))
+    if not 0 < apart < np.inf:
+        return clusters
+    # Many values leave no gaps; of the intervals that they fall into, every second is apart from the one before.
+    intervals = 1 + int(np.count_nonzero(np.diff(np.floor(ordered / apart))))
+    return max(clusters, (intervals + 1) // 2)
 
 
 def factor_of(comparison: Comparison, among: tuple[Quantity, ...]) -> dict[str, Any] | None:
@@ -112,16 +132,17 @@ def factor_of(comparison: Comparison, among: tuple[Quantity, ...]) -> dict[str, 
     best = np.unravel_index(np.argmax(certainty), certainty.shape)
     ratio = float(comparison.analytic[best] / comparison.numeric[best])
     unsure = (1 + abs(ratio)) / float(certainty[best])
-    if not PRECISION * unsure <= abs(ratio):
+    if not min(comparison.levels) * unsure <= abs(ratio):
         return None
     fraction = min(SIMPLE | _fractions(among), key=lambda named: abs(float(named) - abs(ratio)))
     signed = fraction if ratio > 0 else -fraction
     known = abs(float(signed)) * comparison.allowed
-    if abs(float(signed) - ratio) <= unsure and comparison.explained_by(float(signed) * comparison.numeric, known, ONE):
+    near = abs(float(signed) - ratio) <= unsure <= abs(ratio) / NAMED
+    if near and comparison.explained_by(float(signed) * comparison.numeric, known, ONE):
         return {"factor": (signed.numerator, signed.denominator), "quantities": _named(fraction, among)}
     fitted = abs(ratio) * comparison.allowed + unsure * np.abs(comparison.numeric)
     if comparison.explained_by(ratio * comparison.numeric, fitted, FITTED):
-        return {"factor": rounded(ratio), "quantities": ()}
+        return {"factor": rounded_near_one(ratio), "quantities": ()}
     return None
 
 
@@ -192,6 +213,11 @@ def _fit(array: Array, axes: tuple[int, ...], regressor: Array | None) -> Array:
 def rounded(number: float) -> float:
     """Return what is worth printing of a fitted number, and the same for every cotangent."""
     return float(f"{number:.4g}")
+
+
+def rounded_near_one(factor: float) -> float:
+    """Return what is worth printing of a fitted factor, which may be 1.0001."""
+    return rounded(factor) if abs(factor - 1) > 1e-2 else 1 + rounded(factor - 1)
 
 
 def axis_sets(shape: tuple[int, ...]) -> list[tuple[int, ...]]:

@@ -103,12 +103,16 @@ class Evidence:
     analytic_of: Callable[[Array], Array]
     numeric_of: Callable[[Array], tuple[Array, Array]]
     other_numeric: Callable[[str], tuple[Array, Array]]
+    levels: tuple[float, ...] = (PRECISION,)
 
     @property
     def comparison(self) -> Comparison:
         """The two gradients, the analytic one broadcast to the tensor's shape, which must be possible."""
         arrays = (self.analytic, self.numeric, self.allowed)
-        return Comparison(*(np.broadcast_to(np.asarray(a, dtype=np.float64), self.numeric.shape) for a in arrays))
+        analytic, numeric, allowed = (
+            np.broadcast_to(np.asarray(a, dtype=np.float64), self.numeric.shape) for a in arrays
+        )
+        return Comparison(analytic, numeric, allowed, self.levels)
 
     @property
     def batch(self) -> int | None:
@@ -340,7 +344,7 @@ def part_wrong(evidence: Evidence) -> Diagnosis | None:
 
 def _part(evidence: Evidence, inside: Comparison, place: dict[str, Any], agreeing: int) -> Diagnosis | None:
     what: dict[str, Any] | None = {"factor": (0, 1), "quantities": ()}
-    if not inside.explained_by(np.zeros_like(inside.numeric), 0.0, ONE):
+    if np.any(inside.analytic[inside.judged]):  # zeros are what they are, however small what belongs there
         what = factor_of(inside, quantities(evidence))
     if what is None and not np.array_equal(inside.failing, inside.judged):
         return None

@@ -16,6 +16,7 @@ from gradcheck.collection import Shape
 from gradcheck.comparison import Quantity
 from gradcheck.contract import Array, Case, Initializer, Layer, Loss, Optimizer, Schedule
 from gradcheck.diagnosis import Cause, Diagnosis
+from gradcheck.trajectory.causes import StepCause, StepDiagnosis
 
 if TYPE_CHECKING:
     from gradcheck.results import Finding, Report
@@ -198,7 +199,7 @@ def describe_diagnosis(tensor: str, diagnosis: Diagnosis) -> str:
 
 def _not_finite(gradient: str, found: Json) -> str:
     more = "" if found["count"] == 1 else f", as are {found['count'] - 1:,} more elements"
-    return f"{gradient} is {found['value']} at {_index(found['index'])}{more}, where the numerical one is finite"
+    return f"{gradient} is {found['value']} at {_index(found['index'])}{more}, where {_right(found)} is finite"
 
 
 def _wrong_shape(gradient: str, found: Json) -> str:
@@ -216,23 +217,23 @@ def _ignores_dy(gradient: str, found: Json) -> str:
 
 
 def _factor(gradient: str, found: Json) -> str:
-    return f"{gradient} is {_times(found, 'the numerical one')}"
+    return f"{gradient} is {_times(found, _right(found))}"
 
 
 def _transposed(gradient: str, found: Json) -> str:
     if found["axes"] == (0, 1):
-        return f"{gradient} is the transpose of the numerical one"
-    return f"{gradient} is the numerical one with {_axes(found['axes'])} exchanged"
+        return f"{gradient} is the transpose of {_right(found)}"
+    return f"{gradient} is {_right(found)} with {_axes(found['axes'])} exchanged"
 
 
 def _reversed(gradient: str, found: Json) -> str:
-    return f"{gradient} is the numerical one reversed along {_axes(found['axes'])}"
+    return f"{gradient} is {_right(found)} reversed along {_axes(found['axes'])}"
 
 
 def _shifted(gradient: str, found: Json) -> str:
     where = "forwards" if found["by"] > 0 else "backwards"
     filled = "what falls off returns at the other end" if found["cyclic"] else "zeros follow"
-    return f"{gradient} is the numerical one shifted by one {where} along axis {found['axis']}; {filled}"
+    return f"{gradient} is {_right(found)} shifted by one {where} along axis {found['axis']}; {filled}"
 
 
 def _exchanged(gradient: str, found: Json) -> str:
@@ -303,10 +304,15 @@ def _affine_term(gradient: str, found: Json) -> str:
     return f"{gradient} is off by a + b x{along}, x its own input: as without the term of a mean or of a variance"
 
 
+def _right(found: Json) -> str:
+    """Return what a gradient is compared with."""
+    return str(found.get("reference", "the numerical one"))
+
+
 def _times(found: Json, reference: str) -> str:
     """Return ``exactly 1/4 of the numerical one; 4 is the batch size``."""
     if isinstance(found["factor"], float):
-        return f"{found['factor']:g} times {reference} everywhere"
+        return f"{found['factor']:.12g} times {reference} everywhere"
     numerator, denominator = found["factor"]
     times = "of" if abs(numerator) == 1 and denominator > 1 else "times"
     factor = f"{numerator}/{denominator}" if denominator > 1 else str(numerator)
@@ -375,6 +381,101 @@ SENTENCES: dict[Cause, Callable[[str, Json], str]] = {
 }
 
 
+def describe_cause(found: Divergence, cause: Diagnosis | StepDiagnosis | None) -> str | None:
+    """Return what is wrong with a step as one sentence, or None if nothing is known."""
+    if cause is None:
+        return None
+    if isinstance(cause, StepDiagnosis):
+        return STEP_SENTENCES[cause.cause](found.tensor.rpartition("/")[2], cause.details)
+    is_gradient = found.phase == "backward" and not found.tensor.endswith((".input", ".prediction"))
+    name = f"{found.tensor}'s gradient" if is_gradient else found.tensor
+    if found.phase == "backward" and not is_gradient:
+        name = f"the gradient of {found.tensor}"
+    return SENTENCES[cause.cause](name, cause.details | {"reference": "the reference's"})
+
+
+def _other_order(tensor: str, found: Json) -> str:
+    whose = {"x": "the samples", "y": "the labels"}.get(tensor, tensor)
+    if found["rolled"] is not None:
+        by = found["rolled"]
+        return (
+            f"{whose} are the reference's, moved along the batch by {abs(by)} {'forwards' if by > 0 else 'backwards'}"
+        )
+    return f"{whose} are the reference's in another order"
+
+
+def _labels_shifted(_: str, found: Json) -> str:
+    by = found["by"]
+    return (
+        f"every label is {abs(by)} class{'' if abs(by) == 1 else 'es'} {'above' if by > 0 else 'below'} the reference's"
+    )
+
+
+def _rescaled(tensor: str, found: Json) -> str:
+    offset = f" {'+' if found['offset'] > 0 else '-'} {abs(found['offset']):g}" if found["offset"] else ""
+    return f"{tensor} is {found['factor']:g} times the reference's{offset}: another range of the input"
+
+
+def _other_precision(tensor: str, found: Json) -> str:
+    if found["lower"]:
+        return f"{tensor} is the reference's, rounded to {found['precision']}"
+    return f"{tensor} holds the reference's numbers in {found['precision']}"
+
+
+def _dropout(tensor: str, found: Json) -> str:
+    if found["on"]:
+        where = "where the reference has none" if found["training"] else "which is left on in evaluation"
+        return f"{tensor} has dropout in it, p = {found['p']:g}, {where}"
+    return f"{tensor} has no dropout in it, of which the reference has p = {found['p']:g}"
+
+
+def _moved_by_factor(tensor: str, found: Json) -> str:
+    factor = found["factor"]
+    times = f"{factor:.12g}" if isinstance(factor, float) else "/".join(map(str, factor)).removesuffix("/1")
+    moved = f"{'every parameter' if found['everything'] else tensor} moved {times} times as far as in the reference"
+    if found["lr"] is None:
+        return moved
+    given, used = found["lr"]
+    return f"{moved}: as with a learning rate of {used:g} in place of {given:g}"
+
+
+def _momentum(tensor: str, found: Json) -> str:
+    velocity = f"{tensor}'s velocity (momentum_buffer)"
+    if found["lost"]:
+        return f"{velocity} is the gradient alone: what it was before the step is not kept"
+    return f"{velocity} is off by {found['multiple']:g} times what it was before the step: another momentum, or none"
+
+
+def _correction(tensor: str, found: Json) -> str:
+    if math.isinf(found["t"]):
+        return f"{tensor} moved as by Adam without its bias correction"
+    power = ": the power t is missing, or t is not counted on" if found["t"] == 1 else ""
+    return f"{tensor} moved as by Adam's bias correction for t = {found['t']:g}, where t is {found['given']}{power}"
+
+
+def _weight_decay(tensor: str, found: Json) -> str:
+    how = "more" if found["more"] else "less"
+    return (
+        f"{tensor}'s update is off by a multiple of the parameter: as by a weight decay of {found['decay']:g} {how} "
+        "than the reference's"
+    )
+
+
+STEP_SENTENCES: dict[StepCause, Callable[[str, Json], str]] = {
+    StepCause.OTHER_ORDER: _other_order,
+    StepCause.LABELS_SHIFTED: _labels_shifted,
+    StepCause.RESCALED: _rescaled,
+    StepCause.OTHER_PRECISION: _other_precision,
+    StepCause.DROPOUT: _dropout,
+    StepCause.STALE: lambda tensor, _: f"{tensor}'s gradient is the reference's of the step before: it is stale",
+    StepCause.NOT_UPDATED: lambda tensor, _: f"{tensor} is what it was before the step: it is not updated",
+    StepCause.MOVED_BY_FACTOR: _moved_by_factor,
+    StepCause.MOMENTUM: _momentum,
+    StepCause.CORRECTION: _correction,
+    StepCause.WEIGHT_DECAY: _weight_decay,
+}
+
+
 def describe_report(report: Report) -> str:
     """Return a report as text: the verdict, then what failed and why, then what could not be told, then the rest."""
     of = {verdict: [f for f in report.findings if f.verdict is verdict] for verdict in Verdict}
@@ -435,6 +536,8 @@ def divergence_to_json(found: Divergence | None, ours: str, theirs: str) -> Json
         "allowed": found.allowed,
         "ratio": found.ratio,
         "message": found.message or None,
+        "mode": "training" if found.training else "evaluation",
+        "diagnosis": found.diagnosis,
     }
 
 
@@ -471,9 +574,11 @@ def free_run_to_json(result: FreeRunResult) -> Json:
 
 
 def describe_divergence(found: Divergence, factor: float, ours: str = "ours", theirs: str = "the reference") -> str:
-    """Return where two engines part, with both values and what was allowed."""
+    """Return where two engines part, with both values and what was allowed, and why, if that is known."""
+    where = f"step {found.step:,}, {'' if found.training else 'in evaluation, '}{found.phase}"
+    why = f". {found.diagnosis[:1].upper()}{found.diagnosis[1:]}" if found.diagnosis else ""
     if found.message:
-        return f"step {found.step:,}, {found.phase}, {found.tensor}: {ours} {found.message}"
+        return f"{where}, {found.tensor}: {ours} {found.message}{why}"
     difference = abs(found.ours - found.theirs)
     relative = f", relative {difference / abs(found.theirs):.2g}" if found.theirs else ""
     values = f"{ours} {found.ours!r}, {theirs} {found.theirs!r}"
@@ -481,7 +586,7 @@ def describe_divergence(found: Divergence, factor: float, ours: str = "ours", th
     size = f"difference {difference:.3g}{relative}: {noise}"
     if math.isinf(found.ratio):
         size = "they must be equal" if found.allowed == 0 else "one is not finite"
-    return f"step {found.step:,}, {found.phase}, {element(found.tensor, found.index)}: {values} ({size})"
+    return f"{where}, {element(found.tensor, found.index)}: {values} ({size}){why}"
 
 
 def noise_units(ratio: float, factor: float) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from gradcheck.agreement import disagreement
-from gradcheck.contract import PHASES, Array, Context, Phase
+from gradcheck.contract import PHASES, Array, Context, Gradients, Phase
 from gradcheck.trajectory.engine import Batch, State, layer_of
 
 
@@ -19,7 +19,7 @@ class Divergence:
     ``ours`` is the engine's value and ``theirs`` the reference's, ``noise`` what rounding alone does to the tensor,
     ``allowed`` what is accepted, and ``ratio`` disagreement over allowance: above 1 fails. Where there are no two
     values to compare, ``message`` says why, the values are NaN and the ratio is inf. Without ``training``, the two were
-    evaluated at the state before the step.
+    evaluated at the state before the step. ``diagnosis`` is the likeliest cause, as a sentence, where one is known.
     """
 
     step: int
@@ -34,6 +34,7 @@ class Divergence:
     ratio: float
     message: str = ""
     training: bool = True
+    diagnosis: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +42,7 @@ class Moment:
     """One step as both took it from the state ``before``, or one evaluation, with the allowance of every tensor.
 
     ``ours`` and ``theirs`` hold every tensor as ``phase/tensor``, in the order of execution. ``context`` has no tap.
+    ``previous`` are the reference's gradients of the step before, if that was compared too.
     """
 
     before: State
@@ -49,6 +51,7 @@ class Moment:
     ours: dict[str, Array]
     theirs: dict[str, Array]
     allowed: dict[str, float]
+    previous: Gradients = field(default_factory=dict)
 
 
 def locate(step: int, name: str, ours: Array, theirs: Array, noise: float, allowed: float, ratio: float) -> Divergence:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gradcheck.agreement import Verdict, ratio_of
-from gradcheck.contract import Array, Context, Kinks
+from gradcheck.contract import Array, Context, Gradients, Kinks
+from gradcheck.trajectory.causes import diagnose_step
 from gradcheck.trajectory.divergence import Divergence, Moment, locate, split, unlike
 from gradcheck.trajectory.engine import (
     Batch,
@@ -84,6 +85,7 @@ class LockStep:
         self.worst: Divergence | None = None
         self.first_failure: Divergence | None = None
         self.moment: Moment | None = None
+        self.previous: tuple[int, Gradients] = (-1, {})  # the reference's gradients of the step last compared
         self.failed_steps: list[int] = []
         self.crossings: list[Crossing] = []
         self.steps = self.evaluations = self.retakes = self.second_opinions = 0
@@ -211,8 +213,17 @@ class LockStep:
         if self.worst is None or trial.judgements[top].ratio > self.worst.ratio:
             self.worst = self._locate(trial, top)
         if failing := trial.failing():
-            self.moment = self.moment or (None if self.first_failure else trial.moment())
-            self._fail(self._locate(trial, failing[0]))
+            found = self._locate(trial, failing[0])
+            if self.first_failure is None:
+                from gradcheck.report import describe_cause
+
+                step, grads = self.previous
+                self.moment = trial.moment(grads if step == found.step - 1 else {})
+                found = replace(found, diagnosis=describe_cause(found, diagnose_step(failing[0], self.moment)))
+            self._fail(found)
+        if trial.context.training and self.first_failure is None:
+            grads = {name: np.array(grad) for name, grad in trial.reference.grads.items()}
+            self.previous = trial.context.key.step, grads
 
     def _fail(self, found: Divergence) -> None:
         self.failed_steps.append(found.step)
@@ -238,11 +249,11 @@ class _Trial:
         self.shadows: list[dict[str, Kinks]] = []
         self.judgements: dict[str, Judgement] = {}
 
-    def moment(self) -> Moment:
+    def moment(self, previous: Gradients) -> Moment:
         """Return this step, with copies of what the engines may write over."""
         ours, theirs = ({name: np.array(shown[name]) for name in self.order} for shown in (self.ours, self.theirs))
         allowed = {name: self.judgements[name].allowed for name in self.order}
-        return Moment(self.before, self.batch, self.context, ours, theirs, allowed)
+        return Moment(self.before, self.batch, self.context, ours, theirs, allowed, previous)
 
     def failing(self) -> list[str]:
         return [name for name, judgement in self.judgements.items() if judgement.ratio > 1]

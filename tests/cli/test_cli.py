@@ -93,6 +93,11 @@ def test_an_injected_fault_fails_and_is_named(fault: str, step: int) -> None:
     assert (found["layer"], found["tensor"]) == (tensor[0], tensor)
     assert set(found) >= {"index", "numpy", "torch", "ratio"}
     assert found["ratio"] > 1
+    times = "1.0001" if step == 0 else "0.999"
+    assert (found["mode"], found["diagnosis"]) == (
+        "training",
+        f"{tensor}'s gradient is {times} times the reference's everywhere",
+    )
 
 
 def test_an_injected_fault_is_put_into_words() -> None:
@@ -101,7 +106,7 @@ def test_an_injected_fault_is_put_into_words() -> None:
     last = done.stdout.splitlines()[-1]
     assert last.startswith("FAIL: NumPy and PyTorch are not the same program. They part at step 7, backward, 0.weight[")
     assert "relative 0.01:" in last
-    assert "x rounding noise, 8 allowed)" in last
+    assert last.endswith("x rounding noise, 8 allowed). 0.weight's gradient is 1.01 times the reference's everywhere.")
 
 
 @pytest.mark.parametrize(
@@ -403,6 +408,7 @@ def test_help_and_version() -> None:
     assert done.returncode == 0
     assert "train" in done.stdout
     assert "verify" in done.stdout
+    assert "momentum-lost             The velocity is not kept" in mnistcheck("train", "--help").stdout
 
 
 def test_a_bug_of_ours_exits_with_5_and_shows_where() -> None:

@@ -76,6 +76,7 @@ def test_the_last_sentence() -> None:
 def test_a_divergence_that_has_no_finite_size() -> None:
     found = FAULTY.first_divergence
     assert found is not None
+    found = replace(found, diagnosis=None)
     assert describe_divergence(replace(found, ratio=math.inf, allowed=0.0), 8).endswith("(they must be equal)")
     assert describe_divergence(replace(found, ratio=math.inf, ours=math.nan), 8).endswith("(one is not finite)")
     assert describe_divergence(replace(found, message="has no gradient"), 8) == (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from gradcheck.faults import (
     Planted,
 )
 from gradcheck.trajectory import check_trajectory
-from gradcheck.trajectory.engine import Batch, Engine, FaultyEngine, Step, observed
+from gradcheck.trajectory.engine import Batch, Engine, FaultyEngine, State, Step, observed
 from tests.gradcheck.trajectory.neuron import Neuron, batches, weights
 
 BEGIN = 3
@@ -146,3 +147,45 @@ def test_a_fault_inside_an_update_is_refused_by_an_engine_that_cannot_make_it() 
 
     with pytest.raises(ValueError, match="Neuron cannot make Frozen, a fault inside its update"):
         Neuron(weights()).planted(Frozen())
+
+
+@pytest.mark.parametrize(
+    ("fault", "diagnosis"),
+    [
+        (GradientMean("0.weight"), "0.weight's gradient is exactly 1/2 of the reference's; 2 is the batch size"),
+        (GradientZero("0.weight", (2,)), "element [2] of 0.weight's gradient is zero; the other 5 elements agree"),
+        (GradientStale("0.weight"), "0.weight's gradient is the reference's of the step before: it is stale"),
+        (GradientScale("0.weight", 0.0), "0.weight's gradient is identically zero"),
+        (OutputCast("0", np.float32), None),  # two samples could be two accidents
+    ],
+    ids=repr,
+)
+def test_a_foreign_engines_fault_is_named(fault: Fault, diagnosis: str | None) -> None:
+    found = check_trajectory(Neuron(weights()).planted(fault), Neuron(weights()), batches(3)).first_divergence
+    assert found is not None
+    assert found.diagnosis == diagnosis
+
+
+def test_another_shape_in_one_tensor_hinders_no_diagnosis_of_another() -> None:
+    def halved(w: Array, grad: Array, lr: float) -> Array:
+        return w - 0.5 * lr * grad
+
+    class Wider(Neuron):
+        def state(self) -> State:
+            return super().state() | {"param/1.weight": np.zeros(1)}
+
+    class Reshaped(Wider):
+        def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
+            step = super().step(x, y, lr, context)
+            return replace(step, updated=step.updated | {"param/1.weight": np.zeros(2)})
+
+    report = check_trajectory(Reshaped(weights(), dynamics=halved), Wider(weights()), batches(1))
+    assert report.first_divergence is not None
+    assert report.first_divergence.diagnosis == "0.weight moved 1/2 times as far as in the reference"
+
+
+def test_a_foreign_gradient_of_another_shape_is_named() -> None:
+    engine = Neuron(weights(), corrupt=lambda _, grad: grad[None], dynamics=lambda w, grad, lr: w - lr * grad[0])
+    found = check_trajectory(engine, Neuron(weights()), batches(1)).first_divergence
+    assert found is not None
+    assert (found.message, found.diagnosis) == ("has shape (1, 6), the reference's (6,)", None)

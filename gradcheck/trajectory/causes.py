@@ -1,0 +1,473 @@
+"""Why a step is wrong: the likeliest cause, named only if it explains every element of the tensor that is.
+
+Gradients are judged by the hypotheses of `gradcheck.diagnosis` that need one cotangent only; the rest of a step by
+those below. None is an answer; a wrong cause is not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gradcheck.comparison import FITTED, ONE, PRECISION, TWO, Comparison, distinct, factor_of, multiple_of, rounded
+from gradcheck.contract import Array
+from gradcheck.diagnosis import (
+    Cause,
+    Diagnosis,
+    Evidence,
+    constant_factor,
+    exchanged,
+    not_finite,
+    not_reduced,
+    part_wrong,
+    rearranged,
+    reduced_too_far,
+    term_in_value,
+    turned,
+)
+from gradcheck.diagnosis import quantities as quantities_of
+from gradcheck.trajectory.divergence import Moment, split
+
+# Allowances of steps are for whole tensors and may be wide beside an element, as in float32; but tensors are large, and
+# three elements of a hundred tolerances each are no likelier a coincidence than one of a million.
+LEVELS = (PRECISION, 100.0)
+
+# Labels, of which there are ten, agree with a wrong guess one time in ten.
+LABELS = 7
+
+# Precisions that numbers may have been rounded to, the higher first.
+LOWER: tuple[type[np.floating], ...] = (np.float32, np.float16)
+
+# What the usual rules of optimizers are written with, where nothing says otherwise.
+EPS_OF_ADAM = (1e-8, 1e-7)
+
+# Of a share of zeros that is to be a probability, in standard deviations.
+SURE = 5.0
+FEWEST = 20
+
+
+class StepCause(StrEnum):
+    """What can be wrong with a step, besides its gradients; the comment says which details come with it."""
+
+    OTHER_ORDER = "other order"  # rolled (by how many, or None)
+    LABELS_SHIFTED = "labels shifted"  # by, classes
+    RESCALED = "rescaled"  # factor, offset
+    OTHER_PRECISION = "other precision"  # precision, lower
+    DROPOUT = "dropout"  # p, on, training
+    STALE = "stale"
+    NOT_UPDATED = "not updated"
+    MOVED_BY_FACTOR = "moved by factor"  # factor, everything, lr (given and as if, or None)
+    MOMENTUM = "momentum"  # lost, multiple
+    CORRECTION = "correction"  # t, given
+    WEIGHT_DECAY = "weight decay"  # decay, more
+
+
+@dataclass(frozen=True)
+class StepDiagnosis:
+    """The cause of a wrong step, with what its sentence needs."""
+
+    cause: StepCause
+    details: dict[str, Any]
+
+
+Found = Diagnosis | StepDiagnosis
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The tensor ``phase/tensor`` in which a step is wrong, with all that is known of the step."""
+
+    name: str
+    moment: Moment
+
+    @property
+    def ours(self) -> Array:
+        """The engine's tensor."""
+        return self.moment.ours[self.name]
+
+    @property
+    def theirs(self) -> Array:
+        """The reference's tensor."""
+        return self.moment.theirs[self.name]
+
+    @property
+    def tensor(self) -> str:
+        """The tensor's name, without the phase."""
+        return split(self.name)[1]
+
+    @property
+    def parameter(self) -> str:
+        """The name of the parameter that an update is about: ``0.weight`` for ``optim/exp_avg/0.weight``."""
+        return self.tensor.rpartition("/")[2]
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        """Both tensors, and what rounding may do to each element."""
+        return self.compared(self.name)
+
+    @cached_property
+    def before(self) -> Array | None:
+        """What an updated tensor was before, if it was there."""
+        return self.moment.before.get(self.tensor)
+
+    def compared(self, name: str) -> Comparison:
+        """Return both sides' tensor of some name, and what rounding may do to each element.
+
+        Where ours has another shape, it is NaN, which nothing explains.
+        """
+        arrays = (self.moment.ours[name], self.moment.theirs[name])
+        ours, theirs = (np.asarray(array, dtype=np.float64) for array in arrays)
+        ours = ours if ours.shape == theirs.shape else np.full(theirs.shape, np.nan)
+        return Comparison(ours, theirs, np.full(theirs.shape, self.moment.allowed[name]), LEVELS)
+
+    def moved(self, name: str) -> Comparison | None:
+        """Return how far both sides moved a tensor, or None if it was not there before."""
+        before, after = self.moment.before.get(name.removeprefix("update/")), self.compared(name)
+        if before is None:
+            return None
+        return Comparison(after.analytic - before, after.numeric - before, after.allowed, LEVELS)
+
+    def slot(self, slot: str, of: str = "theirs") -> Array | None:
+        """Return what is kept of the parameter in a slot, after the step on one side or ``before`` it."""
+        key = f"optim/{slot}/{self.parameter}"
+        array = self.moment.before.get(key) if of == "before" else getattr(self.moment, of).get(f"update/{key}")
+        return None if array is None else np.asarray(array, dtype=np.float64)
+
+
+Hypothesis = Callable[[Scene], Found | None]
+
+
+def diagnose_step(name: str, moment: Moment) -> Found | None:
+    """Return the first cause that explains what is wrong with the tensor ``phase/tensor`` of a step, or None."""
+    scene = Scene(name, moment)
+    alike = scene.ours.shape == scene.theirs.shape
+    if not all(_floating(array) or np.issubdtype(array.dtype, np.integer) for array in (scene.ours, scene.theirs)):
+        return None
+    with np.errstate(all="ignore"):
+        for hypothesis in HYPOTHESES[split(name)[0]] if alike else (of_another_shape,):
+            if found := hypothesis(scene):
+                return found
+    return None
+
+
+def other_order(scene: Scene) -> StepDiagnosis | None:
+    """The samples of the batch, or their labels, in another order."""
+    ours, theirs = scene.ours, scene.theirs
+    if ours.ndim == 0 or not _tells_order(theirs) or np.array_equal(ours, theirs):
+        return None
+    rolls = [by for by in _shifts(len(ours)) if np.array_equal(ours, np.roll(theirs, by, axis=0))]
+    if not rolls and sorted(map(bytes, _rows(ours))) != sorted(map(bytes, _rows(theirs))):
+        return None
+    return StepDiagnosis(StepCause.OTHER_ORDER, {"rolled": rolls[0] if rolls else None})
+
+
+def labels_shifted(scene: Scene) -> StepDiagnosis | None:
+    """Each label the same number of classes further, the last one followed by the first."""
+    outputs = scene.moment.theirs["forward/outputs"]
+    if scene.tensor != "y" or outputs.ndim != 2:
+        return None
+    classes = outputs.shape[1]
+    labels = [_labels(array, classes) for array in (scene.ours, scene.theirs)]
+    ours, theirs = labels
+    if ours is None or theirs is None or len(theirs) < LABELS:
+        return None
+    shifts = np.unique((ours - theirs) % classes)
+    if len(shifts) != 1 or shifts[0] == 0:
+        return None
+    by = int(shifts[0]) if shifts[0] <= classes // 2 else int(shifts[0]) - classes
+    return StepDiagnosis(StepCause.LABELS_SHIFTED, {"by": by, "classes": classes})
+
+
+def rescaled(scene: Scene) -> StepDiagnosis | None:
+    """Inputs that are ``a x + b``, as of pixels in another range."""
+    ours, theirs = (np.asarray(array, dtype=np.float64) for array in (scene.ours, scene.theirs))
+    if scene.tensor != "x" or distinct(theirs) <= FITTED:
+        return None
+    least, most = int(theirs.argmin()), int(theirs.argmax())
+    factor = float((ours.flat[most] - ours.flat[least]) / (theirs.flat[most] - theirs.flat[least]))
+    offset = float(ours.flat[least] - factor * theirs.flat[least])
+    eps = max(float(np.finfo(array.dtype).eps) for array in (scene.ours, scene.theirs) if _floating(array))
+    rounding = 8 * eps * (float(np.abs(ours).max()) + abs(factor) * float(np.abs(theirs).max()) + abs(offset))
+    right = np.all(np.abs(ours - (factor * theirs + offset)) <= rounding)
+    if not right or distinct(ours) <= FITTED or np.all(np.abs(ours - theirs) <= rounding):
+        return None
+    return StepDiagnosis(
+        StepCause.RESCALED, {"factor": rounded(factor), "offset": rounded(offset) if abs(offset) > rounding else 0.0}
+    )
+
+
+def other_precision(scene: Scene) -> StepDiagnosis | None:
+    """The right numbers, rounded to a lower precision, or computed in a higher one."""
+    ours, theirs = scene.ours, scene.theirs
+    if not (_floating(ours) and _floating(theirs)):
+        return None
+    allowed, given = scene.moment.allowed[scene.name], np.finfo(theirs.dtype)
+    if np.finfo(ours.dtype).eps < given.eps:
+        same = np.all(np.abs(ours.astype(theirs.dtype) - theirs) <= allowed) and np.any(theirs)
+        details = {"precision": ours.dtype.name, "lower": False}
+        return StepDiagnosis(StepCause.OTHER_PRECISION, details) if same else None
+    for precision in LOWER:
+        eps = float(np.finfo(precision).eps)
+        rounds = np.asarray(theirs.astype(precision).astype(theirs.dtype) != theirs)
+        near = np.abs(ours - theirs) <= eps * np.abs(theirs) + allowed + float(np.finfo(precision).smallest_subnormal)
+        fits = eps > given.eps and np.all(ours.astype(precision) == ours)
+        if fits and np.all(near) and distinct(theirs[rounds]) >= FITTED:
+            details = {"precision": np.dtype(precision).name, "lower": True}
+            return StepDiagnosis(StepCause.OTHER_PRECISION, details)
+    return None
+
+
+def dropout(scene: Scene) -> StepDiagnosis | None:
+    """Some elements zero on one side alone, and the others there larger by ``1 / (1 - p)``."""
+    ours, theirs = scene.comparison.analytic, scene.comparison.numeric
+    zeros = [(ours == 0) & (theirs != 0), (theirs == 0) & (ours != 0)]
+    if bool(zeros[0].any()) == bool(zeros[1].any()):
+        return None
+    on = bool(zeros[0].any())
+    dropped, full = (ours, theirs) if on else (theirs, ours)
+    counted, kept = full != 0, dropped != 0
+    pair = Comparison(dropped[kept], full[kept], scene.comparison.allowed[kept], LEVELS)
+    scale = factor_of(pair, ()) if kept.any() else None
+    if scale is None:
+        return None
+    factor = float(np.divide(*scale["factor"])) if isinstance(scale["factor"], tuple) else scale["factor"]
+    p, count = 1 - 1 / factor, int(counted.sum())
+    share = float((dropped[counted] == 0).mean())
+    if not 0 < p < 1 or count < FEWEST or abs(share - p) > SURE * math.sqrt(p * (1 - p) / count):
+        return None
+    details = {"p": rounded(p), "on": on, "training": scene.moment.context.training}
+    return StepDiagnosis(StepCause.DROPOUT, details)
+
+
+def all_zero(scene: Scene) -> Diagnosis | None:
+    """Nothing but zeros, which are what they are, however small what belongs there."""
+    wrong = scene.comparison.failing.any() and not scene.comparison.analytic.any()
+    return Diagnosis(Cause.ZERO, {}) if wrong else None
+
+
+def stale(scene: Scene) -> StepDiagnosis | None:
+    """The reference's gradient of the step before."""
+    previous = scene.moment.previous.get(scene.tensor)
+    if previous is None or previous.shape != scene.ours.shape:
+        return None
+    allowed = scene.comparison.allowed
+    return StepDiagnosis(StepCause.STALE, {}) if scene.comparison.explained_by(previous, allowed, TWO) else None
+
+
+def of_another_shape(scene: Scene) -> Diagnosis | None:
+    """A gradient that is not summed over an axis, or that is transposed."""
+    evidence = _evidence(scene)
+    return not_reduced(evidence) or turned(evidence) if split(scene.name)[0] == "backward" else None
+
+
+def not_updated(scene: Scene) -> StepDiagnosis | None:
+    """The tensor as it was."""
+    if scene.before is None or not np.array_equal(scene.ours, scene.before):
+        return None
+    return StepDiagnosis(StepCause.NOT_UPDATED, {}) if scene.comparison.failing.any() else None
+
+
+def momentum(scene: Scene) -> StepDiagnosis | None:
+    """A velocity that is the gradient alone, or off by a multiple of the velocity before."""
+    name = f"update/optim/momentum_buffer/{scene.parameter}"
+    kept, gradient = scene.slot("momentum_buffer", "before"), scene.moment.theirs.get(f"backward/{scene.parameter}")
+    if kept is None or name not in scene.moment.ours:
+        return None
+    velocity = scene.compared(name)
+    if gradient is not None and velocity.explained_by(gradient, velocity.allowed, TWO):
+        return StepDiagnosis(StepCause.MOMENTUM, {"lost": True, "multiple": None})
+    multiple = multiple_of(velocity, kept)
+    return None if multiple is None else StepDiagnosis(StepCause.MOMENTUM, {"lost": False, "multiple": multiple})
+
+
+def correction(scene: Scene) -> StepDiagnosis | None:
+    """Adam's move with the bias correction of another step, or without any.
+
+    The betas are those by which the reference's moments moved, and its move must be the one they give.
+    """
+    moved, moments = scene.moved(scene.name), _Moments.of(scene)
+    if moved is None or moments is None or not scene.tensor.startswith("param/"):
+        return None
+    for eps in EPS_OF_ADAM:
+        if not _within(moved.numeric, moments.move(moments.t, eps), moved.allowed):
+            continue
+        for t in (1.0, moments.t - 1, moments.t + 1, math.inf):
+            if t >= 1 and t != moments.t and moved.explained_by(moments.move(t, eps), moved.allowed, ONE):
+                return StepDiagnosis(StepCause.CORRECTION, {"t": t, "given": int(moments.t)})
+    return None
+
+
+def moved_by_factor(scene: Scene) -> StepDiagnosis | None:
+    """A move that is a constant multiple of the reference's, in this tensor or in every parameter."""
+    moved = scene.moved(scene.name)
+    found = factor_of(moved, ()) if moved is not None else None
+    if found is None or scene.tensor == "step":
+        return None
+    factor = np.divide(*found["factor"]) if isinstance(found["factor"], tuple) else found["factor"]
+    parameters = [name for name in scene.moment.theirs if name.startswith("update/param/")]
+    moves = [move for move in map(scene.moved, parameters) if move is not None]
+    everything = all(_within(move.analytic, factor * move.numeric, (1 + abs(factor)) * move.allowed) for move in moves)
+    parameter = scene.tensor.startswith("param/")
+    lr = (scene.moment.batch.lr, rounded(float(factor) * scene.moment.batch.lr)) if parameter and everything else None
+    details = {"factor": found["factor"], "everything": parameter and everything, "lr": lr}
+    return StepDiagnosis(StepCause.MOVED_BY_FACTOR, details)
+
+
+def weight_decay(scene: Scene) -> StepDiagnosis | None:
+    """A parameter that is off by a multiple of what it was, by weight decay left out or done twice."""
+    if scene.before is None or not scene.tensor.startswith("param/") or not scene.moment.batch.lr:
+        return None
+    multiple = multiple_of(scene.comparison, np.asarray(scene.before, dtype=np.float64))
+    if multiple is None:
+        return None
+    decay = rounded(abs(multiple) / scene.moment.batch.lr)
+    return StepDiagnosis(StepCause.WEIGHT_DECAY, {"decay": decay, "more": multiple < 0})
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Adam's moments after the reference's step, its count, and the betas by which they came about."""
+
+    mean: Array
+    square: Array
+    t: float
+    betas: tuple[float, float]
+    lr: float
+
+    @classmethod
+    def of(cls, scene: Scene) -> _Moments | None:
+        """Return those of a parameter, or None if nothing of the kind is kept or the two sides differ in it."""
+        t, mean, square = (scene.slot(slot) for slot in ("step", "exp_avg", "exp_avg_sq"))
+        grad = scene.moment.theirs.get(f"backward/{scene.parameter}")
+        if t is None or mean is None or square is None or grad is None or t.size != 1:
+            return None
+        before = (scene.slot("exp_avg", "before"), scene.slot("exp_avg_sq", "before"))
+        grad = np.asarray(grad, dtype=np.float64)
+        betas = []
+        for old, new, towards in zip(before, (mean, square), (grad, grad * grad), strict=True):
+            away = (np.zeros_like(new) if old is None else old) - towards
+            size = float(np.sum(away * away))
+            if not size > 0:
+                return None
+            # Betas are written with few digits, which rounding, in float32, does not give back.
+            betas.append(round(float(np.sum(away * (new - towards))) / size, 4))
+        if not all(0 <= beta < 1 for beta in betas):
+            return None
+        return cls(mean, square, float(t), (betas[0], betas[1]), scene.moment.batch.lr)
+
+    def move(self, t: float, eps: float) -> Array:
+        """Return how Adam moves the parameter with the bias correction of step ``t``, or none for inf."""
+        first, second = (1 - beta**t for beta in self.betas)
+        return np.asarray(-self.lr * (self.mean / first) / (np.sqrt(self.square / second) + eps))
+
+
+def _gradient(hypothesis: Callable[[Evidence], Diagnosis | None]) -> Hypothesis:
+    return lambda scene: hypothesis(_evidence(scene))
+
+
+def _evidence(scene: Scene) -> Evidence:
+    """Return what the hypotheses about gradients are told: one cotangent, and the other parameters' gradients."""
+    moment, name = scene.moment, scene.tensor
+    theirs = {key.removeprefix("backward/"): key for key in moment.theirs if key.startswith("backward/")}
+    variables = {key.removeprefix("param/"): array for key, array in moment.before.items() if key.startswith("param/")}
+    outputs = np.asarray(moment.theirs["forward/outputs"], dtype=np.float64)
+    outputs = outputs[:, None] if outputs.ndim == 1 else outputs  # one number a sample
+
+    def other_numeric(other: str) -> tuple[Array, Array]:
+        gradient = np.asarray(moment.theirs[theirs[other]], dtype=np.float64)
+        return gradient, np.full(gradient.shape, moment.allowed[theirs[other]])
+
+    def unknown(_: Array) -> Any:  # noqa: ANN401  whatever is asked for
+        raise NotImplementedError("a step is taken with one cotangent only")
+
+    comparison = scene.comparison
+    return Evidence(
+        tensor=name,
+        analytic=np.asarray(scene.ours, dtype=np.float64),
+        numeric=comparison.numeric,
+        allowed=comparison.allowed,
+        value=np.asarray(variables.get(name, np.zeros(comparison.numeric.shape)), dtype=np.float64),
+        inputs=(),
+        variables={other: array for other, array in variables.items() if other in theirs and name in variables},
+        gradients={other: np.asarray(moment.ours[key], dtype=np.float64) for other, key in theirs.items()},
+        y=outputs,
+        dy=outputs,
+        analytic_of=unknown,
+        numeric_of=unknown,
+        other_numeric=other_numeric,
+        levels=LEVELS,
+    )
+
+
+def _loss_factor(scene: Scene) -> Diagnosis | None:
+    """A factor that has a name, such as the batch size; of a single number every error is some factor."""
+    details = factor_of(scene.comparison, quantities_of(_evidence(scene)))
+    return Diagnosis(Cause.FACTOR, details) if details and details["quantities"] else None
+
+
+def _within(array: Array, predicted: Array, allowed: Array) -> bool:
+    return bool(np.all(np.abs(array - predicted) <= 2 * allowed))
+
+
+def _shifts(count: int) -> Iterator[int]:
+    """Yield the cyclic shifts of some rows, the shortest first."""
+    for by in range(1, count // 2 + 1):
+        yield by
+        if by != count - by:
+            yield -by
+
+
+def _rows(array: Array) -> Array:
+    return np.ascontiguousarray(array.reshape(len(array), -1))
+
+
+def _tells_order(array: Array) -> bool:
+    """Say whether an order of rows is no accident: of pixels two rows will do, of labels many are needed."""
+    rows = len(np.unique(_rows(array), axis=0))
+    return rows > 1 and (len(array) > LABELS or bool(distinct(array) > LABELS))
+
+
+def _labels(array: Array, classes: int) -> Array | None:
+    """Return labels as indices, from indices or from rows with a single one."""
+    if array.ndim == 1 and np.issubdtype(array.dtype, np.integer):
+        return array.astype(np.int64)
+    one_hot = array.ndim == 2 and array.shape[1] == classes and np.array_equal(array, np.eye(classes)[array.argmax(1)])
+    return array.argmax(axis=1) if one_hot else None
+
+
+def _floating(array: Array) -> bool:
+    return bool(np.issubdtype(array.dtype, np.floating))
+
+
+HYPOTHESES: dict[str, tuple[Hypothesis, ...]] = {
+    "data": (other_order, labels_shifted, rescaled),
+    "forward": (
+        other_precision,
+        dropout,
+        _gradient(not_finite),
+        all_zero,
+        _gradient(constant_factor),
+        _gradient(rearranged),
+        _gradient(part_wrong),
+    ),
+    "loss": (_loss_factor,),
+    "backward": (
+        _gradient(not_finite),
+        all_zero,
+        stale,
+        _gradient(constant_factor),
+        _gradient(rearranged),
+        _gradient(exchanged),
+        _gradient(reduced_too_far),
+        _gradient(part_wrong),
+        _gradient(term_in_value),
+        other_precision,
+    ),
+    "update": (not_updated, momentum, correction, moved_by_factor, weight_decay),
+}

@@ -1,0 +1,326 @@
+"""Why a step is wrong: right steps of three networks, each made wrong in one tensor and in one way."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from gradcheck.contract import Array, Context
+from gradcheck.report import describe_cause
+from gradcheck.trajectory.causes import diagnose_step
+from gradcheck.trajectory.divergence import Moment, unlike
+from nets.datasets.digits import load_digits
+from nets.injection import parse_fault
+from nets.optimizers import SGD, Adam
+from nets.presets import PRESETS, Preset
+from nets.training import prepare, train_fair
+
+Corrupt = Callable[[Moment], Array]
+Given = dict[str, Moment]
+
+# The optimizers that are not the presets' own.
+DECAYED = replace(PRESETS["fair"], name="decayed", optimizer=SGD(weight_decay=0.1), batch_size=8)
+PLAIN = replace(PRESETS["fair"], name="plain", batch_size=16)
+SLOW = replace(PRESETS["nnmnist"], name="slow", optimizer=Adam(betas=(0.8, 0.99)))
+STEP = 4
+
+
+@pytest.fixture(scope="module")
+def moments() -> Given:
+    """Return the fifth steps of some networks, as the reference took them: ours are made the same."""
+    digits, found = load_digits(), {}
+    presets: list[Preset] = [*(PRESETS[name] for name in ("nielsen", "regularised", "nnmnist")), DECAYED, PLAIN, SLOW]
+    for preset in presets:
+        run = prepare(preset, digits, steps=STEP + 1)
+        weight = next(iter(run.numpy_engine().params))
+        report = train_fair(run, fault=parse_fault(f"grad-scale:{weight}:2@{STEP}", run)).report
+        assert report is not None
+        moment = report.lock_step.moment
+        assert moment is not None
+        found[preset.name] = replace(moment, ours={name: array.copy() for name, array in moment.theirs.items()})
+    return found
+
+
+def told(moment: Moment, name: str, ours: Array, training: bool = True) -> str | None:
+    """Return what is said of a step in which one tensor of ours is another."""
+    context = moment.context if training else Context(key=moment.context.key)
+    wrong = replace(moment, ours=moment.ours | {name: ours}, context=context)
+    return describe_cause(unlike(STEP, name, ""), diagnose_step(name, wrong))
+
+
+def after(moment: Moment, tensor: str, factor: float) -> Array:
+    """Return a tensor moved by a multiple of how far the reference moved it."""
+    before = moment.before[tensor]
+    return before + factor * (moment.theirs[f"update/{tensor}"] - before)
+
+
+def moved_by_adam(moment: Moment, t: float, betas: tuple[float, float] = (0.9, 0.999)) -> Array:
+    """Return the first weight after a move of Adam with the bias correction of ``t``."""
+    mean, square = (moment.theirs[f"update/optim/{slot}/0.weight"] for slot in ("exp_avg", "exp_avg_sq"))
+    first, second = (1 - beta**t for beta in betas)
+    return moment.before["param/0.weight"] - moment.batch.lr * (mean / first) / (np.sqrt(square / second) + 1e-8)
+
+
+DECAY, FAST = "0.weight's update is off by a multiple of the parameter: ", "0.weight's velocity (momentum_buffer) "
+WEIGHT, VELOCITY = "update/param/0.weight", "update/optim/momentum_buffer/0.weight"
+
+# The network, the tensor, what is made of it, and what is said.
+TOLD: list[tuple[str, str, Corrupt, str]] = [
+    (
+        "plain",
+        "data/x",
+        lambda m: np.roll(m.theirs["data/x"], 1, axis=0),
+        "the samples are the reference's, moved along the batch by 1 forwards",
+    ),
+    ("plain", "data/x", lambda m: m.theirs["data/x"][::-1], "the samples are the reference's in another order"),
+    (
+        "plain",
+        "data/y",
+        lambda m: np.roll(m.theirs["data/y"], -2),
+        "the labels are the reference's, moved along the batch by 2 backwards",
+    ),
+    ("plain", "data/y", lambda m: np.sort(m.theirs["data/y"]), "the labels are the reference's in another order"),
+    ("plain", "data/y", lambda m: (m.theirs["data/y"] + 8) % 10, "every label is 2 classes below the reference's"),
+    (
+        "nielsen",
+        "data/y",
+        lambda m: np.roll(m.theirs["data/y"], 3, axis=1),
+        "every label is 3 classes above the reference's",
+    ),
+    (
+        "plain",
+        "data/x",
+        lambda m: m.theirs["data/x"] * 255,
+        "x is 255 times the reference's: another range of the input",
+    ),
+    (
+        "plain",
+        "data/x",
+        lambda m: m.theirs["data/x"] * 2 - 1,
+        "x is 2 times the reference's - 1: another range of the input",
+    ),
+    (
+        "regularised",
+        "forward/5.output",
+        lambda m: m.theirs["forward/4.output"],
+        "5.output has no dropout in it, of which the reference has p = 0.25",
+    ),
+    (
+        "regularised",
+        "forward/0.output",
+        lambda m: m.theirs["forward/0.output"].astype(np.float16),
+        "0.output is the reference's, rounded to float16",
+    ),
+    (
+        "regularised",
+        "forward/0.output",
+        lambda m: m.theirs["forward/0.output"].astype(np.float32).astype(float),
+        "0.output is the reference's, rounded to float32",
+    ),
+    (
+        "plain",
+        "forward/0.output",
+        lambda m: -m.theirs["forward/0.output"],
+        "0.output is exactly -1 times the reference's, the sign is wrong",
+    ),
+    ("plain", "forward/0.output", lambda m: m.theirs["forward/0.output"] * 0, "0.output is identically zero"),
+    (
+        "plain",
+        "loss/loss.value",
+        lambda m: m.theirs["loss/loss.value"] * 16,
+        "loss.value is exactly 16 times the reference's; 16 is the batch size",
+    ),
+    (
+        "plain",
+        "backward/loss.prediction",
+        lambda m: m.theirs["backward/loss.prediction"] * 16,
+        "the gradient of loss.prediction is exactly 16 times the reference's; 16 is the batch size",
+    ),
+    (
+        "plain",
+        "backward/2.bias",
+        lambda m: m.previous["2.bias"],
+        "2.bias's gradient is the reference's of the step before: it is stale",
+    ),
+    (
+        "plain",
+        "backward/2.bias",
+        lambda m: m.theirs["backward/loss.prediction"],
+        "2.bias's gradient is not summed over the batch: its shape is (16, 10), the tensor's (10,)",
+    ),
+    (
+        "plain",
+        "backward/2.weight",
+        lambda m: m.theirs["backward/2.weight"].T,
+        "2.weight's gradient is the transpose of the reference's",
+    ),
+    (
+        "nnmnist",
+        "backward/0.bias",
+        lambda m: m.theirs["backward/2.bias"],
+        "0.bias's gradient is what 2.bias's should be",
+    ),
+    (
+        "plain",
+        "backward/2.weight",
+        lambda m: m.theirs["backward/2.weight"] + 0.1 * m.before["param/2.weight"],
+        "2.weight's gradient is off by 0.1 times the tensor itself: a penalty's term, or one like it",
+    ),
+    (
+        "plain",
+        WEIGHT,
+        lambda m: m.before["param/0.weight"],
+        "0.weight is what it was before the step: it is not updated",
+    ),
+    ("plain", WEIGHT, lambda m: after(m, "param/0.weight", 0.5), "0.weight moved 1/2 times as far as in the reference"),
+    ("plain", WEIGHT, lambda m: after(m, "param/0.weight", -1.0), "0.weight moved -1 times as far as in the reference"),
+    (
+        "plain",
+        WEIGHT,
+        lambda m: after(m, "param/0.weight", 1.0001),
+        "0.weight moved 1.0001 times as far as in the reference",
+    ),
+    (
+        "decayed",
+        WEIGHT,
+        lambda m: m.before["param/0.weight"] - m.batch.lr * m.theirs["backward/0.weight"],
+        DECAY + "as by a weight decay of 0.1 less than the reference's",
+    ),
+    (
+        "decayed",
+        WEIGHT,
+        lambda m: m.theirs[WEIGHT] - 0.1 * m.batch.lr * m.before["param/0.weight"],
+        DECAY + "as by a weight decay of 0.1 more than the reference's",
+    ),
+    (
+        "regularised",
+        VELOCITY,
+        lambda m: m.theirs["backward/0.weight"],
+        FAST + "is the gradient alone: what it was before the step is not kept",
+    ),
+    (
+        "regularised",
+        VELOCITY,
+        lambda m: m.theirs[VELOCITY] - 0.4 * m.before["optim/momentum_buffer/0.weight"],
+        FAST + "is off by -0.4 times what it was before the step: another momentum, or none",
+    ),
+    (
+        "regularised",
+        "update/buffer/1.running_mean",
+        lambda m: m.before["buffer/1.running_mean"],
+        "1.running_mean is what it was before the step: it is not updated",
+    ),
+    (
+        "nnmnist",
+        WEIGHT,
+        lambda m: moved_by_adam(m, 1),
+        "0.weight moved as by Adam's bias correction for t = 1, where t is 5: the power "
+        "t is missing, or t is not counted on",
+    ),
+    (
+        "nnmnist",
+        WEIGHT,
+        lambda m: moved_by_adam(m, 6),
+        "0.weight moved as by Adam's bias correction for t = 6, where t is 5",
+    ),
+    ("nnmnist", WEIGHT, lambda m: moved_by_adam(m, np.inf), "0.weight moved as by Adam without its bias correction"),
+    (
+        "slow",
+        WEIGHT,
+        lambda m: moved_by_adam(m, 4, (0.8, 0.99)),
+        "0.weight moved as by Adam's bias correction for t = 4, where t is 5",
+    ),
+    (
+        "nnmnist",
+        WEIGHT,
+        lambda m: after(m, "param/0.weight", 0.1),
+        "0.weight moved 1/10 times as far as in the reference",
+    ),
+]
+
+
+@pytest.mark.parametrize(("network", "name", "corrupt", "sentence"), TOLD, ids=[row[3][:60] for row in TOLD])
+def test_a_wrong_tensor_is_explained(moments: Given, network: str, name: str, corrupt: Corrupt, sentence: str) -> None:
+    moment = moments[network]
+    assert told(moment, name, corrupt(moment)) == sentence
+
+
+def test_a_rate_that_all_parameters_share_is_named(moments: Given) -> None:
+    moment = moments["plain"]
+    keys = [key for key in moment.before if key.startswith("param/")]
+    wrong = replace(moment, ours=moment.ours | {f"update/{key}": after(moment, key, 2.0) for key in keys})
+    sentence = (
+        "every parameter moved 2 times as far as in the reference: as with a learning rate of 0.1 in place of 0.05"
+    )
+    assert describe_cause(unlike(STEP, WEIGHT, ""), diagnose_step(WEIGHT, wrong)) == sentence
+
+
+def test_dropout_where_there_is_none(moments: Given) -> None:
+    moment = moments["regularised"]
+    dropped, full = moment.theirs["forward/5.output"], moment.theirs["forward/4.output"]
+    without = replace(moment, theirs=moment.theirs | {"forward/5.output": full})
+    in_training = "5.output has dropout in it, p = 0.25, where the reference has none"
+    assert told(without, "forward/5.output", dropped) == in_training
+    in_evaluation = "5.output has dropout in it, p = 0.25, which is left on in evaluation"
+    assert told(without, "forward/5.output", dropped, training=False) == in_evaluation
+
+
+def test_a_right_tensor_is_not_explained(moments: Given) -> None:
+    for moment in moments.values():
+        for name, array in moment.theirs.items():
+            assert diagnose_step(name, moment) is None, name
+            assert told(moment, name, array * 1) is None, name
+
+
+def random_values(array: Array, rng: np.random.Generator) -> Array:
+    return rng.standard_normal(array.shape) * np.abs(array).max(initial=1e-3)
+
+
+def slightly_off(array: Array, rng: np.random.Generator) -> Array:
+    return array * (1 + 1e-4 * rng.standard_normal(array.shape))
+
+
+def half_of_the_signs(array: Array, rng: np.random.Generator) -> Array:
+    return array * rng.choice([-1.0, 1.0], array.shape)
+
+
+def some_doubled(array: Array, rng: np.random.Generator) -> Array:
+    return array * rng.choice([1.0, 2.0], array.shape)
+
+
+def a_bit_less_and_noise(array: Array, rng: np.random.Generator) -> Array:
+    return 0.5 * array + 1e-3 * np.abs(array).max(initial=0.0) * rng.standard_normal(array.shape)
+
+
+@pytest.mark.parametrize(
+    "corrupt", [random_values, slightly_off, half_of_the_signs, some_doubled, a_bit_less_and_noise]
+)
+def test_what_has_no_simple_cause_is_given_none(
+    moments: Given, corrupt: Callable[[Array, np.random.Generator], Array]
+) -> None:
+    rng = np.random.default_rng(1)
+    for moment in moments.values():
+        for name, array in moment.theirs.items():
+            if array.size < 8 or not np.issubdtype(array.dtype, np.floating):
+                continue
+            before = moment.before.get(name.removeprefix("update/"), np.zeros(array.shape))
+            wrong = before + corrupt(array - before, rng) if name.startswith("update/param") else corrupt(array, rng)
+            assert told(moment, name, wrong) is None, name
+
+
+def test_random_labels_are_given_no_cause(moments: Given) -> None:
+    rng = np.random.default_rng(2)
+    for _ in range(200):
+        assert told(moments["plain"], "data/y", rng.integers(0, 10, 16)) is None
+        assert told(moments["nnmnist"], "data/y", rng.integers(0, 10, 10)) is None
+
+
+def test_few_labels_tell_nothing(moments: Given) -> None:
+    moment = moments["plain"]
+    few = replace(moment, theirs=copy.copy(moment.theirs) | {"data/y": np.array([3, 5])})
+    assert told(few, "data/y", np.array([4, 6])) is None
+    assert told(few, "data/y", np.array([5, 3])) is None
