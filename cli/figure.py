@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -23,16 +24,24 @@ RESOLUTION = 200  # dots an inch of the PNG: 1,600 pixels wide, enough for a pro
 # More columns than this are no wider than a pixel: of the steps in one, the worst is drawn.
 COLUMNS = 800
 
+# Up to so many steps each is marked, since a line through one of them alone is invisible.
+FEW = 20
+
 LINE = 110  # characters that a line of the title has room for
 
 # Okabe and Ito's palette, which stays apart for every kind of colour blindness.
-BLUE, SKY, VERMILION, PURPLE, GREY = "#0072B2", "#56B4E9", "#D55E00", "#AA3377", "#5B5B5B"
+BLUE, SKY, VERMILION, PURPLE, GREY = "#0072B2", "#56B4E9", "#D55E00", "#CC79A7", "#5B5B5B"
 TITLES = {"pass": "#00664B", "fail": "#B34700", "inconclusive": "#7A5C00"}  # dark enough to be read as text
 LABEL = {"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
 
 # Identifiers that are not random, and glyphs instead of fonts that a reader may lack: the same run, the same file.
-SETTINGS: Any = {"svg.hashsalt": "mnistcheck", "svg.fonttype": "path", "font.size": 9.0, "axes.spines.top": False,
-            "axes.spines.right": False, "axes.formatter.useoffset": False}  # fmt: skip
+SETTINGS: Any = {
+    "svg.hashsalt": "mnistcheck",
+    "svg.fonttype": "path",
+    "font.size": 9.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
 METADATA: dict[str, dict[str, None]] = {
     "svg": dict.fromkeys(("Creator", "Date", "Format", "Type")),
     "png": {"Software": None},
@@ -49,6 +58,7 @@ def draw_if_possible(run: FinishedRun) -> str | None:
 
     if run.curves is None:
         return None
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a cache that it makes or cannot make is no news
     try:
         drawn = {form: render(run, form) for form in FILES}
     except ModuleNotFoundError as error:
@@ -95,18 +105,18 @@ def draw(run: FinishedRun) -> Figure:
     upper.set_xlim(0.9, max(2.0, 1.04 * len(curves.noise)))
     lower.set_xlabel(FIGURE["steps"])
     lower.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    lower.xaxis.set_minor_formatter(lambda *_: "")
     verdict, configuration = document["verdict"], document["configuration"]
     title = f"{verdict.upper()}: {describe_verdict(verdict, *SIDES.values())}"
-    lines = [
-        configuration["network"],
-        f"{document['dataset']['name']}, {describe_setting(document)}, {len(curves.noise):,} steps",
-    ]
-    upper.set_title("\n".join(map(_shortened, lines)), loc="left", fontsize=9, color=GREY, parse_math=False)
+    steps = f"{len(curves.noise):,} step{'' if len(curves.noise) == 1 else 's'}"
+    setting = f"{document['dataset']['name']}, {describe_setting(document)}, {steps}"
+    told = "\n".join(map(_shortened, (configuration["network"], setting)))
+    upper.set_title(told, loc="left", fontsize=9, color=GREY, parse_math=False)
     upper.annotate(
         title, (0, 1), xytext=(0, 34), xycoords="axes fraction", textcoords="offset points", fontweight="bold",
         fontsize=13 if len(title) < 60 else 11, color=TITLES[verdict], gid="title",
     )  # fmt: skip
-    figure.supxlabel(FIGURE["caption"], x=0.015, ha="left", fontsize=7.5, color=GREY)
+    figure.supxlabel(FIGURE["caption"].format(ours=SIDES["numpy"]), x=0.015, ha="left", fontsize=7.5, color=GREY)
     return figure
 
 
@@ -142,7 +152,10 @@ def _free_run(axes: Axes, document: dict[str, Any], curves: Curves) -> None:
     axes.plot(spread_at, _positive(envelope), color=SKY, linewidth=1.2, gid="envelope", label=FIGURE["spread"])
     ours, theirs = SIDES.values()
     label = FIGURE["distance"].format(ours=ours, theirs=theirs)
-    axes.plot(taken, _positive(distance), color=BLUE, linewidth=1.8, gid="distance", label=label)
+    axes.plot(
+        taken, _positive(distance), color=BLUE, linewidth=1.8, gid="distance", label=label,
+        marker="o" if len(taken) <= FEW else "", markersize=4,
+    )  # fmt: skip
     equal = taken[distance == 0]
     if equal.size:
         axes.plot(
@@ -162,7 +175,10 @@ def _free_run(axes: Axes, document: dict[str, Any], curves: Curves) -> None:
     handles, labels = axes.get_legend_handles_labels()
     first = labels.index(FIGURE["distance"].format(ours=ours, theirs=theirs))
     order = [first, *(i for i in range(len(labels)) if i != first)]
-    axes.legend([handles[i] for i in order], [labels[i] for i in order], loc="upper left", frameon=False, fontsize=8)
+    axes.legend(
+        [handles[i] for i in order], [labels[i] for i in order], loc="upper left", fontsize=8, edgecolor="none",
+        framealpha=0.85,
+    )  # fmt: skip
 
 
 def _crossings(axes: Axes, curves: Curves, bottom: float) -> None:
@@ -200,7 +216,10 @@ def _lock_step(axes: Axes, document: dict[str, Any], curves: Curves) -> None:
         )  # fmt: skip
         axes.legend(loc="center left", frameon=False, fontsize=8)
     axes.axhline(factor, color=GREY, linestyle="--", linewidth=1.0, gid="factor")
-    axes.text(1, factor * 1.1, FIGURE["factor"].format(factor=factor), color=GREY, fontsize=8, va="bottom")
+    axes.annotate(
+        FIGURE["factor"].format(factor=factor), (1, factor), xytext=(5, 2), textcoords="offset points", color=GREY,
+        fontsize=8,
+    )  # fmt: skip
     if horizon is not None:
         _horizon(axes, horizon)
     if found is not None:

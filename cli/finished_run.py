@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ Check = Callable[[object, str], Any]
 # Far above what a run writes, so that a file that is none costs little memory: bytes of run.json, of a line of
 # metrics.jsonl, and characters of a text.
 DOCUMENT_LIMIT, LINE_LIMIT, TEXT_LIMIT = 2**24, 2**16, 1000
+DEPTH_LIMIT = 20
 COUNT_LIMIT = 2**53  # up to here a float holds every whole number
 
 
@@ -86,9 +87,21 @@ def _parse(content: bytes, where: str) -> object:
     from nets.datasets.dataset import DataError
 
     try:
-        return json.loads(content)
+        value = json.loads(content)
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, a number of too many digits, nested too deep
         raise DataError(f"{where} is not JSON, or was cut off: {str(error)[:80]}") from None
+    level = [value]
+    for _ in range(DEPTH_LIMIT):
+        level = [child for item in level for child in _children(item)]
+    if level:
+        raise DataError(f"{where} is nested more than {DEPTH_LIMIT} deep: no run writes such a file")
+    return value
+
+
+def _children(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _curves(path: Path, document: dict[str, Any]) -> Curves | None:
@@ -134,6 +147,8 @@ def _require_steps(path: Path, lines: int, document: dict[str, Any]) -> None:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, (dict, list)):
+        return "an object" if isinstance(value, dict) else "a list"
     text = json.dumps(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
 
@@ -174,10 +189,29 @@ def _record(**fields: Check) -> Check:
     return check
 
 
+def _mapping(check: Check) -> Check:
+    """Return what gives back an object of any names, which are printable, sorted by them."""
+    whole = _must("an object", lambda value: isinstance(value, dict))
+
+    def checked(value: object, where: str) -> dict[str, Any]:
+        found = whole(value, where)
+        return {text(name, f"{where}, a name,"): check(found[name], f"{where}.{name}") for name in sorted(found)}
+
+    return checked
+
+
 def _is_number(value: object) -> bool:
     if isinstance(value, str):
         return value in {"inf", "-inf", "nan"}  # strict JSON has no numbers for these
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= COUNT_LIMIT**19
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= COUNT_LIMIT
+
+
+def _shown_safely(prose: str) -> str:
+    """Return text of any kind, such as the message of somebody's error, as one printable line."""
+    line = "".join(character if character.isprintable() else " " for character in prose)
+    return line if len(line) <= TEXT_LIMIT else f"{line[:TEXT_LIMIT]}..."
 
 
 # Text that only shows: no control characters, which a terminal would obey.
@@ -185,6 +219,7 @@ text = _must(
     f"printable text of at most {TEXT_LIMIT} characters",
     lambda value: isinstance(value, str) and len(value) <= TEXT_LIMIT and value.isprintable(),
 )
+prose = _must("text", lambda value: isinstance(value, str), _shown_safely)
 count = _must(
     "a whole number from 0 on",
     lambda value: isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= COUNT_LIMIT,
@@ -193,10 +228,9 @@ number = _must("a number", _is_number, float)
 positive = _must("a number above 0", lambda value: _is_number(value) and 0 < float(value) < math.inf, float)
 flag = _must("true or false", lambda value: isinstance(value, bool))
 verdict = _must("pass, fail or inconclusive", lambda value: value in ("pass", "fail", "inconclusive"))
-anything = _must("a value", lambda _: True)
+sensitivity = _must("a number, a text or an object", lambda value: isinstance(value, (str, dict)) or _is_number(value))
 
 OUTCOME = _record(train_accuracy=number, test_accuracy=number, seconds=number)
-VERSIONS = _must("an object", lambda value: isinstance(value, dict), lambda value: dict(sorted(value.items())))
 CROSSING = _record(layer=text, index=_list(count), gap=number, noise=number, explained=flag)
 
 # What every run.json holds, and what that of a fair run holds besides.
@@ -216,7 +250,7 @@ RUN = _record(
     stopped_by=_optional(_record(step=count, layer=text, tensor=text)),
     numpy=OUTCOME,
     torch=OUTCOME,
-    environment=_record(python=text, platform=text, versions=VERSIONS),
+    environment=_record(python=text, platform=text, versions=_mapping(_optional(text))),
 )
 PROOF = _record(
     factor=positive,
@@ -241,7 +275,7 @@ PROOF = _record(
         worst=_optional(_record(ratio=number, step=count, tensor=text)),
         first_failure=_optional(_record(step=count, tensor=text)),
     ),
-    smallest_detectable_fault=_optional(anything),
+    smallest_detectable_fault=_optional(sensitivity),
     first_divergence=_optional(
         _record(
             step=count,
@@ -253,8 +287,8 @@ PROOF = _record(
             torch=number,
             allowed=number,
             ratio=number,
-            message=_optional(text),
-            diagnosis=_optional(text),
+            message=_optional(prose),
+            diagnosis=_optional(prose),
         )
     ),
 )

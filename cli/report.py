@@ -36,7 +36,7 @@ def report(directory: Path, json: bool) -> int:
 
     run = read_run(directory)
     page = _page(run, draw_if_possible(run))
-    write_whole(directory / PAGE, page.encode())
+    write_whole(directory / PAGE, page.encode(errors="xmlcharrefreplace"))
     if json:
         print_json(run.raw)
     else:
@@ -57,12 +57,14 @@ def _page(run: FinishedRun, figure: str | None) -> str:
         describe_divergence,
         describe_sensitivity,
         describe_setting,
+        describe_verdict,
         divergence_from_json,
         summarise_trajectory,
     )
 
     document = run.document
-    compared = document["verdict"] is not None
+    verdict = document["verdict"]
+    compared = verdict is not None
     divergence = document["first_divergence"] if compared else None
     fault = document["smallest_detectable_fault"] if compared else None
     environment = jinja2.Environment(
@@ -72,7 +74,8 @@ def _page(run: FinishedRun, figure: str | None) -> str:
     return environment.get_template("report.html.jinja").render(
         run=document,
         setting=describe_setting(document),
-        sentence=summarise_trajectory(document, SIDES) if compared else None,
+        clause=describe_verdict(verdict, *SIDES.values()) if compared else None,
+        details=_details(summarise_trajectory(document, SIDES)) if compared else None,
         proof=proof_rows(document) if compared else [],
         outcomes=outcome_rows(document),
         divergence=divergence
@@ -86,6 +89,12 @@ def _page(run: FinishedRun, figure: str | None) -> str:
         figure=figure and Markup(inlined(figure)),  # noqa: S704  drawn by us; its text is outlines
         command=shlex.join(repetition(document)),
     )
+
+
+def _details(sentence: str) -> str:
+    """Return what the sentence that ends a run says besides the verdict, which a page has as its headline."""
+    *_, details = re.split(r"same program[:.] |^INCONCLUSIVE: ", sentence, maxsplit=1)
+    return details[:1].upper() + details[1:]
 
 
 def inlined(svg: str) -> str:

@@ -638,7 +638,9 @@ FIGURE = {
     "distances": "free-run: relative distance\nof all parameters",
     "noises": "lock-step, each step:\n\N{MULTIPLICATION SIGN} rounding noise",
     "caption": (
-        "Judged tensor by tensor; the curves are of all parameters together. One rounding (eps) is always allowed."
+        "Shadows are {ours} runs nudged by one unit in the last place at every step.\n"
+        "The verdict is reached tensor by tensor; the curves are of all parameters together. "
+        "One rounding, eps, is always allowed."
     ),
 }
 

@@ -185,6 +185,22 @@ def test_both_sides_may_be_equal_all_along(kept: Path) -> None:
     assert render(read_run(kept), "svg").endswith(b"</svg>\n")
 
 
+@pytest.mark.parametrize(("lr", "code"), [("1e306", 0), ("1e308", 3)])
+def test_a_run_that_overflows_is_drawn_too(tmp_path: Path, lr: str, code: int) -> None:
+    assert run([*ARGS, "--lr", lr, "--out", str(tmp_path / "run")]) == code
+    assert (tmp_path / "run" / "trajectory.svg").exists()
+    assert run(["report", str(tmp_path / "run")]) == 0
+
+
+def test_the_message_of_an_error_may_hold_anything(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "faulty", tmp_path / "faulty")
+    message = "raises ValueError: one line\n\x1b[2Jand another" + "x" * 2000
+    change(tmp_path / "faulty", lambda document: document["first_divergence"].update(message=message))
+    assert run(["report", str(tmp_path / "faulty")]) == 0
+    text = Page((tmp_path / "faulty" / "report.html").read_text()).text
+    assert "NumPy raises ValueError: one line  [2Jand another" in text
+
+
 def test_the_same_run_gives_the_same_files(kept: Path) -> None:
     assert run(["report", str(kept)]) == 0
     files = {name: (kept / name).read_bytes() for name in ("trajectory.svg", "trajectory.png", "report.html")}
@@ -217,7 +233,8 @@ def test_the_page_tells_it_all_and_asks_for_nothing(runs: Path) -> None:
         assert run(["report", str(runs / name)]) == 0
     source = (runs / "clean" / "report.html").read_text()
     page = Page(source)
-    assert "all of 40 steps agree within rounding noise." in page.text
+    assert "PASS: NumPy and PyTorch are the same program." in page.text
+    assert "All of 40 steps agree within rounding noise." in page.text
     document = json.loads((runs / "clean" / "run.json").read_text())
     for told in (document["dataset"]["sha256"], document["environment"]["versions"]["torch"], "lock-step", "free-run"):
         assert told in page.text
@@ -229,6 +246,8 @@ def test_the_page_tells_it_all_and_asks_for_nothing(runs: Path) -> None:
     addresses = [str(value) for _, attrs in page.seen for key, value in attrs.items() if key.endswith(("href", "src"))]
     assert [address for address in addresses if not address.startswith("#")] == []
     failed = Page((runs / "faulty" / "report.html").read_text()).text
+    assert "FAIL: NumPy and PyTorch are not the same program." in failed
+    assert "They part at step 25, backward, 2.bias[" in failed
     assert "First divergence" in failed
     assert "step 25, backward, 2.bias[" in failed
 
@@ -254,9 +273,10 @@ def test_what_a_page_may_add(kept: Path) -> None:
     )
     assert "which does not explain it" in text
     assert "and 3 more, in metrics.jsonl" in text
-    change(kept, lambda document: document.update(smallest_detectable_fault={"tensor": "0.weight", "size": 2e-14}))
+    fault = {"tensor": "0.weight", "size": 2e-14, "more": "\ud800"}
+    change(kept, lambda document: document.update(smallest_detectable_fault=fault))
     assert run(["report", str(kept)]) == 0
-    assert "caught: tensor 0.weight, size 2e-14." in Page((kept / "report.html").read_text()).text
+    assert "caught: tensor 0.weight, size 2e-14, more " in Page((kept / "report.html").read_text()).text
 
 
 def test_a_diagnosis_is_told_if_there_is_one(runs: Path, tmp_path: Path) -> None:
@@ -320,7 +340,7 @@ def test_runs_that_stopped_and_runs_that_could_not_tell(runs: Path, kept: Path, 
     stop = {"step": 39, "layer": "0", "tensor": "0.weight"}
     change(kept, lambda document: document.update(stopped_by=stop, verdict="inconclusive"))
     assert run(["report", str(kept)]) == 0
-    assert "stopped at step 39, where 0.weight is not finite" in Page((kept / "report.html").read_text()).text
+    assert "Stopped at step 39, where 0.weight is not finite" in Page((kept / "report.html").read_text()).text
     change(kept, lambda document: document.update(stopped_by=None))
     assert run(["report", str(kept)]) == 0
     assert "40 steps were compared, and none could tell" in Page((kept / "report.html").read_text()).text
@@ -352,12 +372,24 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (lambda kept: (kept / "run.json").write_text(""), "run.json is not JSON, or was cut off"),
     "not text": (lambda kept: (kept / "run.json").write_bytes(b"\xff\xfe\x00\x81"), "run.json is not JSON"),
     "nested": (lambda kept: (kept / "run.json").write_text(nested(10**6)), "run.json is not JSON"),
+    "nested less": (
+        lambda kept: change(kept, lambda document: document.update(more=json.loads(nested(500)))),
+        "run.json is nested more than 20 deep: no run writes such a file",
+    ),
+    "a version's name that is no text": (
+        lambda kept: change(kept, lambda document: document["environment"]["versions"].update({"\ud800": "1"})),
+        "run.json: environment.versions, a name, must be printable text of at most 1000 characters, got ",
+    ),
+    "a list for a fault": (
+        lambda kept: change(kept, lambda document: document.update(smallest_detectable_fault=[1])),
+        "run.json: smallest_detectable_fault must be a number, a text or an object, got a list",
+    ),
     "a long number": (lambda kept: (kept / "run.json").write_text("1" * 10**5), "run.json is not JSON"),
     "large": (
         lambda kept: (kept / "run.json").write_text(" " * (DOCUMENT_LIMIT + 1)),
         "run.json has more than 16,777,216 bytes: no run writes as many",
     ),
-    "a list": (lambda kept: (kept / "run.json").write_text("[1]"), "run.json: needs an object, got [1]"),
+    "a list": (lambda kept: (kept / "run.json").write_text("[1]"), "run.json: needs an object, got a list"),
     "a later version": (
         lambda kept: change(kept, lambda document: document.update(schema_version=2)),
         "run.json: schema_version must be 1, which is what is read here; got 2",
