@@ -11,9 +11,13 @@ import click
 
 from cli.exit_codes import ExitCode
 from cli.replay import replay
+from cli.report import report
 from cli.traces import compare_traces, record
 from cli.train import train
 from cli.verify import verify
+
+# Parts that a command cannot do without, and the extras that bring them.
+EXTRAS = {"torch": ("PyTorch", "torch"), "jinja2": ("Jinja2", "report"), "markupsafe": ("Jinja2", "report")}
 
 
 @click.group(context_settings={"auto_envvar_prefix": "MNISTCHECK", "help_option_names": ["-h", "--help"]})
@@ -28,6 +32,7 @@ def mnistcheck() -> None:
 
 
 mnistcheck.add_command(train)
+mnistcheck.add_command(report)
 mnistcheck.add_command(verify)
 mnistcheck.add_command(record)
 mnistcheck.add_command(compare_traces)
@@ -73,8 +78,9 @@ def _explain(error: Exception) -> int:
     if isinstance(error, (DataError, TraceError, ReplayError, click.FileError)):
         click.echo(f"Error: {error}", err=True)
         return ExitCode.MISSING
-    if isinstance(error, ModuleNotFoundError) and error.name == "torch":
-        click.echo("Error: this command needs PyTorch: pip install 'mnistcheck[torch]'", err=True)
+    if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
+        part, extra = EXTRAS[error.name]
+        click.echo(f"Error: this command needs {part}: pip install 'mnistcheck[{extra}]'", err=True)
         return ExitCode.MISSING
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""

@@ -13,18 +13,17 @@ import click
 
 from cli.exit_codes import ExitCode
 from cli.experiment import prepared_run, run_options
+from cli.figure import draw_if_possible
+from cli.finished_run import read_run
 from cli.replay import keep_failure
 from cli.run_directory import RunDirectory
+from cli.run_tables import SIDES, print_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rich.console import Console
-
     from gradcheck.trajectory.check import Progress
     from nets.training import Pair, Run
-
-NAMES = ("NumPy", "PyTorch")
 
 
 class WithFaults(click.Command):
@@ -118,9 +117,10 @@ def _present(
     if json:
         print_json(document)
     else:
-        _print(results(), run, pair)
+        print_run(results(), document)
     if directory is not None:
         directory.write(document, history, pair)
+        draw_if_possible(read_run(directory.path))
         if not json:
             results().print(f"written to {directory.path}", markup=False, soft_wrap=True)
     if kept and not json:
@@ -166,23 +166,12 @@ def _progress(run: Run, fair: bool) -> Iterator[Callable[[Progress], None]]:
 def _document(run: Run, pair: Pair, inject: str | None) -> dict[str, Any]:
     """Return what ``--json`` prints and ``run.json`` holds."""
     from cli.console import environment
-    from gradcheck.report import divergence_to_json, free_run_to_json, lock_step_to_json
+    from gradcheck.report import stop_to_json, trajectory_to_json
 
     report = pair.report
-    stop = pair.stopped_by
-    stopped_by = stop and {"step": stop.step, "layer": stop.layer, "tensor": stop.tensor}
-    proof: dict[str, Any] = {"verdict": None, "stopped_by": stopped_by}
+    proof: dict[str, Any] = {"verdict": None, "stopped_by": pair.stopped_by and stop_to_json(pair.stopped_by)}
     if report is not None:
-        proof = {
-            "verdict": str(report.verdict),
-            "factor": report.factor,
-            "shadows": report.shadows,
-            "lock_step": lock_step_to_json(report.lock_step),
-            "free_run": free_run_to_json(report.free_run),
-            "smallest_detectable_fault": None,
-            "first_divergence": divergence_to_json(report.first_divergence, "numpy", "torch"),
-            "stopped_by": stopped_by,
-        }
+        proof = trajectory_to_json(report, *SIDES) | {"smallest_detectable_fault": None}
     preset = run.preset
     return {
         "command": "train",
@@ -207,45 +196,3 @@ def _document(run: Run, pair: Pair, inject: str | None) -> dict[str, Any]:
         "torch": asdict(pair.torch),
         "environment": environment() | {"blas_threads": 1},
     }
-
-
-def _print(out: Console, run: Run, pair: Pair) -> None:
-    from rich.table import Table
-
-    from cli.console import STYLES
-    from gradcheck.report import describe_free_run, describe_lock_step, describe_stop, noise_units, summarise_trajectory
-
-    preset, report = run.preset, pair.report
-    out.print(f"[bold]{preset.describe()}[/], batch {preset.batch_size}, {run.dtype.name}, seed {run.seed}")
-    data = f"{run.dataset.name}: {len(run.train):,} training and {len(run.test):,} test images, {run.steps:,} steps"
-    out.print(f"{data}, sha256 {run.dataset.sha256[:12]}\n")
-    outcomes = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("", "test accuracy", "training accuracy", "seconds in its steps"):
-        outcomes.add_column(column, justify="right" if column else "left")
-    for name, outcome in zip(NAMES, (pair.numpy, pair.torch), strict=True):
-        outcomes.add_row(
-            name, f"{outcome.test_accuracy:.2%}", f"{outcome.train_accuracy:.2%}", f"{outcome.seconds:.1f}"
-        )
-    out.print(outcomes)
-    if report is None:
-        if pair.stopped_by:
-            out.print(f"\n{describe_stop(pair.stopped_by)}", style=STYLES["inconclusive"], soft_wrap=True)
-        out.print("\nNothing was compared: --fair proves both the same, or says where they part.", soft_wrap=True)
-    else:
-        proof = Table(box=None, pad_edge=False, header_style="bold")
-        for column in ("", "verdict", "steps", "worst, x rounding noise", ""):
-            proof.add_column(column, justify="right" if column == "steps" else "left", no_wrap=column == "verdict")
-        lock, free = report.lock_step, report.free_run
-        for name, verdict, steps, worst, note in (
-            ("lock-step", lock.verdict, lock.steps_compared, lock.worst, describe_lock_step(lock, report.factor)),
-            ("free-run", free.verdict, free.steps_compared, free.worst, describe_free_run(free)),
-        ):
-            noise = f"{noise_units(worst.ratio, report.factor)} of {report.factor:g}" if worst else ""
-            proof.add_row(name, f"[{STYLES[verdict]}]{verdict}[/]", f"{steps:,}", noise, note)
-        out.print()
-        out.print(proof)
-        if preset.batch_size == 1 and report:
-            out.print("\nbatch 1 cannot tell a sum over the batch from its mean: --batch-size 2 can", style="dim")
-        out.print()
-        sentence = summarise_trajectory(report, *NAMES)
-        out.print(sentence, style=STYLES[report.verdict], markup=False, soft_wrap=True)

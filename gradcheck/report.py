@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,12 +17,13 @@ from gradcheck.comparison import Quantity
 from gradcheck.contract import Array, Case, Initializer, Layer, Loss, Optimizer, Schedule
 from gradcheck.diagnosis import Cause, Diagnosis
 from gradcheck.trajectory.causes import StepCause, StepDiagnosis
+from gradcheck.trajectory.divergence import Divergence
 
 if TYPE_CHECKING:
     from gradcheck.results import Finding, Report
     from gradcheck.trajectory.check import NonFinite, TrajectoryReport
-    from gradcheck.trajectory.divergence import Divergence
     from gradcheck.trajectory.freerun import FreeRunResult
+    from gradcheck.trajectory.kinks import Crossing
     from gradcheck.trajectory.lockstep import LockStepResult
     from gradcheck.trajectory.recording import Recording
     from gradcheck.trajectory.replay import Replay, Replayed
@@ -187,7 +188,8 @@ def describe_silence(report: Report | TrajectoryReport) -> str:
     from gradcheck.results import Report
 
     if not isinstance(report, Report):
-        return summarise_trajectory(report, "the engine", "the reference").removeprefix("INCONCLUSIVE: ")
+        sides = {"ours": "the engine", "theirs": "the reference"}
+        return summarise_trajectory(trajectory_to_json(report, *sides), sides).removeprefix("INCONCLUSIVE: ")
     reasons = dict.fromkeys(finding.message for finding in report.findings if finding.message)
     return f"nothing could be told of {report.subject}: {'; '.join(reasons) or 'no property applies to it'}"
 
@@ -541,6 +543,34 @@ def divergence_to_json(found: Divergence | None, ours: str, theirs: str) -> Json
     }
 
 
+def divergence_from_json(found: Json, factor: float, ours: str, theirs: str) -> Divergence:
+    """Return the `Divergence` that `divergence_to_json` has put down."""
+    return Divergence(
+        step=found["step"],
+        phase=found["phase"],
+        layer=found["layer"],
+        tensor=found["tensor"],
+        index=tuple(found["index"]),
+        ours=float(found[ours]),
+        theirs=float(found[theirs]),
+        noise=found["allowed"] / factor,
+        allowed=found["allowed"],
+        ratio=found["ratio"],
+        message=found["message"] or "",
+    )
+
+
+def crossing_to_json(crossing: Crossing) -> Json:
+    """Return a `Crossing` without its step."""
+    return {
+        "layer": crossing.layer,
+        "index": list(crossing.index),
+        "gap": crossing.gap,
+        "noise": crossing.noise,
+        "explained": crossing.explained,
+    }
+
+
 def lock_step_to_json(result: LockStepResult) -> Json:
     """Return a `LockStepResult`: worst comparison, the tail of the ratios, and what was looked at twice."""
     worst = result.worst
@@ -562,7 +592,7 @@ def lock_step_to_json(result: LockStepResult) -> Json:
 
 def free_run_to_json(result: FreeRunResult) -> Json:
     """Return a `FreeRunResult`, without its curves."""
-    worst = result.worst
+    worst, first = result.worst, result.first_failure
     return {
         "verdict": str(result.verdict),
         "steps_compared": result.steps_compared,
@@ -570,7 +600,27 @@ def free_run_to_json(result: FreeRunResult) -> Json:
         "max_relative_distance": result.max_relative_distance,
         "kinks_crossed": len(result.crossings),
         "worst": worst and {"ratio": worst.ratio, "step": worst.step, "tensor": worst.tensor},
+        "first_failure": first and {"step": first.step, "tensor": first.tensor},
     }
+
+
+def trajectory_to_json(report: TrajectoryReport, ours: str, theirs: str) -> Json:
+    """Return a `TrajectoryReport`; the values of its first divergence under the names of the two sides."""
+    stop = report.stopped_by
+    return {
+        "verdict": str(report.verdict),
+        "factor": report.factor,
+        "shadows": report.shadows,
+        "lock_step": lock_step_to_json(report.lock_step),
+        "free_run": free_run_to_json(report.free_run),
+        "first_divergence": divergence_to_json(report.first_divergence, ours, theirs),
+        "stopped_by": stop and stop_to_json(stop),
+    }
+
+
+def stop_to_json(stop: NonFinite) -> Json:
+    """Return a `NonFinite`."""
+    return {"step": stop.step, "layer": stop.layer, "tensor": stop.tensor}
 
 
 def describe_divergence(found: Divergence, factor: float, ours: str = "ours", theirs: str = "the reference") -> str:
@@ -595,51 +645,67 @@ def noise_units(ratio: float, factor: float) -> str:
     return f"{noise:.1f}" if noise < 1000 else f"{noise:.1e}"
 
 
-def describe_lock_step(result: LockStepResult, factor: float) -> str:
-    """Return what single steps showed, beside their number and their worst."""
-    if not result.ratios.size:
+def describe_lock_step(found: Json, factor: float) -> str:
+    """Return what single steps showed, beside their number and their worst; from `lock_step_to_json`."""
+    median, tail = found["ratios"]["median"], found["ratios"]["p99.9"]
+    if median is None or tail is None:
         return "nothing was compared"
-    median, tail = (factor * quantile for quantile in _quantiles(result.ratios, [0.5, 0.999]))
-    text = f"{result.ratios.size:,} comparisons: median {median:.1f}, 99.9 % under {tail:.1f}"
-    if result.failed_steps:
-        text = f"{len(result.failed_steps):,} of {result.steps_compared:,} steps are wrong"
-    elif result.verdict is Verdict.INCONCLUSIVE:
+    text = f"{found['comparisons']:,} comparisons: median {factor * median:.1f}, 99.9 % under {factor * tail:.1f}"
+    if found["failed_steps"]:
+        text = f"{found['failed_steps']:,} of {found['steps_compared']:,} steps are wrong"
+    elif found["verdict"] == Verdict.INCONCLUSIVE:
         text += "; no gradient was above rounding noise, so none was tested"
-    elif result.uninformative:
-        text += f"; never above rounding noise, so untested: {', '.join(result.uninformative)}"
-    if result.crossings:
-        text += f"; {len(result.crossings):,} kinks crossed by one side"
+    elif found["uninformative"]:
+        text += f"; never above rounding noise, so untested: {', '.join(found['uninformative'])}"
+    if found["kinks_crossed"]:
+        text += f"; {found['kinks_crossed']:,} kinks crossed by one side"
     return text
 
 
-def describe_free_run(result: FreeRunResult) -> str:
-    """Return what the run as a whole showed, beside its steps and its worst."""
-    if result.first_failure is not None:
-        return f"leaves its shadows at step {result.first_failure.step:,}, {result.first_failure.tensor}"
-    if not result.steps_compared:
+def describe_free_run(found: Json) -> str:
+    """Return what the run as a whole showed, beside its steps and its worst; from `free_run_to_json`."""
+    first = found["first_failure"]
+    if first is not None:
+        return f"leaves its shadows at step {first['step']:,}, {first['tensor']}"
+    if found["verdict"] == Verdict.FAIL:
+        return "leaves its shadows"
+    if not found["steps_compared"]:
         return "nothing was compared"
-    text = f"weights {result.max_relative_distance:.1e} apart; "
-    if result.horizon_step is None:
+    text = f"weights {found['max_relative_distance']:.1e} apart; "
+    if found["horizon_step"] is None:
         return f"{text}horizon not reached"
-    why = "one side crossed a kink" if result.crossings else "rounding alone parts any two runs"
-    return f"{text}horizon at step {result.horizon_step:,}: from there {why}"
+    why = "one side crossed a kink" if found["kinks_crossed"] else "rounding alone parts any two runs"
+    return f"{text}horizon at step {found['horizon_step']:,}: from there {why}"
 
 
-def describe_stop(stop: NonFinite) -> str:
+def describe_stop(stop: Json) -> str:
     """Return why a run ended before its end."""
-    return f"stopped at step {stop.step:,}, where {stop.tensor} is not finite on either side; lower the learning rate."
+    tensor = stop["tensor"]
+    return f"stopped at step {stop['step']:,}, where {tensor} is not finite on either side; lower the learning rate."
 
 
-def summarise_trajectory(report: TrajectoryReport, ours: str, theirs: str) -> str:
-    """Return the sentence that ends a fair run."""
-    verdict, steps = report.verdict, report.lock_step.steps_compared
-    if verdict is Verdict.FAIL and report.first_divergence is not None:
-        where = describe_divergence(report.first_divergence, report.factor, ours, theirs)
-        return f"FAIL: {ours} and {theirs} are not the same program. They part at {where}."
-    if report.stopped_by is not None:
-        return f"INCONCLUSIVE: {describe_stop(report.stopped_by)}"
+def describe_verdict(verdict: str, ours: str, theirs: str) -> str:
+    """Return what a verdict on two programs means, as a clause."""
+    return {
+        "pass": f"{ours} and {theirs} are the same program",
+        "fail": f"{ours} and {theirs} are not the same program",
+        "inconclusive": f"no telling whether {ours} and {theirs} are the same program",
+    }[verdict]
+
+
+def summarise_trajectory(document: Json, sides: Mapping[str, str]) -> str:
+    """Return the sentence that ends a fair run, from its document; ``sides`` are its two keys and their names."""
+    verdict, steps = Verdict(document["verdict"]), document["lock_step"]["steps_compared"]
+    told = f"{verdict.upper()}: {describe_verdict(verdict, *sides.values())}"
+    if verdict is Verdict.FAIL:
+        if document["first_divergence"] is None:
+            return f"{told}."
+        found = divergence_from_json(document["first_divergence"], document["factor"], *sides)
+        return f"{told}. They part at {describe_divergence(found, document['factor'], *sides.values())}."
+    if document["stopped_by"] is not None:
+        return f"INCONCLUSIVE: {describe_stop(document['stopped_by'])}"
     if verdict is Verdict.PASS:
-        return f"PASS: {ours} and {theirs} are the same program: all of {steps:,} steps agree within rounding noise."
+        return f"{told}: all of {steps:,} steps agree within rounding noise."
     return f"INCONCLUSIVE: {steps:,} steps were compared, and none could tell right from wrong."
 
 
@@ -773,6 +839,49 @@ def summarise_replay(case: Replay, result: Replayed, ours: str, theirs: str) -> 
     old, new = case.divergence, result.divergence
     same = all(getattr(old, name) == getattr(new, name) for name in ("phase", "tensor", "index", "ours", "theirs"))
     return f"FAIL: {ours} and {theirs} still part at {step}{', with the very same values' if same else ''}."
+
+
+def describe_setting(document: Json) -> str:
+    """Return how a run was trained, after its network."""
+    configuration = document["configuration"]
+    return f"batch {configuration['batch_size']}, {configuration['dtype']}, seed {configuration['seed']}"
+
+
+def describe_crossing(step: int, crossing: Json) -> str:
+    """Return where one side alone crossed a kink, and whether rounding explains it; from `crossing_to_json`."""
+    unit = element(f"step {step:,}, layer {crossing['layer']}, unit ", crossing["index"])
+    told = "which explains it" if crossing["explained"] else "which does not explain it"
+    return f"{unit}: {crossing['gap']:.1e} apart, where rounding moves its layer by {crossing['noise']:.1e}, {told}"
+
+
+def describe_sensitivity(found: Json) -> str:
+    """Return the smallest fault that a run would have caught: a relative size, or named parts."""
+    if isinstance(found, dict):
+        return ", ".join(f"{sentence(str(key))} {value}" for key, value in found.items())
+    return f"a relative fault of {found:.1g}" if isinstance(found, (int, float)) else str(found)
+
+
+# What a figure of a run says, beside its numbers.
+FIGURE = {
+    "distance": "{ours} to {theirs}, each training on its own",
+    "allowed": "allowed: up to {factor:g} \N{MULTIPLICATION SIGN} the spread of the shadows",
+    "spread": "spread of the shadows: what rounding alone does",
+    "equal": "bitwise equal",
+    "explained": "kink crossed by one side, explained by rounding",
+    "unexplained": "kink crossed by one side, not explained",
+    "horizon": "horizon: step {step:,}\nbeyond the horizon: nothing can be told",
+    "divergence": "first divergence: step {step:,},\n{phase}, {tensor}",
+    "failures": "step above what is allowed",
+    "factor": "{factor:g} allowed",
+    "steps": "steps taken",
+    "distances": "free-run: relative distance\nof all parameters",
+    "noises": "lock-step, each step:\n\N{MULTIPLICATION SIGN} rounding noise",
+    "caption": (
+        "Shadows are {ours} runs nudged by one unit in the last place at every step.\n"
+        "The verdict is reached tensor by tensor; the curves are of all parameters together. "
+        "One rounding, eps, is always allowed."
+    ),
+}
 
 
 def _quantiles(values: Array, shares: list[float]) -> list[float]:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("gradcheck", "nets", "cli")
 FORBIDDEN = {"gradcheck": {"nets", "cli", "click", "rich"}, "nets": {"cli", "click", "rich"}, "cli": set()}
 TORCH_FILES = {"gradcheck/autograd.py", "nets/engines/torch_engine.py", "nets/weights.py"}
-LATE = {"torch", "scipy", "sklearn", "matplotlib", "safetensors"}
+LATE = {"torch", "scipy", "sklearn", "matplotlib", "jinja2", "safetensors"}
 VAGUE = {"utils", "util", "helpers", "common", "base", "core", "misc"}
 
 
@@ -98,10 +98,16 @@ def test_what_is_allowed_is_not_reported(tmp_path: Path, source: str) -> None:
         "from gradcheck import *",
         "from cli.main import run; run(['--help'])",
         "from cli.main import run; run(['train', '--help'])",
+        "from cli.main import run; run(['report', '--help'])",
     ],
 )
 def test_heavy_libraries_stay_out_of(statement: str) -> None:
-    assert imported(statement, "torch", "scipy", "sklearn", "matplotlib", "pytest") == set()
+    assert imported(statement, "torch", "scipy", "sklearn", "matplotlib", "jinja2", "pytest") == set()
+
+
+def test_what_draws_is_imported_for_a_folder_alone() -> None:
+    train = "from cli.main import run; run(['train', '--fair', '--dataset', 'digits', '--steps', '2', '--json'])"
+    assert imported(train, "matplotlib", "jinja2.environment") == set()
 
 
 def test_what_pytest_loads_in_every_session_is_light() -> None:

@@ -230,7 +230,13 @@ def test_a_run_writes_its_folder(tmp_path: Path) -> None:
     out = tmp_path / "runs" / "first"
     done = mnistcheck(*DIGITS, "--json", "--out", str(out))
     assert done.returncode == 0
-    assert sorted(path.name for path in out.iterdir()) == ["metrics.jsonl", "run.json", "weights.safetensors"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "metrics.jsonl",
+        "run.json",
+        "trajectory.png",
+        "trajectory.svg",
+        "weights.safetensors",
+    ]
     assert strict_json((out / "run.json").read_text()) == strict_json(done.stdout)
     lines = [strict_json(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(40))

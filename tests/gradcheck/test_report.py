@@ -26,6 +26,7 @@ from gradcheck.report import (
     lock_step_to_json,
     strict,
     summarise_trajectory,
+    trajectory_to_json,
 )
 from gradcheck.results import Finding, GradientMismatch, Report
 from gradcheck.trajectory import check_trajectory
@@ -43,32 +44,36 @@ NOTHING = check_trajectory(Neuron(weights()), Neuron(weights()), [])
 
 
 def test_lock_step_in_words() -> None:
-    assert describe_lock_step(CLEAN.lock_step, 8).startswith("140 comparisons: median 0.")
-    assert describe_lock_step(FAULTY.lock_step, 8) == "20 of 20 steps are wrong"
-    assert describe_lock_step(NOTHING.lock_step, 8) == "nothing was compared"
-    assert describe_lock_step(SILENT.lock_step, 8).endswith(
+    assert describe_lock_step(lock_step_to_json(CLEAN.lock_step), 8).startswith("140 comparisons: median 0.")
+    assert describe_lock_step(lock_step_to_json(FAULTY.lock_step), 8) == "20 of 20 steps are wrong"
+    assert describe_lock_step(lock_step_to_json(NOTHING.lock_step), 8) == "nothing was compared"
+    assert describe_lock_step(lock_step_to_json(SILENT.lock_step), 8).endswith(
         "; no gradient was above rounding noise, so none was tested"
     )
     untested = replace(CLEAN.lock_step, uninformative=("0.bias",))
-    assert describe_lock_step(untested, 8).endswith("; never above rounding noise, so untested: 0.bias")
+    assert describe_lock_step(lock_step_to_json(untested), 8).endswith(
+        "; never above rounding noise, so untested: 0.bias"
+    )
 
 
 def test_free_run_in_words() -> None:
-    assert describe_free_run(CLEAN.free_run).endswith(" apart; horizon not reached")
-    assert describe_free_run(FAULTY.free_run) == "leaves its shadows at step 0, param/0.weight"
-    assert describe_free_run(NOTHING.free_run) == "nothing was compared"
+    assert describe_free_run(free_run_to_json(CLEAN.free_run)).endswith(" apart; horizon not reached")
+    assert describe_free_run(free_run_to_json(FAULTY.free_run)) == "leaves its shadows at step 0, param/0.weight"
+    assert describe_free_run(free_run_to_json(NOTHING.free_run)) == "nothing was compared"
     over = replace(CLEAN.free_run, horizon_step=1234)
-    assert describe_free_run(over).endswith("horizon at step 1,234: from there rounding alone parts any two runs")
+    assert describe_free_run(free_run_to_json(over)).endswith(
+        "horizon at step 1,234: from there rounding alone parts any two runs"
+    )
 
 
 def test_the_last_sentence() -> None:
-    assert summarise_trajectory(CLEAN, "A", "B") == (
+    assert summarise_trajectory(trajectory_to_json(CLEAN, "a", "b"), {"a": "A", "b": "B"}) == (
         "PASS: A and B are the same program: all of 20 steps agree within rounding noise."
     )
-    assert summarise_trajectory(FAULTY, "A", "B").startswith(
+    assert summarise_trajectory(trajectory_to_json(FAULTY, "a", "b"), {"a": "A", "b": "B"}).startswith(
         "FAIL: A and B are not the same program. They part at step 0, backward, 0.weight["
     )
-    assert summarise_trajectory(SILENT, "A", "B") == (
+    assert summarise_trajectory(trajectory_to_json(SILENT, "a", "b"), {"a": "A", "b": "B"}) == (
         "INCONCLUSIVE: 3 steps were compared, and none could tell right from wrong."
     )
 

@@ -1,0 +1,90 @@
+"""A run's document as tables and one sentence, for ``train`` and for ``report``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+# The keys of the two sides in a run's document, and what they are called.
+SIDES = {"numpy": "NumPy", "torch": "PyTorch"}
+
+
+def print_run(out: Console, document: dict[str, Any]) -> None:
+    """Print what a run was, what both sides learned and, if they were compared, what that showed."""
+    from rich.text import Text
+
+    from cli.console import STYLES
+    from gradcheck.report import describe_setting, describe_stop, summarise_trajectory
+
+    configuration, data = document["configuration"], document["dataset"]
+    out.print(Text.assemble((configuration["network"], "bold"), f", {describe_setting(document)}"))
+    sizes = f"{data['train_size']:,} training and {data['test_size']:,} test images, {configuration['steps']:,} steps"
+    out.print(Text(f"{data['name']}: {sizes}, sha256 {data['sha256'][:12]}\n"))
+    out.print(_outcomes(document))
+    if document["verdict"] is None:
+        if document["stopped_by"]:
+            text = f"\n{describe_stop(document['stopped_by'])}"
+            out.print(text, style=STYLES["inconclusive"], markup=False, soft_wrap=True)
+        out.print("\nNothing was compared: --fair proves both the same, or says where they part.", soft_wrap=True)
+        return
+    out.print()
+    out.print(_proof(document))
+    if configuration["batch_size"] == 1 and document["verdict"] == "pass":
+        out.print("\nbatch 1 cannot tell a sum over the batch from its mean: --batch-size 2 can", style="dim")
+    out.print()
+    sentence = summarise_trajectory(document, SIDES)
+    out.print(sentence, style=STYLES[document["verdict"]], markup=False, soft_wrap=True)
+
+
+def proof_rows(document: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
+    """Return name, verdict, steps, worst and remark of lock-step and of free-run."""
+    from gradcheck.report import describe_free_run, describe_lock_step, noise_units
+
+    factor, lock, free = document["factor"], document["lock_step"], document["free_run"]
+    notes = {"lock-step": (lock, describe_lock_step(lock, factor)), "free-run": (free, describe_free_run(free))}
+    return [
+        (
+            name,
+            found["verdict"],
+            f"{found['steps_compared']:,}",
+            f"{noise_units(found['worst']['ratio'], factor)} of {factor:g}" if found["worst"] else "",
+            note,
+        )
+        for name, (found, note) in notes.items()
+    ]
+
+
+def outcome_rows(document: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Return name, both accuracies and seconds of each side."""
+    return [
+        (name, f"{side['test_accuracy']:.2%}", f"{side['train_accuracy']:.2%}", f"{side['seconds']:.1f}")
+        for name, side in ((name, document[key]) for key, name in SIDES.items())
+    ]
+
+
+def _outcomes(document: dict[str, Any]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("", "test accuracy", "training accuracy", "seconds in its steps"):
+        table.add_column(column, justify="right" if column else "left")
+    for row in outcome_rows(document):
+        table.add_row(*row)
+    return table
+
+
+def _proof(document: dict[str, Any]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    from cli.console import STYLES
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("", "verdict", "steps", "worst, x rounding noise", ""):
+        table.add_column(column, justify="right" if column == "steps" else "left", no_wrap=column == "verdict")
+    for name, verdict, steps, worst, note in proof_rows(document):
+        table.add_row(name, Text(verdict, STYLES[verdict]), steps, worst, Text(note))
+    return table

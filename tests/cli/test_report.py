@@ -1,0 +1,514 @@
+"""A finished run, shown again: its figure, its page, and what is said of a folder that is damaged."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.lines import Line2D
+
+from cli.figure import COLUMNS, draw, render
+from cli.finished_run import DOCUMENT_LIMIT, read_run, repetition
+from cli.main import run
+from gradcheck.report import FIGURE
+
+ARGS = ("train", "--fair", "--dataset", "digits", "--steps", "40", "--test-size", "50")
+FAULT = "grad-scale:2.bias:0.999@25"
+EPS = float(np.finfo(np.float64).eps)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the folders of a run that passes, of one that fails, and of one that compares nothing."""
+    folder = tmp_path_factory.mktemp("runs")
+    assert run([*ARGS, "--out", str(folder / "clean")]) == 0
+    assert run([*ARGS, "--inject", FAULT, "--out", str(folder / "faulty")]) == 1
+    assert run([*(arg for arg in ARGS if arg != "--fair"), "--out", str(folder / "unfair")]) == 0
+    return folder
+
+
+@pytest.fixture
+def kept(runs: Path, tmp_path: Path) -> Path:
+    """Return a copy of the run that passes, without a report."""
+    return Path(shutil.copytree(runs / "clean", tmp_path / "kept", ignore=shutil.ignore_patterns("report.html")))
+
+
+def change(folder: Path, edit: Callable[[Any], object]) -> None:
+    """Change the document of a run."""
+    document = json.loads((folder / "run.json").read_text())
+    edit(document)
+    (folder / "run.json").write_text(json.dumps(document))
+
+
+def change_lines(folder: Path, edit: Callable[[list[dict[str, Any]]], object]) -> None:
+    """Change the metrics of a run."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    edit(lines)
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def reach_a_horizon(folder: Path, step: int) -> None:
+    """Make a run one that has crossed a kink and reached its horizon at ``step``, at distance zero before."""
+
+    def lines(metrics: list[dict[str, Any]]) -> None:
+        for line in metrics[step:]:
+            line["envelope"] = None
+        metrics[0]["distance"] = metrics[1]["distance"] = 0.0
+        kink = {"layer": "1", "index": [0, 3], "gap": 1e-16, "noise": 2e-16}
+        if step < len(metrics):
+            metrics[step]["kinks_crossed"] = [kink | {"explained": True}]
+            metrics[-1]["kinks_crossed"] = [kink | {"explained": False}] * 7
+            metrics[-1]["distance"], metrics[-1]["rounding_noise"] = "inf", "inf"
+
+    change(folder, lambda document: document["free_run"].update(horizon_step=step, steps_compared=step))
+    change_lines(folder, lines)
+
+
+def marked(axes: Axes, name: str) -> Any:  # noqa: ANN401  whatever artist it is
+    """Return the one artist of a name."""
+    (found,) = (artist for artist in axes.get_children() if artist.get_gid() == name)
+    return found
+
+
+def xs(line: Line2D) -> list[float]:
+    """Return the different x of a line."""
+    return sorted(set(np.asarray(line.get_xdata(), float)))
+
+
+class Page(HTMLParser):
+    """The elements of a page, seen to be closed in order, and its text."""
+
+    VOID = frozenset({"meta", "br", "path", "use"})
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(source)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data if not {"style", "script"}.intersection(self.open) else ""
+
+
+def test_the_figure_shows_the_numbers_of_the_run(runs: Path) -> None:
+    finished = read_run(runs / "clean")
+    assert finished.curves is not None
+    upper, lower = draw(finished).axes
+    steps = np.arange(1, 41)
+    for name, values in (("distance", finished.curves.distance), ("envelope", finished.curves.envelope)):
+        assert np.array_equal(marked(upper, name).get_xdata(), steps)
+        assert np.array_equal(marked(upper, name).get_ydata(), np.where(values > 0, values, np.nan), equal_nan=True)
+    band = marked(upper, "allowed")
+    assert isinstance(band, PolyCollection)
+    corners = np.asarray(band.get_paths()[0].vertices)
+    for step, spread in zip(steps, finished.curves.envelope, strict=True):
+        at = corners[corners[:, 0] == step][:, 1]
+        assert at.max() == max(8 * spread, EPS)
+        assert math.isclose(at.min(), max(spread, upper.get_ylim()[0]))
+    assert np.array_equal(marked(lower, "noise").get_ydata(), np.maximum(finished.curves.noise, lower.get_ylim()[0]))
+    assert set(marked(lower, "factor").get_ydata()) == {8}
+    assert marked(upper, "title").get_text() == "PASS: NumPy and PyTorch are the same program"
+    told = upper.get_title(loc="left")
+    assert "784-128-10 Sigmoid, CrossEntropyLoss, SGD 0.05" in told
+    assert "digits, batch 1, float64, seed 0, 40 steps" in told
+    assert not {"horizon", "beyond", "divergence", "failures"} & {artist.get_gid() for artist in upper.get_children()}
+
+
+def test_the_figure_marks_horizon_and_kinks(kept: Path) -> None:
+    reach_a_horizon(kept, 30)
+    upper, lower = draw(read_run(kept)).axes
+    assert xs(marked(upper, "horizon")) == xs(marked(lower, "horizon")) == [31]
+    assert marked(upper, "beyond").get_x() == 31
+    texts = {text.get_text() for text in upper.texts}
+    assert FIGURE["horizon"].format(step=30) in texts
+    assert xs(marked(upper, "equal")) == [1, 2]
+    assert (xs(marked(upper, "explained")), xs(marked(upper, "unexplained"))) == ([31], [40])
+    assert xs(marked(lower, "failures")) == [40]
+    for axes in (upper, lower):
+        assert all(0 < limit < math.inf for limit in axes.get_ylim())
+
+
+def test_the_figure_marks_the_first_divergence(runs: Path) -> None:
+    upper, lower = draw(read_run(runs / "faulty")).axes
+    assert xs(marked(upper, "divergence")) == xs(marked(lower, "divergence")) == [26]
+    assert "first divergence: step 25,\nbackward, 2.bias" in {text.get_text() for text in upper.texts}
+    assert xs(marked(lower, "failures")) == list(range(26, 41))
+    assert marked(upper, "title").get_text() == "FAIL: NumPy and PyTorch are not the same program"
+
+
+def test_a_long_run_shows_the_worst_of_each_column(kept: Path) -> None:
+    def lengthen(lines: list[dict[str, Any]]) -> None:
+        lines[:] = [lines[0] | {"step": step, "rounding_noise": 1.0} for step in range(4 * COLUMNS)]
+        lines[3001]["rounding_noise"] = 7.5
+
+    change(kept, lambda document: document["configuration"].update(steps=4 * COLUMNS))
+    change(kept, lambda document: document["free_run"].update(steps_compared=4 * COLUMNS))
+    change_lines(kept, lengthen)
+    noise = marked(draw(read_run(kept)).axes[1], "noise")
+    assert len(noise.get_xdata()) <= COLUMNS + 1
+    assert noise.get_xdata()[np.argmax(noise.get_ydata())] == 3002
+
+
+@pytest.mark.parametrize("horizon", [0, 1, 39])
+def test_any_run_can_be_drawn(kept: Path, horizon: int) -> None:
+    reach_a_horizon(kept, horizon)
+    assert render(read_run(kept), "svg").endswith(b"</svg>\n")
+
+
+def test_both_sides_may_be_equal_all_along(kept: Path) -> None:
+    change_lines(kept, lambda lines: [line.update(distance=0, envelope=0, rounding_noise=0) for line in lines])
+    assert render(read_run(kept), "svg").endswith(b"</svg>\n")
+
+
+@pytest.mark.parametrize(("lr", "code"), [("1e306", 0), ("1e308", 3)])
+def test_a_run_that_overflows_is_drawn_too(tmp_path: Path, lr: str, code: int) -> None:
+    assert run([*ARGS, "--lr", lr, "--out", str(tmp_path / "run")]) == code
+    assert (tmp_path / "run" / "trajectory.svg").exists()
+    assert run(["report", str(tmp_path / "run")]) == 0
+
+
+def test_the_message_of_an_error_may_hold_anything(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "faulty", tmp_path / "faulty")
+    message = "raises ValueError: one line\n\x1b[2Jand another" + "x" * 2000
+    change(tmp_path / "faulty", lambda document: document["first_divergence"].update(message=message))
+    assert run(["report", str(tmp_path / "faulty")]) == 0
+    text = Page((tmp_path / "faulty" / "report.html").read_text()).text
+    assert "NumPy raises ValueError: one line  [2Jand another" in text
+
+
+def test_the_same_run_gives_the_same_files(kept: Path) -> None:
+    assert run(["report", str(kept)]) == 0
+    files = {name: (kept / name).read_bytes() for name in ("trajectory.svg", "trajectory.png", "report.html")}
+    assert files["trajectory.png"].startswith(b"\x89PNG")
+    for name in files:
+        (kept / name).unlink()
+    assert run(["report", str(kept)]) == 0
+    assert {name: (kept / name).read_bytes() for name in files} == files
+
+
+def test_a_report_prints_what_the_run_did(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["report", str(kept)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "784-128-10 Sigmoid, CrossEntropyLoss, SGD 0.05, batch 1, float64, seed 0"
+    assert lines[-2] == "PASS: NumPy and PyTorch are the same program: all of 40 steps agree within rounding noise."
+    assert "".join(lines[-1:]) == f"written to {kept / 'report.html'}"
+    assert run(["report", str(kept), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((kept / "run.json").read_text())
+
+
+def test_the_exit_code_is_not_the_verdict(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["report", str(runs / "faulty")]) == 0
+    assert "FAIL: NumPy and PyTorch are not the same program. They part at step 25, backward, 2.bias[" in (
+        capsys.readouterr().out
+    )
+
+
+def test_the_page_tells_it_all_and_asks_for_nothing(runs: Path) -> None:
+    for name in ("clean", "faulty"):
+        assert run(["report", str(runs / name)]) == 0
+    source = (runs / "clean" / "report.html").read_text()
+    page = Page(source)
+    assert "PASS: NumPy and PyTorch are the same program." in page.text
+    assert "All of 40 steps agree within rounding noise." in page.text
+    document = json.loads((runs / "clean" / "run.json").read_text())
+    for told in (document["dataset"]["sha256"], document["environment"]["versions"]["torch"], "lock-step", "free-run"):
+        assert told in page.text
+    assert page.text.index("PASS") < page.text.index("lock-step")
+    tags = [tag for tag, _ in page.seen]
+    assert tags.count("svg") == 1
+    assert not {"script", "link", "img", "iframe", "object", "base"} & set(tags)
+    assert re.findall(r"https?:|//[a-z]|url\((?!#)|@import", source) == []
+    addresses = [str(value) for _, attrs in page.seen for key, value in attrs.items() if key.endswith(("href", "src"))]
+    assert [address for address in addresses if not address.startswith("#")] == []
+    failed = Page((runs / "faulty" / "report.html").read_text()).text
+    assert "FAIL: NumPy and PyTorch are not the same program." in failed
+    assert "They part at step 25, backward, 2.bias[" in failed
+    assert "First divergence" in failed
+    assert "step 25, backward, 2.bias[" in failed
+
+
+def test_the_page_repeats_the_run(runs: Path, tmp_path: Path) -> None:
+    command = repetition(read_run(runs / "faulty").document)
+    page = Page((runs / "faulty" / "report.html").read_text())
+    assert " ".join(command) in page.text
+    assert run([*command[1:], "--out", str(tmp_path / "again")]) == 1
+    for name in ("metrics.jsonl", "trajectory.svg", "trajectory.png"):
+        assert (tmp_path / "again" / name).read_bytes() == (runs / "faulty" / name).read_bytes()
+
+
+def test_what_a_page_may_add(kept: Path) -> None:
+    reach_a_horizon(kept, 30)
+    change(kept, lambda document: document.update(smallest_detectable_fault=2e-14))
+    assert run(["report", str(kept)]) == 0
+    text = Page((kept / "report.html").read_text()).text
+    assert "The smallest fault that this run would have caught: a relative fault of 2e-14." in text
+    assert (
+        "step 30, layer 1, unit [0, 3]: 1.0e-16 apart, where rounding moves its layer by 2.0e-16, which explains"
+        in text
+    )
+    assert "which does not explain it" in text
+    assert "and 3 more, in metrics.jsonl" in text
+    fault = {"tensor": "0.weight", "size": 2e-14, "more": "\ud800"}
+    change(kept, lambda document: document.update(smallest_detectable_fault=fault))
+    assert run(["report", str(kept)]) == 0
+    assert "caught: tensor 0.weight, size 2e-14, more " in Page((kept / "report.html").read_text()).text
+
+
+def test_a_diagnosis_is_told_if_there_is_one(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "faulty", tmp_path / "faulty")
+    change(tmp_path / "faulty", lambda document: document["first_divergence"].update(diagnosis="0.999 times"))
+    assert run(["report", str(tmp_path / "faulty")]) == 0
+    assert "Likely cause: 0.999 times" in Page((tmp_path / "faulty" / "report.html").read_text()).text
+
+
+def test_hostile_strings_stay_text(kept: Path) -> None:
+    hostile = "<script>alert('$\\frac{')</script>[bold]{{ 7*7 }}-->"
+    change(kept, lambda document: document["configuration"].update(network=hostile))
+    change(kept, lambda document: document["dataset"].update(name=hostile, sha256=hostile))
+    change(kept, lambda document: document["environment"]["versions"].update({hostile: hostile}))
+    (kept / "trajectory.svg").write_text(f"<svg>{hostile}</svg>")
+    assert run(["report", str(kept)]) == 0
+    page = Page((kept / "report.html").read_text())
+    assert "script" not in {tag for tag, _ in page.seen}
+    assert page.text.count(hostile) >= 3
+
+
+def test_hostile_strings_are_printed_as_they_are(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change(kept, lambda document: document["configuration"].update(network="[bold]net[/]"))
+    change(kept, lambda document: document["lock_step"].update(uninformative=["[/]"]))
+    assert run(["report", str(kept)]) == 0
+    out = capsys.readouterr().out
+    assert "[bold]net[/]" in out
+    assert "[/]" in out
+
+
+def test_an_old_run_has_no_figure_and_says_so(kept: Path) -> None:
+    for name in ("trajectory.svg", "trajectory.png"):
+        (kept / name).unlink()
+
+    def age(lines: list[dict[str, Any]]) -> None:
+        for line in lines:
+            for name in ("distance", "envelope", "kinks_crossed"):
+                del line[name]
+
+    change_lines(kept, age)
+    change(kept, lambda document: document["free_run"].pop("first_failure"))
+    assert run(["report", str(kept)]) == 0
+    page = Page((kept / "report.html").read_text())
+    assert "No figure: this run was written by a version that did not keep the numbers behind one." in page.text
+    assert "svg" not in {tag for tag, _ in page.seen}
+    assert not (kept / "trajectory.svg").exists()
+    with pytest.raises(ValueError, match="a figure needs a run with curves"):
+        draw(read_run(kept))
+
+
+def test_a_run_that_compared_nothing(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert not (runs / "unfair" / "trajectory.svg").exists()
+    assert run(["report", str(runs / "unfair")]) == 0
+    assert "Nothing was compared: --fair proves both the same" in capsys.readouterr().out
+    text = Page((runs / "unfair" / "report.html").read_text()).text
+    assert "Nothing was compared." in text
+    assert "No figure" not in text
+
+
+def test_runs_that_stopped_and_runs_that_could_not_tell(runs: Path, kept: Path, tmp_path: Path) -> None:
+    stop = {"step": 39, "layer": "0", "tensor": "0.weight"}
+    change(kept, lambda document: document.update(stopped_by=stop, verdict="inconclusive"))
+    assert run(["report", str(kept)]) == 0
+    assert "Stopped at step 39, where 0.weight is not finite" in Page((kept / "report.html").read_text()).text
+    change(kept, lambda document: document.update(stopped_by=None))
+    assert run(["report", str(kept)]) == 0
+    assert "40 steps were compared, and none could tell" in Page((kept / "report.html").read_text()).text
+    shutil.copytree(runs / "unfair", tmp_path / "unfair")
+    change(tmp_path / "unfair", lambda document: document.update(stopped_by=stop))
+    assert run(["report", str(tmp_path / "unfair")]) == 0
+    assert "The run stopped at step 39" in Page((tmp_path / "unfair" / "report.html").read_text()).text
+
+
+def put_a_folder(kept: Path) -> None:
+    """Put a folder in the place of a run's document."""
+    (kept / "run.json").unlink()
+    (kept / "run.json").mkdir()
+
+
+def nested(depth: int) -> str:
+    """Return JSON that is nested deeply."""
+    return "[" * depth + "]" * depth
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no run.json": (lambda kept: (kept / "run.json").unlink(), "run.json is missing: a finished run has one"),
+    "a folder for run.json": (put_a_folder, "run.json is missing"),
+    "no metrics": (lambda kept: (kept / "metrics.jsonl").unlink(), "metrics.jsonl is missing: a finished run has one"),
+    "cut off": (
+        lambda kept: (kept / "run.json").write_text((kept / "run.json").read_text()[:500]),
+        "run.json is not JSON, or was cut off: ",
+    ),
+    "empty": (lambda kept: (kept / "run.json").write_text(""), "run.json is not JSON, or was cut off"),
+    "not text": (lambda kept: (kept / "run.json").write_bytes(b"\xff\xfe\x00\x81"), "run.json is not JSON"),
+    "nested": (lambda kept: (kept / "run.json").write_text(nested(10**6)), "run.json is not JSON"),
+    "nested less": (
+        lambda kept: change(kept, lambda document: document.update(more=json.loads(nested(500)))),
+        "run.json is nested more than 20 deep: no run writes such a file",
+    ),
+    "a version's name that is no text": (
+        lambda kept: change(kept, lambda document: document["environment"]["versions"].update({"\ud800": "1"})),
+        "run.json: environment.versions, a name, must be printable text of at most 1000 characters, got ",
+    ),
+    "a list for a fault": (
+        lambda kept: change(kept, lambda document: document.update(smallest_detectable_fault=[1])),
+        "run.json: smallest_detectable_fault must be a number, a text or an object, got a list",
+    ),
+    "a long number": (lambda kept: (kept / "run.json").write_text("1" * 10**5), "run.json is not JSON"),
+    "large": (
+        lambda kept: (kept / "run.json").write_text(" " * (DOCUMENT_LIMIT + 1)),
+        "run.json has more than 16,777,216 bytes: no run writes as many",
+    ),
+    "a list": (lambda kept: (kept / "run.json").write_text("[1]"), "run.json: needs an object, got a list"),
+    "a later version": (
+        lambda kept: change(kept, lambda document: document.update(schema_version=2)),
+        "run.json: schema_version must be 1, which is what is read here; got 2",
+    ),
+    "no version": (
+        lambda kept: change(kept, lambda document: document.pop("schema_version")),
+        "run.json: schema_version must be 1, which is what is read here; got null",
+    ),
+    "a version that is true": (
+        lambda kept: change(kept, lambda document: document.update(schema_version=True)),
+        "schema_version must be 1, which is what is read here; got true",
+    ),
+    "no proof": (
+        lambda kept: change(kept, lambda document: document.pop("lock_step")),
+        "run.json: lock_step is missing; it must be an object",
+    ),
+    "a text for an object": (
+        lambda kept: change(kept, lambda document: document.update(free_run="far")),
+        'run.json: free_run must be an object, got "far"',
+    ),
+    "a text for a count": (
+        lambda kept: change(kept, lambda document: document["lock_step"].update(steps_compared="40")),
+        'run.json: lock_step.steps_compared must be a whole number from 0 on, got "40"',
+    ),
+    "a count below 0": (
+        lambda kept: change(kept, lambda document: document["configuration"].update(seed=-1)),
+        "run.json: configuration.seed must be a whole number from 0 on, got -1",
+    ),
+    "another verdict": (
+        lambda kept: change(kept, lambda document: document.update(verdict="passed")),
+        'run.json: verdict must be pass, fail or inconclusive, got "passed"',
+    ),
+    "a constant that is not JSON": (
+        lambda kept: change(kept, lambda document: document["numpy"].update(seconds=math.nan)),
+        "run.json: numpy.seconds must be a number, got NaN",
+    ),
+    "no factor": (
+        lambda kept: change(kept, lambda document: document.update(factor=0)),
+        "run.json: factor must be a number above 0, got 0",
+    ),
+    "a number for a list": (
+        lambda kept: change(kept, lambda document: document["lock_step"].update(uninformative=3)),
+        "run.json: lock_step.uninformative must be a list, got 3",
+    ),
+    "a control character": (
+        lambda kept: change(kept, lambda document: document["dataset"].update(name="\x1b[2Jx")),
+        "run.json: dataset.name must be printable text of at most 1000 characters, got ",
+    ),
+    "a number for a flag": (
+        lambda kept: change_lines(
+            kept, lambda lines: lines[2]["kinks_crossed"].append({"layer": "1", "index": [0], "gap": 0, "noise": 0,
+                                                                  "explained": 1})
+        ),
+        "metrics.jsonl, line 3: kinks_crossed[0].explained must be true or false, got 1",
+    ),
+    "a cut line": (
+        lambda kept: (kept / "metrics.jsonl").write_bytes((kept / "metrics.jsonl").read_bytes()[:-20]),
+        "metrics.jsonl, line 40 is not JSON, or was cut off",
+    ),
+    "fewer lines": (
+        lambda kept: change_lines(kept, lambda lines: lines.pop()),
+        "metrics.jsonl has 39 lines, where the run has 40 steps",
+    ),
+    "a line twice": (
+        lambda kept: change_lines(kept, lambda lines: lines.insert(5, lines[4])),
+        "metrics.jsonl, line 6: step must be 5, got 4: steps are missing or doubled",
+    ),
+    "a distance left out": (
+        lambda kept: change_lines(kept, lambda lines: lines[7].pop("distance")),
+        "metrics.jsonl needs a distance in every line and an envelope in the first 40, those that run.json says",
+    ),
+    "an envelope left out": (
+        lambda kept: change_lines(kept, lambda lines: lines[7].update(envelope=None)),
+        "metrics.jsonl needs a distance in every line and an envelope in the first 40, those that run.json says",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_folder_is_one_line(kept: Path, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    harm, message = DAMAGE[damage]
+    harm(kept)
+    assert run(["report", str(kept)]) == 4
+    output = capsys.readouterr()
+    (line,) = output.err.splitlines()
+    assert line.startswith(f"Error: {kept}/")
+    assert message in line
+    assert (output.out, (kept / "report.html").exists()) == ("", False)
+
+
+def test_a_folder_that_is_none_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["report", str(tmp_path / "nowhere")]) == 4
+    expected = f"Error: {tmp_path / 'nowhere'} is no run's folder: train --fair --out DIR writes one\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_without_matplotlib_one_line_says_how_to_get_it(
+    kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    remark = "no figure is drawn without Matplotlib: pip install 'mnistcheck[figures]'\n"
+    assert run(["report", str(kept)]) == 0
+    assert capsys.readouterr().err == remark
+    assert "No figure: drawing one needs Matplotlib" in Page((kept / "report.html").read_text()).text
+    assert run([*ARGS, "--out", str(tmp_path / "new")]) == 0
+    assert capsys.readouterr().err == remark
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        "metrics.jsonl",
+        "run.json",
+        "weights.safetensors",
+    ]
+
+
+def test_without_jinja_one_line_says_how_to_get_it(
+    kept: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    assert run(["report", str(kept)]) == 4
+    output = capsys.readouterr()
+    assert output == ("", "Error: this command needs Jinja2: pip install 'mnistcheck[report]'\n")
