@@ -288,6 +288,7 @@ PROOF = _record(
             allowed=number,
             ratio=number,
             message=_optional(prose),
+            mode=_optional(text),
             diagnosis=_optional(prose),
         )
     ),

@@ -99,13 +99,15 @@ def _made(case: Replay, file: Path) -> tuple[Program, NumpyEngine]:
         preset = replace(known_preset(made["preset"]).with_lr(float(made["lr"])), batch_size=int(made["batch_size"]))
         program = Program(preset, int(made["seed"]), DTYPES[made["dtype"]])
         engine = program.numpy_engine()
-        if made["inject"]:
-            engine = engine.planted(fault_again(made["inject"], program, int(made["train_size"]), int(made["steps"])))
-        return program, engine
+        size, steps = int(made["train_size"]), int(made["steps"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ReplayError(f"{file} does not say how to make its engines: {error!r}") from None
     except click.UsageError as error:
         raise ReplayError(f"{file} cannot be taken again here: {error.message}") from None
+    try:
+        return program, engine.planted(fault_again(made["inject"], program, size, steps)) if made["inject"] else engine
+    except (TypeError, ValueError) as error:
+        raise ReplayError(f"{file} cannot be taken again here: {error}") from None
 
 
 def _with_torch(case: Replay, program: Program, engine: NumpyEngine) -> Replayed | None:

@@ -82,7 +82,6 @@ def _page(run: FinishedRun, figure: str | None) -> str:
         and describe_divergence(
             divergence_from_json(divergence, document["factor"], *SIDES), document["factor"], *SIDES.values()
         ),
-        diagnosis=divergence and divergence["diagnosis"],
         crossings=[describe_crossing(*crossing) for crossing in run.curves.crossings] if run.curves else [],
         sensitivity=None if fault is None else describe_sensitivity(fault),
         curves=run.curves is not None,

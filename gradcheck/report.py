@@ -557,6 +557,8 @@ def divergence_from_json(found: Json, factor: float, ours: str, theirs: str) -> 
         allowed=found["allowed"],
         ratio=found["ratio"],
         message=found["message"] or "",
+        training=found["mode"] != "evaluation",
+        diagnosis=found["diagnosis"],
     )
 
 

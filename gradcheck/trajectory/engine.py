@@ -119,13 +119,19 @@ class FaultyEngine(Engine):
         return self.engine.kinks(x, taps)
 
 
-def observed(engine: Engine, batch: Batch, context: Context, rng: np.random.Generator | None = None) -> Step:
-    """Take one step with every tap recorded in ``taps``, and nudged if given a generator.
+def observed(
+    engine: Engine,
+    batch: Batch,
+    context: Context,
+    rng: np.random.Generator | None = None,
+    forced: Mapping[str, Array] | None = None,
+) -> Step:
+    """Take one step with every tap recorded in ``taps``, nudged if given a generator, or replaced by a ``forced`` one.
 
     In a context that does not train, ``batch.x`` is evaluated. Whatever the engine raises becomes a `StepError` that
     knows what was shown before.
     """
-    recorder = Recorder(rng)
+    recorder = Recorder(rng, forced=forced)
     tapped = context.tapped_by(recorder)
     try:
         if context.training:

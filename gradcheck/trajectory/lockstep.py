@@ -31,6 +31,9 @@ from gradcheck.trajectory.reference import Rounding
 # more often than that of two dozen.
 SHADOWS_OF_A_RETAKE = 21
 
+# What comes after the forward pass.
+BEYOND = ("backward/", "update/")
+
 # For so many steps the reference's rounding of a tensor, once seen, is taken to be as large: to ask takes a hundred.
 REMEMBERED = 100
 
@@ -65,6 +68,10 @@ class LockStep:
 
     The allowance of a tensor is ``factor`` times the spread of ``shadows`` nudged steps, never below eps times its
     largest element. Where a comparison fails, the reference's own error is asked for: ``rounding`` knows it.
+
+    Where somebody crosses a kink that others do not, what flows back from there tells nothing of the rest. Then the
+    step is taken again, by shadows too, with the outputs of the reference's layers in place of its own, so that all
+    choose alike; what comes after the forward pass is judged by that step.
     """
 
     def __init__(
@@ -103,13 +110,15 @@ class LockStep:
             self._require_names(trial)
             for _ in range(self.shadows):
                 self._nudge(trial)
+            if self._parted(trial):
+                self._agree(trial)
+            self._judge(trial, order, trial.spreads)
+            if trial.failing():
+                self._look_again(trial)
         except StepError as error:
             found = unlike(context.key.step, error.place(order), error.message)
             self._fail(replace(found, training=context.training))
             return math.inf
-        self._judge(trial, order, trial.spreads)
-        if trial.failing():
-            self._look_again(trial)
         self._note(trial)
         return max(judgement.ratio for judgement in trial.judgements.values())
 
@@ -141,15 +150,49 @@ class LockStep:
         if missing := [name for name in trial.order if name not in trial.ours]:
             raise ValueError(f"the engine shows no {', '.join(missing)}, which its reference does; name them alike")
 
+    def _parted(self, trial: _Trial) -> bool:
+        """Return whether a kink was crossed by some of those who took the step, and not by others."""
+        ours = self.engine.kinks(trial.batch.x, trial.step.taps) if trial.context.training else {}
+        everybody = [self.engine.kinks(trial.batch.x, trial.reference.taps), *trial.shadows] if ours else []
+        return any(not np.array_equal(ours[layer].choice, one[layer].choice) for one in everybody for layer in ours)
+
+    def _agree(self, trial: _Trial) -> None:
+        """Take what comes after the forward pass, and its shadows, from a step with the reference's outputs.
+
+        Unless rounding does not explain where the two sides chose differently.
+        """
+        self._cross(trial)
+        if trial.forced or not all(crossing.explained for crossing in trial.crossings):
+            return
+        trial.forced = {name: array for name, array in trial.reference.taps.items() if name.endswith(".output")}
+        self.engine.load(trial.before)
+        again = tensors_of(observed(self.engine, trial.batch, trial.context, forced=trial.forced))
+        for name in trial.order:
+            if name.startswith(BEYOND):
+                trial.ours[name], trial.spreads[name] = again[name], 0.0
+        for _ in range(self.shadows):
+            self._nudge_beyond(trial)
+
     def _nudge(self, trial: _Trial) -> None:
         """Take the step once more as a shadow, and widen the spreads to it."""
         self.shadow.load(trial.before)
         shadow = observed(self.shadow, trial.batch, trial.context, self.rng)
+        self._widen(trial, shadow, [name for name in trial.order if not (trial.forced and name.startswith(BEYOND))])
+        trial.shadows.append(self.engine.kinks(trial.batch.x, shadow.taps))
+        if trial.forced:
+            self._nudge_beyond(trial)
+
+    def _nudge_beyond(self, trial: _Trial) -> None:
+        """Take the step once more as a shadow that chooses as the reference does, and widen what comes after."""
+        self.shadow.load(trial.before)
+        shadow = observed(self.shadow, trial.batch, trial.context, self.rng, trial.forced)
+        self._widen(trial, shadow, [name for name in trial.order if name.startswith(BEYOND)])
+
+    def _widen(self, trial: _Trial, shadow: Step, names: list[str]) -> None:
         shown = tensors_of(shadow)
-        for name in trial.order:
+        for name in names:
             if trial.ours[name].shape == shown[name].shape:
                 trial.spreads[name] = max(trial.spreads[name], largest_difference(shown[name], trial.ours[name]))
-        trial.shadows.append(self.engine.kinks(trial.batch.x, shadow.taps))
 
     def _judge(self, trial: _Trial, names: list[str], spreads: dict[str, float]) -> int:
         """Compare some tensors, given the spreads of the shadows; return how many are within their allowance."""
@@ -169,8 +212,7 @@ class LockStep:
             self.retakes += self._judge(trial, trial.failing(), trial.spreads)
         self._excuse_crossings(trial)
         if not believed and (names := trial.inexact_failing()):
-            asked = {name: trial.theirs[name] for name in names}
-            self._ask(trial, self.rounding.by_opinion(asked, trial.before, trial.batch, trial.context))
+            self._ask(trial, self.rounding.by_opinion(names, trial.theirs, trial.before, trial.batch, trial.context))
         if not believed and (names := trial.inexact_failing()):
             needed = {name: trial.judgements[name].disagreement / self.factor for name in names}
             self._ask(trial, self.rounding.by_differences(needed, trial.before, trial.batch, trial.context))
@@ -190,20 +232,29 @@ class LockStep:
                 limits[name] = max(limits[name], relative * largest_magnitude(trial.theirs[name]))
         return limits
 
-    def _excuse_crossings(self, trial: _Trial) -> None:
-        """Excuse what comes after a kink that the two sides took differently, if rounding alone explains that."""
+    def _cross(self, trial: _Trial) -> None:
+        """Find the kinks that the two sides took differently."""
         ours, theirs = (self.engine.kinks(trial.batch.x, step.taps) for step in (trial.step, trial.reference))
-        found = crossings(trial.context.key.step, ours, theirs, trial.shadows, self.factor)
-        self.crossings += found
-        outputs = [f"forward/{crossing.layer}.output" for crossing in found]
-        if found and all(crossing.explained for crossing in found) and set(outputs) <= set(trial.order):
+        trial.crossings = crossings(trial.context.key.step, ours, theirs, trial.shadows, self.factor)
+
+    def _excuse_crossings(self, trial: _Trial) -> None:
+        """Excuse the forward pass after a kink that the two sides took differently, if rounding alone explains that."""
+        if self._parted(trial) and not trial.forced:
+            self._agree(trial)
+            beyond = [name for name in trial.order if name.startswith(BEYOND)]
+            self._judge(trial, beyond if trial.forced else [], trial.spreads)
+        outputs = [f"forward/{crossing.layer}.output" for crossing in trial.crossings]
+        explained = all(crossing.explained for crossing in trial.crossings)
+        if outputs and explained and set(outputs) <= set(trial.order):
             begin = min(trial.order.index(name) for name in outputs)
             for name in set(trial.order[begin:]).intersection(trial.failing()):
-                trial.judgements[name] = Judgement(0.0, trial.judgements[name].allowed)
+                if not name.startswith(BEYOND):  # of that, the step was taken again
+                    trial.judgements[name] = Judgement(0.0, trial.judgements[name].allowed)
 
     def _note(self, trial: _Trial) -> None:
         self.steps += trial.context.training
         self.evaluations += not trial.context.training
+        self.crossings += trial.crossings
         inexact = [name for name in trial.order if not exact(name, trial.theirs[name])]
         self.ratios += [trial.judgements[name].ratio for name in inexact]
         for name in inexact if trial.context.training else ():
@@ -246,6 +297,8 @@ class _Trial:
         self.step, self.reference, self.order = step, reference, order
         self.ours, self.theirs = tensors_of(step), tensors_of(reference)
         self.spreads = dict.fromkeys(order, 0.0)
+        self.crossings: list[Crossing] = []
+        self.forced: dict[str, Array] = {}  # outputs of the reference's layers, where some crossed a kink
         self.shadows: list[dict[str, Kinks]] = []
         self.judgements: dict[str, Judgement] = {}
 

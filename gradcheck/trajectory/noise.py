@@ -51,13 +51,24 @@ def hashed(array: Array, rng: np.random.Generator) -> Array:
 
 
 class Recorder:
-    """A tap that keeps what it is shown, by name, and nudges it first if given a generator, as `nudged` does."""
+    """A tap that keeps what it is shown, by name, and nudges it first if given a generator, as `nudged` does.
 
-    def __init__(self, rng: np.random.Generator | None = None, precision: DTypeLike | None = None) -> None:
+    In place of what has a name in ``forced`` it gives what is there, un-nudged; what it was shown is kept.
+    """
+
+    def __init__(
+        self,
+        rng: np.random.Generator | None = None,
+        precision: DTypeLike | None = None,
+        forced: Mapping[str, Array] | None = None,
+    ) -> None:
         self.taps: dict[str, Array] = {}
-        self.rng, self.precision = rng, precision
+        self.rng, self.precision, self.forced = rng, precision, forced or {}
 
     def __call__(self, name: str, array: Array) -> Array:
+        if name in self.forced:
+            self.taps[name] = array
+            return self.forced[name]
         if self.rng is not None:
             array = nudged(array, self.rng, self.precision)
         self.taps[name] = array

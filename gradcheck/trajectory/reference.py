@@ -27,7 +27,7 @@ class Rounding(Protocol):
     """Knows how far the rounding of some tensors of a step can set them apart."""
 
     def by_opinion(
-        self, theirs: Mapping[str, Array], before: State, batch: Batch, context: Context
+        self, names: list[str], theirs: Mapping[str, Array], before: State, batch: Batch, context: Context
     ) -> dict[str, float]:
         """Return it for those of the tensors of which another precision tells."""
 
@@ -59,22 +59,26 @@ class ReferenceRounding:
             self.dtype = next(array.dtype for key, array in state.items() if key.startswith("param/"))
 
     def by_opinion(
-        self, theirs: Mapping[str, Array], before: State, batch: Batch, context: Context
+        self, names: list[str], theirs: Mapping[str, Array], before: State, batch: Batch, context: Context
     ) -> dict[str, float]:
-        """Return the largest error in each of those tensors of a step, as the other precision shows it.
+        """Return the largest error in some of the tensors of a step, as the other precision shows it.
 
-        A precision in which the step cannot be taken, or is not finite, has no say.
+        A precision in which the step cannot be taken, or is not finite, has no say; nor has one that crosses a kink, of
+        what flows back from there.
         """
         if self.opinion is None or batch.lr > np.finfo(self.dtype).max:
             return {}
         self.opinion.load({key: _cast(array, self.dtype) for key, array in before.items()})
         cast = Batch(_cast(batch.x, self.dtype), _cast(batch.y, self.dtype), batch.lr)
         try:
-            other = tensors_of(observed(self.opinion, cast, context))
+            step = observed(self.opinion, cast, context)
         except StepError:
             return {}
-        errors = {}
-        for name, array in theirs.items():
+        chosen, kinks = (self.engine.kinks(batch.x, taps) for taps in (theirs, step.taps))
+        same = all(np.array_equal(kinks[layer].choice, at.choice) for layer, at in chosen.items())
+        other, errors = tensors_of(step), {}
+        for name in names if same else [name for name in names if name.startswith(("forward/", "loss/"))]:
+            array = theirs[name]
             # A lower precision is further off than the reference is, by the ratio of their units.
             scale = min(1.0, float(np.finfo(array.dtype).eps / np.finfo(self.dtype).eps))
             error = scale * largest_magnitude(np.subtract(other[name], array, dtype=np.float64))

@@ -163,8 +163,8 @@ class _SavedRounding:
     def __init__(self, case: Replay) -> None:
         self.noise = {name: allowed / case.factor for name, allowed in case.moment.allowed.items()}
 
-    def by_opinion(self, theirs: Mapping[str, Array], *_: object) -> dict[str, float]:
-        return {name: self.noise[name] for name in theirs}
+    def by_opinion(self, names: list[str], *_: object) -> dict[str, float]:
+        return {name: self.noise[name] for name in names}
 
     def by_differences(self, needed: Mapping[str, float], *_: object) -> dict[str, float]:
         return {name: self.noise[name] for name in needed}

@@ -283,7 +283,7 @@ def test_a_diagnosis_is_told_if_there_is_one(runs: Path, tmp_path: Path) -> None
     shutil.copytree(runs / "faulty", tmp_path / "faulty")
     change(tmp_path / "faulty", lambda document: document["first_divergence"].update(diagnosis="0.999 times"))
     assert run(["report", str(tmp_path / "faulty")]) == 0
-    assert "Likely cause: 0.999 times" in Page((tmp_path / "faulty" / "report.html").read_text()).text
+    assert "8 allowed). 0.999 times" in Page((tmp_path / "faulty" / "report.html").read_text()).text
 
 
 def test_hostile_strings_stay_text(kept: Path) -> None:

@@ -312,7 +312,7 @@ def test_a_replay_without_torch_compares_with_what_it_gave(tmp_path: Path, mnist
         ({"preset": "mlp"}, "the saved step is not one of this engine: needs param/2.weight to be"),
         ({"dtype": "float16"}, "does not say how to make its engines: KeyError('float16')"),
         ({"seed": "many"}, "does not say how to make its engines: ValueError("),
-        ({"inject": "magic"}, "cannot be taken again here: --inject needs"),
+        ({"inject": "magic"}, "cannot be taken again here: there is no fault 'magic'"),
     ],
 )
 def test_a_replay_of_something_else_is_one_line_and_exits_with_4(
