@@ -228,7 +228,6 @@ number = _must("a number", _is_number, float)
 positive = _must("a number above 0", lambda value: _is_number(value) and 0 < float(value) < math.inf, float)
 flag = _must("true or false", lambda value: isinstance(value, bool))
 verdict = _must("pass, fail or inconclusive", lambda value: value in ("pass", "fail", "inconclusive"))
-sensitivity = _must("a number, a text or an object", lambda value: isinstance(value, (str, dict)) or _is_number(value))
 
 OUTCOME = _record(train_accuracy=number, test_accuracy=number, seconds=number)
 CROSSING = _record(layer=text, index=_list(count), gap=number, noise=number, explained=flag)
@@ -275,7 +274,15 @@ PROOF = _record(
         worst=_optional(_record(ratio=number, step=count, tensor=text)),
         first_failure=_optional(_record(step=count, tensor=text)),
     ),
-    smallest_detectable_fault=_optional(sensitivity),
+    every=_optional(count),
+    smallest_detectable_fault=_optional(number),
+    sensitivity=_optional(
+        _record(
+            by_tensor=_mapping(_optional(_record(size=number, step=count, steps=count, share_of_steps=number))),
+            caught=_list(text),
+            missed=_list(text),
+        )
+    ),
     first_divergence=_optional(
         _record(
             step=count,
@@ -317,6 +324,9 @@ def repetition(document: Mapping[str, Any]) -> list[str]:
         "dtype": configuration["dtype"],
         "inject": configuration["inject"],
     }
+    if document["verdict"] is not None:
+        usual = {"factor": 8.0, "shadows": 3, "every": 1}
+        options |= {name: document[name] for name, value in usual.items() if document[name] not in (None, value)}
     fair = ["--fair"] if document["verdict"] is not None else []
     given = [part for name, value in options.items() if value is not None for part in (f"--{name}", str(value))]
     return ["mnistcheck", "train", *fair, *given]

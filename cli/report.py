@@ -53,12 +53,15 @@ def _page(run: FinishedRun, figure: str | None) -> str:
     from cli.finished_run import repetition
     from cli.run_tables import SIDES, outcome_rows, proof_rows
     from gradcheck.report import (
+        SENSITIVITY,
+        SENSITIVITY_COLUMNS,
         describe_crossing,
         describe_divergence,
-        describe_sensitivity,
+        describe_other_faults,
         describe_setting,
         describe_verdict,
         divergence_from_json,
+        sensitivity_rows,
         summarise_trajectory,
     )
 
@@ -66,7 +69,7 @@ def _page(run: FinishedRun, figure: str | None) -> str:
     verdict = document["verdict"]
     compared = verdict is not None
     divergence = document["first_divergence"] if compared else None
-    fault = document["smallest_detectable_fault"] if compared else None
+    sensitivity = document["sensitivity"] if compared else None
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("cli", "html"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -83,7 +86,9 @@ def _page(run: FinishedRun, figure: str | None) -> str:
             divergence_from_json(divergence, document["factor"], *SIDES), document["factor"], *SIDES.values()
         ),
         crossings=[describe_crossing(*crossing) for crossing in run.curves.crossings] if run.curves else [],
-        sensitivity=None if fault is None else describe_sensitivity(fault),
+        sensitivity=sensitivity_rows(sensitivity) if sensitivity else [],
+        others=describe_other_faults(sensitivity) if sensitivity else "",
+        words={"sensitivity": SENSITIVITY, "columns": SENSITIVITY_COLUMNS},
         curves=run.curves is not None,
         figure=figure and Markup(inlined(figure)),  # noqa: S704  drawn by us; its text is outlines
         command=shlex.join(repetition(document)),

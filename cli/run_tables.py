@@ -17,7 +17,13 @@ def print_run(out: Console, document: dict[str, Any]) -> None:
     from rich.text import Text
 
     from cli.console import STYLES
-    from gradcheck.report import describe_setting, describe_stop, summarise_trajectory
+    from gradcheck.report import (
+        SENSITIVITY,
+        describe_other_faults,
+        describe_setting,
+        describe_stop,
+        summarise_trajectory,
+    )
 
     configuration, data = document["configuration"], document["dataset"]
     out.print(Text.assemble((configuration["network"], "bold"), f", {describe_setting(document)}"))
@@ -32,6 +38,10 @@ def print_run(out: Console, document: dict[str, Any]) -> None:
         return
     out.print()
     out.print(_proof(document))
+    if document["sensitivity"] is not None:
+        out.print(f"\n{SENSITIVITY}", style="dim", soft_wrap=True)
+        out.print(_sensitivity(document["sensitivity"]))
+        out.print(describe_other_faults(document["sensitivity"]), markup=False, soft_wrap=True)
     if configuration["batch_size"] == 1 and document["verdict"] == "pass":
         out.print("\nbatch 1 cannot tell a sum over the batch from its mean: --batch-size 2 can", style="dim")
     out.print()
@@ -87,4 +97,17 @@ def _proof(document: dict[str, Any]) -> Table:
         table.add_column(column, justify="right" if column == "steps" else "left", no_wrap=column == "verdict")
     for name, verdict, steps, worst, note in proof_rows(document):
         table.add_row(name, Text(verdict, STYLES[verdict]), steps, worst, Text(note))
+    return table
+
+
+def _sensitivity(found: dict[str, Any]) -> Table:
+    from rich.table import Table
+
+    from gradcheck.report import SENSITIVITY_COLUMNS, sensitivity_rows
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for i, column in enumerate(SENSITIVITY_COLUMNS):
+        table.add_column(column, justify="right" if i else "left")
+    for row in sensitivity_rows(found):
+        table.add_row(*row)
     return table

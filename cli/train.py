@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.exit_codes import ExitCode
-from cli.experiment import prepared_run, run_options
+from cli.experiment import FiniteFloat, prepared_run, run_options
 from cli.figure import draw_if_possible
 from cli.finished_run import read_run
 from cli.replay import keep_failure
@@ -43,6 +43,10 @@ class WithFaults(click.Command):
 @click.option("--fair", is_flag=True, help="Compare every step, and prove both the same or say where they part.")
 @run_options
 @click.option("--inject", metavar="FAULT", help="Plant a fault, KIND[:ARGUMENTS][@STEP], NumPy side only.")
+@click.option("--factor", type=FiniteFloat(), help="Allowance over measured rounding noise.  [default: 8]")
+@click.option("--shadows", type=click.IntRange(1, 1000), help="Nudged runs that measure it.  [default: 3]")
+@click.option("--every", type=click.IntRange(min=1), help="Compare every so many steps in lock-step.  [default: 1]")
+@click.option("--no-sensitivity", is_flag=True, help="Do not plant faults to see what the run would have caught.")
 @click.option("--test-size", type=click.IntRange(min=1), help="Test images.  [default: all]")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the run into this new folder.")
 @click.option("--json", is_flag=True, help="Print one JSON document instead of tables.")
@@ -60,6 +64,10 @@ def train(
     seed: int,
     dtype: str,
     inject: str | None,
+    factor: float | None,
+    shadows: int | None,
+    every: int | None,
+    no_sensitivity: bool,
     out: Path | None,
     json: bool,
 ) -> int:
@@ -72,11 +80,14 @@ def train(
     To watch a fault being caught, --inject grad-scale:0.weight:1.0001@1500 multiplies one gradient of the NumPy side
     from step 1,500 on. Of all faults, the tensors and layers are named where you name one that is not there.
     """
-    from nets.injection import parse_fault
+    from gradcheck.trajectory.noise import FACTOR, SHADOWS
+    from nets.injection import faults_of, parse_fault
     from nets.training import train_both, train_fair
 
     if inject and not fair:
         raise click.UsageError("--inject plants a fault for --fair to find; add --fair")
+    if not fair and (factor or shadows or every or no_sensitivity):
+        raise click.UsageError("--factor, --shadows, --every and --no-sensitivity are of a comparison; add --fair")
     run = prepared_run(
         preset,
         dataset,
@@ -102,7 +113,19 @@ def train(
             history.append(now)
             show(now)
 
-        pair = train_fair(run, fault=fault, progress=progress) if fair else train_both(run, progress=progress)
+        if fair:
+            pair = train_fair(
+                run,
+                fault=fault,
+                factor=factor or FACTOR,
+                shadows=shadows or SHADOWS,
+                every=every or 1,
+                sensitivity=not no_sensitivity,
+                faults={} if no_sensitivity or fault else faults_of(run),
+                progress=progress,
+            )
+        else:
+            pair = train_both(run, progress=progress)
     return _present(run, pair, inject, history, directory, json)
 
 
@@ -171,7 +194,7 @@ def _document(run: Run, pair: Pair, inject: str | None) -> dict[str, Any]:
     report = pair.report
     proof: dict[str, Any] = {"verdict": None, "stopped_by": pair.stopped_by and stop_to_json(pair.stopped_by)}
     if report is not None:
-        proof = trajectory_to_json(report, *SIDES) | {"smallest_detectable_fault": None}
+        proof = trajectory_to_json(report, *SIDES)
     preset = run.preset
     return {
         "command": "train",

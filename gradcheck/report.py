@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gradcheck.trajectory.lockstep import LockStepResult
     from gradcheck.trajectory.recording import Recording
     from gradcheck.trajectory.replay import Replay, Replayed
+    from gradcheck.trajectory.sensitivity import Sensitivity
     from gradcheck.trajectory.trace_comparison import TraceReport
 
 Json = Any
@@ -608,15 +609,30 @@ def free_run_to_json(result: FreeRunResult) -> Json:
 
 def trajectory_to_json(report: TrajectoryReport, ours: str, theirs: str) -> Json:
     """Return a `TrajectoryReport`; the values of its first divergence under the names of the two sides."""
-    stop = report.stopped_by
+    stop, smallest = report.stopped_by, report.sensitivity and report.sensitivity.smallest
     return {
         "verdict": str(report.verdict),
         "factor": report.factor,
         "shadows": report.shadows,
+        "every": report.every,
         "lock_step": lock_step_to_json(report.lock_step),
         "free_run": free_run_to_json(report.free_run),
+        "smallest_detectable_fault": smallest and smallest.size,
+        "sensitivity": report.sensitivity and sensitivity_to_json(report.sensitivity),
         "first_divergence": divergence_to_json(report.first_divergence, ours, theirs),
         "stopped_by": stop and stop_to_json(stop),
+    }
+
+
+def sensitivity_to_json(found: Sensitivity) -> Json:
+    """Return a `Sensitivity`; sizes are relative, and shares are of the steps that were drawn."""
+    return {
+        "by_tensor": {
+            name: one and {"size": one.size, "step": one.step, "steps": one.steps, "share_of_steps": one.share}
+            for name, one in found.by_tensor.items()
+        },
+        "caught": list(found.caught),
+        "missed": list(found.missed),
     }
 
 
@@ -856,11 +872,35 @@ def describe_crossing(step: int, crossing: Json) -> str:
     return f"{unit}: {crossing['gap']:.1e} apart, where rounding moves its layer by {crossing['noise']:.1e}, {told}"
 
 
-def describe_sensitivity(found: Json) -> str:
-    """Return the smallest fault that a run would have caught: a relative size, or named parts."""
-    if isinstance(found, dict):
-        return ", ".join(f"{sentence(str(key))} {value}" for key, value in found.items())
-    return f"a relative fault of {found:.1g}" if isinstance(found, (int, float)) else str(found)
+def sensitivity_rows(found: Json) -> list[tuple[str, str, str, str]]:
+    """Return, for every gradient, the smallest relative fault caught, in which step, and on how many others."""
+    return [
+        (
+            tensor,
+            f"{one['size']:.1e}" if one else "none",
+            f"{one['step']:,}" if one else "",
+            f"{round(one['share_of_steps'] * one['steps'])} of {one['steps']}" if one else "",
+        )
+        for tensor, one in found["by_tensor"].items()
+    ]
+
+
+def describe_other_faults(found: Json) -> str:
+    """Return which other faults a run would have caught, and which not."""
+    caught, missed = found["caught"], found["missed"]
+    count = len(caught) + len(missed)
+    told = (
+        f"Of {count} other faults all were caught"
+        if not missed
+        else f"Of {count} other faults these were not caught: {', '.join(missed)}"
+    )
+    by_name = [name for name in caught if " " not in name]
+    kinds = ", ".join(["wrong signs, stale gradients, single zeros", *by_name])
+    return f"{told} ({kinds})" if caught else told
+
+
+SENSITIVITY = "The smallest faults that this run would have caught, planted into its own steps again:"
+SENSITIVITY_COLUMNS = ("gradient times 1 +", "smallest", "in step", "and in other steps")
 
 
 # What a figure of a run says, beside its numbers.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -105,6 +106,24 @@ def fault_again(text: str, program: Program, train_size: int, steps: int) -> Fau
     images = Samples(np.zeros((train_size, 28, 28), np.uint8), np.zeros(train_size, np.int64))
     nothing = Dataset("none", "", 1, images)
     return _parsed(text, Run(program.preset, program.seed, program.dtype, nothing, images, images, steps))[1]
+
+
+def faults_of(run: Run) -> dict[str, Fault]:
+    """Return one fault of every kind, but for those of gradients, that would change something in a run, by its text.
+
+    Of a bias for which a mean is taken and of a layer that is cast it is the first.
+    """
+    engine = run.numpy_engine()
+    bias = next((name for name in engine.params if name.rpartition(".")[2] == "bias"), "")
+    layer = next(iter(dict(engine.model.children())), "")
+    arguments = {"bias-mean": f":{bias}", "cast": f":{layer}"}
+    faults = {}
+    for kind in KINDS.values():
+        text = f"{kind.name}{arguments.get(kind.name, '')}"
+        if not kind.name.startswith("grad-"):
+            with suppress(ValueError):
+                faults[text] = parse_fault(text, run)
+    return faults
 
 
 def _parsed(text: str, run: Run) -> tuple[Request, Fault]:

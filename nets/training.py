@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -164,6 +164,8 @@ def train_fair(
     factor: float = FACTOR,
     shadows: int = SHADOWS,
     every: int = 1,
+    sensitivity: bool = True,
+    faults: Mapping[str, Fault] | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Pair:
     """Train both engines side by side and prove them the same, or find where they part; one BLAS thread each.
@@ -184,6 +186,8 @@ def train_fair(
             every=every,
             evaluation=Evaluation(run.inputs(run.test[:EVALUATED])),
             seed=run.seed,
+            sensitivity=sensitivity,
+            faults=faults,
             opinion=run.torch_engine(other),
             progress=progress,
         )

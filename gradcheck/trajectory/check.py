@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from gradcheck.agreement import Verdict
 from gradcheck.contract import Array, Context, Key
+from gradcheck.faults import Fault
 from gradcheck.trajectory.divergence import Divergence, split, unlike
 from gradcheck.trajectory.engine import (
     Batch,
@@ -25,6 +26,8 @@ from gradcheck.trajectory.freerun import FreeRun, FreeRunResult
 from gradcheck.trajectory.lockstep import LockStep, LockStepResult
 from gradcheck.trajectory.noise import FACTOR, SHADOWS
 from gradcheck.trajectory.reference import ReferenceRounding
+from gradcheck.trajectory.sensitivity import Sampler, Sensitivity
+from gradcheck.trajectory.sensitivity import sensitivity as planted_faults
 
 
 class TrajectoryMismatch(AssertionError):  # noqa: N818  a mismatch, as GradientMismatch is
@@ -66,7 +69,7 @@ class NonFinite:
 class TrajectoryReport:
     """What a comparison of two engines found; true only if it passed.
 
-    ``every`` is the interval of the steps that lock-step has compared.
+    ``every`` is the interval of the steps that lock-step has compared. ``sensitivity`` is that of a run that passed.
     ``seconds`` and ``reference_seconds`` are those that the engine and the reference spent on their own training steps.
     """
 
@@ -78,6 +81,7 @@ class TrajectoryReport:
     factor: float
     shadows: int
     every: int
+    sensitivity: Sensitivity | None
     seconds: float
     reference_seconds: float
 
@@ -104,6 +108,8 @@ def check_trajectory(
     evaluation: Evaluation | None = None,
     seed: int = 0,
     opinion: Engine | None = None,
+    sensitivity: bool = True,
+    faults: Mapping[str, Fault] | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> TrajectoryReport:
     """Train ``reference`` on ``batches`` and prove, step by step, that ``engine`` is the same program.
@@ -112,6 +118,10 @@ def check_trajectory(
     and beside that trains on its own from the same start (free-run); both are left as trained. Lock-step decides the
     verdict; free-run can fail it before its horizon. ``opinion`` is the reference in the other precision, which knows
     how the reference rounds; where a comparison fails, a copy of the reference is asked, too.
+
+    If all pass, faults are planted into copies of the engine, in steps of this very run, and the report's
+    ``sensitivity`` says which of them lock-step catches, and from which size on; ``faults``, by name, are planted too.
+    That takes about as long as some hundred steps.
 
     ``every`` compares every so many steps only in lock-step. With an ``evaluation``, outputs in evaluation mode are
     compared too. Raises ValueError where the two do not start from the same state.
@@ -124,10 +134,11 @@ def check_trajectory(
     own = engine.state()
     if own.keys() != start.keys() or any(not np.array_equal(own[key], start[key]) for key in start):
         raise ValueError("both engines need the same initial state: load one's into the other first")
-    *seeds, rounding_seed = np.random.SeedSequence(seed).spawn(3)
+    *seeds, rounding_seed, sampler_seed = np.random.SeedSequence(seed).spawn(4)
     lock_rng, free_rng = map(np.random.default_rng, seeds)
     rounding = ReferenceRounding(reference, engine, np.random.default_rng(rounding_seed), opinion)
-    lock = LockStep(engine, factor, shadows, lock_rng, rounding)
+    sampler = Sampler(np.random.default_rng(sampler_seed))
+    lock = LockStep(engine, factor, shadows, lock_rng, rounding, *([sampler] if sensitivity else []))
     free = FreeRun(engine, factor, shadows, free_rng, rounding)
     stopped: NonFinite | None = None
     reference_seconds = 0.0
@@ -156,10 +167,15 @@ def check_trajectory(
             if not np.isfinite(losses[1]):
                 stopped = first_non_finite(index, theirs)
                 break
-    lock_step, free_run = lock.result(), free.result()
+        lock_step, free_run = lock.result(), free.result()
+        verdict = _verdict(lock_step, free_run, stopped)
+        caught: Sensitivity | None = None
+        if sensitivity and verdict is Verdict.PASS:
+            caught = planted_faults(engine, sampler, rounding, factor, shadows, faults or {})
     failures = [found for found in (lock_step.first_failure, free_run.first_failure) if found is not None]
     return TrajectoryReport(
-        verdict=_verdict(lock_step, free_run, stopped),
+        verdict=verdict,
+        sensitivity=caught,
         lock_step=lock_step,
         free_run=free_run,
         first_divergence=min(failures, key=lambda found: found.step, default=None),

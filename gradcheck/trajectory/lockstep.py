@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -72,6 +73,8 @@ class LockStep:
     Where somebody crosses a kink that others do not, what flows back from there tells nothing of the rest. Then the
     step is taken again, by shadows too, with the outputs of the reference's layers in place of its own, so that all
     choose alike; what comes after the forward pass is judged by that step.
+
+    ``watch`` is shown everything that passes.
     """
 
     def __init__(
@@ -81,8 +84,9 @@ class LockStep:
         shadows: int,
         rng: np.random.Generator,
         rounding: Rounding,
+        watch: Callable[[Taken], None] = lambda _: None,
     ) -> None:
-        self.rounding = rounding
+        self.rounding, self.watch = rounding, watch
         self.engine, self.shadow = copy.deepcopy(engine), copy.deepcopy(engine)
         self.factor, self.shadows, self.rng = factor, shadows, rng
         self.known: dict[str, tuple[int, float]] = {}  # when the reference's rounding was asked for, and what it was
@@ -106,7 +110,7 @@ class LockStep:
         self.orders[context.training] = order
         self.engine.load(before)
         try:
-            trial = _Trial(before, batch, context, observed(self.engine, batch, context), reference, order)
+            trial = Taken(before, batch, context, observed(self.engine, batch, context), reference, order)
             self._require_names(trial)
             for _ in range(self.shadows):
                 self._nudge(trial)
@@ -126,6 +130,12 @@ class LockStep:
         """Return what has been found so far."""
         told = any(count for name, count in self.informative.items() if name.startswith("backward/"))
         verdict = Verdict.PASS if told else Verdict.INCONCLUSIVE
+        first = self.first_failure
+        if first is not None and self.moment is not None:
+            from gradcheck.report import describe_cause
+
+            name = f"{first.phase}/{first.tensor}"
+            first = replace(first, diagnosis=describe_cause(first, diagnose_step(name, self.moment)))
         return LockStepResult(
             verdict=Verdict.FAIL if self.first_failure else verdict,
             steps_compared=self.steps,
@@ -134,7 +144,7 @@ class LockStep:
             informative=sum(self.informative.values()),
             uninformative=tuple(split(name)[1] for name, count in self.informative.items() if not count),
             worst=self.worst,
-            first_failure=self.first_failure,
+            first_failure=first,
             moment=self.moment,
             failed_steps=tuple(self.failed_steps),
             crossings=tuple(self.crossings),
@@ -142,7 +152,7 @@ class LockStep:
             second_opinions=self.second_opinions,
         )
 
-    def _require_names(self, trial: _Trial) -> None:
+    def _require_names(self, trial: Taken) -> None:
         """Raise `StepError` for a gradient that is missing, ValueError where the two sides name their tensors apart."""
         for name in trial.order:
             if name not in trial.ours and name.removeprefix("backward/") in trial.reference.grads:
@@ -150,13 +160,13 @@ class LockStep:
         if missing := [name for name in trial.order if name not in trial.ours]:
             raise ValueError(f"the engine shows no {', '.join(missing)}, which its reference does; name them alike")
 
-    def _parted(self, trial: _Trial) -> bool:
+    def _parted(self, trial: Taken) -> bool:
         """Return whether a kink was crossed by some of those who took the step, and not by others."""
         ours = self.engine.kinks(trial.batch.x, trial.step.taps) if trial.context.training else {}
         everybody = [self.engine.kinks(trial.batch.x, trial.reference.taps), *trial.shadows] if ours else []
         return any(not np.array_equal(ours[layer].choice, one[layer].choice) for one in everybody for layer in ours)
 
-    def _agree(self, trial: _Trial) -> None:
+    def _agree(self, trial: Taken) -> None:
         """Take what comes after the forward pass, and its shadows, from a step with the reference's outputs.
 
         Unless rounding does not explain where the two sides chose differently.
@@ -173,7 +183,7 @@ class LockStep:
         for _ in range(self.shadows):
             self._nudge_beyond(trial)
 
-    def _nudge(self, trial: _Trial) -> None:
+    def _nudge(self, trial: Taken) -> None:
         """Take the step once more as a shadow, and widen the spreads to it."""
         self.shadow.load(trial.before)
         shadow = observed(self.shadow, trial.batch, trial.context, self.rng)
@@ -182,26 +192,26 @@ class LockStep:
         if trial.forced:
             self._nudge_beyond(trial)
 
-    def _nudge_beyond(self, trial: _Trial) -> None:
+    def _nudge_beyond(self, trial: Taken) -> None:
         """Take the step once more as a shadow that chooses as the reference does, and widen what comes after."""
         self.shadow.load(trial.before)
         shadow = observed(self.shadow, trial.batch, trial.context, self.rng, trial.forced)
         self._widen(trial, shadow, [name for name in trial.order if name.startswith(BEYOND)])
 
-    def _widen(self, trial: _Trial, shadow: Step, names: list[str]) -> None:
+    def _widen(self, trial: Taken, shadow: Step, names: list[str]) -> None:
         shown = tensors_of(shadow)
         for name in names:
             if trial.ours[name].shape == shown[name].shape:
                 trial.spreads[name] = max(trial.spreads[name], largest_difference(shown[name], trial.ours[name]))
 
-    def _judge(self, trial: _Trial, names: list[str], spreads: dict[str, float]) -> int:
+    def _judge(self, trial: Taken, names: list[str], spreads: dict[str, float]) -> int:
         """Compare some tensors, given the spreads of the shadows; return how many are within their allowance."""
         for name in names:
             ours, theirs = trial.ours[name], trial.theirs[name]
             trial.judgements[name] = judged(name, ours, theirs, spreads[name], self.factor, trial.before)
         return sum(trial.judgements[name].ratio <= 1 for name in names)
 
-    def _look_again(self, trial: _Trial) -> None:
+    def _look_again(self, trial: Taken) -> None:
         """Judge anew what is over its allowance, with more shadows, at kinks, and with a second opinion."""
         believed = self.first_failure is not None  # a verdict that stands needs no second look
         if not believed:
@@ -217,14 +227,14 @@ class LockStep:
             needed = {name: trial.judgements[name].disagreement / self.factor for name in names}
             self._ask(trial, self.rounding.by_differences(needed, trial.before, trial.batch, trial.context))
 
-    def _ask(self, trial: _Trial, errors: dict[str, float]) -> None:
+    def _ask(self, trial: Taken, errors: dict[str, float]) -> None:
         """Judge anew, with the reference's own errors, and remember those."""
         limits = {name: max(trial.spreads[name], error) for name, error in errors.items()}
         for name, error in errors.items():
             self.known[name] = trial.context.key.step, ratio_of(error, largest_magnitude(trial.theirs[name]))
         self.second_opinions += self._judge(trial, [name for name in trial.failing() if name in limits], limits)
 
-    def _remembered(self, trial: _Trial) -> dict[str, float]:
+    def _remembered(self, trial: Taken) -> dict[str, float]:
         """Return the spreads, widened to the reference's rounding as it was lately, in proportion to the tensor."""
         limits = dict(trial.spreads)
         for name, (step, relative) in self.known.items():
@@ -232,12 +242,12 @@ class LockStep:
                 limits[name] = max(limits[name], relative * largest_magnitude(trial.theirs[name]))
         return limits
 
-    def _cross(self, trial: _Trial) -> None:
+    def _cross(self, trial: Taken) -> None:
         """Find the kinks that the two sides took differently."""
         ours, theirs = (self.engine.kinks(trial.batch.x, step.taps) for step in (trial.step, trial.reference))
         trial.crossings = crossings(trial.context.key.step, ours, theirs, trial.shadows, self.factor)
 
-    def _excuse_crossings(self, trial: _Trial) -> None:
+    def _excuse_crossings(self, trial: Taken) -> None:
         """Excuse the forward pass after a kink that the two sides took differently, if rounding alone explains that."""
         if self._parted(trial) and not trial.forced:
             self._agree(trial)
@@ -251,7 +261,7 @@ class LockStep:
                 if not name.startswith(BEYOND):  # of that, the step was taken again
                     trial.judgements[name] = Judgement(0.0, trial.judgements[name].allowed)
 
-    def _note(self, trial: _Trial) -> None:
+    def _note(self, trial: Taken) -> None:
         self.steps += trial.context.training
         self.evaluations += not trial.context.training
         self.crossings += trial.crossings
@@ -263,14 +273,14 @@ class LockStep:
         top = max(trial.order, key=lambda name: trial.judgements[name].ratio)
         if self.worst is None or trial.judgements[top].ratio > self.worst.ratio:
             self.worst = self._locate(trial, top)
-        if failing := trial.failing():
+        failing = trial.failing()
+        if not failing:
+            self.watch(trial)
+        if failing:
             found = self._locate(trial, failing[0])
             if self.first_failure is None:
-                from gradcheck.report import describe_cause
-
                 step, grads = self.previous
                 self.moment = trial.moment(grads if step == found.step - 1 else {})
-                found = replace(found, diagnosis=describe_cause(found, diagnose_step(failing[0], self.moment)))
             self._fail(found)
         if trial.context.training and self.first_failure is None:
             grads = {name: np.array(grad) for name, grad in trial.reference.grads.items()}
@@ -280,14 +290,14 @@ class LockStep:
         self.failed_steps.append(found.step)
         self.first_failure = self.first_failure or found
 
-    def _locate(self, trial: _Trial, name: str) -> Divergence:
+    def _locate(self, trial: Taken, name: str) -> Divergence:
         _, allowed = judgement = trial.judgements[name]
         ours, theirs = trial.ours[name], trial.theirs[name]
         found = locate(trial.context.key.step, name, ours, theirs, allowed / self.factor, allowed, judgement.ratio)
         return replace(found, training=trial.context.training)
 
 
-class _Trial:
+class Taken:
     """One step, taken by both and by the shadows, and what became of its comparisons, in execution order."""
 
     def __init__(
@@ -308,8 +318,14 @@ class _Trial:
         allowed = {name: self.judgements[name].allowed for name in self.order}
         return Moment(self.before, self.batch, self.context, ours, theirs, allowed, previous)
 
+    def allowed(self, name: str) -> float:
+        """Return the allowance of a tensor."""
+        return self.judgements[name].allowed
+
     def failing(self) -> list[str]:
+        """Return what is above its allowance."""
         return [name for name, judgement in self.judgements.items() if judgement.ratio > 1]
 
     def inexact_failing(self) -> list[str]:
+        """Return what of that need not be equal."""
         return [name for name in self.failing() if not exact(name, self.theirs[name])]

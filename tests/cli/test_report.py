@@ -263,20 +263,20 @@ def test_the_page_repeats_the_run(runs: Path, tmp_path: Path) -> None:
 
 def test_what_a_page_may_add(kept: Path) -> None:
     reach_a_horizon(kept, 30)
-    change(kept, lambda document: document.update(smallest_detectable_fault=2e-14))
+    one = {"size": 2e-14, "step": 1812, "steps": 8, "share_of_steps": 0.75}
+    found = {"by_tensor": {"0.weight": one, "\ud800": None}, "caught": ["cast:0"], "missed": ["<b>label-shift</b>"]}
+    change(kept, lambda document: document.update(sensitivity=found))
     assert run(["report", str(kept)]) == 0
     text = Page((kept / "report.html").read_text()).text
-    assert "The smallest fault that this run would have caught: a relative fault of 2e-14." in text
+    for told in ("The smallest faults that this run would have caught", "2.0e-14", "1,812", "6 of 8", "none"):
+        assert told in text
+    assert "Of 2 other faults these were not caught: <b>label-shift</b>" in text
     assert (
         "step 30, layer 1, unit [0, 3]: 1.0e-16 apart, where rounding moves its layer by 2.0e-16, which explains"
         in text
     )
     assert "which does not explain it" in text
     assert "and 3 more, in metrics.jsonl" in text
-    fault = {"tensor": "0.weight", "size": 2e-14, "more": "\ud800"}
-    change(kept, lambda document: document.update(smallest_detectable_fault=fault))
-    assert run(["report", str(kept)]) == 0
-    assert "caught: tensor 0.weight, size 2e-14, more " in Page((kept / "report.html").read_text()).text
 
 
 def test_a_diagnosis_is_told_if_there_is_one(runs: Path, tmp_path: Path) -> None:
@@ -382,7 +382,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a list for a fault": (
         lambda kept: change(kept, lambda document: document.update(smallest_detectable_fault=[1])),
-        "run.json: smallest_detectable_fault must be a number, a text or an object, got a list",
+        "run.json: smallest_detectable_fault must be a number, got a list",
     ),
     "a long number": (lambda kept: (kept / "run.json").write_text("1" * 10**5), "run.json is not JSON"),
     "large": (

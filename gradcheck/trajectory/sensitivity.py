@@ -1,0 +1,221 @@
+"""What a run that passed would have caught: faults planted into its own engine, at its own steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from gradcheck.contract import Array, Context
+from gradcheck.faults import Fault, GradientScale, GradientStale, GradientZero
+from gradcheck.trajectory.engine import Batch, Engine, State, StepError, observed, step_of
+from gradcheck.trajectory.judgement import exact
+from gradcheck.trajectory.lockstep import LockStep, Taken
+from gradcheck.trajectory.noise import largest_magnitude
+from gradcheck.trajectory.reference import ReferenceRounding
+
+# Steps of a run, drawn evenly, that faults are planted in, besides those that can tell most of a tensor.
+STEPS = 8
+
+# A size is halved until it is missed, and the two are parted in the middle so often: to a fifth of itself.
+BISECTIONS = 2
+
+# How often a size that was caught, and then was missed, is raised by a quarter before the next is believed.
+RAISES = 12
+
+
+@dataclass(frozen=True)
+class SmallestFault:
+    """The smallest relative fault of one gradient that was caught: the gradient times ``1 + size``.
+
+    It was planted in the step of the run that can tell most of this gradient, and caught there twice, with other
+    shadows; of the ``steps`` that were drawn from the run it is caught in the ``share``.
+    """
+
+    tensor: str
+    size: float
+    step: int
+    steps: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What a run would have caught.
+
+    ``by_tensor`` holds the smallest fault of every gradient, None of one of which none up to the whole is caught;
+    ``caught`` and ``missed`` name the other faults that were planted.
+    """
+
+    by_tensor: Mapping[str, SmallestFault | None]
+    caught: tuple[str, ...]
+    missed: tuple[str, ...]
+
+    @property
+    def smallest(self) -> SmallestFault | None:
+        """The smallest of all, None if there is none."""
+        return min((one for one in self.by_tensor.values() if one), key=lambda one: one.size, default=None)
+
+
+class _Sample(NamedTuple):
+    """A step of the reference, and the one before it, if that is known."""
+
+    before: State
+    batch: Batch
+    context: Context
+    theirs: dict[str, Array]
+    previous: tuple[State, Batch, Context] | None
+
+
+class Sampler:
+    """Keeps steps of a run: some drawn evenly, and for each gradient the one with the smallest allowance for its size.
+
+    Evenly drawn: the n-th replaces one of the kept with probability ``STEPS / n``. Vitter (1985), algorithm R.
+    """
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng, self.seen = rng, 0
+        self.drawn: list[_Sample] = []
+        self.sharpest: dict[str, tuple[float, _Sample]] = {}
+        self.evaluated: _Sample | None = None
+        self.last: tuple[State, Batch, Context] | None = None
+
+    def __call__(self, taken: Taken) -> None:
+        """Look at a step, or an evaluation, that has passed."""
+        if not taken.context.training:
+            self.evaluated = self.evaluated or self._kept(taken)
+            return
+        sample: _Sample | None = None
+        place = len(self.drawn) if self.seen < STEPS else int(self.rng.integers(self.seen + 1))
+        self.seen += 1
+        if place < STEPS:
+            sample = self._kept(taken)
+            self.drawn[place : place + 1] = [sample]
+        for name in taken.reference.grads:
+            size, allowed = largest_magnitude(taken.theirs[f"backward/{name}"]), taken.allowed(f"backward/{name}")
+            share = allowed / size if 0 < size < math.inf else math.inf
+            if share < 0.9 * self.sharpest.get(name, (math.inf,))[0]:
+                sample = sample or self._kept(taken)
+                self.sharpest[name] = share, sample
+        self.last = taken.before, taken.batch, taken.context
+
+    def _kept(self, taken: Taken) -> _Sample:
+        last, index = self.last, taken.context.key.step
+        previous = last if last is not None and last[2].key.step == index - 1 else None
+        theirs = {name: np.array(array) for name, array in taken.theirs.items()}
+        return _Sample(taken.before, taken.batch, taken.context, theirs, previous)
+
+
+class _Known:
+    """The reference's rounding in one step, asked for once."""
+
+    def __init__(self, rounding: ReferenceRounding, sample: _Sample) -> None:
+        self.rounding, self.sample = rounding, sample
+        self.found: dict[str, dict[str, float]] = {}
+
+    def by_opinion(self, names: list[str], *_: object) -> dict[str, float]:
+        before, batch, context, theirs, _previous = self.sample
+        if "opinion" not in self.found:
+            names = [name for name, array in theirs.items() if not exact(name, array)]
+            self.found["opinion"] = self.rounding.by_opinion(names, theirs, before, batch, context)
+        return {name: error for name, error in self.found["opinion"].items() if name in names}
+
+    def by_differences(self, needed: Mapping[str, float], *_: object) -> dict[str, float]:
+        before, batch, context, theirs, _previous = self.sample
+        if "differences" not in self.found:
+            names = dict.fromkeys((name for name, array in theirs.items() if not exact(name, array)), math.inf)
+            self.found["differences"] = self.rounding.by_differences(names, before, batch, context)
+        return {name: self.found["differences"].get(name, 0.0) for name in needed}
+
+
+def sensitivity(
+    engine: Engine,
+    sampler: Sampler,
+    rounding: ReferenceRounding,
+    factor: float,
+    shadows: int,
+    faults: Mapping[str, Fault],
+) -> Sensitivity:
+    """Plant faults into ``engine``, in the steps that a passed run has kept, and find those that lock-step catches.
+
+    Every gradient is scaled, by a size that is bisected; has the wrong sign, is that of the step before, and has one
+    zero in place of its largest element; ``faults`` are planted besides, by name.
+    """
+    trials = _Trials(engine, rounding, factor, shadows, sampler.rng)
+    smallest = {
+        name: _smallest(trials, name, share, sample, sampler.drawn)
+        for name, (share, sample) in sampler.sharpest.items()
+    }
+    others: dict[str, Fault] = dict(faults)
+    for name, (_, sample) in sampler.sharpest.items():
+        grad = sample.theirs[f"backward/{name}"]
+        others[f"sign of {name}'s gradient"] = GradientScale(name, -1.0)
+        others[f"{name}'s gradient of the step before"] = GradientStale(name)
+        index = tuple(int(i) for i in np.unravel_index(np.argmax(np.abs(grad)), grad.shape))
+        others[f"a zero in {name}'s gradient"] = GradientZero(name, index)
+    samples = [*(sample for _, sample in sampler.sharpest.values()), *sampler.drawn]
+    samples += [sampler.evaluated] if sampler.evaluated else []
+    outcome = {text: any(trials.caught(fault, sample) for sample in samples) for text, fault in others.items()}
+    return Sensitivity(
+        smallest,
+        tuple(text for text, found in outcome.items() if found),
+        tuple(text for text, found in outcome.items() if not found),
+    )
+
+
+class _Trials:
+    """Lock-step over single steps, with a fault in the engine."""
+
+    def __init__(
+        self, engine: Engine, rounding: ReferenceRounding, factor: float, shadows: int, rng: np.random.Generator
+    ) -> None:
+        self.engine, self.rounding, self.factor, self.shadows, self.rng = engine, rounding, factor, shadows, rng
+        self.known: dict[int, _Known] = {}
+
+    def caught(self, fault: Fault, sample: _Sample) -> bool:
+        """Return whether lock-step fails in a step with the fault; an engine that raises is caught too."""
+        before, batch, context, theirs, previous = sample
+        planted = self.engine.planted(fault)
+        if fault.recalls and previous is not None:
+            planted.load(previous[0])
+            try:
+                observed(planted, *previous[1:])
+            except StepError:
+                return True
+        known = self.known.setdefault(id(sample), _Known(self.rounding, sample))
+        lock = LockStep(planted, self.factor, self.shadows, self.rng, known)
+        lock.compare(before, batch, context, step_of(theirs))
+        return lock.first_failure is not None
+
+
+def _smallest(
+    trials: _Trials, tensor: str, share: float, sample: _Sample, drawn: list[_Sample]
+) -> SmallestFault | None:
+    """Return the smallest scaling of a gradient that is caught in a step, and again, where ``share`` is allowed."""
+    dtype = sample.theirs[f"backward/{tensor}"].dtype
+
+    def caught(size: float, at: _Sample = sample) -> bool:
+        scale = dtype.type(1 + size)
+        return bool(scale != 1) and trials.caught(GradientScale(tensor, float(scale)), at)
+
+    high = min(max(share, float(np.finfo(dtype).eps)), 1.0)
+    while not caught(high):
+        if high >= 1:
+            return None
+        high = min(2 * high, 1.0)
+    low = high / 2
+    while caught(low):
+        high, low = low, low / 2
+    for _ in range(BISECTIONS):
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if caught(middle) else (middle, high)
+    for _ in range(RAISES):
+        if caught(high):
+            size = float(dtype.type(1 + high)) - 1
+            found = sum(caught(high, one) for one in drawn)
+            return SmallestFault(tensor, size, sample.context.key.step, len(drawn), found / len(drawn))
+        high *= 1.25
+    return None
