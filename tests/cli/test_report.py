@@ -264,7 +264,7 @@ def test_the_page_repeats_the_run(runs: Path, tmp_path: Path) -> None:
 def test_what_a_page_may_add(kept: Path) -> None:
     reach_a_horizon(kept, 30)
     one = {"size": 2e-14, "step": 1812, "steps": 8, "share_of_steps": 0.75}
-    found = {"by_tensor": {"0.weight": one, "\ud800": None}, "caught": ["cast:0"], "missed": ["<b>label-shift</b>"]}
+    found = {"by_tensor": {"0.weight": one, "2.bias": None}, "caught": ["cast:0"], "missed": ["<b>label-shift</b>"]}
     change(kept, lambda document: document.update(sensitivity=found))
     assert run(["report", str(kept)]) == 0
     text = Page((kept / "report.html").read_text()).text
