@@ -34,7 +34,8 @@ demo: $(READY)  ## train NumPy and PyTorch side by side on bundled digits and pr
 bench: $(READY)  ## measure the checker and a fair run: false alarms, tails, smallest fault caught (on MNIST, if it is found)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/gradient_checks.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/agreement.py
-	$(BIN)/python benchmarks/fair_run.py $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/trajectories.py --part cost $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/trajectories.py --part smallest $(ARGS)
 
 clean:  ## remove the environment and the caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

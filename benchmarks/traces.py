@@ -17,6 +17,7 @@ import numpy as np
 
 from gradcheck.trajectory.noise import FACTOR
 from gradcheck.trajectory.recording import record, record_along
+from gradcheck.trajectory.reference import ReferenceRounding
 from gradcheck.trajectory.trace import Trace
 from gradcheck.trajectory.trace_comparison import TraceReport, compare_traces
 from nets.datasets.catalogue import load_dataset
@@ -33,7 +34,9 @@ MOST_STEPS = 60
 
 def compared(run: Run, shadows: int, folder: Path) -> dict[str, TraceReport]:
     """Return the comparison with torch of both kinds of recording."""
-    record(run.torch_engine(), run.batches(), folder / "torch", program="torch", shadows=0, seed=run.seed)
+    theirs = run.torch_engine()
+    rounding = ReferenceRounding(theirs, run.numpy_engine(), np.random.default_rng(run.seed))
+    record(theirs, run.batches(), folder / "torch", program="torch", shadows=0, rounding=rounding, seed=run.seed)
     record(run.numpy_engine(), run.batches(), folder / "free", program="NumPy", shadows=shadows, seed=run.seed)
     record_along(run.numpy_engine(), Trace(folder / "torch"), folder / "along", program="NumPy", shadows=shadows)
     return {kind: compare_traces(Trace(folder / kind), Trace(folder / "torch")) for kind in KINDS}

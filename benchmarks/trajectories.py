@@ -2,8 +2,9 @@
 
     python benchmarks/trajectories.py --data-dir DIR [--part clean|faults|smallest|cost] [--scale 1.0] [--network NAME]
 
-Prints tables in Markdown, one row a network, and for ``clean`` writes a line a run to ``--log``, so that a run that was
-made is not made again. DIR holds MNIST/raw; without it the bundled digits are used, and said to be.
+Prints tables in Markdown. ``clean`` takes 1.2 million steps, an hour and a half on two cores, and writes a line a run
+to ``--log``, so that a run that was made is not made again; the other parts take minutes. DIR holds MNIST/raw; without
+it the bundled digits are used, and said to be.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ from typing import Any
 import numpy as np
 
 from gradcheck.agreement import Verdict
-from gradcheck.contract import Array
+from gradcheck.contract import Array, Context, Key
+from gradcheck.trajectory.check import check_trajectory
 from nets.datasets.catalogue import load_dataset
+from nets.engines.torch_engine import one_thread_each
+from nets.injection import KINDS, parse_fault
 from nets.presets import PRESETS, Preset, convolutional
-from nets.training import prepare, train_fair
+from nets.training import Run, prepare, train_both, train_fair
 
 DTYPES = ("float64", "float32")
 SEEDS = range(5)
@@ -95,7 +99,7 @@ class Cell:
             steps=self.steps,
         )
         began = time.perf_counter()
-        report = train_fair(run).report
+        report = train_fair(run, sensitivity=False).report
         seconds = time.perf_counter() - began
         if report is None:
             raise RuntimeError("a fair run has a report")
@@ -183,19 +187,148 @@ def _cells(data_dir: Path | None, scale: float, only: str | None) -> list[Cell]:
     ]
 
 
+# Every kind of fault on three networks, those that the network has: with the tensors that kinds ask for.
+FAULTED = {
+    "784-128-64-10 ReLU lr .01": ("2.weight", "4.bias", "2"),
+    "784-10-10 ReLU Adam": ("2.weight", "0.bias", "1"),
+    "conv BatchNorm Dropout": ("0.weight", "1.bias", "1"),
+}
+BEGINS = (0, 500)
+
+
+def faults(data_dir: Path | None) -> Iterator[str]:
+    """Yield a row for each kind of fault and network: the step at which it is caught, where, and what it is called."""
+    yield "| fault | network | planted at 0: caught at | planted at 500: caught at | place | diagnosis |"
+    yield f"|{'---|' * 6}"
+    cells = [(name, kind) for kind in KINDS for name in FAULTED]
+    with ProcessPoolExecutor(PROCESSES) as pool:
+        rows = pool.map(_faulted, *zip(*cells, strict=True), itertools.repeat(data_dir))
+        for (name, kind), row in zip(cells, rows, strict=True):
+            yield f"| {kind} | {name} | {row} |"
+
+
+def _faulted(name: str, kind: str, data_dir: Path | None) -> str:
+    """Plant a fault into a run and return when it was caught, where and why."""
+    weight, bias, layer = FAULTED[name]
+    preset = NETWORKS[name].preset
+    run = prepare(
+        preset,
+        load_dataset("auto", data_dir),
+        train_size=1000 if kind == "lr-epoch" else TRAIN_SIZE // 2,
+        test_size=100,
+        batch_size=16,
+        steps=520 if kind != "dropout-on" else 620,
+    )
+    index = ",".join("0" * run.numpy_engine().params[weight].ndim)
+    written = {
+        "grad-scale": f":{weight}:1.0001",
+        "grad-sign": f":{weight}",
+        "grad-transpose": f":{weight}",
+        "grad-zero": f":{weight}[{index}]",
+        "grad-stale": f":{weight}",
+        "bias-mean": f":{bias}",
+        "cast": f":{layer}",
+    }
+    caught, place, diagnosis = [], "", ""
+    for begin in BEGINS:
+        try:
+            fault = parse_fault(f"{kind}{written.get(kind, '')}@{begin}", run)
+        except ValueError as error:
+            return f"refused: {error} | | |"
+        report = train_fair(replace(run, steps=min(run.steps, begin + 120)), fault=fault, sensitivity=False).report
+        found = report and report.first_divergence
+        caught.append(f"{found.step}" if found else "not caught")
+        if found:
+            place = f"{found.phase} {found.tensor}"
+            diagnosis = found.diagnosis or "none"
+    return f"{' | '.join(caught)} | {place} | {diagnosis}"
+
+
+def smallest(data_dir: Path | None) -> Iterator[str]:
+    """Yield the smallest relative fault caught of the sharpest and of the bluntest gradient of each network."""
+    yield "| network | batch | dtype | sharpest gradient | of other steps | bluntest gradient | of other steps |"
+    yield f"|{'---|' * 7}"
+    cells = [(name, batch, dtype) for name, net in NETWORKS.items() for batch in net.batches for dtype in DTYPES]
+    with ProcessPoolExecutor(PROCESSES) as pool:
+        rows = pool.map(_smallest, *zip(*cells, strict=True), itertools.repeat(data_dir))
+        for (name, batch, dtype), row in zip(cells, rows, strict=True):
+            yield f"| {name} | {batch} | {dtype} | {row} |"
+
+
+def _smallest(name: str, batch: int, dtype: str, data_dir: Path | None) -> str:
+    data, preset = load_dataset("auto", data_dir), NETWORKS[name].preset
+    run = prepare(preset, data, train_size=1000, test_size=100, batch_size=batch, steps=500, dtype=dtype)
+    report = train_fair(run).report
+    found = report.sensitivity if report else None
+    if found is None:
+        return "no verdict | | |"
+    sizes = sorted((one for one in found.by_tensor.values() if one), key=lambda one: one.size)
+    blind = [tensor for tensor, one in found.by_tensor.items() if one is None]
+    ends = (f"{one.tensor}: {one.size:.0e} | {one.share:.0%}" for one in (sizes[0], sizes[-1]))
+    return " | ".join(ends) + (f"; never: {', '.join(blind)}" if blind else "")
+
+
+def cost(data_dir: Path | None) -> Iterator[str]:
+    """Yield what a fair run at batch 1 takes, over training torch alone and over training both."""
+    yield "| network | dtype | torch alone, ms a step | both | fair | fair / torch | fair / both |"
+    yield f"|{'---|' * 7}"
+    data = load_dataset("auto", data_dir)
+    for (name, network), dtype in itertools.product(NETWORKS.items(), DTYPES):
+        run = prepare(network.preset, data, train_size=1000, test_size=10, batch_size=1, steps=COST_STEPS, dtype=dtype)
+        alone, both, fair = (
+            np.median([seconds(run) for _ in range(REPEATS)]) / COST_STEPS * 1e3 for seconds in (_alone, _both, _fair)
+        )
+        ratios = f"{fair / alone:.1f} | {fair / both:.1f}"
+        yield f"| {name} | {dtype} | {alone:.2f} | {both:.2f} | {fair:.2f} | {ratios} |"
+
+
+COST_STEPS, REPEATS = 300, 3
+
+
+def _alone(run: Run) -> float:
+    engine, batches = run.torch_engine(), list(run.batches())
+    with one_thread_each():
+        began = time.perf_counter()
+        for index, batch in enumerate(batches):
+            engine.step(*batch, Context(training=True, key=Key(run.seed, index)))
+        return time.perf_counter() - began
+
+
+def _both(run: Run) -> float:
+    pair = train_both(run)
+    return pair.numpy.seconds + pair.torch.seconds
+
+
+def _fair(run: Run) -> float:
+    began = time.perf_counter()
+    with one_thread_each():
+        check_trajectory(run.numpy_engine(), run.torch_engine(), run.batches(), sensitivity=False)
+    return time.perf_counter() - began
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     directory = os.environ.get("MNISTCHECK_DATA_DIR")
     parser.add_argument("--data-dir", type=Path, default=Path(directory) if directory else None)
-    parser.add_argument("--part", choices=["clean"], default="clean")
+    parser.add_argument("--part", choices=["clean", "faults", "smallest", "cost"])
     parser.add_argument("--scale", type=float, default=1.0, help="of the number of steps, which stay 2,000 at least")
     parser.add_argument("--network", help="only those whose name contains this")
     parser.add_argument("--log", type=Path, default=Path("trajectories.jsonl"))
     options = parser.parse_args()
     print(f"dataset: {load_dataset('auto', options.data_dir).name}\n", flush=True)
-    for row in clean(_cells(options.data_dir, options.scale, options.network), options.log):
-        print(row, flush=True)
+    parts: dict[str, Iterator[str]] = {
+        "faults": faults(options.data_dir),
+        "smallest": smallest(options.data_dir),
+        "cost": cost(options.data_dir),
+        "clean": clean(_cells(options.data_dir, options.scale, options.network), options.log),
+    }
+    for name, rows in parts.items():
+        if options.part in (None, name):
+            print(f"{name}\n", flush=True)
+            for row in rows:
+                print(row, flush=True)
+            print(flush=True)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from cli.run_directory import require_empty
 if TYPE_CHECKING:
     from gradcheck.trajectory.engine import Engine
     from gradcheck.trajectory.recording import Recording
+    from gradcheck.trajectory.reference import ReferenceRounding
     from nets.training import Program
 
 # A step of the default preset is 1.6 MB, and the whole run would be 5 GB.
@@ -51,13 +52,14 @@ def record(
     """Write what every step of a training run computes into the new folder OUT: a trace, as docs/traces.md describes.
 
     By itself, an engine trains on a dataset, for 100 steps unless --steps or --epochs say otherwise. With --along, it
-    takes the steps of another trace, from any program: each from that trace's state, on its batch. The NumPy engine
-    records rounding noise too, which compare-traces needs of one of the two.
+    takes the steps of another trace, from any program: each from that trace's state, on its batch. Rounding noise is
+    recorded too, which compare-traces needs of one of the two: NumPy's by shadows, torch's, which cannot be nudged, by
+    fourth differences of every step.
     """
     from gradcheck.trajectory.recording import record as write
 
     require_empty(out, "OUT")
-    shadows = shadows if engine == "numpy" else 0  # torch cannot be nudged
+    shadows = shadows if engine == "numpy" else 0
     if along is not None:
         return _present(out, _follow(out, engine, preset, along, steps, shadows))
     run = prepared_run(
@@ -86,6 +88,7 @@ def record(
             program=_name(engine, run),
             every=every,
             shadows=shadows,
+            rounding=_rounding(engine, run),
             seed=seed,
             configuration=configuration,
         )
@@ -114,6 +117,7 @@ def _follow(out: Path, engine: str, preset: str, along: Path, steps: int | None,
             out,
             program=_name(engine, program),
             shadows=shadows,
+            rounding=_rounding(engine, program),
             limit=steps,
             configuration={"preset": preset},
         )
@@ -121,6 +125,17 @@ def _follow(out: Path, engine: str, preset: str, along: Path, steps: int | None,
 
 def _engine(name: str, program: Program) -> Engine:
     return program.numpy_engine() if name == "numpy" else program.torch_engine()
+
+
+def _rounding(name: str, program: Program) -> ReferenceRounding | None:
+    """Return what knows how torch rounds."""
+    import numpy as np
+
+    from gradcheck.trajectory.reference import ReferenceRounding
+
+    if name == "numpy":
+        return None
+    return ReferenceRounding(program.torch_engine(), program.numpy_engine(), np.random.default_rng(program.seed))
 
 
 def _name(engine: str, program: Program) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -26,6 +27,7 @@ from gradcheck.trajectory.engine import (
 )
 from gradcheck.trajectory.judgement import exact
 from gradcheck.trajectory.noise import spread
+from gradcheck.trajectory.reference import ReferenceRounding
 from gradcheck.trajectory.trace import Header, Trace, TraceError, TraceWriter
 
 # As many as lock-step takes of a step that it looks at twice: a trace cannot be asked again.
@@ -49,29 +51,30 @@ def record(
     program: str,
     every: int = 1,
     shadows: int = SHADOWS_OF_A_RECORD,
+    rounding: ReferenceRounding | None = None,
     seed: int = 0,
     configuration: Mapping[str, Any] | None = None,
 ) -> Recording:
     """Train ``engine`` on ``batches`` and write every so many steps into an empty folder.
 
     The noise is how far ``shadows`` of the engine have drifted from it, each trained by itself and nudged at every
-    step, so it grows with the run; an engine that cannot be nudged has no shadows, 0. A loss that is not finite ends
-    the run.
+    step, so it grows with the run. An engine that cannot be nudged has no shadows, 0; its noise is what ``rounding``
+    knows of each of its steps by itself, if given. A loss that is not finite ends the run.
     """
     around = [copy.deepcopy(engine) for _ in range(shadows)]
-    noise = "free" if shadows else None
+    noise = "free" if shadows else "step" if rounding else None
     writer = TraceWriter(folder, _header(engine, program, seed, noise, None, configuration))
     rng, steps = np.random.default_rng(seed), 0
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for index, batch in enumerate(batches):
             context, recorded = Context(training=True, key=Key(seed, index)), index % every == 0
-            before = engine.state() if recorded and (index == 0 or every > 1) else {}
+            before = engine.state() if recorded and (index == 0 or every > 1 or rounding) else {}
             step = observed(engine, batch, context)
             shadowed = [tensors_of(observed(shadow, batch, context, rng)) for shadow in around]
             if recorded:
                 tensors = _tensors(step)
-                spreads = _noise(tensors, shadowed) if shadows else {}
-                writer.write(index, batch.lr, tensors, spreads, before)
+                spreads = _noise(tensors, shadowed) if shadows else _known(rounding, tensors, before, batch, context)
+                writer.write(index, batch.lr, tensors, spreads, before if index == 0 or every > 1 else {})
                 steps += 1
             if not np.isfinite(step.loss).all():
                 return Recording(steps, writer.size, first_non_finite(index, step))
@@ -85,16 +88,18 @@ def record_along(
     *,
     program: str,
     shadows: int = SHADOWS_OF_A_RECORD,
+    rounding: ReferenceRounding | None = None,
     limit: int | None = None,
     configuration: Mapping[str, Any] | None = None,
 ) -> Recording:
     """Take the steps of ``trace`` with ``engine``, each from the state before it, and write them into an empty folder.
 
-    The noise is how far ``shadows`` nudged steps from the same state spread. Raises `TraceError` for a trace that does
-    not say from where, or that the engine cannot follow. ``limit`` ends it after so many steps.
+    The noise is how far ``shadows`` nudged steps from the same state spread, or what ``rounding`` knows of it.
+    ``limit`` ends it after so many steps. Raises `TraceError` for a trace that does not say from where, or that the engine cannot
+    follow.
     """
     shadow, steps = copy.deepcopy(engine), 0
-    noise = "step" if shadows else None
+    noise = "step" if shadows or rounding else None
     writer = TraceWriter(folder, _header(engine, program, trace.header.seed, noise, trace.digest(), configuration))
     rng = np.random.default_rng(trace.header.seed)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
@@ -108,12 +113,20 @@ def record_along(
                 step = observed(engine, batch, context)
                 tensors = _tensors(step)
                 shadowed = (_shadowed(shadow, before, batch, context, rng) for _ in range(shadows))
-                spreads = _noise(tensors, shadowed) if shadows else {}
+                spreads = _noise(tensors, shadowed) if shadows else _known(rounding, tensors, before, batch, context)
             except StepError as error:
                 raise TraceError(f"{where}: the engine {error}") from None
             writer.write(context.key.step, batch.lr, tensors, spreads, {})
             steps += 1
     return Recording(steps, writer.size)
+
+
+def _known(
+    rounding: ReferenceRounding | None, tensors: Mapping[str, Array], before: State, batch: Batch, context: Context
+) -> dict[str, float]:
+    """Return what is known of how an engine rounds in a step, nothing if nobody knows."""
+    names = [name for name, array in tensors.items() if not exact(name, array)]
+    return rounding.by_differences(dict.fromkeys(names, math.inf), before, batch, context) if rounding else {}
 
 
 def _shadowed(

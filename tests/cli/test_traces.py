@@ -127,10 +127,12 @@ def test_two_engines_that_train_by_themselves(tmp_path: Path, mnistcheck: Termin
 
 def test_torch_follows_too(tmp_path: Path, mnistcheck: Terminal) -> None:
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
-    assert mnistcheck("record", *DIGITS, "--dtype", "float32", "--preset", "regularised", ours)[0] == 0
+    assert mnistcheck("record", *DIGITS, "--preset", "regularised", ours)[0] == 0
     assert mnistcheck("record", "--engine", "torch", "--preset", "regularised", "--along", ours, theirs)[0] == 0
-    code, out, _ = mnistcheck("compare-traces", theirs, ours)
-    assert (code, "neither has recorded" in out) == (3, True)  # the noise of a run is not that of a step
+    code, out, _ = mnistcheck(
+        "compare-traces", theirs, ours
+    )  # by what torch rounds by, which nudges of ours do not show
+    assert (code, "judged as in lock-step" in out) == (0, True)
     third = tmp_path / "third"
     assert mnistcheck("record", "--preset", "regularised", "--along", ours, third)[0] == 0
     assert mnistcheck("compare-traces", third, theirs)[0] == 0
