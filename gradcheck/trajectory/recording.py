@@ -94,9 +94,9 @@ def record_along(
 ) -> Recording:
     """Take the steps of ``trace`` with ``engine``, each from the state before it, and write them into an empty folder.
 
-    The noise is how far ``shadows`` nudged steps from the same state spread, or what ``rounding`` knows of it.
-    ``limit`` ends it after so many steps. Raises `TraceError` for a trace that does not say from where, or that the engine cannot
-    follow.
+    The noise is how far ``shadows`` nudged steps from the same state spread, or what ``rounding`` knows of each step.
+    ``limit`` ends it after so many. Raises `TraceError` for a trace that does not say from where its steps begin, or
+    that the engine cannot follow.
     """
     shadow, steps = copy.deepcopy(engine), 0
     noise = "step" if shadows or rounding else None
