@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -54,6 +55,10 @@ class Evaluation:
 
     x: Array
     every: int = 100
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ValueError(f"Evaluation needs every of at least 1, got {self.every}")
 
 
 @dataclass(frozen=True)
@@ -124,12 +129,15 @@ def check_trajectory(
     That takes about as long as some hundred steps.
 
     ``every`` compares every so many steps only in lock-step. With an ``evaluation``, outputs in evaluation mode are
-    compared too. Raises ValueError where the two do not start from the same state.
+    compared too. Raises ValueError where the two do not start from the same state, or one of them cannot evaluate.
     """
-    if factor <= 0 or shadows < 1 or every < 1:
+    if not 0 < factor < math.inf or shadows < 1 or every < 1:
         raise ValueError(
-            f"check_trajectory needs factor above 0, shadows and every of at least 1, got {factor}, {shadows}, {every}"
+            "check_trajectory needs a finite factor above 0, shadows and every of at least 1, "
+            f"got {factor}, {shadows}, {every}"
         )
+    if evaluation is not None:
+        _require_evaluate(engine, reference)
     start = reference.state()
     own = engine.state()
     if own.keys() != start.keys() or any(not np.array_equal(own[key], start[key]) for key in start):
@@ -186,6 +194,12 @@ def check_trajectory(
         seconds=free.seconds,
         reference_seconds=reference_seconds,
     )
+
+
+def _require_evaluate(*engines: Engine) -> None:
+    lacking = dict.fromkeys(type(one).__name__ for one in engines if type(one).evaluate is Engine.evaluate)
+    if lacking:
+        raise ValueError(f"an evaluation needs engines with evaluate(x, context), got {' and '.join(lacking)} without")
 
 
 def _verdict(lock_step: LockStepResult, free_run: FreeRunResult, stopped: NonFinite | None) -> Verdict:

@@ -25,6 +25,10 @@ class Batch(NamedTuple):
     y: Array
     lr: float
 
+    def copied(self) -> Batch:
+        """Return it with arrays of its own: whoever yields batches may fill one array anew for each."""
+        return Batch(np.array(self.x), np.array(self.y), self.lr)
+
 
 @dataclass(frozen=True)
 class Step:

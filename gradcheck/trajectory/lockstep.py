@@ -89,7 +89,8 @@ class LockStep:
         self.rounding, self.watch = rounding, watch
         self.engine, self.shadow = copy.deepcopy(engine), copy.deepcopy(engine)
         self.factor, self.shadows, self.rng = factor, shadows, rng
-        self.known: dict[str, tuple[int, float]] = {}  # when the reference's rounding was asked for, and what it was
+        # When the reference's rounding was asked for, what it was, and that in units of the tensor's largest element.
+        self.known: dict[str, tuple[int, float, float]] = {}
         self.orders: dict[bool, list[str]] = {}  # of what a step shows, and an evaluation
         self.ratios: list[float] = []
         self.informative: dict[str, int] = {}
@@ -231,15 +232,19 @@ class LockStep:
         """Judge anew, with the reference's own errors, and remember those."""
         limits = {name: max(trial.spreads[name], error) for name, error in errors.items()}
         for name, error in errors.items():
-            self.known[name] = trial.context.key.step, ratio_of(error, largest_magnitude(trial.theirs[name]))
+            self.known[name] = trial.context.key.step, error, ratio_of(error, largest_magnitude(trial.theirs[name]))
         self.second_opinions += self._judge(trial, [name for name in trial.failing() if name in limits], limits)
 
     def _remembered(self, trial: Taken) -> dict[str, float]:
-        """Return the spreads, widened to the reference's rounding as it was lately, in proportion to the tensor."""
+        """Return the spreads, widened to the reference's rounding as it was lately.
+
+        It is taken to be no larger than it was, nor in proportion to the tensor: a gradient that all but cancels is
+        nothing but rounding, and tells nothing of one that does not.
+        """
         limits = dict(trial.spreads)
-        for name, (step, relative) in self.known.items():
+        for name, (step, error, relative) in self.known.items():
             if trial.context.key.step < step + REMEMBERED and name in trial.theirs and math.isfinite(relative):
-                limits[name] = max(limits[name], relative * largest_magnitude(trial.theirs[name]))
+                limits[name] = max(limits[name], min(error, relative * largest_magnitude(trial.theirs[name])))
         return limits
 
     def _cross(self, trial: Taken) -> None:
@@ -313,10 +318,10 @@ class Taken:
         self.judgements: dict[str, Judgement] = {}
 
     def moment(self, previous: Gradients) -> Moment:
-        """Return this step, with copies of what the engines may write over."""
+        """Return this step, with copies of what the engines, or who yields the batches, may write over."""
         ours, theirs = ({name: np.array(shown[name]) for name in self.order} for shown in (self.ours, self.theirs))
         allowed = {name: self.judgements[name].allowed for name in self.order}
-        return Moment(self.before, self.batch, self.context, ours, theirs, allowed, previous)
+        return Moment(self.before, self.batch.copied(), self.context, ours, theirs, allowed, previous)
 
     def allowed(self, name: str) -> float:
         """Return the allowance of a tensor."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from gradcheck.contract import Array, Context, Kinks
+from gradcheck.faults import Fault
 from gradcheck.trajectory.engine import Batch, Engine, State, Step
 
 
@@ -60,6 +61,25 @@ class Neuron(Engine):
             return {}
         z = taps["forward/0.output"]
         return {"1": Kinks(z > 0, np.abs(z))}
+
+
+class Evaluated(Neuron):
+    """A neuron that can be evaluated, and remembers at which steps it was."""
+
+    evaluations: tuple[int, ...] = ()
+
+    def evaluate(self, x: Array, context: Context) -> Array:
+        self.evaluations += (context.key.step,)
+        products = (x * self.weight)[:, :: self.direction]
+        return context.tapped("forward", self.tap, np.cumsum(products, axis=1)[:, -1])
+
+
+class WrongInEvaluation(Fault):
+    """Outputs that are doubled where a network does not train."""
+
+    def tap(self, context: Context, name: str, array: Array) -> Array:
+        wrong = not context.training and context.key.step >= self.begin and name == "forward/0.output"
+        return 2 * array if wrong else array
 
 
 def batches(count: int, size: int = 6, *, seed: int = 0, lr: float = 0.01, dtype: type = np.float64) -> list[Batch]:

@@ -9,13 +9,21 @@ import numpy as np
 import pytest
 
 from gradcheck.agreement import Verdict
-from gradcheck.contract import Array, Context
+from gradcheck.contract import Array, Context, Gradients
+from gradcheck.faults import Fault, GradientFault, OutputCast
 from gradcheck.trajectory import TrajectoryMismatch, check_trajectory
 from gradcheck.trajectory.check import Progress
 from gradcheck.trajectory.engine import Batch, Step
 from tests.gradcheck.trajectory.neuron import Neuron, batches, weights
 
 STEPS = 60
+
+
+class GradientCast(GradientFault):
+    """One parameter's gradient, in single precision."""
+
+    def wrong(self, grad: Array, previous: Array | None, size: int) -> Array:
+        return grad.astype(np.float32)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -229,3 +237,98 @@ def test_the_same_seed_gives_the_same_report() -> None:
     ]
     assert runs[0].lock_step.ratios.tobytes() == runs[1].lock_step.ratios.tobytes()
     assert runs[0].free_run.envelope.tobytes() == runs[1].free_run.envelope.tobytes()
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 7, 100])
+def test_every_so_many_steps_are_compared_in_lock_step_and_all_in_free_run(every: int) -> None:
+    report = check_trajectory(Neuron(weights()), Neuron(weights(), direction=-1), batches(20), every=every)
+    assert report
+    assert report.every == every
+    assert report.lock_step.steps_compared == -(-20 // every)
+    assert report.free_run.steps_compared == 20
+    engine = Neuron(weights(), corrupt=lambda _, grad: 2 * grad)
+    faulty = check_trajectory(engine, Neuron(weights()), batches(20), every=every)
+    assert faulty.lock_step.failed_steps == tuple(range(0, 20, every))
+
+
+def shown_wrong_at(step: int) -> Fault:
+    """Return the fault of a gradient that is shown, and not learnt from, in one step alone."""
+
+    class Once(Fault):
+        def gradients(self, now: int, grads: Gradients, previous: Gradients, size: int) -> Gradients:
+            return {name: grad * (2 if now == step else 1) for name, grad in grads.items()}
+
+    return Once()
+
+
+def test_a_step_that_is_not_compared_may_be_wrong() -> None:
+    for step, failed in ((9, (9,)), (10, ())):
+        engine = Neuron(weights()).planted(shown_wrong_at(step))
+        report = check_trajectory(engine, Neuron(weights(), direction=-1), batches(20), every=3)
+        assert report.lock_step.failed_steps == failed
+        assert bool(report) == (not failed)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"factor": 0.0}, {"factor": -1.0}, {"factor": math.nan}, {"factor": math.inf}, {"shadows": 0}, {"every": 0}],
+    ids=str,
+)
+def test_what_measures_nothing_is_refused(given: dict[str, float]) -> None:
+    (got,) = given.values()
+    with pytest.raises(
+        ValueError, match=r"^check_trajectory needs a finite factor above 0, shadows and every of at l"
+    ) as caught:
+        check_trajectory(Neuron(weights()), Neuron(weights()), batches(1), **given)  # type: ignore[arg-type]
+    assert f"{got}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_larger_factor_allows_more_and_a_smaller_one_less() -> None:
+    found = [
+        check_trajectory(
+            Neuron(weights()), Neuron(weights(), direction=-1), batches(20), factor=factor, sensitivity=False
+        )
+        for factor in (2.0, 8.0, 80.0)
+    ]
+    tops = [report.lock_step.ratios.max() for report in found]
+    assert tops[0] > tops[1] > tops[2]
+
+
+@pytest.mark.parametrize(
+    ("fault", "phase", "tensor"),
+    [
+        (OutputCast("0", np.float32), "forward", "0.output"),
+        (OutputCast("1", np.float32, begin=2), "forward", "1.output"),
+        (GradientCast("0.weight", begin=1), "backward", "0.weight"),
+    ],
+    ids=repr,
+)
+def test_another_precision_is_named_in_its_tensor_with_both(fault: Fault, phase: str, tensor: str) -> None:
+    report = check_trajectory(Neuron(weights()).planted(fault), Neuron(weights()), batches(4))
+    found = report.first_divergence
+    assert found is not None
+    assert (found.step, found.phase, found.tensor) == (fault.begin, phase, tensor)
+    assert found.message == "is float32, the reference's float64"
+    assert found.ratio == math.inf
+
+
+def test_an_engine_of_the_other_precision_is_no_twin() -> None:
+    start = np.arange(6.0)  # which both precisions hold
+    ours, theirs = Neuron(start), Neuron(start.astype(np.float32))
+    found = check_trajectory(ours, theirs, batches(2, dtype=np.float32)).first_divergence
+    assert found is not None
+    assert (found.step, found.phase, found.tensor) == (0, "forward", "0.output")
+    assert found.message == "is float64, the reference's float32"
+
+
+def test_an_update_in_another_precision_is_one_of_the_update() -> None:
+    class Rounded(Neuron):
+        def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
+            step = super().step(x, y, lr, context)
+            return replace(step, updated=step.updated | {"param/0.weight": self.weight.astype(np.float32)})
+
+    found = check_trajectory(Rounded(weights()), Neuron(weights()), batches(2)).first_divergence
+    assert found is not None
+    assert (found.phase, found.tensor) == ("update", "param/0.weight")
+    assert found.message == "is float32, the reference's float64"
