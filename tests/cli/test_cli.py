@@ -126,6 +126,10 @@ def test_an_injected_fault_is_put_into_words() -> None:
         (("--lr", "nan"), "nan is not a finite number"),
         (("--lr", "0"), "0.0 is not in the range x>0"),
         (("--steps", "0"), "0 is not in the range x>=1"),
+        (("--factor", "0"), "0.0 is not in the range x>0"),
+        (("--factor", "nan"), "nan is not a finite number"),
+        (("--shadows", "0"), "0 is not in the range 1<=x<=1000"),
+        (("--every", "0"), "0 is not in the range x>=1"),
         (("--dtype", "float16"), "'float16' is not one of 'float64', 'float32'"),
         (("--wat",), "No such option"),
     ],
@@ -141,6 +145,22 @@ def test_misuse_exits_with_2_and_says_what_is_needed(args: tuple[str, ...], mess
 def test_a_fault_without_fair_is_misuse() -> None:
     done = mnistcheck("train", "--inject", "grad-scale:0.weight:2")
     assert (done.returncode, "add --fair" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("option", ["--factor=8", "--shadows=3", "--every=1", "--no-sensitivity"])
+def test_what_is_of_a_comparison_is_misuse_without_one(option: str) -> None:
+    done = mnistcheck("train", "--dataset", "digits", "--steps", "3", option)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--factor, --shadows, --every and --no-sensitivity are of a comparison; add --fair" in done.stderr
+
+
+def test_a_run_says_nothing_of_its_sensitivity_where_it_is_told_to() -> None:
+    done = mnistcheck(*DIGITS, "--json", "--no-sensitivity", "--every", "7", "--shadows", "2", "--factor", "16")
+    assert done.returncode == 0, done.stderr
+    result = strict_json(done.stdout)
+    assert (result["sensitivity"], result["smallest_detectable_fault"]) == (None, None)
+    assert result["lock_step"]["steps_compared"] == 6
+    assert result["free_run"]["steps_compared"] == 40
 
 
 def test_without_mnist_one_line_says_how_to_get_it(tmp_path: Path) -> None:

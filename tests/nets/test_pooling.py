@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from gradcheck.contract import Array, Layer, ShapeError
-from nets.layers import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+from gradcheck.contract import Array, Context, Layer, ShapeError
+from gradcheck.trajectory.noise import Recorder, nudged
+from nets.initializers import initialize
+from nets.layers import AdaptiveAvgPool2d, AvgPool2d, Conv2d, MaxPool2d, ReLU, Sequential
 from nets.refusals import UnsupportedArgumentError
+from nets.sequential import kinks_along
 
 
 def row(*pixels: float) -> Array:
@@ -217,3 +220,38 @@ def test_the_places_of_the_maxima_are_refused() -> None:
     assert str(caught.value) == "MaxPool2d does not support return_indices: a layer has one output"
     with pytest.raises(TypeError, match="takes 4 arguments by position, got 5"):
         MaxPool2d(2, 2, 0, 1, True)  # type: ignore[call-arg]  # return_indices again, in its place
+
+
+def flat_picture(dtype: type) -> Array:
+    """Return a picture with a background of one shade, which ties in most windows."""
+    picture: Array = np.full((2, 1, 12, 12), 0.3, dtype)
+    picture[:, :, 4:7, 5:9] = np.random.default_rng(0).random((2, 1, 3, 4))
+    return picture
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_what_ties_in_a_window_still_does_in_a_shadow(dtype: type) -> None:
+    convolution = Conv2d.create(1, 3, 3)
+    initialize(convolution, np.random.default_rng(0))
+    chain = Sequential((convolution.astype(dtype), ReLU(), MaxPool2d(2)))
+    picture = flat_picture(dtype)
+
+    def choices(rng: np.random.Generator | None) -> Array:
+        recorder = Recorder(rng)
+        chain.forward(recorder("data/x", picture), Context(tap=recorder))
+        (pool,) = (kinks for path, kinks in kinks_along(chain, picture, recorder.taps) if path == "2")
+        assert (pool.margin == 0).mean() > 0.3  # ties, in shadows too
+        return pool.choice
+
+    rng = np.random.default_rng(1)
+    plain = choices(None)
+    for _ in range(20):
+        assert np.array_equal(choices(rng), plain)
+
+
+def test_nudges_of_their_own_would_part_ties() -> None:
+    picture, rng = flat_picture(np.float64), np.random.default_rng(1)
+    alone = picture * (1 + np.finfo(float).eps * rng.uniform(-2, 2, picture.shape))
+    pool = MaxPool2d(2)
+    assert not np.array_equal(pool.kinks(alone).choice, pool.kinks(picture).choice)
+    assert np.array_equal(pool.kinks(nudged(picture, rng)).choice, pool.kinks(picture).choice)

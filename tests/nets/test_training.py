@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +12,14 @@ import torch
 from threadpoolctl import threadpool_info
 
 from gradcheck.agreement import Verdict
-from gradcheck.contract import Array
+from gradcheck.contract import Array, Context, Key
 from gradcheck.faults import GradientScale
+from gradcheck.trajectory import check_trajectory
+from gradcheck.trajectory.engine import Step, observed
 from nets.datasets.catalogue import load_dataset
 from nets.datasets.dataset import Dataset
 from nets.datasets.digits import load_digits
+from nets.engines.numpy_engine import NumpyEngine
 from nets.engines.torch_engine import TorchEngine, one_thread_each
 from nets.metrics import accuracy
 from nets.presets import PRESETS
@@ -108,6 +112,86 @@ def test_a_fair_run_passes_on_digits(digits: Dataset, preset: str, dtype: str) -
     assert report.lock_step.steps_compared == 150
     assert report.lock_step.uninformative == ()
     assert pair.numpy.test_accuracy == pair.torch.test_accuracy
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_taps_change_no_bit_of_a_run(digits: Dataset, preset: str, dtype: str) -> None:
+    run = prepare(PRESETS[preset], digits, train_size=100, test_size=20, steps=3, dtype=dtype)
+    for make in (run.numpy_engine, run.torch_engine):
+        plain, tapped, nothing = make(), make(), make()
+        for index, batch in enumerate(run.batches()):
+            context = Context(training=True, key=Key(run.seed, index))
+            steps = [
+                observed(tapped, batch, context),  # first, so that what it leaves behind would show in the others
+                plain.step(*batch, context),
+                observed(nothing, batch, context, forced={}),
+            ]
+            assert len({step.loss.tobytes() for step in steps}) == 1
+            assert len({step.outputs.tobytes() for step in steps}) == 1
+            for name in steps[0].grads:
+                assert len({step.grads[name].tobytes() for step in steps}) == 1, name
+            evaluated = [
+                observed(tapped, batch, replace(context, training=False)).outputs,
+                plain.evaluate(batch.x, replace(context, training=False)),
+            ]
+            assert evaluated[0].tobytes() == evaluated[1].tobytes()
+        states = [{key: array.tobytes() for key, array in one.state().items()} for one in (plain, tapped, nothing)]
+        assert states[0] == states[1] == states[2]
+
+
+@pytest.mark.parametrize("preset", ["regularised", "cnn"])
+def test_an_evaluation_changes_no_bit_of_a_run(digits: Dataset, preset: str) -> None:
+    run = prepare(PRESETS[preset], digits, train_size=100, test_size=20, steps=3)
+    x = run.inputs(run.test)
+    for make in (run.numpy_engine, run.torch_engine):
+        plain, evaluated = make(), make()
+        for index, batch in enumerate(run.batches()):
+            context = Context(training=True, key=Key(run.seed, index))
+            before = evaluated.state()
+            observed(evaluated, batch._replace(x=x), replace(context, training=False))
+            after = evaluated.state()
+            assert {key: array.tobytes() for key, array in before.items()} == {
+                key: array.tobytes() for key, array in after.items()
+            }
+            steps = [observed(one, batch, context) for one in (plain, evaluated)]
+            assert steps[0].outputs.tobytes() == steps[1].outputs.tobytes()
+        states = [{key: array.tobytes() for key, array in one.state().items()} for one in (plain, evaluated)]
+        assert states[0] == states[1]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_normalised_network_that_torch_sums_at_length_passes_both(digits: Dataset, seed: int) -> None:
+    report = train_fair(prepare(PRESETS["regularised"], digits, steps=60, seed=seed), sensitivity=False).report
+    assert report is not None
+    assert report.lock_step.verdict is Verdict.PASS
+    assert report.free_run.first_failure is None
+    assert report.free_run.steps_compared > 0
+    assert report.lock_step.second_opinions > 0  # without which it would fail
+
+
+class Drifting(NumpyEngine):
+    """Moves a weight after a step has been shown, where lock-step cannot see it."""
+
+    def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
+        step = super().step(x, y, lr, context)
+        shown = replace(step, updated=self.state())
+        self.params["6.weight"] *= 1 + 1e-11
+        return shown
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Drifting:
+        return Drifting(self.model, self.loss, copy.deepcopy(self.optimizer, memo))
+
+
+def test_what_torch_rounds_by_excuses_no_drift_of_a_normalised_network(digits: Dataset) -> None:
+    run = prepare(PRESETS["regularised"], digits, steps=6)
+    plain = run.numpy_engine()
+    drifting = Drifting(plain.model, plain.loss, plain.optimizer)
+    report = check_trajectory(drifting, run.torch_engine(), run.batches(), seed=run.seed)
+    assert report.lock_step.verdict is Verdict.PASS
+    assert report.verdict is Verdict.FAIL
+    assert report.first_divergence is not None
+    assert (report.first_divergence.step, report.first_divergence.phase) == (1, "update")
 
 
 def test_training_side_by_side_is_the_fair_run_without_its_proof(digits: Dataset) -> None:

@@ -1,0 +1,105 @@
+"""A rectified network with pools in float32: kinks part every step, and faults are caught all the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from gradcheck.agreement import Verdict
+from gradcheck.contract import Array, Context, Gradients, Optimizer
+from gradcheck.faults import Fault, GradientScale, GradientZero
+from gradcheck.trajectory import TrajectoryReport
+from gradcheck.trajectory.lockstep import LockStep, Taken
+from nets.datasets.dataset import Dataset
+from nets.datasets.digits import load_digits
+from nets.faults import CorrectionWithoutPower
+from nets.presets import PRESETS
+from nets.training import Run, prepare, train_fair
+
+STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    digits: Dataset = load_digits()
+    return prepare(PRESETS["cnn"], digits, train_size=200, test_size=20, steps=STEPS, dtype="float32")
+
+
+@dataclass(frozen=True)
+class UpdateDropped(Fault):
+    """Parameters that stay as they are."""
+
+    inside: ClassVar[bool] = True
+
+    def update(self, step: int, optimizer: Optimizer, params: dict[str, Array], grads: Gradients, lr: float) -> None:
+        if step < self.begin:
+            optimizer.step(params, grads, lr)
+
+
+@dataclass(frozen=True)
+class Shifted(Fault):
+    """The output of one layer, moved by a share of its largest element."""
+
+    layer: str
+    share: float
+
+    def tap(self, context: Context, name: str, array: Array) -> Array:
+        if context.key.step < self.begin or not context.training or name != f"forward/{self.layer}.output":
+            return array
+        return array + array.dtype.type(self.share) * np.abs(array).max()
+
+
+def report_of(run: Run, fault: Fault | None = None) -> TrajectoryReport:
+    report = train_fair(run, fault=fault, sensitivity=False).report
+    assert report is not None
+    return report
+
+
+def test_a_right_network_passes_though_kinks_part_every_step(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    parted: list[int] = []
+    agree = LockStep._agree
+
+    def counted(self: LockStep, trial: Taken) -> None:
+        parted.append(trial.context.key.step)
+        agree(self, trial)
+
+    monkeypatch.setattr(LockStep, "_agree", counted)
+    report = report_of(run)
+    assert report.verdict is Verdict.PASS
+    assert report.lock_step.uninformative == ()
+    assert sorted({*parted}) == list(range(STEPS))
+    assert report.lock_step.ratios.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "place", "diagnosis"),
+    [
+        (GradientScale("9.bias", 2.0), (0, "backward", "9.bias"), "gradient is exactly 2 times the reference's"),
+        (GradientScale("0.weight", 2.0, begin=1), (1, "backward", "0.weight"), "gradient is exactly 2 times"),
+        (GradientScale("3.bias", 1.01), (0, "backward", "3.bias"), "gradient is 1.01 times the reference's"),
+        (GradientZero("9.bias", (5,), begin=2), (2, "backward", "9.bias"), "element [5] of 9.bias's gradient is zero"),
+        (CorrectionWithoutPower(), (1, "update", "param/0.weight"), "bias correction for t = 1, where t is 2"),
+        (UpdateDropped(begin=3), (3, "update", "param/0.weight"), "is what it was before the step"),
+    ],
+    ids=repr,
+)
+def test_a_fault_after_a_crossed_kink_is_caught_and_named(
+    run: Run, fault: Fault, place: tuple[int, str, str], diagnosis: str
+) -> None:
+    found = report_of(run, fault).first_divergence
+    assert found is not None
+    assert (found.step, found.phase, found.tensor) == place
+    assert found.diagnosis is not None
+    assert diagnosis in found.diagnosis
+
+
+@pytest.mark.parametrize("layer", ["0", "7"])
+def test_a_crossing_that_rounding_does_not_explain_fails(run: Run, layer: str) -> None:
+    report = report_of(run, Shifted(begin=1, layer=layer, share=1e-3))
+    found = report.first_divergence
+    assert found is not None
+    assert (found.step, found.phase, found.tensor) == (1, "forward", f"{layer}.output")
+    assert not all(crossing.explained for crossing in report.lock_step.crossings)

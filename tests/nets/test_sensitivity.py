@@ -1,0 +1,86 @@
+"""What a network's run says that it would have caught, it catches."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+
+from gradcheck.agreement import Verdict
+from gradcheck.faults import Fault, GradientScale
+from gradcheck.trajectory import TrajectoryReport, check_trajectory
+from gradcheck.trajectory.check import Evaluation
+from gradcheck.trajectory.engine import Batch
+from nets.engines.numpy_engine import NumpyEngine
+from nets.engines.torch_engine import TorchEngine
+from nets.faults import DropoutInEvaluation, MomentumLost
+from nets.initializers import initialize
+from nets.layers import Dropout, Flatten, Linear, Sequential, Sigmoid
+from nets.losses import CrossEntropyLoss
+from nets.optimizers import SGD
+
+DTYPES = [np.float64, np.float32]
+DROPOUT = Dropout(0.25)
+TENSORS = ["1.weight", "1.bias", "4.weight", "4.bias"]
+
+
+def engines(dtype: type) -> tuple[NumpyEngine, TorchEngine]:
+    model = Sequential((Flatten(), Linear.create(20, 8), Sigmoid(), DROPOUT, Linear.create(8, 3)))
+    initialize(model, np.random.default_rng(0))
+    model = model.astype(dtype)
+    rule = [SGD(momentum=0.9) for _ in range(2)]
+    return NumpyEngine(model, CrossEntropyLoss(), rule[0]), TorchEngine(model, CrossEntropyLoss(), rule[1])
+
+
+def batches(dtype: type) -> list[Batch]:
+    rng = np.random.default_rng(1)
+    return [Batch(rng.random((4, 4, 5)).astype(dtype), rng.integers(0, 3, 4), 0.1) for _ in range(20)]
+
+
+@functools.cache
+def passed(dtype: type, evaluated: bool = True) -> TrajectoryReport:
+    """Prove a right network right."""
+    evaluation = Evaluation(batches(dtype)[0].x, every=5) if evaluated else None
+    faults = {"dropout": DropoutInEvaluation({"3": DROPOUT}), "momentum": MomentumLost(), "nothing": Fault()}
+    return check_trajectory(*engines(dtype), batches(dtype), evaluation=evaluation, faults=faults)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("tensor", TENSORS)
+def test_the_size_that_is_reported_is_caught_and_a_hundredth_of_it_is_not(dtype: type, tensor: str) -> None:
+    found = passed(dtype).sensitivity
+    assert found is not None
+    assert [*found.by_tensor] == TENSORS
+    one = found.by_tensor[tensor]
+    assert one is not None
+    assert np.finfo(dtype).eps < one.size < 1e4 * np.finfo(dtype).eps
+    for size, caught in ((one.size, True), (one.size / 100, False)):
+        ours, theirs = engines(dtype)
+        planted = ours.planted(GradientScale(tensor, 1 + size))
+        report = check_trajectory(planted, theirs, batches(dtype), seed=1, sensitivity=False)
+        assert bool(report.lock_step.failed_steps) == caught
+        if caught:
+            assert report.lock_step.first_failure is not None
+            assert report.lock_step.first_failure.tensor == tensor
+        else:
+            assert report.verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("evaluated", [True, False])
+def test_dropout_left_on_is_caught_only_where_something_is_evaluated(dtype: type, evaluated: bool) -> None:
+    found = passed(dtype, evaluated).sensitivity
+    assert found is not None
+    assert "momentum" in found.caught
+    assert found.missed == (("nothing",) if evaluated else ("dropout", "nothing"))
+    assert ("dropout" in found.caught) == evaluated
+
+
+def test_planting_leaves_both_engines_as_they_are_bitwise() -> None:
+    states = []
+    for asked in (True, False):
+        pair = engines(np.float64)
+        assert check_trajectory(*pair, batches(np.float64), sensitivity=asked, faults={"momentum": MomentumLost()})
+        states.append([{key: array.tobytes() for key, array in one.state().items()} for one in pair])
+    assert states[0] == states[1]
