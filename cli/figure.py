@@ -203,6 +203,7 @@ def _lock_step(axes: Axes, document: dict[str, Any], curves: Curves) -> None:
 
     factor, horizon, found = document["factor"], document["free_run"]["horizon_step"], document["first_divergence"]
     taken, noise = _columns(curves.noise)
+    taken, noise = taken[~np.isnan(noise)], noise[~np.isnan(noise)]  # steps that lock-step did not compare
     finite = noise[np.isfinite(noise) & (noise > 0)]
     low, high = (min(finite.min(initial=factor / 8), factor / 8) / 2, max(finite.max(initial=factor), factor) * 4)
     axes.set_yscale("log")

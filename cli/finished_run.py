@@ -119,7 +119,7 @@ def _curves(path: Path, document: dict[str, Any]) -> Curves | None:
             line = METRICS(_parse(content, where), f"{where}:")
             if line["step"] != index:
                 raise DataError(f"{where}: step must be {index}, got {line['step']}: steps are missing or doubled")
-            noise.append(line["rounding_noise"])
+            noise.append(math.nan if line["rounding_noise"] is None else line["rounding_noise"])
             distance.append(line["distance"])
             envelope.append(line["envelope"])
             crossings += [(index, crossing) for crossing in line["kinks_crossed"] or ()]
@@ -230,7 +230,16 @@ flag = _must("true or false", lambda value: isinstance(value, bool))
 verdict = _must("pass, fail or inconclusive", lambda value: value in ("pass", "fail", "inconclusive"))
 
 OUTCOME = _record(train_accuracy=number, test_accuracy=number, seconds=number)
-CROSSING = _record(layer=text, index=_list(count), gap=number, noise=number, explained=flag)
+CROSSING = _record(
+    step=_optional(count),
+    layer=text,
+    index=_list(count),
+    units=_optional(count),
+    margins=_optional(_list(number)),
+    gap=number,
+    noise=number,
+    explained=flag,
+)
 
 # What every run.json holds, and what that of a fair run holds besides.
 RUN = _record(
@@ -264,6 +273,7 @@ PROOF = _record(
         ratios=_record(**dict.fromkeys(("median", "p99.9", "largest"), _optional(number))),
         failed_steps=count,
         kinks_crossed=count,
+        kinks=_optional(_list(CROSSING)),
     ),
     free_run=_record(
         verdict=verdict,
@@ -271,6 +281,7 @@ PROOF = _record(
         horizon_step=_optional(count),
         max_relative_distance=number,
         kinks_crossed=count,
+        kinks=_optional(_list(CROSSING)),
         worst=_optional(_record(ratio=number, step=count, tensor=text)),
         first_failure=_optional(_record(step=count, tensor=text)),
     ),
@@ -302,7 +313,7 @@ PROOF = _record(
 )
 METRICS = _record(
     step=count,
-    rounding_noise=number,
+    rounding_noise=_optional(number),
     distance=_optional(number),
     envelope=_optional(number),
     kinks_crossed=_optional(_list(CROSSING)),

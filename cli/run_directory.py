@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,7 @@ def _each_step(history: Sequence[Progress]) -> Iterator[dict[str, Any]]:
             "step": now.step,
             "numpy_loss": now.loss,
             "torch_loss": now.reference_loss,
-            "rounding_noise": now.noise,
+            "rounding_noise": None if math.isnan(now.noise) else now.noise,
         }
 
 

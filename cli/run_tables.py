@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 # The keys of the two sides in a run's document, and what they are called.
+KINKS = 3  # that are printed, of those that a document names
 SIDES = {"numpy": "NumPy", "torch": "PyTorch"}
 
 
@@ -19,6 +20,7 @@ def print_run(out: Console, document: dict[str, Any]) -> None:
     from cli.console import STYLES
     from gradcheck.report import (
         SENSITIVITY,
+        describe_crossing,
         describe_other_faults,
         describe_setting,
         describe_stop,
@@ -38,6 +40,10 @@ def print_run(out: Console, document: dict[str, Any]) -> None:
         return
     out.print()
     out.print(_proof(document))
+    for name, found in (("lock-step", document["lock_step"]), ("free-run", document["free_run"])):
+        for kink in (found["kinks"] or [])[:KINKS]:
+            told = f"kink crossed by one side in {name}: {describe_crossing(kink['step'] or 0, kink)}"
+            out.print(told, style="dim", markup=False, soft_wrap=True)
     if document["sensitivity"] is not None:
         out.print(f"\n{SENSITIVITY}", style="dim", soft_wrap=True)
         out.print(_sensitivity(document["sensitivity"]))

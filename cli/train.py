@@ -84,7 +84,7 @@ def train(
     from nets.injection import faults_of, parse_fault
     from nets.training import train_both, train_fair
 
-    if inject and not fair:
+    if inject is not None and not fair:
         raise click.UsageError("--inject plants a fault for --fair to find; add --fair")
     if not fair and (factor or shadows or every or no_sensitivity):
         raise click.UsageError("--factor, --shadows, --every and --no-sensitivity are of a comparison; add --fair")
@@ -102,7 +102,7 @@ def train(
         dtype=dtype,
     )
     try:
-        fault = parse_fault(inject, run) if inject else None
+        fault = None if inject is None else parse_fault(inject, run)
     except ValueError as error:
         raise click.UsageError(f"--inject: {error}") from None
     directory = RunDirectory(out) if out else None

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 Json = Any
 SCHEMA_VERSION = 1
 
+CROSSINGS = 10  # kinks that a document names, of any number
+
 
 # Values of a hyper-parameter, up to which all are listed, and above which they are told by their range.
 LISTED = 6
@@ -568,6 +570,8 @@ def crossing_to_json(crossing: Crossing) -> Json:
     return {
         "layer": crossing.layer,
         "index": list(crossing.index),
+        "units": crossing.units,
+        "margins": [crossing.ours, crossing.theirs],
         "gap": crossing.gap,
         "noise": crossing.noise,
         "explained": crossing.explained,
@@ -590,7 +594,12 @@ def lock_step_to_json(result: LockStepResult) -> Json:
         "cleared_by_more_shadows": result.retakes,
         "cleared_by_second_opinion": result.second_opinions,
         "kinks_crossed": len(result.crossings),
+        "kinks": _first_crossings(result.crossings),
     }
+
+
+def _first_crossings(crossings: Sequence[Crossing]) -> Json:
+    return [{"step": one.step, **crossing_to_json(one)} for one in crossings[:CROSSINGS]]
 
 
 def free_run_to_json(result: FreeRunResult) -> Json:
@@ -602,6 +611,7 @@ def free_run_to_json(result: FreeRunResult) -> Json:
         "horizon_step": result.horizon_step,
         "max_relative_distance": result.max_relative_distance,
         "kinks_crossed": len(result.crossings),
+        "kinks": _first_crossings(result.crossings),
         "worst": worst and {"ratio": worst.ratio, "step": worst.step, "tensor": worst.tensor},
         "first_failure": first and {"step": first.step, "tensor": first.tensor},
     }
@@ -867,9 +877,12 @@ def describe_setting(document: Json) -> str:
 
 def describe_crossing(step: int, crossing: Json) -> str:
     """Return where one side alone crossed a kink, and whether rounding explains it; from `crossing_to_json`."""
-    unit = element(f"step {step:,}, layer {crossing['layer']}, unit ", crossing["index"])
+    sample, unit = (crossing["index"] or [0])[0], crossing["index"][1:]
+    where = element(f"step {step:,}, layer {crossing['layer']}, sample {sample}, unit ", unit)
+    others = f", the widest of {crossing['units']}" if (crossing["units"] or 1) > 1 else ""
     told = "which explains it" if crossing["explained"] else "which does not explain it"
-    return f"{unit}: {crossing['gap']:.1e} apart, where rounding moves its layer by {crossing['noise']:.1e}, {told}"
+    units = crossing["gap"] / crossing["noise"] if crossing["noise"] else math.inf
+    return f"{where}{others}: {crossing['gap']:.1e} apart, {units:.1f} x what rounding moves its layer by, {told}"
 
 
 def sensitivity_rows(found: Json) -> list[tuple[str, str, str, str]]:

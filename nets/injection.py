@@ -103,7 +103,8 @@ def parse_fault(text: str, run: Run) -> Fault:
 
 def fault_again(text: str, program: Program, train_size: int, steps: int) -> Fault:
     """Return a fault that was planted in a run of so many images and steps; raises ValueError for one that was not."""
-    images = Samples(np.zeros((train_size, 28, 28), np.uint8), np.zeros(train_size, np.int64))
+    nowhere = np.broadcast_to(np.uint8(0), (train_size, 28, 28))  # of any size, in one byte
+    images = Samples(nowhere, np.broadcast_to(np.int64(0), (train_size,)))
     nothing = Dataset("none", "", 1, images)
     return _parsed(text, Run(program.preset, program.seed, program.dtype, nothing, images, images, steps))[1]
 

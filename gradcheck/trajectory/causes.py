@@ -32,7 +32,7 @@ from gradcheck.diagnosis import (
     turned,
 )
 from gradcheck.diagnosis import quantities as quantities_of
-from gradcheck.trajectory.divergence import Moment, split
+from gradcheck.trajectory.divergence import Divergence, Moment, split
 
 # Allowances of steps are for whole tensors and may be wide beside an element, as in float32; but tensors are large, and
 # three elements of a hundred tolerances each are no likelier a coincidence than one of a million.
@@ -141,6 +141,13 @@ class Scene:
 
 
 Hypothesis = Callable[[Scene], Found | None]
+
+
+def explained(found: Divergence, moment: Moment) -> str | None:
+    """Return why the tensor of a divergence is wrong, in words, or None if nothing is known."""
+    from gradcheck.report import describe_cause
+
+    return describe_cause(found, diagnose_step(f"{found.phase}/{found.tensor}", moment))
 
 
 def diagnose_step(name: str, moment: Moment) -> Found | None:

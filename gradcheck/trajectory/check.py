@@ -41,7 +41,7 @@ class TrajectoryMismatch(AssertionError):  # noqa: N818  a mismatch, as Gradient
 
 @dataclass(frozen=True)
 class Progress:
-    """One step of a run: both losses, and the worst lock-step disagreement in units of rounding noise."""
+    """One step of a run: both losses, and the worst lock-step disagreement in units of rounding noise, NaN if none."""
 
     step: int
     loss: float
@@ -126,10 +126,14 @@ def check_trajectory(
 
     If all pass, faults are planted into copies of the engine, in steps of this very run, and the report's
     ``sensitivity`` says which of them lock-step catches, and from which size on; ``faults``, by name, are planted too.
-    That takes about as long as some hundred steps.
+    That takes about as long as some hundred steps of a run.
 
     ``every`` compares every so many steps only in lock-step. With an ``evaluation``, outputs in evaluation mode are
-    compared too. Raises ValueError where the two do not start from the same state, or one of them cannot evaluate.
+    compared too.
+
+    Raises ValueError where the two do not start from the same state or name their tensors apart, where one of them
+    cannot evaluate or make a fault, and for a factor, shadows or steps that measure nothing; `StepError` where the
+    reference cannot take a step.
     """
     if not 0 < factor < math.inf or shadows < 1 or every < 1:
         raise ValueError(
@@ -142,6 +146,8 @@ def check_trajectory(
     own = engine.state()
     if own.keys() != start.keys() or any(not np.array_equal(own[key], start[key]) for key in start):
         raise ValueError("both engines need the same initial state: load one's into the other first")
+    for fault in (faults or {}).values():
+        engine.planted(fault)  # so that one that it cannot make is refused before the run
     *seeds, rounding_seed, sampler_seed = np.random.SeedSequence(seed).spawn(4)
     lock_rng, free_rng = map(np.random.default_rng, seeds)
     rounding = ReferenceRounding(reference, engine, np.random.default_rng(rounding_seed), opinion)
@@ -153,6 +159,7 @@ def check_trajectory(
     # Overflow is not an error here: what is not finite is found and named.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for index, batch in enumerate(batches):
+            batch = Batch(np.array(batch.x), np.array(batch.y), batch.lr)
             context = Context(training=True, key=Key(seed, index))
             before = reference.state()
             if evaluation is not None and index % evaluation.every == 0:
@@ -162,7 +169,7 @@ def check_trajectory(
             began = time.perf_counter()
             theirs = observed(reference, batch, context)
             reference_seconds += time.perf_counter() - began
-            ratio = lock.compare(before, batch, context, theirs) if index % every == 0 else 0.0
+            ratio = lock.compare(before, batch, context, theirs) if index % every == 0 else math.nan
             try:
                 ours = free.compare(before, batch, context, theirs)
             except StepError as error:

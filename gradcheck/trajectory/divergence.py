@@ -42,7 +42,8 @@ class Moment:
     """One step as both took it from the state ``before``, or one evaluation, with the allowance of every tensor.
 
     ``ours`` and ``theirs`` hold every tensor as ``phase/tensor``, in the order of execution. ``context`` has no tap.
-    ``previous`` are the reference's gradients of the step before, if that was compared too.
+    ``earlier`` is from where the step before was taken, and ``previous`` are the reference's gradients in it, if that
+    was compared too.
     """
 
     before: State
@@ -52,6 +53,7 @@ class Moment:
     theirs: dict[str, Array]
     allowed: dict[str, float]
     previous: Gradients = field(default_factory=dict)
+    earlier: tuple[State, Batch, Context] | None = None
 
 
 def locate(step: int, name: str, ours: Array, theirs: Array, noise: float, allowed: float, ratio: float) -> Divergence:

@@ -25,10 +25,6 @@ class Batch(NamedTuple):
     y: Array
     lr: float
 
-    def copied(self) -> Batch:
-        """Return it with arrays of its own: whoever yields batches may fill one array anew for each."""
-        return Batch(np.array(self.x), np.array(self.y), self.lr)
-
 
 @dataclass(frozen=True)
 class Step:
@@ -203,7 +199,8 @@ def load(engine: Engine, state: State) -> None:
 def execution_order(step: Step) -> list[str]:
     """Return the names of `tensors_of` in the order in which a step computes them.
 
-    Within ``backward`` the gradients of a layer's parameters come with that of its input, last layer first.
+    Within ``backward`` the gradients of a layer's parameters come with that of its input, last layer first; within
+    ``update`` what an optimizer keeps comes before the parameters, which are moved by it.
     """
     taps, grads = list(step.taps), list(step.grads)
     backward: list[str] = []
@@ -219,8 +216,12 @@ def execution_order(step: Step) -> list[str]:
         *(["loss/loss.value"] if np.size(step.loss) else []),
         *backward,
         *rest,
-        *(f"update/{key}" for key in step.updated),
+        *(f"update/{key}" for key in sorted(step.updated, key=_place)),
     ]
+
+
+def _place(key: str) -> int:
+    return next((i for i, part in enumerate(("buffer/", "optim/", "param/")) if key.startswith(part)), 3)
 
 
 def layer_of(tensor: str) -> str:

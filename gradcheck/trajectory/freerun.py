@@ -13,8 +13,8 @@ import numpy as np
 from gradcheck.agreement import Verdict, ratio_of
 from gradcheck.contract import Array, Context
 from gradcheck.trajectory.divergence import Divergence, locate
-from gradcheck.trajectory.engine import Batch, Engine, State, Step, observed
-from gradcheck.trajectory.kinks import Crossing, crossings
+from gradcheck.trajectory.engine import Batch, Engine, State, Step, StepError, observed
+from gradcheck.trajectory.kinks import Crossing, crossings, kinks_of
 from gradcheck.trajectory.noise import largest_magnitude
 from gradcheck.trajectory.reference import ReferenceRounding
 
@@ -24,6 +24,9 @@ HORIZON = 1e-2
 
 # Whether the reference rounds more than we do is looked at in steps 0, 1, 4, 16 and so on: networks settle.
 LOOKS = 4
+
+# For so many steps an error of the reference's is taken to keep its sign.
+COHERENT = 100
 
 
 @dataclass(frozen=True)
@@ -81,12 +84,13 @@ class FreeRun:
             self.distances.append(_apart(step, reference))
             return step
         if context.key.step >= self.next_look:
-            self.excess = self.rounding.excess(before, batch, context)
+            self.excess, self.directions = self.rounding.excess(before, batch, context), []
+            self.next_look = max(1, LOOKS * context.key.step)
+        if self.excess and (context.key.step % COHERENT == 0 or not self.directions):
             self.directions = [
                 {key: deviation * self.rng.standard_normal(deviation.shape) for key, deviation in self.excess.items()}
                 for _ in self.shadows
             ]
-            self.next_look = max(1, LOOKS * context.key.step)
         shadows = [self._shadow(i, batch, context) for i in range(len(self.shadows))]
         if self._crossed(batch, context, step, reference, shadows):
             self.horizon = context.key.step
@@ -140,11 +144,14 @@ class FreeRun:
     def _shadow(self, index: int, batch: Batch, context: Context) -> Step:
         """Take a shadow's step, and move where it led by what the reference rounds more than we do.
 
-        A shadow is moved in one direction until that is looked at again: an error of a sum keeps its sign while the
-        parameters hardly move.
+        A shadow is moved in one direction for many steps: an error of a sum keeps its sign while the parameters hardly
+        move. One that raises, as of an input that was nudged out of its range, is not nudged in this step.
         """
         shadow = self.shadows[index]
-        step = observed(shadow, batch, context, self.rng)
+        try:
+            step = observed(shadow, batch, context, self.rng)
+        except StepError:
+            step = observed(shadow, batch, context)
         if not self.excess:
             return step
         state, shown = shadow.state(), dict(step.updated)
@@ -167,11 +174,11 @@ class FreeRun:
 
     def _crossed(self, batch: Batch, context: Context, step: Step, reference: Step, shadows: list[Step]) -> bool:
         """Note the kinks that one side alone crossed; True if rounding explains them and nothing failed before."""
-        ours = self.engine.kinks(batch.x, step.taps)
+        ours = kinks_of(self.engine, batch.x, step.taps)
         if not ours:
             return False
-        theirs = self.engine.kinks(batch.x, reference.taps)
-        around = [self.engine.kinks(batch.x, shadow.taps) for shadow in shadows]
+        theirs = kinks_of(self.engine, batch.x, reference.taps)
+        around = [kinks_of(self.engine, batch.x, shadow.taps) for shadow in shadows]
         found = crossings(context.key.step, ours, theirs, around, self.factor)
         self.crossings += found
         return bool(found) and self.first_failure is None and all(crossing.explained for crossing in found)

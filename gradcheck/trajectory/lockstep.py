@@ -11,7 +11,7 @@ import numpy as np
 
 from gradcheck.agreement import Verdict, ratio_of
 from gradcheck.contract import Array, Context, Gradients, Kinks
-from gradcheck.trajectory.causes import diagnose_step
+from gradcheck.trajectory.causes import explained
 from gradcheck.trajectory.divergence import Divergence, Moment, locate, split, unlike
 from gradcheck.trajectory.engine import (
     Batch,
@@ -23,8 +23,8 @@ from gradcheck.trajectory.engine import (
     observed,
     tensors_of,
 )
-from gradcheck.trajectory.judgement import Judgement, exact, informative, judged
-from gradcheck.trajectory.kinks import Crossing, crossings
+from gradcheck.trajectory.judgement import USEFUL, Judgement, exact, informative, judged
+from gradcheck.trajectory.kinks import Crossing, crossings, kinks_of
 from gradcheck.trajectory.noise import largest_difference, largest_magnitude
 from gradcheck.trajectory.reference import Rounding
 
@@ -91,13 +91,13 @@ class LockStep:
         self.factor, self.shadows, self.rng = factor, shadows, rng
         # When the reference's rounding was asked for, what it was, and that in units of the tensor's largest element.
         self.known: dict[str, tuple[int, float, float]] = {}
-        self.orders: dict[bool, list[str]] = {}  # of what a step shows, and an evaluation
         self.ratios: list[float] = []
         self.informative: dict[str, int] = {}
+        self.gradients: set[str] = set()  # those of parameters
         self.worst: Divergence | None = None
         self.first_failure: Divergence | None = None
         self.moment: Moment | None = None
-        self.previous: tuple[int, Gradients] = (-1, {})  # the reference's gradients of the step last compared
+        self.previous: tuple[State, Batch, Context, Gradients] | None = None  # the step last compared
         self.failed_steps: list[int] = []
         self.crossings: list[Crossing] = []
         self.steps = self.evaluations = self.retakes = self.second_opinions = 0
@@ -107,8 +107,7 @@ class LockStep:
 
         In a context that does not train, what is compared is an evaluation of ``batch.x``.
         """
-        order = self.orders.setdefault(context.training, []) or execution_order(reference)
-        self.orders[context.training] = order
+        order = execution_order(reference)
         self.engine.load(before)
         try:
             trial = Taken(before, batch, context, observed(self.engine, batch, context), reference, order)
@@ -127,16 +126,17 @@ class LockStep:
         self._note(trial)
         return max(judgement.ratio for judgement in trial.judgements.values())
 
+    def kinks(self, trial: Taken, step: Step) -> dict[str, Kinks]:
+        """Return the choices of a step, none where it does not show what they are made of."""
+        return kinks_of(self.engine, trial.batch.x, step.taps)
+
     def result(self) -> LockStepResult:
         """Return what has been found so far."""
-        told = any(count for name, count in self.informative.items() if name.startswith("backward/"))
+        told = any(self.informative.get(f"backward/{name}", 0) for name in self.gradients)
         verdict = Verdict.PASS if told else Verdict.INCONCLUSIVE
         first = self.first_failure
         if first is not None and self.moment is not None:
-            from gradcheck.report import describe_cause
-
-            name = f"{first.phase}/{first.tensor}"
-            first = replace(first, diagnosis=describe_cause(first, diagnose_step(name, self.moment)))
+            first = replace(first, diagnosis=explained(first, self.moment))
         return LockStepResult(
             verdict=Verdict.FAIL if self.first_failure else verdict,
             steps_compared=self.steps,
@@ -158,13 +158,19 @@ class LockStep:
         for name in trial.order:
             if name not in trial.ours and name.removeprefix("backward/") in trial.reference.grads:
                 raise StepError("has no gradient", name)
+        for name in trial.step.grads:
+            if name not in trial.reference.grads:
+                raise StepError("has a gradient, the reference's has none", f"backward/{name}")
+        for key in trial.step.updated:
+            if key not in trial.reference.updated:
+                raise StepError("is kept, by the reference it is not", f"update/{key}")
         if missing := [name for name in trial.order if name not in trial.ours]:
             raise ValueError(f"the engine shows no {', '.join(missing)}, which its reference does; name them alike")
 
     def _parted(self, trial: Taken) -> bool:
         """Return whether a kink was crossed by some of those who took the step, and not by others."""
-        ours = self.engine.kinks(trial.batch.x, trial.step.taps) if trial.context.training else {}
-        everybody = [self.engine.kinks(trial.batch.x, trial.reference.taps), *trial.shadows] if ours else []
+        ours = self.kinks(trial, trial.step) if trial.context.training else {}
+        everybody = [self.kinks(trial, trial.reference), *trial.shadows] if ours else []
         return any(not np.array_equal(ours[layer].choice, one[layer].choice) for one in everybody for layer in ours)
 
     def _agree(self, trial: Taken) -> None:
@@ -176,20 +182,26 @@ class LockStep:
         if trial.forced or not all(crossing.explained for crossing in trial.crossings):
             return
         trial.forced = {name: array for name, array in trial.reference.taps.items() if name.endswith(".output")}
-        self.engine.load(trial.before)
-        again = tensors_of(observed(self.engine, trial.batch, trial.context, forced=trial.forced))
+        self.shadow.load(trial.before)
+        again = tensors_of(observed(self.shadow, trial.batch, trial.context, forced=trial.forced))
         for name in trial.order:
             if name.startswith(BEYOND):
-                trial.ours[name], trial.spreads[name] = again[name], 0.0
+                trial.ours[name], trial.spreads[name] = np.array(again[name]), 0.0
         for _ in range(self.shadows):
             self._nudge_beyond(trial)
 
     def _nudge(self, trial: Taken) -> None:
-        """Take the step once more as a shadow, and widen the spreads to it."""
+        """Take the step once more as a shadow, and widen the spreads to it; one that raises is none.
+
+        A nudge may take an input out of the range that the engine accepts.
+        """
         self.shadow.load(trial.before)
-        shadow = observed(self.shadow, trial.batch, trial.context, self.rng)
+        try:
+            shadow = observed(self.shadow, trial.batch, trial.context, self.rng)
+        except StepError:
+            return
         self._widen(trial, shadow, [name for name in trial.order if not (trial.forced and name.startswith(BEYOND))])
-        trial.shadows.append(self.engine.kinks(trial.batch.x, shadow.taps))
+        trial.shadows.append(self.kinks(trial, shadow))
         if trial.forced:
             self._nudge_beyond(trial)
 
@@ -203,7 +215,9 @@ class LockStep:
         shown = tensors_of(shadow)
         for name in names:
             if trial.ours[name].shape == shown[name].shape:
-                trial.spreads[name] = max(trial.spreads[name], largest_difference(shown[name], trial.ours[name]))
+                difference = largest_difference(shown[name], trial.ours[name])
+                if math.isfinite(difference):  # a nudge that overflows tells nothing of how far rounding moves
+                    trial.spreads[name] = max(trial.spreads[name], difference)
 
     def _judge(self, trial: Taken, names: list[str], spreads: dict[str, float]) -> int:
         """Compare some tensors, given the spreads of the shadows; return how many are within their allowance."""
@@ -221,7 +235,7 @@ class LockStep:
             for _ in range(SHADOWS_OF_A_RETAKE):
                 self._nudge(trial)
             self.retakes += self._judge(trial, trial.failing(), trial.spreads)
-        self._excuse_crossings(trial)
+        self._settle_crossings(trial)
         if not believed and (names := trial.inexact_failing()):
             self._ask(trial, self.rounding.by_opinion(names, trial.theirs, trial.before, trial.batch, trial.context))
         if not believed and (names := trial.inexact_failing()):
@@ -243,32 +257,26 @@ class LockStep:
         """
         limits = dict(trial.spreads)
         for name, (step, error, relative) in self.known.items():
-            if trial.context.key.step < step + REMEMBERED and name in trial.theirs and math.isfinite(relative):
+            if trial.context.key.step < step + REMEMBERED and name in trial.theirs and self.factor * relative <= USEFUL:
                 limits[name] = max(limits[name], min(error, relative * largest_magnitude(trial.theirs[name])))
         return limits
 
     def _cross(self, trial: Taken) -> None:
         """Find the kinks that the two sides took differently."""
-        ours, theirs = (self.engine.kinks(trial.batch.x, step.taps) for step in (trial.step, trial.reference))
+        ours, theirs = (self.kinks(trial, step) for step in (trial.step, trial.reference))
         trial.crossings = crossings(trial.context.key.step, ours, theirs, trial.shadows, self.factor)
 
-    def _excuse_crossings(self, trial: Taken) -> None:
-        """Excuse the forward pass after a kink that the two sides took differently, if rounding alone explains that."""
+    def _settle_crossings(self, trial: Taken) -> None:
+        """Let all choose alike, if what more shadows show now explains where they did not."""
         if self._parted(trial) and not trial.forced:
             self._agree(trial)
             beyond = [name for name in trial.order if name.startswith(BEYOND)]
             self._judge(trial, beyond if trial.forced else [], trial.spreads)
-        outputs = [f"forward/{crossing.layer}.output" for crossing in trial.crossings]
-        explained = all(crossing.explained for crossing in trial.crossings)
-        if outputs and explained and set(outputs) <= set(trial.order):
-            begin = min(trial.order.index(name) for name in outputs)
-            for name in set(trial.order[begin:]).intersection(trial.failing()):
-                if not name.startswith(BEYOND):  # of that, the step was taken again
-                    trial.judgements[name] = Judgement(0.0, trial.judgements[name].allowed)
 
     def _note(self, trial: Taken) -> None:
         self.steps += trial.context.training
         self.evaluations += not trial.context.training
+        self.gradients.update(trial.reference.grads)
         self.crossings += trial.crossings
         inexact = [name for name in trial.order if not exact(name, trial.theirs[name])]
         self.ratios += [trial.judgements[name].ratio for name in inexact]
@@ -284,12 +292,11 @@ class LockStep:
         if failing:
             found = self._locate(trial, failing[0])
             if self.first_failure is None:
-                step, grads = self.previous
-                self.moment = trial.moment(grads if step == found.step - 1 else {})
+                self.moment = trial.moment(self.previous)
             self._fail(found)
         if trial.context.training and self.first_failure is None:
             grads = {name: np.array(grad) for name, grad in trial.reference.grads.items()}
-            self.previous = trial.context.key.step, grads
+            self.previous = trial.before, trial.batch, trial.context, grads
 
     def _fail(self, found: Divergence) -> None:
         self.failed_steps.append(found.step)
@@ -317,11 +324,14 @@ class Taken:
         self.shadows: list[dict[str, Kinks]] = []
         self.judgements: dict[str, Judgement] = {}
 
-    def moment(self, previous: Gradients) -> Moment:
+    def moment(self, last: tuple[State, Batch, Context, Gradients] | None) -> Moment:
         """Return this step, with copies of what the engines, or who yields the batches, may write over."""
         ours, theirs = ({name: np.array(shown[name]) for name in self.order} for shown in (self.ours, self.theirs))
         allowed = {name: self.judgements[name].allowed for name in self.order}
-        return Moment(self.before, self.batch.copied(), self.context, ours, theirs, allowed, previous)
+        moment = Moment(self.before, self.batch, self.context, ours, theirs, allowed)
+        if last is None or last[2].key.step != self.context.key.step - 1:
+            return moment
+        return replace(moment, previous=last[3], earlier=last[:3])
 
     def allowed(self, name: str) -> float:
         """Return the allowance of a tensor."""

@@ -68,7 +68,7 @@ class Recorder:
     def __call__(self, name: str, array: Array) -> Array:
         if name in self.forced:
             self.taps[name] = array
-            return self.forced[name]
+            return self.forced[name].copy()
         if self.rng is not None:
             array = nudged(array, self.rng, self.precision)
         self.taps[name] = array

@@ -11,6 +11,7 @@ import numpy as np
 
 from gradcheck.contract import Array, Context
 from gradcheck.trajectory.engine import Batch, Engine, State, StepError, observed, tensors_of
+from gradcheck.trajectory.kinks import kinks_of
 from gradcheck.trajectory.noise import hashed, largest_magnitude
 
 LINES, POINTS = 8, 9  # nine equal distances give five fourth differences
@@ -74,10 +75,12 @@ class ReferenceRounding:
             step = observed(self.opinion, cast, context)
         except StepError:
             return {}
-        chosen, kinks = (self.engine.kinks(batch.x, taps) for taps in (theirs, step.taps))
-        same = all(np.array_equal(kinks[layer].choice, at.choice) for layer, at in chosen.items())
+        chosen, kinks = (kinks_of(self.engine, batch.x, taps) for taps in (theirs, step.taps))
+        same = all(layer in kinks and np.array_equal(kinks[layer].choice, at.choice) for layer, at in chosen.items())
         other, errors = tensors_of(step), {}
-        for name in names if same else [name for name in names if name.startswith(("forward/", "loss/"))]:
+        for name in names:
+            if name not in other or not (same or name.startswith(("forward/", "loss/"))):
+                continue
             array = theirs[name]
             # A lower precision is further off than the reference is, by the ratio of their units.
             scale = min(1.0, float(np.finfo(array.dtype).eps / np.finfo(self.dtype).eps))
@@ -172,7 +175,7 @@ class ReferenceRounding:
                 if any(name not in shown for name in names):
                     return []
                 points.append({name: np.array(shown[name], dtype=np.float64) for name in names})
-                kinks = self.engine.kinks(x, step.taps)
+                kinks = kinks_of(self.engine, x, step.taps)
                 choices.append({layer: at.choice.tobytes() for layer, at in kinks.items()})
             starts = [k for k in range(POINTS - 4) if all(one == choices[k] for one in choices[k : k + 5])]
             if starts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from gradcheck.agreement import Verdict
 from gradcheck.contract import PHASES, Array, Context, Key
 from gradcheck.files import write_whole
 from gradcheck.trajectory.divergence import Divergence, Moment
-from gradcheck.trajectory.engine import Batch, Engine, load, observed, step_of, tensors_of
+from gradcheck.trajectory.engine import Batch, Engine, State, StepError, load, observed, step_of, tensors_of
 from gradcheck.trajectory.lockstep import LockStep
 from gradcheck.trajectory.noise import FACTOR, SHADOWS
 from gradcheck.trajectory.trace import TraceError, read_safetensors, to_safetensors
@@ -88,12 +89,19 @@ def encode_replay(case: Replay) -> bytes:
         **{f"ours/{name}": array for name, array in moment.ours.items()},
         **{f"theirs/{name}": array for name, array in moment.theirs.items()},
     }
+    earlier = None
+    if moment.earlier is not None:
+        before, batch, then = moment.earlier
+        arrays |= {f"earlier/before/{key}": array for key, array in before.items()}
+        arrays |= {"earlier/batch/x": batch.x, "earlier/batch/y": batch.y}
+        earlier = {"lr": batch.lr, "key": list(then.key)}
     about = {
         "format": FORMAT,
         "version": VERSION,
         "lr": moment.batch.lr,
         "training": context.training,
         "key": list(context.key),
+        "earlier": earlier,
         "order": list(moment.theirs),
         "allowed": moment.allowed,
         "divergence": asdict(case.divergence),
@@ -124,34 +132,49 @@ def load_replay(path: str | Path) -> Replay:
             ours,
             theirs,
             {name: float(about["allowed"][name]) for name in order},
+            earlier=_earlier(about.get("earlier"), arrays),
         )
         found = Divergence(**{name: FIELDS.get(name, _as_it_is)(value) for name, value in about["divergence"].items()})
         factor, shadows, configuration = float(about["factor"]), int(about["shadows"]), dict(about["configuration"])
         step_of(theirs)
-        _require(found, factor, shadows)
+        _require(moment, found, factor, shadows)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ReplayError(f"{path} is no saved step that can be taken again: {reason}") from None
     return Replay(moment, found, factor, shadows, configuration)
 
 
+def _earlier(about: Any, arrays: dict[str, Array]) -> tuple[State, Batch, Context] | None:  # noqa: ANN401  any JSON
+    if about is None:
+        return None
+    start = "earlier/before/"
+    before = {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
+    seed, step, place = about["key"]
+    batch = Batch(arrays["earlier/batch/x"], arrays["earlier/batch/y"], float(about["lr"]))
+    return before, batch, Context(True, Key(int(seed), int(step), str(place)))
+
+
 def replay(case: Replay, engine: Engine, reference: Engine | None = None, *, seed: int = 0) -> Replayed:
     """Take the step of a case again with ``engine`` and compare it, as lock-step does, with what the reference gave.
 
-    With a ``reference``, it is asked whether it still gives the same bits; what is compared with is what was saved.
+    The step before it is taken first, if it was saved, for an engine that remembers more than its state says. With a
+    ``reference``, it is asked whether it still gives the same bits; what is compared with is what was saved.
     ``seed`` draws the nudges of the shadows. Raises `ReplayError` for an engine of another network.
     """
     moment, changed = case.moment, None
-    lock = LockStep(engine, case.factor, case.shadows, np.random.default_rng(seed), _SavedRounding(case))
-    lock.orders[moment.context.training] = list(moment.theirs)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         try:
+            if moment.earlier is not None:
+                load(engine, moment.earlier[0])
+                with suppress(StepError):  # what it says of the step itself counts
+                    observed(engine, *moment.earlier[1:])
             load(engine, moment.before)
+            lock = LockStep(engine, case.factor, case.shadows, np.random.default_rng(seed), _SavedRounding(case))
             lock.compare(moment.before, moment.batch, moment.context, step_of(moment.theirs))
             if reference is not None:
                 load(reference, moment.before)
                 changed = _changed(moment, reference)
-        except ValueError as error:
+        except (KeyError, ValueError) as error:
             raise ReplayError(f"the saved step is not one of this engine: {error}") from None
     found = lock.result().first_failure
     return Replayed(Verdict.FAIL if found else Verdict.PASS, found, changed)
@@ -197,6 +220,8 @@ def _about(path: Path) -> dict[str, Any]:
     return about
 
 
-def _require(found: Divergence, factor: float, shadows: int) -> None:
+def _require(moment: Moment, found: Divergence, factor: float, shadows: int) -> None:
+    if moment.context.key.step < 0 or not math.isfinite(moment.batch.lr):
+        raise ValueError(f"step {moment.context.key.step} and rate {moment.batch.lr} are not those of one")
     if found.phase not in PHASES or not 0 < factor < math.inf or not 1 <= shadows <= MOST_SHADOWS:
         raise ValueError(f"phase {found.phase!r}, factor {factor} and shadows {shadows} are not those of one")

@@ -105,13 +105,13 @@ class Sampler:
             if share < 0.9 * (best[0] if best else math.inf):
                 sample = sample or self._kept(taken)
                 self.sharpest[name] = share, sample
-        self.last = taken.before, taken.batch.copied(), taken.context
+        self.last = taken.before, taken.batch, taken.context
 
     def _kept(self, taken: Taken) -> _Sample:
         last, index = self.last, taken.context.key.step
         previous = last if last is not None and last[2].key.step == index - 1 else None
         theirs = {name: np.array(array) for name, array in taken.theirs.items()}
-        return _Sample(taken.before, taken.batch.copied(), taken.context, theirs, previous)
+        return _Sample(taken.before, taken.batch, taken.context, theirs, previous)
 
 
 class _Known:

@@ -151,11 +151,15 @@ class Trace:
 
 
 class TraceWriter:
-    """Writes a trace into an empty folder, step by step: one that is cut short is a shorter trace."""
+    """Writes a trace into an empty folder, step by step: one that is cut short is a shorter trace.
+
+    Raises FileExistsError where there is one already.
+    """
 
     def __init__(self, folder: str | Path, header: Header) -> None:
         self.folder, self.header, self.size = Path(folder), header, 0
         (self.folder / "steps").mkdir(parents=True)
+        (self.folder / INDEX).touch(exist_ok=False)
         self._append({"format": FORMAT, "version": VERSION, **asdict(header)})
 
     def write(
@@ -260,6 +264,9 @@ def _entry(where: str, line: dict[str, Any]) -> Entry:
         raise TraceError(f'{where} needs a finite "lr", got {lr}')
     loss = None if line.get("loss") is None else fields.number("loss", line["loss"])
     noise = {name: fields.number(f"noise of {name}", value) for name, value in fields.mapping("noise").items()}
+    for name, value in noise.items():
+        if not value >= 0:
+            raise TraceError(f"{where} needs a noise of {name} of at least 0, got {value}")
     return Entry(fields.count("step"), lr, str(file), tuple(tensors), loss, noise)
 
 

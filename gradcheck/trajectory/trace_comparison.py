@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum, auto
 
 import numpy as np
 
 from gradcheck.agreement import Verdict
 from gradcheck.contract import Array
-from gradcheck.trajectory.divergence import Divergence, locate
+from gradcheck.trajectory.causes import explained
+from gradcheck.trajectory.divergence import Divergence, Moment, locate
 from gradcheck.trajectory.freerun import HORIZON
 from gradcheck.trajectory.judgement import Judgement, exact, informative, judged
 from gradcheck.trajectory.noise import FACTOR, largest_magnitude
@@ -146,7 +147,7 @@ class _Findings:
                 self.told[name] = self.told.get(name, 0) + told
         if any(not exact(name, theirs[name]) for name in judgements):
             self.steps += 1
-        self._note(b.entry.step, judgements, ours, theirs)
+        self._note(b, judgements, ours, theirs)
         return False
 
     def report(self, obstacle: Obstacle | None) -> TraceReport:
@@ -200,8 +201,10 @@ class _Findings:
         return bool(names) and not self.factor * widest <= HORIZON * (size or 1.0)
 
     def _note(
-        self, step: int, judgements: dict[str, Judgement], ours: dict[str, Array], theirs: dict[str, Array]
+        self, b: RecordedStep, judgements: dict[str, Judgement], ours: dict[str, Array], theirs: dict[str, Array]
     ) -> None:
+        step = b.entry.step
+
         def located(name: str) -> Divergence:
             _, allowed = judgement = judgements[name]
             a, b = ours[name], theirs[name]
@@ -212,7 +215,13 @@ class _Findings:
             self.worst = located(top)
         if failing := next((name for name, judgement in judgements.items() if judgement.ratio > 1), None):
             self.failed.append(step)
-            self.first = self.first or located(failing)
+            if self.first is None:
+                self.first = located(failing)
+                if "data/x" in theirs and "data/y" in theirs:
+                    allowed = {name: judgement.allowed for name, judgement in judgements.items()}
+                    one, other = ({name: side[name] for name in judgements} for side in (ours, theirs))
+                    moment = Moment(b.before(), b.batch(theirs), b.context(), one, other, allowed)
+                    self.first = replace(self.first, diagnosis=explained(self.first, moment))
 
 
 def _with_rate(one: RecordedStep) -> dict[str, Array]:

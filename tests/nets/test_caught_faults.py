@@ -17,6 +17,7 @@ from nets.presets import PRESETS
 from nets.training import DTYPES, prepare, train_fair
 
 # In float32 some are caught, but are too near to rounding to be told from others.
+VELOCITY = "optim/momentum_buffer/0.weight"
 FLOAT64 = ("float64",)
 
 # Preset, fault, and where it is found: step, mode, phase and tensor; then what it is called, and in which precisions.
@@ -29,8 +30,8 @@ CAUGHT = [
     ("nielsen", "grad-stale:0.weight", (1, "backward", "0.weight"), "is the reference's of the step before", DTYPES),
     ("regularised", "grad-stale:6.bias@3", (3, "backward", "6.bias"), "is the reference's of the step before", DTYPES),
     ("regularised", "bias-mean:1.bias@1", (1, "backward", "1.bias"), "exactly 1/16 of the reference's; 16 is", DTYPES),
-    ("regularised", "momentum-lost", (1, "update", "param/0.weight"), "is the gradient alone", DTYPES),
-    ("regularised", "momentum-lost@3", (3, "update", "param/0.weight"), "is the gradient alone", DTYPES),
+    ("regularised", "momentum-lost", (1, "update", VELOCITY), "is the gradient alone", DTYPES),
+    ("regularised", "momentum-lost@3", (3, "update", VELOCITY), "is the gradient alone", DTYPES),
     ("nnmnist", "adam-t", (1, "update", "param/0.weight"), "bias correction for t = 1, where t is 2", FLOAT64),
     ("nnmnist", "adam-t@3", (3, "update", "param/0.weight"), "bias correction for t = 1, where t is 4", FLOAT64),
     ("regularised", "lr-epoch@2", (2, "update", "param/0.weight"), "learning rate of 0.005 in place of 0.01", DTYPES),
