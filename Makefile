@@ -31,7 +31,7 @@ lint: $(READY)  ## ruff and mypy --strict
 demo: $(READY)  ## train NumPy and PyTorch side by side on bundled digits and prove them the same
 	$(BIN)/mnistcheck train --fair --dataset digits $(ARGS)
 
-bench: $(READY)  ## measure the checker and a fair run: false alarms, tails, smallest fault caught (on MNIST, if it is found)
+bench: $(READY)  ## measure the checks, and what a fair run costs and catches (on MNIST, if it is found)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/gradient_checks.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/agreement.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/trajectories.py --part cost $(ARGS)

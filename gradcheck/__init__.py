@@ -6,11 +6,13 @@ if TYPE_CHECKING:
     from gradcheck.adapters import AdapterError
     from gradcheck.agreement import Verdict
     from gradcheck.checks import check_class, check_gradients, check_layer, check_loss, check_optimizer, check_schedule
-    from gradcheck.contract import Case
+    from gradcheck.contract import Case, Context
     from gradcheck.parametrization import parametrize_with_checks
     from gradcheck.properties import Mode
     from gradcheck.results import Finding, GradientMismatch, Report
     from gradcheck.trajectory import TrajectoryMismatch, TrajectoryReport, check_trajectory
+    from gradcheck.trajectory.check import Evaluation
+    from gradcheck.trajectory.engine import Batch, Engine, Step, StepError
     from gradcheck.trajectory.recording import record, record_along
     from gradcheck.trajectory.replay import Replay, ReplayError, load_replay, replay, save_replay
     from gradcheck.trajectory.trace import Trace, TraceError
@@ -18,13 +20,19 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AdapterError",
+    "Batch",
     "Case",
+    "Context",
+    "Engine",
+    "Evaluation",
     "Finding",
     "GradientMismatch",
     "Mode",
     "Replay",
     "ReplayError",
     "Report",
+    "Step",
+    "StepError",
     "Trace",
     "TraceError",
     "TraceReport",
@@ -50,13 +58,19 @@ __all__ = [
 # Where a name comes from when it is first used: pytest imports this package in every session, NumPy only when needed.
 _MODULES = {
     "AdapterError": "gradcheck.adapters",
+    "Batch": "gradcheck.trajectory.engine",
     "Case": "gradcheck.contract",
+    "Context": "gradcheck.contract",
+    "Engine": "gradcheck.trajectory.engine",
+    "Evaluation": "gradcheck.trajectory.check",
     "Finding": "gradcheck.results",
     "GradientMismatch": "gradcheck.results",
     "Mode": "gradcheck.properties",
     "Replay": "gradcheck.trajectory.replay",
     "ReplayError": "gradcheck.trajectory.replay",
     "Report": "gradcheck.results",
+    "Step": "gradcheck.trajectory.engine",
+    "StepError": "gradcheck.trajectory.engine",
     "Trace": "gradcheck.trajectory.trace",
     "TraceError": "gradcheck.trajectory.trace",
     "TraceReport": "gradcheck.trajectory.trace_comparison",

@@ -11,6 +11,7 @@ import torch
 
 from gradcheck.autograd import set_keys
 from gradcheck.contract import Key
+from gradcheck.trajectory import TrajectoryReport
 from nets import INITIALIZERS, LAYERS, LOSSES, OPTIMIZERS, SCHEDULES
 from nets.layers import Sequential
 
@@ -41,6 +42,17 @@ def test_the_network_of_the_readme_trains_and_torch_reads_its_weights(
     assert module.state_dict()["1.num_batches_tracked"] == 1
     for name, tensor in module.state_dict().items():
         assert np.array_equal(tensor.numpy(), (model.parameters() | model.buffers())[name])
+
+
+def test_the_engines_of_the_readme_are_the_same_program() -> None:
+    (source,) = (each for each in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL) if "(Engine)" in each)
+    given: dict[str, object] = {}
+    exec(compile(source, "README.md", "exec"), given)  # noqa: S102  our own page
+    report = given["report"]
+    assert isinstance(report, TrajectoryReport)
+    assert report.sensitivity is not None
+    assert report.sensitivity.smallest is not None
+    assert report.sensitivity.smallest.size < 1e-12
 
 
 def test_the_readme_counts_right() -> None:
