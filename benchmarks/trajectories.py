@@ -236,7 +236,7 @@ def _faulted(name: str, kind: str, data_dir: Path | None) -> str:
         except ValueError as error:
             return f"refused: {error} | | |"
         report = train_fair(replace(run, steps=min(run.steps, begin + 120)), fault=fault, sensitivity=False).report
-        found = report and report.first_divergence
+        found = None if report is None else report.first_divergence
         caught.append(f"{found.step}" if found else "not caught")
         if found:
             place = f"{found.phase} {found.tensor}"
@@ -259,7 +259,7 @@ def _smallest(name: str, batch: int, dtype: str, data_dir: Path | None) -> str:
     data, preset = load_dataset("auto", data_dir), NETWORKS[name].preset
     run = prepare(preset, data, train_size=1000, test_size=100, batch_size=batch, steps=500, dtype=dtype)
     report = train_fair(run).report
-    found = report.sensitivity if report else None
+    found = None if report is None else report.sensitivity
     if found is None:
         return "no verdict | | |"
     sizes = sorted((one for one in found.by_tensor.values() if one), key=lambda one: one.size)
