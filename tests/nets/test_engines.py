@@ -163,7 +163,7 @@ def test_numpy_and_torch_are_the_same_program(
     dtype: type, activation: type[Layer], optimizer: Callable[[], Optimizer], size: int
 ) -> None:
     ours, theirs = (engine(network(dtype, activation), CrossEntropyLoss(), optimizer()) for engine in ENGINES)
-    report = check_trajectory(ours, theirs, batches(100, dtype, size))
+    report = check_trajectory(ours, theirs, batches(100, dtype, size), sensitivity=False)
     assert report, report.first_divergence
     assert report.lock_step.uninformative == ()
 
@@ -183,7 +183,7 @@ def test_convolutional_networks_are_the_same_program(dtype: type, optimizer: Cal
     rng = np.random.default_rng(1)
     images = [Batch(rng.random((4, 1, 7, 6)).astype(dtype), rng.integers(0, 3, 4), 0.01) for _ in range(30)]
     ours, theirs = (engine(convolutional(dtype), CrossEntropyLoss(), optimizer()) for engine in ENGINES)
-    report = check_trajectory(ours, theirs, images)
+    report = check_trajectory(ours, theirs, images, sensitivity=False)
     assert report, report.first_divergence
     # What the first layer adds everywhere the normalisation takes away: its gradient is nothing but rounding.
     assert {name.rpartition("/")[2] for name in report.lock_step.uninformative} == {"0.0.bias"}
@@ -282,7 +282,7 @@ def test_what_torch_rounds_in_sums_of_thousands_is_no_fault(
     dtype: type, optimizer: Callable[[], Optimizer], seed: int, count: int
 ) -> None:
     ours, theirs = (engine(normalised(dtype), CrossEntropyLoss(), optimizer()) for engine in ENGINES)
-    report = check_trajectory(ours, theirs, pictures(count, dtype, seed), seed=seed)
+    report = check_trajectory(ours, theirs, pictures(count, dtype, seed), seed=seed, sensitivity=False)
     assert report, report.first_divergence
 
 

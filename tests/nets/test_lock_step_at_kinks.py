@@ -30,13 +30,12 @@ def run() -> Run:
 
 @dataclass(frozen=True)
 class UpdateDropped(Fault):
-    """Parameters that stay as they are."""
+    """Parameters that stay as they are, while their optimizer goes on."""
 
     inside: ClassVar[bool] = True
 
     def update(self, step: int, optimizer: Optimizer, params: dict[str, Array], grads: Gradients, lr: float) -> None:
-        if step < self.begin:
-            optimizer.step(params, grads, lr)
+        optimizer.step(params, grads, lr if step < self.begin else 0.0)
 
 
 @dataclass(frozen=True)
