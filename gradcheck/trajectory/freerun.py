@@ -202,6 +202,10 @@ def _apart(step: Step, reference: Step) -> float:
 
 
 def _norm(array: Array) -> float:
-    """Return the 2-norm, scaled so that no square overflows or underflows."""
+    """Return the 2-norm, scaled where a square would overflow or underflow."""
+    flat, limits = array.ravel(), np.finfo(array.dtype)
+    square = float(flat @ flat)
+    if limits.tiny / limits.eps < square < limits.max:
+        return math.sqrt(square)
     top = largest_magnitude(array)
     return top * float(np.linalg.norm(array / array.dtype.type(top))) if 0 < top < math.inf else top

@@ -32,7 +32,7 @@ def nudged(array: Array, rng: np.random.Generator, precision: DTypeLike | None =
     so that those of a rectifier or of an image do not become tiny numbers of random sign. Arrays that are not
     floating-point are returned as they are. ``eps`` is that of ``precision``, by default the array's own.
     """
-    if not np.issubdtype(array.dtype, np.floating):
+    if array.dtype.kind != "f":
         return array
     eps = np.finfo(array.dtype if precision is None else precision).eps
     units = hashed(array, rng) * np.float32(4) - np.float32(2)
