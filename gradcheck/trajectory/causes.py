@@ -176,8 +176,8 @@ def other_order(scene: Scene) -> StepDiagnosis | None:
 
 def labels_shifted(scene: Scene) -> StepDiagnosis | None:
     """Each label the same number of classes further, the last one followed by the first."""
-    outputs = scene.moment.theirs["forward/outputs"]
-    if scene.tensor != "y" or outputs.ndim != 2:
+    outputs = scene.moment.outputs()
+    if scene.tensor != "y" or outputs is None or outputs.ndim != 2:
         return None
     classes = outputs.shape[1]
     labels = [_labels(array, classes) for array in (scene.ours, scene.theirs)]
@@ -383,7 +383,8 @@ def _evidence(scene: Scene) -> Evidence:
     moment, name = scene.moment, scene.tensor
     theirs = {key.removeprefix("backward/"): key for key in moment.theirs if key.startswith("backward/")}
     variables = {key.removeprefix("param/"): array for key, array in moment.before.items() if key.startswith("param/")}
-    outputs = np.asarray(moment.theirs["forward/outputs"], dtype=np.float64)
+    shown = moment.outputs()
+    outputs = np.asarray(np.zeros(len(moment.batch.x)) if shown is None else shown, dtype=np.float64)
     outputs = outputs[:, None] if outputs.ndim == 1 else outputs  # one number a sample
 
     def other_numeric(other: str) -> tuple[Array, Array]:

@@ -55,6 +55,11 @@ class Moment:
     previous: Gradients = field(default_factory=dict)
     earlier: tuple[State, Batch, Context] | None = None
 
+    def outputs(self) -> Array | None:
+        """Return what the reference's network returned, by its gradient where a trace shows only that, or None."""
+        names = ("forward/outputs", "backward/loss.prediction")
+        return next((self.theirs[name] for name in names if name in self.theirs), None)
+
 
 def locate(step: int, name: str, ours: Array, theirs: Array, noise: float, allowed: float, ratio: float) -> Divergence:
     """Return the comparison of the tensor ``phase/tensor`` at the element where the two differ most."""

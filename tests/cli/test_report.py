@@ -272,7 +272,7 @@ def test_what_a_page_may_add(kept: Path) -> None:
         assert told in text
     assert "Of 2 other faults these were not caught: <b>label-shift</b>" in text
     assert (
-        "step 30, layer 1, unit [0, 3]: 1.0e-16 apart, where rounding moves its layer by 2.0e-16, which explains"
+        "step 30, layer 1, sample 0, unit [3]: 1.0e-16 apart, 0.5 x what rounding moves its layer by, which explains"
         in text
     )
     assert "which does not explain it" in text
