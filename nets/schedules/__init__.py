@@ -5,6 +5,7 @@ from nets.schedules.decay import ConstantRate as ConstantRate
 from nets.schedules.decay import CosineAnnealingLR as CosineAnnealingLR
 from nets.schedules.decay import ExponentialLR as ExponentialLR
 from nets.schedules.decay import MultiStepLR as MultiStepLR
+from nets.schedules.decay import PiecewiseConstant as PiecewiseConstant
 from nets.schedules.decay import StepLR as StepLR
 from nets.schedules.linear_warmup import LinearWarmup as LinearWarmup
 from nets.schedules.reduce_lr_on_plateau import ReduceLROnPlateau as ReduceLROnPlateau

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -109,6 +110,53 @@ class MultiStepLR(Schedule):
             lambda epoch: [epoch + 3, epoch, epoch]
         )
         return cases(st.builds(cls, rates(), milestones, factors()))
+
+
+@dataclass(frozen=True)
+class PiecewiseConstant(Schedule):
+    """The rate ``lr``, and from the k-th of the ``milestones`` on ``lr * factors[k]``; epochs count from 0.
+
+    In torch it is a LambdaLR. Raises ValueError unless milestones rise from 0 or above, each with a factor that is not
+    negative.
+    https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.LambdaLR.html
+    """
+
+    milestones: tuple[int, ...]
+    factors: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        given = f"got {self.milestones} and {self.factors}"
+        if len(self.milestones) != len(self.factors):
+            raise ValueError(f"PiecewiseConstant needs a factor for each milestone, {given}")
+        if list(self.milestones) != sorted({milestone for milestone in self.milestones if milestone >= 0}):
+            raise ValueError(f"PiecewiseConstant needs milestones that rise, from 0 or above, {given}")
+        if not all(factor >= 0 for factor in self.factors):
+            raise ValueError(f"PiecewiseConstant needs factors of at least 0, {given}")
+
+    def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
+        return self.lr * (1.0, *self.factors)[sum(milestone <= epoch for milestone in self.milestones)]
+
+    def twin(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+        import torch
+
+        return torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda epoch: (1.0, *self.factors)[bisect.bisect_right(self.milestones, epoch)]
+        )
+
+    @classmethod
+    def cases(cls) -> SearchStrategy[Case]:
+        from hypothesis import strategies as st
+
+        from gradcheck.strategies import cases
+
+        pieces = st.dictionaries(st.integers(0, 18), factors(), max_size=4).map(lambda found: sorted(found.items()))
+        return cases(
+            st.builds(
+                lambda lr, found: cls(lr, tuple(at for at, _ in found), tuple(factor for _, factor in found)),
+                rates(),
+                pieces,
+            )
+        )
 
 
 @refuses(**COUNT)

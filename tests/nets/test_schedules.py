@@ -18,6 +18,7 @@ from nets.schedules import (
     ExponentialLR,
     LinearWarmup,
     MultiStepLR,
+    PiecewiseConstant,
     ReduceLROnPlateau,
     StepLR,
 )
@@ -37,6 +38,9 @@ def rates(schedule: Schedule, epochs: int) -> list[float]:
         (MultiStepLR(1.0, (2, 4), 0.5), [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]),
         (MultiStepLR(1.0, iter([3, 1, 1]), 0.5), [1.0, 0.25, 0.25, 0.125, 0.125]),
         (MultiStepLR(1.0, [0], 0.5), [0.5, 0.5]),
+        (PiecewiseConstant(0.5, (1, 3), (0.5, 4.0)), [0.5, 0.25, 0.25, 2.0, 2.0]),
+        (PiecewiseConstant(0.5, (0,), (0.0,)), [0.0, 0.0]),
+        (PiecewiseConstant(0.5, (), ()), [0.5, 0.5]),
         (ExponentialLR(8.0, 0.5), [8.0, 4.0, 2.0, 1.0]),
         (CosineAnnealingLR(1.0, 1), [1.0, 0.0, 1.0, 0.0]),
         (LinearWarmup(1.0, ConstantRate(1.0), 0.25, 3), [0.25, 0.5, 0.75, 1.0, 1.0]),
@@ -121,7 +125,7 @@ def test_defaults_are_torchs() -> None:
     for schedule in SCHEDULES:
         theirs = getattr(torch.optim.lr_scheduler, schedule.__name__, None)
         if theirs is None:
-            assert schedule in (ConstantRate, LinearWarmup)
+            assert schedule in (ConstantRate, LinearWarmup, PiecewiseConstant)
             continue
         arguments = list(inspect.signature(theirs).parameters.values())[1:]
         expected = [(p.name, p.default) for p in arguments if p.name != "last_epoch"]
@@ -142,6 +146,18 @@ def test_defaults_are_torchs() -> None:
         (lambda: StepLR(0.1, 2, math.nan), "StepLR needs gamma of at least 0, got nan"),
         (lambda: MultiStepLR(0.1, [3, -1]), "MultiStepLR needs milestones of at least 0, got (3, -1)"),
         (lambda: MultiStepLR(0.1, [3], -1), "MultiStepLR needs gamma of at least 0, got -1"),
+        (
+            lambda: PiecewiseConstant(0.1, (3, 1), (0.5, 0.1)),
+            "PiecewiseConstant needs milestones that rise, from 0 or above, got (3, 1) and (0.5, 0.1)",
+        ),
+        (
+            lambda: PiecewiseConstant(0.1, (3,), (-0.5,)),
+            "PiecewiseConstant needs factors of at least 0, got (3,) and (-0.5,)",
+        ),
+        (
+            lambda: PiecewiseConstant(0.1, (3,), ()),
+            "PiecewiseConstant needs a factor for each milestone, got (3,) and ()",
+        ),
         (lambda: ExponentialLR(0.1, -1), "ExponentialLR needs gamma of at least 0, got -1"),
         (lambda: CosineAnnealingLR(0.1, 0), "CosineAnnealingLR needs T_max of at least 1, got 0"),
         (lambda: CosineAnnealingLR(0.1, 3, -0.1), "CosineAnnealingLR needs eta_min of at least 0, got -0.1"),

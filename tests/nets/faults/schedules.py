@@ -6,7 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from nets.schedules import CosineAnnealingLR, ExponentialLR, LinearWarmup, MultiStepLR, ReduceLROnPlateau, StepLR
+from nets.schedules import (
+    CosineAnnealingLR,
+    ExponentialLR,
+    LinearWarmup,
+    MultiStepLR,
+    PiecewiseConstant,
+    ReduceLROnPlateau,
+    StepLR,
+)
 from tests.nets.faults.fault import Fault
 
 RATES = "rates_agree_with_twin"
@@ -64,6 +72,14 @@ class TwiceIsOnce(MultiStepLR):
 
     def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
         return self.lr * self.gamma ** sum(milestone <= epoch for milestone in set(self.milestones))
+
+
+class FactorsMultiply(PiecewiseConstant):
+    """Multiplies the factors of all milestones that were passed."""
+
+    def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
+        passed = [factor for at, factor in zip(self.milestones, self.factors, strict=True) if at <= epoch]
+        return self.lr * math.prod(passed)
 
 
 class WholePeriod(CosineAnnealingLR):
@@ -301,6 +317,7 @@ PLANTED = [
     Fault(StepEarly, RATES, "lr", ""),
     Fault(PastItsMilestone, RATES, "lr", ""),
     Fault(TwiceIsOnce, RATES, "lr", ""),
+    Fault(FactorsMultiply, RATES, "lr", ""),
     Fault(WholePeriod, RATES, "lr", "SCH-05"),
     Fault(WithoutLeast, RATES, "lr", ""),
     Fault(StaysDown, RATES, "lr", ""),
