@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from gradcheck.agreement import Verdict
 from gradcheck.trajectory.noise import FACTOR
 from gradcheck.trajectory.recording import record, record_along
 from gradcheck.trajectory.reference import ReferenceRounding
@@ -44,8 +45,8 @@ def compared(run: Run, shadows: int, folder: Path) -> dict[str, TraceReport]:
 
 def rows(dataset: Dataset, seeds: int) -> Iterator[str]:
     """Yield a row for each preset, dtype, number of shadows and kind of recording."""
-    yield "| preset | dtype | shadows | recorded | comparisons | 99.9 % | largest | runs accused |"
-    yield "|---|---|---|---|---|---|---|---|"
+    yield "| preset | dtype | shadows | recorded | comparisons | 99.9 % | largest | runs accused | inconclusive |"
+    yield f"|{'---|' * 9}"
     for name in PRESETS:
         for dtype in DTYPES:
             for shadows in SHADOWS:
@@ -57,9 +58,10 @@ def rows(dataset: Dataset, seeds: int) -> Iterator[str]:
                             found[kind].append(result)
                 for kind, results in found.items():
                     ratios = np.concatenate([report.ratios for report in results])
-                    accused = sum(not report for report in results)
+                    verdicts = [report.verdict for report in results]
+                    ends = [f"{verdicts.count(end)} of {seeds}" for end in (Verdict.FAIL, Verdict.INCONCLUSIVE)]
                     tail, top = np.quantile(ratios, 0.999), ratios.max()
-                    numbers = f"{ratios.size:,} | {FACTOR * tail:.1f} | {FACTOR * top:.1f} | {accused} of {seeds}"
+                    numbers = f"{ratios.size:,} | {FACTOR * tail:.1f} | {FACTOR * top:.1f} | {' | '.join(ends)}"
                     yield f"| {name} | {dtype} | {shadows} | {kind} | {numbers} |"
 
 
