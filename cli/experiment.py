@@ -31,16 +31,17 @@ class FiniteFloat(click.FloatRange):
         return number
 
 
+DATA_DIR = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="MNISTCHECK_DATA_DIR",
+    show_envvar=True,
+    help="Folder that holds MNIST/raw/*-ubyte[.gz].",
+)
 OPTIONS = (
     click.option("--preset", default="fair", show_default=True, help="The experiment."),
     click.option("--dataset", default="auto", show_default=True, help="auto, mnist, digits, openml or a path."),
-    click.option(
-        "--data-dir",
-        type=click.Path(path_type=Path, file_okay=False),
-        envvar="MNISTCHECK_DATA_DIR",
-        show_envvar=True,
-        help="Folder that holds MNIST/raw/*-ubyte[.gz].",
-    ),
+    DATA_DIR,
     click.option("--train-size", type=click.IntRange(min=1), help="Training images.  [default: the preset's]"),
     click.option("--epochs", type=click.IntRange(min=1), help="Passes over them.  [default: the preset's]"),
     click.option("--steps", type=click.IntRange(min=1), help="Training steps.  [default: all; of record, 100]"),

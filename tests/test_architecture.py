@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("gradcheck", "nets", "cli")
 FORBIDDEN = {"gradcheck": {"nets", "cli", "click", "rich"}, "nets": {"cli", "click", "rich"}, "cli": set()}
 TORCH_FILES = {"gradcheck/autograd.py", "nets/engines/torch_engine.py", "nets/weights.py"}
-LATE = {"torch", "scipy", "sklearn", "matplotlib", "jinja2", "safetensors"}
+LATE = {"torch", "scipy", "sklearn", "matplotlib", "jinja2", "safetensors", "pooch", "requests"}
 VAGUE = {"utils", "util", "helpers", "common", "base", "core", "misc"}
 
 

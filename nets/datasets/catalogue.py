@@ -24,6 +24,13 @@ NAMES = {
     "digits": "handwritten digits of 8 x 8 pixels that scikit-learn brings, enlarged",
     "openml": "MNIST as OpenML has it (mnist_784), fetched through scikit-learn",
 }
+# How to come by what is not there.
+HOW = {
+    "mnist": "mnistcheck data fetch mnist",
+    "digits": "pip install 'mnistcheck[digits]'",
+    "openml": "mnistcheck data fetch openml",
+}
+SIZES = {"mnist": (60_000, 10_000), "digits": (1_797, 0), "openml": (60_000, 10_000)}  # to train on, to test on
 # What a path may lead to; the reader of each is below.
 FORMATS = {
     "idx": "a folder with the four IDX files, gzipped or not, such as Fashion-MNIST's, or with MNIST/raw in it",

@@ -40,7 +40,7 @@ def fetch_mnist(
 ) -> list[str]:
     """Put MNIST's files into ``root / "MNIST" / "raw"``, gzipped, and return the names of those that were not there.
 
-    ``mirrors`` are the addresses of folders, tried in turn. ``gzipped`` and ``files`` give the SHA-256 of each file, and
+    ``mirrors`` are the addresses of folders, tried in turn. ``gzipped`` and ``files`` give the SHA-256 of each file and
     of what it unpacks to: a file with other bytes is not kept, and none is put in place before all have come. A file
     that is there already, as published, is left alone. Raises `DataError` if no mirror has a file, or if one that is
     there is damaged.
@@ -49,13 +49,16 @@ def fetch_mnist(
     wanted = [name for name in files if not _is_there(folder, name, files)]
     if not wanted:
         return []
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as scratch:
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=root) as scratch:
         for name in wanted:
             _fetch(Path(scratch), f"{name}.gz", gzipped[f"{name}.gz"], mirrors, progress, tries)
             read_published(Path(scratch), name, *files[name])
+        folder.mkdir(parents=True, exist_ok=True)
         for name in wanted:
-            (Path(scratch) / f"{name}.gz").replace(folder / f"{name}.gz")
+            fetched = Path(scratch) / f"{name}.gz"
+            fetched.chmod(0o644)  # a temporary file, which is what it was, is its owner's alone
+            fetched.replace(folder / fetched.name)
     return wanted
 
 
@@ -86,7 +89,7 @@ def _fetch(folder: Path, name: str, sha256: str, mirrors: Sequence[str], progres
         try:
             store.fetch(name, downloader=pooch.HTTPDownloader(meter, CHUNK, timeout=TIMEOUT))
         except requests.HTTPError as error:
-            troubles.append(f"{mirror} answers {error.response.status_code}")
+            troubles.append(f"{mirror} answers {error.response.status_code if error.response is not None else 'badly'}")
         except requests.Timeout:
             troubles.append(f"{mirror} does not answer")
         except requests.RequestException:
@@ -101,10 +104,18 @@ def _fetch(folder: Path, name: str, sha256: str, mirrors: Sequence[str], progres
 
 
 class _Meter:
-    """Counts the bytes of one download, with the methods that pooch asks of a progress bar, and stops an endless one."""
+    """Counts the bytes of a download, with the methods that pooch asks of a progress bar, and stops an endless one."""
 
     def __init__(self, address: str, progress: Callable[[int], None]) -> None:
-        self.address, self.progress, self.total, self.size = address, progress, 0, 0
+        self.address, self.progress, self.size = address, progress, 0
+
+    @property
+    def total(self) -> int:
+        return LARGEST
+
+    @total.setter
+    def total(self, _: int) -> None:
+        self.size = 0  # a download begins, perhaps once more
 
     def update(self, size: int) -> None:
         self.size += size

@@ -1,4 +1,4 @@
-"""Whether data is what was published: SHA-256, file by file, or array by array where a format packs them its own way."""
+"""Whether data is what was published: by SHA-256, file by file, or array by array in formats that pack them."""
 
 from __future__ import annotations
 
