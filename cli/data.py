@@ -155,7 +155,7 @@ def show(
         of = f" of {labels}" if labels else ""
         raise click.UsageError(f"{dataset.name} has {len(chosen):,} {part} images{of}; asked for {count}")
     chosen = np.random.default_rng(seed).permutation(chosen)[:count]
-    title = f"{dataset.name}, {part}: {count} of {len(samples):,}, seed {seed}"
+    title = f"{Path(dataset.name).name}, {part}: {count} of {len(samples):,}, seed {seed}"
     write_whole(out, render(samples[chosen], chosen, dataset.black, title, form))
     results().print(f"written to {out}", markup=False, soft_wrap=True)
     return ExitCode.PASS

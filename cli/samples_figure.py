@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import math
+import warnings
 from typing import TYPE_CHECKING
 
 from cli.figure import METADATA, SETTINGS
@@ -31,12 +32,13 @@ def render(samples: Samples, numbers: Array, black: int, title: str, form: str) 
 
     columns = math.ceil(math.sqrt(len(samples)))
     rows = math.ceil(len(samples) / columns)
-    with mpl.rc_context():
+    with mpl.rc_context(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a character that the font lacks is drawn as a box, which is no news
         mpl.rcdefaults()  # not the user's, so that it looks alike everywhere
         mpl.rcParams.update(SETTINGS)
         width = max(4.0, columns * CELL)  # a title needs some room
         figure = Figure(figsize=(width, rows * (CELL + 0.15) + HEAD), layout="constrained")
-        figure.suptitle(title, fontsize=9)
+        figure.suptitle(title, fontsize=9, parse_math=False)
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes in grid.flat:
             axes.set_axis_off()

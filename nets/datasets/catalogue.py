@@ -139,7 +139,8 @@ def _kind_of_file(path: Path) -> str:
         raise DataError(f"{path} is one IDX file of four: pass the folder {path.parent}")
     if begin[:1] in (b"\x80", b"(", b"c"):  # PROTO, or what a text pickle of tuples or of one name begins with
         return "pickle"
-    if begin.removeprefix(b"\xef\xbb\xbf").lstrip()[:1].strip(b'"').isalnum() or begin[:1] == b'"':
+    first = begin.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]  # without the byte order mark that Excel writes
+    if first.isalnum() or first == b'"':
         return "csv"
     raise DataError(
         f"{path} is of no known format, it starts with {begin[:8].hex(' ') or 'nothing'}; known are"

@@ -119,7 +119,8 @@ def _what_is_wrong(block: list[tuple[int, bytes]]) -> str:
 
 
 def _is_header(line: bytes) -> bool:
-    return line.lstrip()[:1].strip(b'"').isalpha() or line.lstrip()[:1] == b'"'
+    first = line.lstrip()[:1]
+    return first.isalpha() or first == b'"'
 
 
 def _require_label(path: Path, header: bytes) -> None:

@@ -35,7 +35,7 @@ def load_npz(path: Path, name: str) -> Dataset:
     except DataError:
         raise
     except DAMAGED as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
+        raise DataError(f"{path} cannot be read: {error}".splitlines()[0]) from None
     return Dataset(name, sha256, BLACK, checked(path, x_train, y_train), checked(path, x_test, y_test))
 
 
