@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -16,7 +17,9 @@ from nets.datasets.dataset import MOST, SIDE, DataError, Dataset, checked
 BLACK = 255
 LONGEST_HEADER = 1024  # characters; those of plain arrays have about 100
 # What says of a member that it cannot be read: damaged, encrypted, or not what NumPy writes.
-DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
+DAMAGED = (
+    zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, tokenize.TokenError, MemoryError,
+)  # fmt: skip
 
 
 def load_npz(path: Path, name: str) -> Dataset:
@@ -41,7 +44,7 @@ def load_npz(path: Path, name: str) -> Dataset:
 
 def _member(archive: zipfile.ZipFile, path: Path, name: str) -> Array:
     if f"{name}.npy" not in archive.namelist():
-        there = ", ".join(member.removesuffix(".npy") for member in archive.namelist()[:8])
+        there = ", ".join(repr(member.removesuffix(".npy")) for member in archive.namelist()[:8])
         raise DataError(f"{path} has no {name}, it has {there or 'nothing'}; Keras's mnist.npz has four arrays")
     with archive.open(f"{name}.npy") as member:
         version = np.lib.format.read_magic(member)

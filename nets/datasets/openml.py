@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,8 @@ def fetch_openml(root: Path, train: int = TRAIN, fetch: Callable[..., Any] | Non
 
         fetch = datasets.fetch_openml
     try:
-        with tempfile.TemporaryDirectory() as scratch:
+        with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # each try that fails is news to it
             # parser: the other one needs pandas
             found = fetch(
                 "mnist_784", version=1, as_frame=False, parser="liac-arff", data_home=scratch, n_retries=2, delay=1.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import pickletools
+import warnings
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
@@ -72,7 +73,9 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> type[_Remembered]:
         known = NAMES.get((module.replace("numpy._core", "numpy.core"), name))
         if known is None:
-            raise DataError(f"{self.path} asks for {module}.{name}, which no file of arrays needs; it was not run")
+            raise DataError(
+                f"{self.path} asks for {f'{module}.{name}'!r}, which no file of arrays needs; it was not run"
+            )
         return known
 
 
@@ -86,9 +89,7 @@ def load_pickle(path: Path, name: str) -> Dataset:
         with opened(path, LIMIT) as file:
             _inspect(file)
         with opened(path, LIMIT) as file:
-            pairs = _Unpickler(file).load()
-            if file.read(1):
-                raise DataError(f"{path} goes on after the end of its pickle")
+            pairs = _run(file)
         if not isinstance(pairs, (tuple, list)) or [len(pair) for pair in pairs] != [2, 2, 2]:
             raise DataError(f"{path} is no pickle of three pairs of images and labels: train, validation, test")
         train, validation, test = (_samples(path, *pair) for pair in pairs)
@@ -99,12 +100,23 @@ def load_pickle(path: Path, name: str) -> Dataset:
     return Dataset(name, file.sha256, BLACK, train, test, validation)
 
 
+def _run(file: Content) -> Any:  # noqa: ANN401  anything may be in a pickle
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an escape in a text pickle that Python will not know for ever
+        made = _Unpickler(file).load()
+    if file.read(1):
+        raise DataError(f"{file.path} goes on after the end of its pickle")
+    return made
+
+
 def _inspect(file: Content) -> None:
     """Refuse a pickle whose program is long, or counts far, before it is run: both fill the memory from few bytes."""
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(cast("BinaryIO", file))):
-        far = opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(argument, int) and argument > OPCODES
-        if count > OPCODES or far:
-            raise DataError(f"{file.path} is no pickle of six arrays: it has more than {OPCODES:,} parts")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as above
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(cast("BinaryIO", file))):
+            far = opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(argument, int) and argument > OPCODES
+            if count > OPCODES or far:
+                raise DataError(f"{file.path} is no pickle of six arrays: it has more than {OPCODES:,} parts")
 
 
 def _samples(path: Path, images: object, labels: object) -> Samples:
@@ -120,8 +132,9 @@ def _inked(path: Path, pixels: Array) -> Array:
     """Return pixels k / 256 as k, exactly."""
     ink = np.empty(pixels.shape, np.uint8)
     for begin in range(0, len(pixels), ROWS):
-        level = pixels[begin : begin + ROWS] * pixels.dtype.type(LEVELS)  # exact: a power of two
-        wrong = ~((level == np.rint(level)) & (level >= 0) & (level <= BLACK))  # of NaN too
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is no whole number to 255, nor is NaN
+            level = pixels[begin : begin + ROWS] * pixels.dtype.type(LEVELS)  # exact: a power of two
+        wrong = ~((level == np.rint(level)) & (level >= 0) & (level <= BLACK))
         if wrong.any():
             value = (level[wrong] / LEVELS)[0]
             raise DataError(f"{path} has a pixel of {value:.9g}; MNIST's are whole 256ths, from 0 to 255/256")

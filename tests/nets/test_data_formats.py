@@ -142,7 +142,7 @@ def test_a_pickle_that_is_code_is_refused_and_not_run(tmp_path: Path, protocol: 
     path.write_bytes(gzip.compress(pickle.dumps(Runs(f"touch {touched}"), protocol=protocol)))
     with pytest.raises(DataError) as caught:
         load_dataset(str(path), None)
-    assert f"asks for {os.name}.system, which no file of arrays needs; it was not run" in one_line(caught, path)
+    assert f"asks for '{os.name}.system', which no file of arrays needs; it was not run" in one_line(caught, path)
     assert not touched.exists()
 
 
@@ -172,6 +172,8 @@ RECONSTRUCT = b"cnumpy.core.multiarray\n_reconstruct\n"
         (pickled(NAN), "has a pixel of nan; MNIST's are whole 256ths, from 0 to 255/256"),
         (pickled(PIXELS * np.float32(256 / 255)), "has a pixel of 0.0"),
         (pickled(PIXELS + 1), "has a pixel of 1"),
+        (pickled(PIXELS * np.float32(3e38)), "MNIST's are whole 256ths"),
+        (b"(S'\\q'\ncno such\nmodule\n.", "asks for 'no such.module', which no file of arrays needs; it was not run"),
         (pickled(-PIXELS), "has a pixel of -0"),
         (pickled(PIXELS[:, :100]), "has pixels float32 (8, 100), needed are floats (n, 784)"),
         (pickled(train_y=np.arange(8)[:5]), "has 8 images and labels of shape (5,): one each is needed"),
@@ -238,7 +240,7 @@ HUGE = header("{'descr': '|u1', 'fortran_order': False, 'shape': (300000, 28, 28
         (b"PK\x03\x04 and no more", "cannot be read: File is not a zip file"),
         (as_npz(DIGITS)[:-30], "cannot be read: "),
         (b"PK", "cannot be read: "),
-        (keras(y_test=None), "has no y_test, it has x_train, y_train, x_test; Keras's mnist.npz has four arrays"),
+        (keras(y_test=None), "has no y_test, it has 'x_train', 'y_train', 'x_test'; Keras's mnist.npz has four arrays"),
         (keras(x_train=DIGITS.x / 255), "x_train is float64 (12, 28, 28), needed is uint8 (n, 28, 28)"),
         (keras(x_train=DIGITS.x[:, :27]), "x_train is uint8 (12, 27, 28), needed is"),
         (keras(y_train=DIGITS.y.astype(object)), "y_train is object (12,), needed is integers (n,)"),
@@ -248,6 +250,7 @@ HUGE = header("{'descr': '|u1', 'fortran_order': False, 'shape': (300000, 28, 28
         (zipped(x_train=b"no array"), "cannot be read: "),
         (zipped(x_train=header("__import__('os').system('true')")), "cannot be read: "),
         (zipped(x_train=header("{" + " " * 5000 + "}")), "cannot be read: "),
+        (zipped(x_train=header("{'descr'")), "cannot be read: "),
         (zipped(x_train=HUGE.replace(b"300000", b"300001")), "needed is uint8 (n, 28, 28) with n up to 300,000"),
         (zipped(x_train=HUGE.replace(b"300000", b"    -1")), "x_train is uint8 (-1, 28, 28), needed"),
         (zipped(x_train=HUGE + bytes(100)), "x_train should have 235200000 bytes, it has only 100"),
