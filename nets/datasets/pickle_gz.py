@@ -73,9 +73,8 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> type[_Remembered]:
         known = NAMES.get((module.replace("numpy._core", "numpy.core"), name))
         if known is None:
-            raise DataError(
-                f"{self.path} asks for {f'{module}.{name}'!r}, which no file of arrays needs; it was not run"
-            )
+            asked = f"{module}.{name}"
+            raise DataError(f"{self.path} asks for {asked!r}, which no file of arrays needs; it was not run")
         return known
 
 
