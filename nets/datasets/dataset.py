@@ -92,7 +92,7 @@ class Dataset:
         test = rest if test is None else test
         wanted = len(test) if test_size is None else test_size
         enough = len(train) == train_size and len(validation) == validation_size and wanted <= len(test)
-        if not (enough and train_size and wanted):
+        if not (enough and train_size > 0 and wanted > 0):
             raise ValueError(self._too_few(train_size, validation_size, test_size))
         return Split(train, validation, test[:wanted])
 
