@@ -11,6 +11,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nets.datasets.catalogue import Source
     from nets.datasets.dataset import Dataset
     from nets.presets import Preset
     from nets.training import Run
@@ -30,16 +31,17 @@ class FiniteFloat(click.FloatRange):
         return number
 
 
+DATA_DIR = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="MNISTCHECK_DATA_DIR",
+    show_envvar=True,
+    help="Folder that holds MNIST/raw/*-ubyte[.gz].",
+)
 OPTIONS = (
     click.option("--preset", default="fair", show_default=True, help="The experiment."),
-    click.option("--dataset", default="auto", show_default=True, help="mnist, digits or auto."),
-    click.option(
-        "--data-dir",
-        type=click.Path(path_type=Path, file_okay=False),
-        envvar="MNISTCHECK_DATA_DIR",
-        show_envvar=True,
-        help="Folder that holds MNIST/raw/*-ubyte[.gz].",
-    ),
+    click.option("--dataset", default="auto", show_default=True, help="auto, mnist, digits, openml or a path."),
+    DATA_DIR,
     click.option("--train-size", type=click.IntRange(min=1), help="Training images.  [default: the preset's]"),
     click.option("--epochs", type=click.IntRange(min=1), help="Passes over them.  [default: the preset's]"),
     click.option("--steps", type=click.IntRange(min=1), help="Training steps.  [default: all; of record, 100]"),
@@ -109,14 +111,23 @@ def known_preset(name: str) -> Preset:
     return PRESETS[name]
 
 
+def known_source(name_or_path: str, data_dir: Path | None) -> Source:
+    """Return where a dataset is, or raise a usage error for what is neither a name nor a path."""
+    from nets.datasets.catalogue import find_dataset
+    from nets.datasets.dataset import DataError
+
+    try:
+        return find_dataset(name_or_path, data_dir)
+    except DataError:
+        raise
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
 def _dataset(name: str, data_dir: Path | None) -> Dataset:
     from cli.console import remarks
-    from nets.datasets.catalogue import NAMES as DATASETS
-    from nets.datasets.catalogue import load_dataset
 
-    if name not in DATASETS:
-        raise click.UsageError(f"there is no dataset {name!r}; there are {', '.join(DATASETS)}")
-    dataset = load_dataset(name, data_dir)
+    dataset = known_source(name, data_dir).load()
     if name == "auto" and dataset.name == "digits":
         remarks().print(
             f"MNIST not found in {data_dir or 'the cache'}: using scikit-learn's bundled digits, scaled to 28 x 28;"

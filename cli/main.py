@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import click
 
+from cli.data import data
 from cli.exit_codes import ExitCode
 from cli.replay import replay
 from cli.report import report
@@ -17,7 +18,14 @@ from cli.train import train
 from cli.verify import verify
 
 # Parts that a command cannot do without, and the extras that bring them.
-EXTRAS = {"torch": ("PyTorch", "torch"), "jinja2": ("Jinja2", "report"), "markupsafe": ("Jinja2", "report")}
+EXTRAS = {
+    "torch": ("PyTorch", "torch"),
+    "jinja2": ("Jinja2", "report"),
+    "markupsafe": ("Jinja2", "report"),
+    "matplotlib": ("Matplotlib", "figures"),
+    "pooch": ("pooch", "data"),
+    "sklearn": ("scikit-learn", "digits"),
+}
 
 
 @click.group(context_settings={"auto_envvar_prefix": "MNISTCHECK", "help_option_names": ["-h", "--help"]})
@@ -37,6 +45,7 @@ mnistcheck.add_command(verify)
 mnistcheck.add_command(record)
 mnistcheck.add_command(compare_traces)
 mnistcheck.add_command(replay)
+mnistcheck.add_command(data)
 
 
 def main() -> None:

@@ -141,7 +141,7 @@ def prepare(
         if lr > np.finfo(DTYPES[dtype]).max:
             raise ValueError(f"a learning rate of {lr:g} does not fit {dtype}")
     size = default_train_size(preset, dataset) if train_size is None else train_size
-    train, test = dataset.split(size, test_size, _seeds(seed)["split"])
+    train, _, test = dataset.split(size, 0, test_size, _seeds(seed)["split"])
     per_epoch = -(-len(train) // preset.batch_size)
     whole = per_epoch * (preset.epochs if epochs is None else epochs)
     if steps is None:

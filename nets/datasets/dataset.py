@@ -1,14 +1,24 @@
-"""What every reader returns, and how a run takes its training and test samples from it."""
+"""What every reader returns, and how a run takes its training, validation and test samples from it."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from gradcheck.contract import Array
+
+SIDE = 28  # pixels: of an image, both ways
+PIXELS = SIDE * SIDE
+CLASSES = 10
+
+# No reader takes more samples than this from one file, so that a hostile one cannot fill the memory: 235 MB of ink.
+# EMNIST's digits, the largest set of this kind, are 280,000.
+MOST = 300_000
 
 
 class DataError(ValueError):
@@ -29,11 +39,20 @@ class Samples:
         return Samples(self.images[index], self.labels[index])
 
 
+class Split(NamedTuple):
+    """What a run learns from, chooses by and is judged by; ``validation`` may be empty. No sample is in two of them."""
+
+    train: Samples
+    validation: Samples
+    test: Samples
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Digits from one source. ``black`` is the value of full ink; ``test`` is None where the source has no split.
 
-    ``sha256`` is that of the source's uncompressed bytes, and says which data a result is about.
+    ``validation`` is the source's own, None where it has none. ``sha256`` is that of the source's uncompressed bytes,
+    and says which data a result is about.
     """
 
     name: str
@@ -41,29 +60,81 @@ class Dataset:
     black: int
     train: Samples
     test: Samples | None = None
+    validation: Samples | None = None
 
-    def split(self, train_size: int, test_size: int | None, seed: np.random.SeedSequence) -> tuple[Samples, Samples]:
-        """Return ``train_size`` training and ``test_size`` test samples (None: all there are), drawn by ``seed``.
+    def split(
+        self,
+        train_size: int,
+        validation_size: int,
+        test_size: int | None,
+        seed: np.random.SeedSequence,
+        *,
+        first: bool = False,
+    ) -> Split:
+        """Return ``train_size`` training, ``validation_size`` validation and ``test_size`` test samples.
 
-        A source's own test samples are the only ones tested on; a source without is divided. Raises ValueError if there
-        are not enough.
+        They are drawn by ``seed``; a ``test_size`` of None is all there are. A source's own test samples are the only
+        ones tested on, and its own validation samples, where it has any, the only ones validated on. What it lacks
+        comes from its training samples: validation samples right after those trained on, then test samples. With
+        ``first`` the source's training samples are taken in their order instead of a drawn one; what it has of its own
+        beside them is drawn as ever. Raises ValueError if there are not enough.
         """
         rng = np.random.default_rng(seed)
         order = rng.permutation(len(self.train))
+        if first:
+            order = np.arange(len(self.train))
         train, rest = self.train[order[:train_size]], self.train[order[train_size:]]
-        test = rest if self.test is None else self.test[rng.permutation(len(self.test))]
+        test = None if self.test is None else self.test[rng.permutation(len(self.test))]
+        if self.validation is None:
+            validation, rest = rest[:validation_size], rest[validation_size:]
+        else:
+            validation = self.validation[rng.permutation(len(self.validation))][:validation_size]
+        test = rest if test is None else test
         wanted = len(test) if test_size is None else test_size
-        if train_size > len(self.train) or wanted > len(test) or not (train_size and wanted):
-            raise ValueError(
-                f"{self.name} has {len(self.train)} images to train on"
-                + (", test images included" if self.test is None else f" and {len(self.test)} to test on")
-                + f"; asked for {train_size} and {'the rest' if test_size is None else test_size}"
-            )
-        return train, test[slice(wanted)]
+        enough = len(train) == train_size and len(validation) == validation_size and wanted <= len(test)
+        if not (enough and train_size > 0 and wanted > 0):
+            raise ValueError(self._too_few(train_size, validation_size, test_size))
+        return Split(train, validation, test[:wanted])
 
     def pixels(self, samples: Samples, dtype: DTypeLike) -> Array:
         """Return the images flattened, (n, 784), with ink in [0, 1]."""
         return (samples.images.reshape(len(samples), -1) / np.float64(self.black)).astype(dtype)
+
+    def _too_few(self, train_size: int, validation_size: int, test_size: int | None) -> str:
+        """Return what there is and what was asked for; of validation only where it was."""
+        has, asked, shared = [f"{len(self.train)} images to train on"], [str(train_size)], []
+        if validation_size:
+            asked.append(str(validation_size))
+            if self.validation is None:
+                shared.append("validation")
+            else:
+                has.append(f"{len(self.validation)} to validate on")
+        asked.append("the rest" if test_size is None else str(test_size))
+        if self.test is None:
+            shared.append("test")
+        else:
+            has.append(f"{len(self.test)} to test on")
+        if shared:
+            has[0] += f", {_listed(shared)} images included"
+        return f"{self.name} has {_listed(has)}; asked for {_listed(asked)}"
+
+
+def checked(path: Path, images: Array, labels: Array) -> Samples:
+    """Return images (n, 28, 28) and labels (n,) of any integers as samples.
+
+    Raises `DataError`, naming ``path``, if there are none, not as many labels as images, or a label that is no digit.
+    """
+    if labels.shape != (len(images),):
+        raise DataError(f"{path} has {len(images):,} images and labels of shape {labels.shape}: one each is needed")
+    if not len(images):
+        raise DataError(f"{path} has no samples")
+    wrong = (labels < 0) | (labels >= CLASSES)
+    if wrong.any():
+        first = int(np.argmax(wrong))
+        raise DataError(
+            f"{path} has the label {labels[first]} (of sample {first:,}, counted from 0); labels are 0 to {CLASSES - 1}"
+        )
+    return Samples(images, labels.astype(np.int64))
 
 
 def digest(*arrays: bytes) -> str:
@@ -72,3 +143,7 @@ def digest(*arrays: bytes) -> str:
     for array in arrays:
         total.update(array)
     return total.hexdigest()
+
+
+def _listed(parts: list[str]) -> str:
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

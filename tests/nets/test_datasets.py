@@ -169,16 +169,16 @@ def numbered(train: int, test: int | None) -> Dataset:
 @pytest.mark.parametrize("test", [None, 30])
 def test_a_split_keeps_images_with_their_labels_and_never_tests_on_training_samples(test: int | None) -> None:
     data = numbered(100, test)
-    train, held_out = data.split(60, 20, np.random.SeedSequence(1))
+    train, _, held_out = data.split(60, 0, 20, np.random.SeedSequence(1))
     for samples in (train, held_out):
         assert np.array_equal(samples.images[:, 5, 5], samples.labels)
         assert len(set(samples.labels.tolist())) == len(samples)
     assert (len(train), len(held_out)) == (60, 20)
     if test is None:
         assert not set(train.labels) & set(held_out.labels)
-    again = data.split(60, 20, np.random.SeedSequence(1))
+    again = data.split(60, 0, 20, np.random.SeedSequence(1))
     assert np.array_equal(again[0].labels, train.labels)
-    assert not np.array_equal(data.split(60, 20, np.random.SeedSequence(2))[0].labels, train.labels)
+    assert not np.array_equal(data.split(60, 0, 20, np.random.SeedSequence(2))[0].labels, train.labels)
 
 
 @pytest.mark.parametrize(
@@ -192,5 +192,5 @@ def test_a_split_keeps_images_with_their_labels_and_never_tests_on_training_samp
 )
 def test_more_samples_than_there_are_is_refused(test: int | None, sizes: tuple[int, int | None], message: str) -> None:
     with pytest.raises(ValueError, match="asked for") as caught:
-        numbered(100, test).split(*sizes, np.random.SeedSequence(0))
+        numbered(100, test).split(sizes[0], 0, sizes[1], np.random.SeedSequence(0))
     assert message in str(caught.value)
