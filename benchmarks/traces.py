@@ -25,7 +25,7 @@ from nets.datasets.catalogue import load_dataset
 from nets.datasets.dataset import Dataset
 from nets.engines.torch_engine import one_thread_each
 from nets.presets import PRESETS
-from nets.training import DTYPES, Run, prepare
+from nets.run import DTYPES, Run, prepare
 
 KINDS = ("free", "along")
 SHADOWS = (3, 24)

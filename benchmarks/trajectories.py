@@ -29,8 +29,9 @@ from gradcheck.trajectory.check import check_trajectory
 from nets.datasets.catalogue import load_dataset
 from nets.engines.torch_engine import one_thread_each
 from nets.injection import KINDS, parse_fault
-from nets.presets import PRESETS, Preset, convolutional
-from nets.training import Run, prepare, train_both, train_fair
+from nets.presets import PRESETS, Preset
+from nets.run import Run, prepare
+from nets.training import train_both, train_fair
 
 DTYPES = ("float64", "float32")
 SEEDS = range(5)
@@ -51,9 +52,15 @@ class Network:
     steps: tuple[int, int]
 
 
+SMALL = (
+    "Conv2d(1, 4, 3, padding=1), ReLU(), MaxPool2d(2), Conv2d(4, 8, 3, padding=1), ReLU(), MaxPool2d(2), "
+    "Flatten(), Linear(392, 32), ReLU(), Linear(32, 10)"
+)
+
+
 def _networks() -> dict[str, Network]:
     mlp = PRESETS["mlp"]
-    cnn = replace(PRESETS["cnn"], network=convolutional(4, 8, 32), architecture="conv 4 - pool - conv 8 - pool - 32-10")
+    cnn = replace(PRESETS["cnn"], network=SMALL)
     return {
         "784-128-10 sigmoid MSE": Network(PRESETS["sigmoid-mse"].with_lr(0.05), (1, 32), (12_000, 4_000)),
         "784-30-10 sigmoid lr 3": Network(PRESETS["nielsen"], (1, 10), (20_000, 20_000)),
@@ -296,7 +303,7 @@ def _alone(run: Run) -> float:
 
 def _both(run: Run) -> float:
     pair = train_both(run)
-    return pair.numpy.seconds + pair.torch.seconds
+    return pair.outcomes["numpy"].seconds + pair.outcomes["torch"].seconds
 
 
 def _fair(run: Run) -> float:

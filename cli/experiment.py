@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from gradcheck.contract import Array
     from nets.datasets.catalogue import Source
     from nets.datasets.dataset import Dataset
     from nets.presets import Preset
-    from nets.training import Run
+    from nets.run import Run
 
 
 class FiniteFloat(click.FloatRange):
@@ -31,6 +32,31 @@ class FiniteFloat(click.FloatRange):
         return number
 
 
+# Those that stand in for a field of the preset, by its name; all else that decides a run comes after them.
+FIELDS = (
+    click.option("--train-size", type=click.IntRange(min=1), help="Training images."),
+    click.option("--validation-size", type=click.IntRange(min=0), help="Images looked at after each epoch."),
+    click.option("--first/--drawn", default=None, help="The first images in their order, or drawn ones."),
+    click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training images."),
+    click.option("--batch-size", type=click.IntRange(min=1), help="Images a step."),
+    click.option("--drop-last/--keep-last", default=None, help="Leave out an epoch's last batch if it is smaller."),
+    click.option("--network", metavar="LAYERS", help="As Linear(784, 30), Tanh(), Linear(30, 10)."),
+    click.option("--weights", metavar="RULE", help="Initial ones, as Normal(0, 0.1); none for torch's default."),
+    click.option("--biases", metavar="RULE", help="Initial ones, likewise."),
+    click.option("--loss", metavar="LOSS", help="As CrossEntropyLoss(label_smoothing=0.1)."),
+    click.option("--reported-loss", metavar="LOSS", help="Told of every epoch in place of the one descended; none."),
+    click.option("--optimizer", metavar="RULE", help="As SGD(momentum=0.9)."),
+    click.option("--schedule", metavar="RULE", help="Of the rate, as StepLR(0.1, step_size=10)."),
+    click.option("--scaling", metavar="HOW", help="unit, standard, or MEAN,DEVIATION of pixels in [0, 1]."),
+    click.option("--augmentation", metavar="HOW", help="As Augmentation(shift=2, rotation=10); none."),
+    click.option(
+        "--validation-of",
+        type=click.Choice(["validation", "test", "train"]),
+        help="Validate on these; others than validation images are a published fault.",
+    ),
+    click.option("--test-of", type=click.Choice(["test", "train"]), help="Test on these, likewise."),
+)
+
 DATA_DIR = click.option(
     "--data-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -38,15 +64,14 @@ DATA_DIR = click.option(
     show_envvar=True,
     help="Folder that holds MNIST/raw/*-ubyte[.gz].",
 )
+
 OPTIONS = (
-    click.option("--preset", default="fair", show_default=True, help="The experiment."),
+    click.option("--preset", default="fair", show_default=True, help="The experiment: mnistcheck presets lists them."),
     click.option("--dataset", default="auto", show_default=True, help="auto, mnist, digits, openml or a path."),
     DATA_DIR,
-    click.option("--train-size", type=click.IntRange(min=1), help="Training images.  [default: the preset's]"),
-    click.option("--epochs", type=click.IntRange(min=1), help="Passes over them.  [default: the preset's]"),
+    *FIELDS,
+    click.option("--lr", type=FiniteFloat(), help="Learning rate, at the schedule's start."),
     click.option("--steps", type=click.IntRange(min=1), help="Training steps.  [default: all; of record, 100]"),
-    click.option("--batch-size", type=click.IntRange(min=1), help="Images a step.  [default: the preset's]"),
-    click.option("--lr", type=FiniteFloat(), help="Learning rate.  [default: the preset's]"),
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of weights and order."),
     click.option(
         "--dtype",
@@ -59,7 +84,7 @@ OPTIONS = (
 
 
 def run_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Give a command the options that decide a run."""
+    """Give a command the options that decide a run; what is not given is the preset's."""
     for option in reversed(OPTIONS):
         command = option(command)
     return command
@@ -70,36 +95,60 @@ def prepared_run(
     dataset: str,
     data_dir: Path | None,
     *,
-    train_size: int | None,
-    epochs: int | None,
     steps: int | None,
-    batch_size: int | None,
     lr: float | None,
     seed: int,
     dtype: str,
     test_size: int | None = None,
+    start: Mapping[str, Array] | None = None,
+    **given: object,
 ) -> Run:
-    """Return the run that options ask for; raises a usage error where there is none."""
-    from nets.training import prepare
+    """Return the run that options ask for, of which ``given`` are fields of the preset; raises a usage error."""
+    from nets.run import prepare
+    from nets.weights import CheckpointError
 
-    chosen, data = known_preset(preset), _dataset(dataset, data_dir)
+    chosen, data = chosen_preset(preset, lr, given), _dataset(dataset, data_dir)
+    size, validated = given.get("train_size"), given.get("validation_size")
     try:
         run = prepare(
             chosen,
             data,
-            train_size=train_size,
+            train_size=None if size is None else chosen.train_size,
+            validation_size=None if validated is None else chosen.validation_size,
             test_size=test_size,
-            epochs=epochs,
+            epochs=None if given.get("epochs") is None else chosen.epochs,
             steps=steps,
-            batch_size=batch_size,
-            lr=lr,
             seed=seed,
             dtype=dtype,
+            start=start,
         )
+    except CheckpointError as error:
+        raise CheckpointError(f"--init-from: {error}") from None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    _remark_on_size(run, train_size, chosen.train_size)
+    _remark_on_size(run, chosen)
     return run
+
+
+def require_rates(run: Run) -> None:
+    """Raise a usage error for a schedule that follows validation losses, which only plain training takes."""
+    try:
+        run.preset.schedule(1)
+    except ValueError:
+        name = type(run.preset.schedule).__name__
+        raise click.UsageError(f"{name} follows validation losses, which are not taken here: choose another") from None
+
+
+def chosen_preset(name: str, lr: float | None, given: Mapping[str, Any]) -> Preset:
+    """Return a preset with the fields that options give, of which None is none; raises a usage error."""
+    from nets.presets import configured
+
+    preset = known_preset(name)
+    try:
+        preset = configured(preset, {field: value for field, value in given.items() if value is not None})
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    return preset if lr is None else preset.with_lr(lr)
 
 
 def known_preset(name: str) -> Preset:
@@ -138,9 +187,10 @@ def _dataset(name: str, data_dir: Path | None) -> Dataset:
     return dataset
 
 
-def _remark_on_size(run: Run, asked: int | None, usual: int) -> None:
+def _remark_on_size(run: Run, asked: Preset) -> None:
     from cli.console import remarks
 
-    if asked is None and len(run.train) != usual:
-        text = f"{run.dataset.name} has too few images for the preset's {usual:,}: training on {len(run.train):,}"
+    if len(run.train) != asked.train_size:
+        few = f"{run.dataset.name} has too few images for the preset's {asked.train_size:,}"
+        text = f"{few}: training on {len(run.train):,}"
         remarks().print(text, style="yellow", soft_wrap=True)

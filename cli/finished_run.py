@@ -112,6 +112,9 @@ def _curves(path: Path, document: dict[str, Any]) -> Curves | None:
 
     if not path.is_file():
         raise DataError(f"{path} is missing: a finished run has one")
+    if document["verdict"] is None and document["epochs"] is not None:
+        _require_epochs(path, document)
+        return None
     noise, distance, envelope, crossings = [], [], [], []
     with path.open("rb") as file:
         for index, content in enumerate(iter(lambda: file.readline(LINE_LIMIT), b"")):
@@ -134,6 +137,19 @@ def _curves(path: Path, document: dict[str, Any]) -> Curves | None:
         )
     told = np.array([math.nan if value is None else value for value in envelope])
     return Curves(np.array(noise), np.array(distance), told, tuple(crossings))
+
+
+def _require_epochs(path: Path, document: dict[str, Any]) -> None:
+    """Raise DataError unless a run that compared nothing has a line an epoch, the ones that run.json has."""
+    from nets.datasets.dataset import DataError
+
+    with path.open("rb") as file:
+        lines = [
+            EPOCH(_parse(content, f"{path}, line {index + 1}"), f"{path}, line {index + 1}:")
+            for index, content in enumerate(iter(lambda: file.readline(LINE_LIMIT), b""))
+        ]
+    if lines != document["epochs"]:
+        raise DataError(f"{path} needs the {len(document['epochs']):,} epochs that run.json has, a line each")
 
 
 def _require_steps(path: Path, lines: int, document: dict[str, Any]) -> None:
@@ -226,10 +242,30 @@ count = _must(
 )
 number = _must("a number", _is_number, float)
 positive = _must("a number above 0", lambda value: _is_number(value) and 0 < float(value) < math.inf, float)
+_setting = _must(
+    "text, a number or a truth value",
+    lambda value: isinstance(value, bool) or _is_number(value) or (isinstance(value, str) and value.isprintable()),
+)
 flag = _must("true or false", lambda value: isinstance(value, bool))
 verdict = _must("pass, fail or inconclusive", lambda value: value in ("pass", "fail", "inconclusive"))
 
-OUTCOME = _record(train_accuracy=number, test_accuracy=number, seconds=number)
+OUTCOME = _record(
+    train_accuracy=number,
+    test_accuracy=number,
+    seconds=number,
+    recalls=_optional(_list(_optional(number))),
+    best_epoch=_optional(count),
+    best_test_accuracy=_optional(number),
+)
+SIDE = _record(
+    lr=number,
+    train_loss=number,
+    train_accuracy=number,
+    validation_loss=_optional(number),
+    validation_accuracy=_optional(number),
+    seconds=number,
+)
+EPOCH = _record(epoch=count, numpy=_optional(SIDE), torch=_optional(SIDE))
 CROSSING = _record(
     step=_optional(count),
     layer=text,
@@ -248,16 +284,21 @@ RUN = _record(
     dataset=_record(name=text, sha256=text, train_size=count, test_size=count),
     configuration=_record(
         network=text,
+        parameters=_optional(count),
         steps=count,
+        validation_size=_optional(count),
         batch_size=count,
         lr=number,
         seed=count,
         dtype=text,
         inject=_optional(text),
     ),
-    stopped_by=_optional(_record(step=count, layer=text, tensor=text)),
-    numpy=OUTCOME,
-    torch=OUTCOME,
+    settings=_optional(_mapping(_optional(_setting))),
+    stopped_by=_optional(_record(step=count, layer=text, tensor=text, side=_optional(text))),
+    numpy=_optional(OUTCOME),
+    torch=_optional(OUTCOME),
+    epochs=_optional(_list(EPOCH)),
+    warnings=_optional(_list(_record(kind=text, side=_optional(text), text=prose))),
     environment=_record(python=text, platform=text, versions=_mapping(_optional(text))),
 )
 PROOF = _record(
@@ -321,23 +362,42 @@ METRICS = _record(
 
 
 def repetition(document: Mapping[str, Any]) -> list[str]:
-    """Return the arguments of the command that repeats a run."""
-    configuration, data = document["configuration"], document["dataset"]
-    options = {
+    """Return the arguments of the command that repeats a run, without what is the preset's anyway."""
+    from nets.presets import PRESETS, configuration
+
+    configured, data = document["configuration"], document["dataset"]
+    told = {
         "preset": document["preset"],
         "dataset": data["name"],
-        "train-size": data["train_size"],
-        "test-size": data["test_size"],
-        "steps": configuration["steps"],
-        "batch-size": configuration["batch_size"],
-        "lr": configuration["lr"],
-        "seed": configuration["seed"],
-        "dtype": configuration["dtype"],
-        "inject": configuration["inject"],
+        "train_size": data["train_size"],
+        "test_size": data["test_size"],
+        "steps": configured["steps"],
+        **{name: configured[name] for name in ("batch_size", "lr", "seed", "dtype", "inject")},
+        **(document["settings"] or {}),
     }
     if document["verdict"] is not None:
-        usual = {"factor": 8.0, "shadows": 3, "every": 1}
-        options |= {name: document[name] for name, value in usual.items() if document[name] not in (None, value)}
-    fair = ["--fair"] if document["verdict"] is not None else []
-    given = [part for name, value in options.items() if value is not None for part in (f"--{name}", str(value))]
-    return ["mnistcheck", "train", *fair, *given]
+        told |= {name: document[name] for name in USUAL if name in document} | {"fair": True}
+    preset = PRESETS.get(document["preset"])
+    usual = {**USUAL, **({} if preset is None else configuration(preset))}
+    for name in NOT_REPEATED if document["settings"] else ():
+        told.pop(name, None)
+    # What a run always tells comes first, whether or not it is the preset's.
+    given = {name: told[name] for name in ALWAYS if told.get(name) is not None}
+    given |= {name: value for name, value in told.items() if value is not None and value != usual.get(name)}
+    arguments = [part for name, value in given.items() for part in _argument(name, value)]
+    return ["mnistcheck", "train", *(["--fair"] if told.get("fair") else []), *arguments]
+
+
+USUAL: dict[str, Any] = {
+    "factor": 8.0, "shadows": 3, "every": 1, "engine": "both", "device": "cpu", "no_sensitivity": False, "fair": True,
+}  # fmt: skip
+ALWAYS = ("preset", "dataset", "train_size", "validation_size", "test_size", "steps", "batch_size", "seed", "dtype")
+NOT_REPEATED = ("data_dir", "checkpoint_every", "epochs", "lr")  # where files are; what the number of steps says
+SWITCHES = {"first": ("--first", "--drawn"), "drop_last": ("--drop-last", "--keep-last")}
+
+
+def _argument(name: str, value: object) -> list[str]:
+    if name in SWITCHES:
+        return [SWITCHES[name][0 if value else 1]]
+    option = f"--{name.replace('_', '-')}"
+    return [option] if value is True else [] if value is False else [option, str(value)]

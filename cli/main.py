@@ -11,6 +11,7 @@ import click
 
 from cli.data import data
 from cli.exit_codes import ExitCode
+from cli.presets import presets
 from cli.replay import replay
 from cli.report import report
 from cli.traces import compare_traces, record
@@ -40,6 +41,7 @@ def mnistcheck() -> None:
 
 
 mnistcheck.add_command(train)
+mnistcheck.add_command(presets)
 mnistcheck.add_command(report)
 mnistcheck.add_command(verify)
 mnistcheck.add_command(record)
@@ -83,8 +85,9 @@ def _explain(error: Exception) -> int:
     from gradcheck.trajectory.replay import ReplayError
     from gradcheck.trajectory.trace import TraceError
     from nets.datasets.dataset import DataError
+    from nets.weights import CheckpointError
 
-    if isinstance(error, (DataError, TraceError, ReplayError, click.FileError)):
+    if isinstance(error, (CheckpointError, DataError, TraceError, ReplayError, click.FileError)):
         click.echo(f"Error: {error}", err=True)
         return ExitCode.MISSING
     if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:

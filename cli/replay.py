@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gradcheck.trajectory.check import TrajectoryReport
     from gradcheck.trajectory.replay import Replay, Replayed
     from nets.engines.numpy_engine import NumpyEngine
-    from nets.training import Program, Run
+    from nets.run import Program, Run
 
 
 def keep_failure(run: Run, report: TrajectoryReport | None, inject: str | None, folder: Path | None) -> Path | None:
@@ -26,6 +26,7 @@ def keep_failure(run: Run, report: TrajectoryReport | None, inject: str | None, 
     from cli.console import remarks
     from gradcheck.files import write_whole
     from gradcheck.trajectory.replay import Replay, encode_replay
+    from nets.presets import configuration as configuration_of
 
     lock = None if report is None else report.lock_step
     if report is None or lock is None or lock.moment is None or lock.first_failure is None:
@@ -33,6 +34,7 @@ def keep_failure(run: Run, report: TrajectoryReport | None, inject: str | None, 
     preset = run.preset
     configuration = {
         "preset": preset.name,
+        "settings": configuration_of(preset),
         "batch_size": preset.batch_size,
         "lr": preset.schedule.lr,
         "seed": run.seed,
@@ -59,7 +61,7 @@ def _cached(run: Run, step: int, content: bytes) -> Path:
     from platformdirs import user_cache_path
 
     unique = hashlib.blake2b(content, digest_size=4).hexdigest()
-    name = f"{run.preset.name}-{run.dtype.name}-seed{run.seed}-step{step}-{unique}.safetensors"
+    name = f"{run.preset.name.replace(':', '-')}-{run.dtype.name}-seed{run.seed}-step{step}-{unique}.safetensors"
     return user_cache_path("mnistcheck") / "replays" / name
 
 
@@ -92,11 +94,13 @@ def _made(case: Replay, file: Path) -> tuple[Program, NumpyEngine]:
     from cli.experiment import known_preset
     from gradcheck.trajectory.replay import ReplayError
     from nets.injection import fault_again
-    from nets.training import DTYPES, Program
+    from nets.presets import configured
+    from nets.run import DTYPES, Program
 
     made = case.configuration
     try:
-        preset = replace(known_preset(made["preset"]).with_lr(float(made["lr"])), batch_size=int(made["batch_size"]))
+        preset = configured(known_preset(made["preset"]), made.get("settings", {})).with_lr(float(made["lr"]))
+        preset = replace(preset, batch_size=int(made["batch_size"]))
         program = Program(preset, int(made["seed"]), DTYPES[made["dtype"]])
         engine = program.numpy_engine()
         size, steps = int(made["train_size"]), int(made["steps"])

@@ -51,7 +51,7 @@ def _page(run: FinishedRun, figure: str | None) -> str:
     from markupsafe import Markup
 
     from cli.finished_run import repetition
-    from cli.run_tables import SIDES, outcome_rows, proof_rows
+    from cli.run_tables import SIDES, outcome_rows, proof_rows, recall_rows
     from gradcheck.report import (
         SENSITIVITY,
         SENSITIVITY_COLUMNS,
@@ -81,6 +81,8 @@ def _page(run: FinishedRun, figure: str | None) -> str:
         details=_details(summarise_trajectory(document, SIDES)) if compared else None,
         proof=proof_rows(document) if compared else [],
         outcomes=outcome_rows(document),
+        recalls=[("", *map(str, range(len(recalls[0]) - 1))), *recalls] if (recalls := recall_rows(document)) else [],
+        sides=SIDES,
         divergence=divergence
         and describe_divergence(
             divergence_from_json(divergence, document["factor"], *SIDES), document["factor"], *SIDES.values()

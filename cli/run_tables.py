@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from rich.console import Console
     from rich.table import Table
 
@@ -20,23 +22,37 @@ def print_run(out: Console, document: dict[str, Any]) -> None:
     from cli.console import STYLES
     from gradcheck.report import (
         SENSITIVITY,
+        SENSITIVITY_COLUMNS,
         describe_crossing,
         describe_other_faults,
         describe_setting,
         describe_stop,
+        sensitivity_rows,
         summarise_trajectory,
     )
 
     configuration, data = document["configuration"], document["dataset"]
     out.print(Text.assemble((configuration["network"], "bold"), f", {describe_setting(document)}"))
-    sizes = f"{data['train_size']:,} training and {data['test_size']:,} test images, {configuration['steps']:,} steps"
+    validated = f", {configuration['validation_size']:,} validation" if configuration["validation_size"] else ""
+    sizes = (
+        f"{data['train_size']:,} training{validated} and {data['test_size']:,} test images,"
+        f" {configuration['steps']:,} steps"
+    )
     out.print(Text(f"{data['name']}: {sizes}, sha256 {data['sha256'][:12]}\n"))
-    out.print(_outcomes(document))
+    head, *rows = outcome_rows(document)
+    out.print(_table(head, rows))
+    if document["verdict"] is None and (rows := recall_rows(document)):
+        out.print()
+        out.print(_table(("test accuracy of", *map(str, range(len(rows[0]) - 1))), rows))
+    for warning in document["warnings"] or ():
+        side = f"{SIDES.get(warning['side'], '')} " if warning["side"] else ""
+        out.print(f"warning: {side}{warning['text']}", style=STYLES["inconclusive"], markup=False, soft_wrap=True)
     if document["verdict"] is None:
         if document["stopped_by"]:
             text = f"\n{describe_stop(document['stopped_by'])}"
             out.print(text, style=STYLES["inconclusive"], markup=False, soft_wrap=True)
-        out.print("\nNothing was compared: --fair proves both the same, or says where they part.", soft_wrap=True)
+        if all(document[side] for side in SIDES):
+            out.print("\nNothing was compared: --fair proves both the same, or says where they part.", soft_wrap=True)
         return
     out.print()
     out.print(_proof(document))
@@ -46,7 +62,7 @@ def print_run(out: Console, document: dict[str, Any]) -> None:
             out.print(told, style="dim", markup=False, soft_wrap=True)
     if document["sensitivity"] is not None:
         out.print(f"\n{SENSITIVITY}", style="dim", soft_wrap=True)
-        out.print(_sensitivity(document["sensitivity"]))
+        out.print(_table(SENSITIVITY_COLUMNS, sensitivity_rows(document["sensitivity"])))
         out.print(describe_other_faults(document["sensitivity"]), markup=False, soft_wrap=True)
     if configuration["batch_size"] == 1 and document["verdict"] == "pass":
         out.print("\nbatch 1 cannot tell a sum over the batch from its mean: --batch-size 2 can", style="dim")
@@ -73,23 +89,26 @@ def proof_rows(document: dict[str, Any]) -> list[tuple[str, str, str, str, str]]
     ]
 
 
-def outcome_rows(document: dict[str, Any]) -> list[tuple[str, str, str, str]]:
-    """Return name, both accuracies and seconds of each side."""
-    return [
+def outcome_rows(document: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return a head and, for each side that was trained, name, both accuracies, seconds and, if any, its best epoch."""
+    sides = [(name, document[key]) for key, name in SIDES.items() if document[key] is not None]
+    rows = [
         (name, f"{side['test_accuracy']:.2%}", f"{side['train_accuracy']:.2%}", f"{side['seconds']:.1f}")
-        for name, side in ((name, document[key]) for key, name in SIDES.items())
+        for name, side in sides
     ]
+    head = ("", "test accuracy", "training accuracy", "seconds in its steps")
+    if all(side["best_epoch"] is None for _, side in sides):
+        return [head, *rows]
+    best = [f"{side['best_test_accuracy']:.2%} ({side['best_epoch'] + 1})" for _, side in sides]
+    return [(*head, "best epoch"), *((*row, told) for row, told in zip(rows, best, strict=True))]
 
 
-def _outcomes(document: dict[str, Any]) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("", "test accuracy", "training accuracy", "seconds in its steps"):
-        table.add_column(column, justify="right" if column else "left")
-    for row in outcome_rows(document):
-        table.add_row(*row)
-    return table
+def recall_rows(document: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return name and test accuracy of every class, for each side that tells them."""
+    told = [(name, document[key] and document[key]["recalls"]) for key, name in SIDES.items()]
+    return [
+        (name, *("" if recall is None else f"{recall:.0%}" for recall in recalls)) for name, recalls in told if recalls
+    ]
 
 
 def _proof(document: dict[str, Any]) -> Table:
@@ -106,14 +125,13 @@ def _proof(document: dict[str, Any]) -> Table:
     return table
 
 
-def _sensitivity(found: dict[str, Any]) -> Table:
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Return a table whose first column names the rows."""
     from rich.table import Table
 
-    from gradcheck.report import SENSITIVITY_COLUMNS, sensitivity_rows
-
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for i, column in enumerate(SENSITIVITY_COLUMNS):
+    for i, column in enumerate(head):
         table.add_column(column, justify="right" if i else "left")
-    for row in sensitivity_rows(found):
+    for row in rows:
         table.add_row(*row)
     return table

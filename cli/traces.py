@@ -9,20 +9,24 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.exit_codes import ExitCode
-from cli.experiment import FiniteFloat, known_preset, prepared_run, run_options
+from cli.experiment import FiniteFloat, chosen_preset, prepared_run, require_rates, run_options
 from cli.run_directory import require_empty
 
 if TYPE_CHECKING:
     from gradcheck.trajectory.engine import Engine
     from gradcheck.trajectory.recording import Recording
     from gradcheck.trajectory.reference import ReferenceRounding
-    from nets.training import Program
+    from nets.presets import Preset
+    from nets.run import Program
 
 # A step of the default preset is 1.6 MB, and the whole run would be 5 GB.
 STEPS = 100
 
 # What a trace that is followed decides.
-DECIDED = ("dataset", "data_dir", "train_size", "epochs", "batch_size", "lr", "seed", "dtype", "every")
+DECIDED = (
+    "dataset", "data_dir", "train_size", "validation_size", "first", "epochs", "batch_size", "drop_last", "schedule",
+    "scaling", "augmentation", "validation_of", "test_of", "lr", "seed", "dtype", "every",
+)  # fmt: skip
 
 
 @click.command()
@@ -39,15 +43,8 @@ def record(
     every: int,
     shadows: int,
     preset: str,
-    dataset: str,
-    data_dir: Path | None,
-    train_size: int | None,
-    epochs: int | None,
     steps: int | None,
-    batch_size: int | None,
-    lr: float | None,
-    seed: int,
-    dtype: str,
+    **chosen: Any,  # noqa: ANN401  those of run_options, which prepared_run names
 ) -> int:
     """Write what every step of a training run computes into the new folder OUT: a trace, as docs/traces.md describes.
 
@@ -61,19 +58,10 @@ def record(
     require_empty(out, "OUT")
     shadows = shadows if engine == "numpy" else 0
     if along is not None:
-        return _present(out, _follow(out, engine, preset, along, steps, shadows))
-    run = prepared_run(
-        preset,
-        dataset,
-        data_dir,
-        train_size=train_size,
-        epochs=epochs,
-        steps=steps if steps or epochs else STEPS,
-        batch_size=batch_size,
-        lr=lr,
-        seed=seed,
-        dtype=dtype,
-    )
+        made = {name: chosen[name] for name in ("network", "weights", "biases", "loss", "optimizer")}
+        return _present(out, _follow(out, engine, chosen_preset(preset, None, made), along, steps, shadows))
+    run = prepared_run(preset, steps=steps if steps or chosen["epochs"] else STEPS, **chosen)
+    require_rates(run)
     configuration = {
         "preset": run.preset.name,
         "dataset": {"name": run.dataset.name, "sha256": run.dataset.sha256, "train_size": len(run.train)},
@@ -89,17 +77,17 @@ def record(
             every=every,
             shadows=shadows,
             rounding=_rounding(engine, run),
-            seed=seed,
+            seed=run.seed,
             configuration=configuration,
         )
     return _present(out, done)
 
 
-def _follow(out: Path, engine: str, preset: str, along: Path, steps: int | None, shadows: int) -> Recording:
+def _follow(out: Path, engine: str, preset: Preset, along: Path, steps: int | None, shadows: int) -> Recording:
     """Record the steps of another trace."""
     from gradcheck.trajectory.recording import record_along
     from gradcheck.trajectory.trace import Trace, TraceError
-    from nets.training import DTYPES, Program
+    from nets.run import DTYPES, Program
 
     context = click.get_current_context()
     sources = {name: context.get_parameter_source(name) for name in DECIDED}
@@ -109,7 +97,7 @@ def _follow(out: Path, engine: str, preset: str, along: Path, steps: int | None,
     trace = Trace(along)
     if trace.header.dtype not in DTYPES:
         raise TraceError(f"{along} is of dtype {trace.header.dtype!r}; {' and '.join(DTYPES)} can be followed")
-    program = Program(known_preset(preset), trace.header.seed, DTYPES[trace.header.dtype])
+    program = Program(preset, trace.header.seed, DTYPES[trace.header.dtype])
     with _one_thread(engine):
         return record_along(
             _engine(engine, program),
@@ -119,7 +107,7 @@ def _follow(out: Path, engine: str, preset: str, along: Path, steps: int | None,
             shadows=shadows,
             rounding=_rounding(engine, program),
             limit=steps,
-            configuration={"preset": preset},
+            configuration={"preset": preset.name},
         )
 
 

@@ -708,8 +708,8 @@ def describe_free_run(found: Json) -> str:
 
 def describe_stop(stop: Json) -> str:
     """Return why a run ended before its end."""
-    tensor = stop["tensor"]
-    return f"stopped at step {stop['step']:,}, where {tensor} is not finite on either side; lower the learning rate."
+    where = "on either side" if stop.get("side") is None else f"on the side of {stop['side']}"
+    return f"stopped at step {stop['step']:,}, where {stop['tensor']} is not finite {where}; lower the learning rate."
 
 
 def describe_verdict(verdict: str, ours: str, theirs: str) -> str:
@@ -873,6 +873,20 @@ def describe_setting(document: Json) -> str:
     """Return how a run was trained, after its network."""
     configuration = document["configuration"]
     return f"batch {configuration['batch_size']}, {configuration['dtype']}, seed {configuration['seed']}"
+
+
+def describe_epoch(line: Json, epochs: int, sides: Mapping[str, str]) -> str:
+    """Return what the sides came to in an epoch, of so many, in one line."""
+    told = []
+    for key, name in sides.items():
+        if (one := line[key]) is not None:
+            validated = one["validation_loss"] is not None
+            validation = (
+                f", validation {one['validation_loss']:.4f} {one['validation_accuracy']:.2%}" if validated else ""
+            )
+            training = f"training {one['train_loss']:.4f} {one['train_accuracy']:.2%}"
+            told.append(f"{name} {training}{validation}, {one['seconds']:.1f} s")
+    return f"epoch {line['epoch'] + 1} of {epochs}: {'; '.join(told)}"
 
 
 def describe_crossing(step: int, crossing: Json) -> str:

@@ -32,7 +32,7 @@ from nets.layers.dropout import Dropout
 from nets.optimizers import Adam
 from nets.optimizers.clipping import Clipped
 from nets.presets import CLASSES
-from nets.training import DTYPES, Program, Run
+from nets.run import DTYPES, Program, Run
 
 WRITTEN = re.compile(r"(?P<kind>[a-z-]*)(?::(?P<arguments>[^@]*))?(?:@(?P<begin>[0-9]{1,15}))?")
 ELEMENT = re.compile(r"(?P<tensor>[^\[]+)\[(?P<index>[0-9]{1,9}(?:, ?[0-9]{1,9})*)\]")
@@ -106,7 +106,9 @@ def fault_again(text: str, program: Program, train_size: int, steps: int) -> Fau
     nowhere = np.broadcast_to(np.uint8(0), (train_size, 28, 28))  # of any size, in one byte
     images = Samples(nowhere, np.broadcast_to(np.int64(0), (train_size,)))
     nothing = Dataset("none", "", 1, images)
-    return _parsed(text, Run(program.preset, program.seed, program.dtype, nothing, images, images, steps))[1]
+    return _parsed(text, Run(program.preset, program.seed, program.dtype, nothing, images, images[:0], images, steps))[
+        1
+    ]
 
 
 def faults_of(run: Run) -> dict[str, Fault]:
@@ -163,14 +165,10 @@ def _pieces(run: Run) -> Iterator[Batch]:
 
 def _largest_batch(request: Request) -> int:
     """Return the largest batch in the steps from which a fault begins."""
-    run, steps = request.run, _steps_per_epoch(request.run)
-    last = len(run.train) - (steps - 1) * run.preset.batch_size
+    run, steps = request.run, request.run.steps_per_epoch
+    last = min(len(run.train) - (steps - 1) * run.preset.batch_size, run.preset.batch_size)
     sizes = [min(run.preset.batch_size, len(run.train))] * (steps - 1) + [last]
     return max((sizes[step % steps] for step in range(request.begin, min(run.steps, request.begin + 2))), default=1)
-
-
-def _steps_per_epoch(run: Run) -> int:
-    return -(-len(run.train) // run.preset.batch_size)
 
 
 def _scale(request: Request) -> Fault:
@@ -244,7 +242,7 @@ def _adam(request: Request) -> Fault:
 
 
 def _rate(request: Request) -> Fault:
-    run, per_epoch = request.run, _steps_per_epoch(request.run)
+    run, per_epoch = request.run, request.run.steps_per_epoch
     schedule = run.preset.schedule
     fault = RateOfNextEpoch(schedule, per_epoch, begin=request.begin)
     first, last = request.begin // per_epoch, (run.steps - 1) // per_epoch

@@ -3,21 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
 from gradcheck.contract import Array
 
 
-def accuracy(predict: Callable[[Array], Array], chunks: Iterable[tuple[Array, Array]]) -> float:
-    """Return the share of samples whose largest output is at their class, over chunks of inputs and labels.
+@dataclass(frozen=True, eq=False)
+class Score:
+    """How many samples of each class (classes,) were recognised, and how many there were."""
 
-    Raises ValueError for no samples.
+    hits: Array
+    totals: Array
+
+    @property
+    def accuracy(self) -> float:
+        """The share of all samples whose largest output is at their class."""
+        return int(self.hits.sum()) / int(self.totals.sum())
+
+    @property
+    def recalls(self) -> tuple[float | None, ...]:
+        """That share for each class, or None for one without samples."""
+        return tuple(
+            int(hit) / int(total) if total else None for hit, total in zip(self.hits, self.totals, strict=True)
+        )
+
+
+def score(predict: Callable[[Array], Array], chunks: Iterable[tuple[Array, Array]], classes: int) -> Score:
+    """Return how many samples ``predict`` recognises, over chunks of inputs and labels (n,).
+
+    Of outputs (n, classes) the largest counts. Raises ValueError for no samples.
     """
-    hits = total = 0
+    hits, totals = np.zeros(classes, np.int64), np.zeros(classes, np.int64)
     for x, labels in chunks:
-        hits += int(np.count_nonzero(predict(x).argmax(axis=1) == labels))
-        total += len(labels)
-    if not total:
-        raise ValueError("accuracy needs at least one sample, got none")
-    return hits / total
+        totals += np.bincount(labels, minlength=classes)
+        hits += np.bincount(labels[predict(x).argmax(axis=1) == labels], minlength=classes)
+    if not totals.any():
+        raise ValueError("a score needs at least one sample, got none")
+    return Score(hits, totals)

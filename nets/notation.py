@@ -8,6 +8,7 @@ from dataclasses import MISSING, Field, fields
 from typing import Any, TypeVar
 
 from gradcheck.contract import Initializer, Layer, Loss, Optimizer, Schedule
+from nets.datasets.augmentation import Augmentation
 
 T = TypeVar("T")
 
@@ -18,20 +19,25 @@ EXAMPLES: dict[type, tuple[str, str]] = {
     Optimizer: ("optimizer", "SGD(momentum=0.9)"),
     Schedule: ("schedule", "StepLR(0.1, step_size=10)"),
     Initializer: ("initialiser", "Normal(0, 0.1)"),
+    Augmentation: ("augmentation", "Augmentation(shift=2, rotation=10)"),
 }
 
 
 def parse(text: str, kind: type[T]) -> T:
     """Return the part that ``text`` writes: a call of a registered class with literals, or with further calls.
 
-    Layers are made with torch's arguments, by their `create`. Raises ValueError, with an example, for anything else.
+    Raises ValueError, with an example, for anything else.
     """
-    (part,) = parse_all(text, kind, most=1)
+    part: T = _parsed(text, kind, 1)[0]
     return part
 
 
-def parse_all(text: str, kind: type[T], most: int | None = None) -> tuple[T, ...]:
-    """Return the parts that ``text`` writes, separated by commas; raises as `parse`, and for none or too many."""
+def layers_of(text: str) -> tuple[Layer, ...]:
+    """Return the layers that ``text`` writes, separated by commas, made with torch's arguments; raises as `parse`."""
+    return _parsed(text, Layer, None)
+
+
+def _parsed(text: str, kind: Any, most: int | None) -> tuple[Any, ...]:  # noqa: ANN401  a contract, which is abstract
     what, example = EXAMPLES[kind]
     try:
         tree = ast.parse(f"({text}\n,)", mode="eval").body
@@ -77,7 +83,8 @@ def registered() -> dict[str, type]:
     from nets.optimizers import OPTIMIZERS
     from nets.schedules import SCHEDULES
 
-    return {each.__name__: each for each in (*LAYERS, *LOSSES, *OPTIMIZERS, *SCHEDULES, *INITIALIZERS)}
+    parts = (*LAYERS, *LOSSES, *OPTIMIZERS, *SCHEDULES, *INITIALIZERS, Augmentation)
+    return {each.__name__: each for each in parts}
 
 
 def _built(node: ast.expr) -> Any:  # noqa: ANN401  a part, or a literal

@@ -1,11 +1,12 @@
-"""Training: what a run learns from and in which order, on both engines from the same weights."""
+"""Training: both engines from the same weights on the same samples, freely or side by side."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -19,142 +20,281 @@ from gradcheck.trajectory.check import (
     check_trajectory,
     first_non_finite,
 )
-from gradcheck.trajectory.engine import Batch
+from gradcheck.trajectory.engine import Batch, Engine, observed
 from gradcheck.trajectory.noise import FACTOR, SHADOWS
-from nets.datasets.dataset import Dataset, Samples
-from nets.engines.numpy_engine import NumpyEngine
-from nets.engines.torch_engine import TorchEngine, one_thread_each
-from nets.metrics import accuracy
-from nets.presets import CLASSES, Preset
+from nets.datasets.dataset import Samples
+from nets.engines.torch_engine import one_thread_each
+from nets.metrics import Score, score
+from nets.presets import CLASSES
+from nets.run import DTYPES, Run
+from nets.weights import CheckpointError
 
 EVALUATED = 32  # test images, in evaluation mode, that a fair run compares besides its steps
-CHUNK = 2048  # samples evaluated at once, which bounds memory
+SIDES = ("numpy", "torch")
 
-DTYPES: dict[str, np.dtype[np.floating]] = {"float64": np.dtype(np.float64), "float32": np.dtype(np.float32)}
+# A side's state is kept so often, so that a step that went wrong can be taken again and be looked at.
+KEPT = 100
 
-
-@dataclass(frozen=True)
-class Program:
-    """What both engines are made of. The same ``seed`` gives the same weights in every dtype."""
-
-    preset: Preset
-    seed: int
-    dtype: np.dtype[np.floating]
-
-    def numpy_engine(self) -> NumpyEngine:
-        """Return the NumPy engine before its first step."""
-        model = self.preset.model(self.dtype, _seeds(self.seed)["weights"])
-        return NumpyEngine(model, self.preset.loss, self.preset.new_optimizer())
-
-    def torch_engine(self, dtype: np.dtype[np.floating] | None = None) -> TorchEngine:
-        """Return the torch engine before its first step, in the program's dtype or another."""
-        model = self.preset.model(self.dtype, _seeds(self.seed)["weights"])
-        return TorchEngine(model.astype(dtype or self.dtype), self.preset.loss, self.preset.new_optimizer())
+WEIGHTS = ("param/", "buffer/")  # what of a state is a network
 
 
 @dataclass(frozen=True)
-class Run(Program):
-    """Everything that decides a run. The same ``seed`` gives the same samples and order too, in every dtype."""
+class Epoch:
+    """What one side came to in one epoch, counted from 0.
 
-    dataset: Dataset
-    train: Samples
-    test: Samples
-    steps: int
+    Loss and accuracy of the training images are those of the batches as they were learned from, each before its step;
+    those of the validation images are after the epoch, or None where there are none. ``seconds`` are those of steps.
+    """
 
-    def batches(self) -> Iterator[Batch]:
-        """Yield the batches of the run, each epoch in an order of its own."""
-        size, taken, epoch = self.preset.batch_size, 0, 0
-        order_seed = _seeds(self.seed)["order"]
-        while taken < self.steps:
-            order = np.random.default_rng([epoch, *order_seed.generate_state(4)]).permutation(len(self.train))
-            lr = self.preset.schedule(epoch)
-            for begin in range(0, len(order), size):
-                if taken == self.steps:
-                    return
-                chosen = self.train[order[begin : begin + size]]
-                yield Batch(self.inputs(chosen), self.targets(chosen.labels), lr)
-                taken += 1
-            epoch += 1
-
-    def targets(self, labels: Array) -> Array:
-        """Return what the preset's loss compares with: the classes themselves, or one-hot rows."""
-        return labels if self.preset.loss.class_targets else np.eye(CLASSES, dtype=self.dtype)[labels]
-
-    def inputs(self, samples: Samples) -> Array:
-        """Return what the network is given: pixels (n, 784), or images (n, 1, 28, 28), as the preset says."""
-        return self.dataset.pixels(samples, self.dtype).reshape(len(samples), *self.preset.shape)
-
-    def chunks(self, samples: Samples) -> Iterator[tuple[Array, Array]]:
-        """Yield inputs and labels of ``samples``, some at a time."""
-        for begin in range(0, len(samples), CHUNK):
-            chunk = samples[begin : begin + CHUNK]
-            yield self.inputs(chunk), chunk.labels
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What training one engine came to: accuracies are fractions; ``seconds`` are those of its training steps."""
-
+    epoch: int
+    lr: float
+    train_loss: float
     train_accuracy: float
-    test_accuracy: float
+    validation_loss: float | None
+    validation_accuracy: float | None
     seconds: float
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Both engines as trained, and what came of each; ``report`` is the proof of a fair run.
+class Outcome:
+    """What training one side came to: accuracies are fractions; ``seconds`` are those of its training steps.
 
-    ``stopped_by`` names what was not finite on either side and ended the run.
+    ``recalls`` are the test accuracies of the classes, None for one without images. ``best_epoch`` is the one with the
+    least validation loss, and ``best_test_accuracy`` what its weights come to; None without validation.
     """
 
-    numpy_engine: NumpyEngine
-    torch_engine: TorchEngine
-    numpy: Outcome
-    torch: Outcome
-    report: TrajectoryReport | None
-    stopped_by: NonFinite | None
+    train_accuracy: float
+    test_accuracy: float
+    seconds: float
+    recalls: tuple[float | None, ...]
+    best_epoch: int | None = None
+    best_test_accuracy: float | None = None
 
 
-def prepare(
-    preset: Preset,
-    dataset: Dataset,
-    *,
-    train_size: int | None = None,
-    test_size: int | None = None,
-    epochs: int | None = None,
-    steps: int | None = None,
-    batch_size: int | None = None,
-    lr: float | None = None,
-    seed: int = 0,
-    dtype: str = "float64",
-) -> Run:
-    """Return a preset's run on a dataset, with what is given in place of the preset's own.
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """The engines as trained, by side, and what came of each; ``report`` is the proof of a fair run.
 
-    ``steps`` alone runs as many epochs as they need; with ``epochs`` too, whichever ends first. Without ``train_size``,
-    a dataset smaller than the preset's gives what `default_train_size` says. Raises ValueError for sizes that the data
-    does not have, and for a rate that the dtype does not.
+    ``stopped_by`` names what was not finite, on the side ``stopped_side`` if only one was, and ended the run.
     """
-    if batch_size is not None:
-        preset = replace(preset, batch_size=batch_size)
-    if lr is not None:
-        preset = preset.with_lr(lr)
-        if lr > np.finfo(DTYPES[dtype]).max:
-            raise ValueError(f"a learning rate of {lr:g} does not fit {dtype}")
-    size = default_train_size(preset, dataset) if train_size is None else train_size
-    train, _, test = dataset.split(size, 0, test_size, _seeds(seed)["split"])
-    per_epoch = -(-len(train) // preset.batch_size)
-    whole = per_epoch * (preset.epochs if epochs is None else epochs)
-    if steps is None:
-        steps = whole
-    elif epochs is not None:
-        steps = min(steps, whole)
-    return Run(preset, seed, DTYPES[dtype], dataset, train, test, steps)
+
+    engines: dict[str, Engine]
+    outcomes: dict[str, Outcome]
+    report: TrajectoryReport | None = None
+    stopped_by: NonFinite | None = None
+    stopped_side: str | None = None
+    epochs: dict[str, tuple[Epoch, ...]] = field(default_factory=dict)
+    best: dict[str, dict[str, Array]] = field(default_factory=dict)
 
 
-def default_train_size(preset: Preset, dataset: Dataset) -> int:
-    """Return the preset's number of training images, or of a smaller dataset 1,000, the rest of which is tested on."""
-    available = len(dataset.train) - (1 if dataset.test is None else 0)
-    return preset.train_size if preset.train_size <= available else min(1000, available)
+class Side:
+    """One engine on its way through a run, and what it has come to so far."""
+
+    def __init__(self, run: Run, engine: Engine) -> None:
+        self.run, self.engine = run, engine
+        self.epochs: list[Epoch] = []
+        self.loss = self.seconds = 0.0
+        self.hits = self.seen = 0
+        self.last_loss = math.nan
+        self.best_epoch: int | None = None
+        self.best: dict[str, Array] = {}
+        self.kept = (0, engine.state())
+
+    def lr(self, epoch: int) -> float:
+        """Return the rate of an epoch, which may follow the validation losses before it."""
+        losses = (one.validation_loss for one in self.epochs)
+        return self.run.preset.schedule(epoch, [loss for loss in losses if loss is not None])
+
+    def step(self, index: int, epoch: int, x: Array, labels: Array) -> None:
+        """Take a step, and add up what it came to."""
+        if index >= self.kept[0] + KEPT:
+            self.kept = index, self.engine.state()
+        batch = Batch(x, self.run.targets(labels), self.lr(epoch))
+        began = time.perf_counter()
+        step = self.engine.step(*batch, Context(training=True, key=Key(self.run.seed, index), updates={}))
+        self.seconds += time.perf_counter() - began
+        self.last_loss = float(np.sum(step.loss))
+        told = self.last_loss
+        if self.run.preset.reported_loss is not None:
+            told = self._told(step.outputs, labels)
+        self.loss += told * len(labels)
+        self.hits += int(np.count_nonzero(step.outputs.argmax(axis=1) == labels))
+        self.seen += len(labels)
+
+    def close(self, epoch: int) -> None:
+        """End an epoch: validate, and begin to add up anew."""
+        loss = accuracy = None
+        if len(self.run.validation):
+            total, hits, count = 0.0, 0, len(self.run.validation)
+            for x, labels in self.run.chunks(self.run.validation):
+                outputs = self.engine.evaluate(x, self._evaluation())
+                total += self._told(outputs, labels) * len(labels)
+                hits += int(np.count_nonzero(outputs.argmax(axis=1) == labels))
+            loss, accuracy = total / count, hits / count
+        lr = self.lr(epoch)
+        done = Epoch(epoch, lr, self.loss / self.seen, self.hits / self.seen, loss, accuracy, self.seconds)
+        self.epochs.append(done)
+        self.loss = self.seconds = 0.0
+        self.hits = self.seen = 0
+        losses = [one.validation_loss for one in self.epochs if one.validation_loss is not None]
+        if loss is not None and loss == min(losses) and losses.index(loss) == len(losses) - 1:
+            self.best_epoch = epoch
+            self.best = {key: array for key, array in self.engine.state().items() if key.startswith(WEIGHTS)}
+
+    def waited(self) -> int:
+        """Return for how many epochs the validation loss has not improved."""
+        return 0 if self.best_epoch is None else self.epochs[-1].epoch - self.best_epoch
+
+    def non_finite(self, index: int) -> NonFinite:
+        """Return what was first not finite in the step ``index``, just taken: it is taken again, and shown."""
+        engine, per_epoch = self.engine, self.run.steps_per_epoch
+        first, state = self.kept
+        engine.load(state)
+        for at in range(first, index + 1):
+            epoch, place = divmod(at, per_epoch)
+            if at == first or place == 0:
+                batches = self.run.epoch(epoch, place)
+            x, labels = next(batches)
+            batch = Batch(x, self.run.targets(labels), self.lr(epoch))
+            context = Context(training=True, key=Key(self.run.seed, at), updates={})
+            if at == index:
+                return first_non_finite(index, observed(engine, batch, context))
+            engine.step(*batch, context)
+        raise AssertionError("a step that was taken is not taken again")
+
+    def outcome(self) -> Outcome:
+        """Return what the side has come to."""
+        test = self._score(self.run.test)
+        seconds = sum(one.seconds for one in self.epochs) + self.seconds
+        found = Outcome(self._score(self.run.train).accuracy, test.accuracy, seconds, test.recalls)
+        return found if self.best_epoch is None else self._with_best(found)
+
+    def _with_best(self, found: Outcome) -> Outcome:
+        last = self.engine.state()
+        self.engine.load({**last, **self.best})
+        best = self._score(self.run.test).accuracy
+        self.engine.load(last)
+        return Outcome(**{**asdict(found), "best_epoch": self.best_epoch, "best_test_accuracy": best})
+
+    def _score(self, samples: Samples) -> Score:
+        return score(lambda x: self.engine.evaluate(x, self._evaluation()), self.run.chunks(samples), CLASSES)
+
+    def _told(self, outputs: Array, labels: Array) -> float:
+        loss = self.run.preset.told_loss()
+        return float(np.sum(loss.forward(outputs, self.run.targets(labels, loss))[0]))
+
+    def _evaluation(self) -> Context:
+        return Context(key=Key(self.run.seed, self.run.steps))
+
+
+class Training:
+    """A run on its way: its sides, each trained freely, and everything that the next step depends on.
+
+    Nothing is compared, and each side is as it would be alone; but with ``patience``, which ends a run when no side's
+    validation loss has improved for so many epochs, one waits for the other. Raises ValueError where there is nothing
+    to validate on and a patience or a schedule asks for it.
+    """
+
+    def __init__(
+        self, run: Run, sides: Sequence[str] = SIDES, *, patience: int | None = None, device: str = "cpu"
+    ) -> None:
+        if patience is not None and not len(run.validation):
+            raise ValueError("early stopping needs validation images, got none: give a validation size")
+        if not len(run.validation):
+            _require_no_history(run, "validation images, got none: give a validation size")
+        self.run, self.patience, self.step = run, patience, 0
+        self.sides = {
+            name: Side(run, run.numpy_engine() if name == "numpy" else run.torch_engine(device=device))
+            for name in sides
+        }
+        self.stopped_by: NonFinite | None = None
+        self.stopped_side: str | None = None
+        self.stopped_early = False
+
+    def steps(self) -> Iterator[bool]:
+        """Take the steps that are left, one by one; yields whether an epoch ends with it.
+
+        Ends early where a loss is not finite. Between two steps the run may be written down, or left.
+        """
+        per_epoch = self.run.steps_per_epoch
+        with one_thread_each(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            while self.step < self.run.steps and not self.stopped_early:
+                epoch, first = divmod(self.step, per_epoch)
+                for x, labels in self.run.epoch(epoch, first):
+                    for side in self.sides.values():
+                        side.step(self.step, epoch, x, labels)
+                    if self._not_finite():
+                        return
+                    self.step += 1
+                    ends = self.step % per_epoch == 0 or self.step == self.run.steps
+                    if ends:
+                        self._close(epoch)
+                    yield ends
+                    if self.step == self.run.steps:
+                        return
+
+    def finish(self) -> Trained:
+        """Return what the run came to."""
+        with one_thread_each(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            outcomes = {name: side.outcome() for name, side in self.sides.items()}
+        return Trained(
+            engines={name: side.engine for name, side in self.sides.items()},
+            outcomes=outcomes,
+            stopped_by=self.stopped_by,
+            stopped_side=self.stopped_side,
+            epochs={name: tuple(side.epochs) for name, side in self.sides.items()},
+            best={name: side.best for name, side in self.sides.items() if side.best},
+        )
+
+    def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        """Return arrays and numbers from which `restore` goes on, bit for bit."""
+        arrays: dict[str, Array] = {}
+        numbers: dict[str, Any] = {"step": self.step, "sides": {}}
+        for name, side in self.sides.items():
+            arrays |= {f"{name}/last/{key}": array for key, array in side.engine.state().items()}
+            arrays |= {f"{name}/best/{key}": array for key, array in side.best.items()}
+            numbers["sides"][name] = {
+                "epochs": [asdict(one) for one in side.epochs],
+                "best_epoch": side.best_epoch,
+                **{key: getattr(side, key) for key in SUMS},
+            }
+        return arrays, numbers
+
+    def restore(self, arrays: Mapping[str, Array], numbers: Mapping[str, Any]) -> None:
+        """Go on from a `state` of the same run; raises `CheckpointError` for one that is not."""
+        if list(numbers.get("sides", {})) != list(self.sides) or not 0 <= numbers.get("step", -1) <= self.run.steps:
+            raise CheckpointError("it is not of this run: its engines or its steps are others")
+        self.step = numbers["step"]
+        for name, side in self.sides.items():
+            kept = numbers["sides"][name]
+            try:
+                side.engine.load(_below(f"{name}/last/", arrays))
+                side.epochs = [Epoch(**one) for one in kept["epochs"]]
+                for key in SUMS:
+                    setattr(side, key, kept[key])
+            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                raise CheckpointError(f"it is not of this run: {str(error).splitlines()[0]}") from None
+            side.best_epoch, side.best = kept["best_epoch"], _below(f"{name}/best/", arrays)
+            side.kept = self.step, side.engine.state()
+        self.stopped_early = self._is_over()
+
+    def _close(self, epoch: int) -> None:
+        for side in self.sides.values():
+            side.close(epoch)
+        self.stopped_early = self._is_over()
+
+    def _is_over(self) -> bool:
+        return self.patience is not None and all(side.waited() >= self.patience for side in self.sides.values())
+
+    def _not_finite(self) -> bool:
+        lost = [name for name, side in self.sides.items() if not math.isfinite(side.last_loss)]
+        if lost:
+            self.stopped_by = self.sides[lost[-1]].non_finite(self.step)
+            self.stopped_side = lost[0] if len(lost) < len(self.sides) else None
+        return bool(lost)
+
+
+SUMS = ("loss", "seconds", "hits", "seen")  # of a side, over the epoch that it is in
 
 
 def train_fair(
@@ -167,11 +307,12 @@ def train_fair(
     sensitivity: bool = True,
     faults: Mapping[str, Fault] | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
-) -> Pair:
+) -> Trained:
     """Train both engines side by side and prove them the same, or find where they part; one BLAS thread each.
 
-    ``fault`` is planted in the NumPy engine.
+    ``fault`` is planted in the NumPy engine. Raises ValueError for a schedule that follows validation losses.
     """
+    _require_no_history(run, "validation losses, which a fair run does not take")
     ours, theirs = run.numpy_engine(), run.torch_engine()
     if fault is not None:
         ours = ours.planted(fault)
@@ -191,53 +332,27 @@ def train_fair(
             opinion=run.torch_engine(other),
             progress=progress,
         )
-        return _pair(run, ours, theirs, (report.seconds, report.reference_seconds), report, report.stopped_by)
+        sides = {"numpy": Side(run, ours), "torch": Side(run, theirs)}
+        for side, seconds in zip(sides.values(), (report.seconds, report.reference_seconds), strict=True):
+            side.seconds = seconds
+        outcomes = {name: side.outcome() for name, side in sides.items()}
+    return Trained({name: side.engine for name, side in sides.items()}, outcomes, report, report.stopped_by)
 
 
-def train_both(run: Run, *, progress: Callable[[Progress], None] = lambda _: None) -> Pair:
-    """Train both engines on the same batches from the same weights, each freely, and compare nothing.
-
-    A loss that is not finite on either side ends the run.
-    """
-    ours, theirs = run.numpy_engine(), run.torch_engine()
-    seconds = [0.0, 0.0]
-    stopped: NonFinite | None = None
-    with one_thread_each(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        for index, batch in enumerate(run.batches()):
-            steps = []
-            for side, engine in enumerate((ours, theirs)):
-                began = time.perf_counter()
-                steps.append(engine.step(*batch, Context(training=True, key=Key(run.seed, index), updates={})))
-                seconds[side] += time.perf_counter() - began
-            losses = [float(np.sum(step.loss)) for step in steps]
-            progress(Progress(index, losses[0], losses[1], math.nan))
-            if not any(map(math.isfinite, losses)):
-                stopped = first_non_finite(index, steps[1])
-                break
-        return _pair(run, ours, theirs, (seconds[0], seconds[1]), None, stopped)
+def train_both(run: Run) -> Trained:
+    """Train both engines on the same batches from the same weights, each freely, and compare nothing."""
+    training = Training(run)
+    for _ in training.steps():
+        pass
+    return training.finish()
 
 
-def _pair(
-    run: Run,
-    ours: NumpyEngine,
-    theirs: TorchEngine,
-    seconds: tuple[float, float],
-    report: TrajectoryReport | None,
-    stopped_by: NonFinite | None,
-) -> Pair:
-    trained = Context(key=Key(run.seed, run.steps))
-
-    def outcome(engine: NumpyEngine | TorchEngine, spent: float) -> Outcome:
-        def predict(x: Array) -> Array:
-            return engine.evaluate(x, trained)
-
-        return Outcome(accuracy(predict, run.chunks(run.train)), accuracy(predict, run.chunks(run.test)), spent)
-
-    numpy, torch = outcome(ours, seconds[0]), outcome(theirs, seconds[1])
-    return Pair(ours, theirs, numpy, torch, report, stopped_by)
+def _require_no_history(run: Run, needed: str) -> None:
+    try:
+        run.preset.schedule(1)
+    except ValueError:
+        raise ValueError(f"{type(run.preset.schedule).__name__} needs {needed}") from None
 
 
-def _seeds(seed: int) -> dict[str, np.random.SeedSequence]:
-    """Return independent streams for the parts of a run, so that one more draw in one does not change the others."""
-    children = np.random.SeedSequence(seed).spawn(3)
-    return dict(zip(("weights", "split", "order"), children, strict=True))
+def _below(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

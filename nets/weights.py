@@ -71,8 +71,15 @@ def save(layer: Layer, path: str | Path) -> None:
 def load(layer: Layer, path: str | Path) -> None:
     """Copy the weights of a file, of the formats of `save`, into ``layer``, bit for bit.
 
-    What ``torch.save(module.state_dict(), path)`` wrote is one of them. Raises `CheckpointError` for a file that is
-    not there or cannot be read, and else as `load_state_dict`.
+    What ``torch.save(module.state_dict(), path)`` wrote is one of them. Raises as `read` and as `load_state_dict`.
+    """
+    load_state_dict(layer, read(path))
+
+
+def read(path: str | Path) -> dict[str, Array]:
+    """Return the arrays of a .safetensors, .npz or .pt file by name.
+
+    Raises `CheckpointError` for another suffix, and for a file that is not there or cannot be read.
     """
     path = Path(path)
     form = _format_of(path)
@@ -81,10 +88,9 @@ def load(layer: Layer, path: str | Path) -> None:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
     try:
-        arrays = decode(content, form)
+        return decode(content, form)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    load_state_dict(layer, arrays)
 
 
 def encode(arrays: Mapping[str, Array], form: str = ".safetensors") -> bytes:

@@ -17,21 +17,28 @@ if TYPE_CHECKING:
     import torch
 
 
+class DeviceError(ValueError):
+    """Torch has no such device here."""
+
+
 class TorchEngine(Engine):
     """Trains the twin of ``model``, from ``model``'s weights and in their precision, by autograd and torch's optimizer.
 
     With ``context.tap``, the output of every module and the gradient of its input are shown under the names that
-    the NumPy layers give them.
+    the NumPy layers give them. On another ``device`` than the CPU, what a step shows is copied from there, and what is
+    large, gradients and states, only where there is a tap. Raises `DeviceError` for a device that is not there.
     """
 
-    def __init__(self, model: Layer, loss: Loss, optimizer: Optimizer) -> None:
+    def __init__(self, model: Layer, loss: Loss, optimizer: Optimizer, device: str = "cpu") -> None:
         import torch
 
-        self.parts = (model, loss, optimizer)
+        _require_device(device)
+        self.parts, self.device = (model, loss, optimizer), device
         self.dtype = next((array.dtype for array in model.parameters().values()), np.dtype(np.float64))
         self.module = model.twin().to(getattr(torch, self.dtype.name))
         to_torch(model, self.module)
-        self.loss = loss.twin().to(getattr(torch, self.dtype.name))
+        self.module.to(device)
+        self.loss = loss.twin().to(device, getattr(torch, self.dtype.name))
         self.params = dict(self.module.named_parameters())
         self.optimizer = optimizer.twin(list(self.params.values()), lr=0.0)
         self.steps = 0
@@ -43,7 +50,7 @@ class TorchEngine(Engine):
 
     def __deepcopy__(self, memo: dict[int, object]) -> TorchEngine:
         # The hooks of a copied module would still show its taps to the original.
-        other = TorchEngine(self.parts[0].astype(self.dtype), *self.parts[1:])
+        other = TorchEngine(self.parts[0].astype(self.dtype), *self.parts[1:], self.device)
         other.load(self.state())
         return other
 
@@ -64,7 +71,9 @@ class TorchEngine(Engine):
         for key, array in state.items():
             if key.startswith("optim/"):
                 _, slot, name = key.split("/")
-                self.optimizer.state[self.params[name]][slot] = torch.tensor(array)
+                # torch keeps the count of steps on the CPU, wherever the parameters are.
+                where = "cpu" if slot == "step" else self.device
+                self.optimizer.state[self.params[name]][slot] = torch.tensor(array, device=where)
 
     def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
         import torch
@@ -73,10 +82,10 @@ class TorchEngine(Engine):
         tapped = tap is not untapped
         self.module.train(context.training)
         set_keys(self.module, context.key)
-        inputs, targets = torch.tensor(x), torch.tensor(y)
+        inputs, targets = torch.tensor(x, device=self.device), torch.tensor(y, device=self.device)
         if tapped:
-            tap("data/x", inputs.numpy())
-            tap("data/y", targets.numpy())
+            tap("data/x", _array(inputs))
+            tap("data/y", _array(targets))
             # So that the first module's input has a gradient to show; indices have none.
             inputs.requires_grad_(inputs.is_floating_point())
         for group in self.optimizer.param_groups:
@@ -87,11 +96,12 @@ class TorchEngine(Engine):
             _show_gradient(outputs, tap, "backward/loss.prediction")
         loss = self.loss(outputs, targets)
         loss.backward()
-        grads = {name: p.grad.numpy() for name, p in self.params.items() if p.grad is not None}
+        shown = tapped or self.device == "cpu"
+        grads = {name: _array(p.grad) for name, p in self.params.items() if shown and p.grad is not None}
         self.optimizer.step()
         self._tap = untapped
         self.steps += 1
-        return Step(_array(loss), _array(outputs), grads, self._state())
+        return Step(_array(loss), _array(outputs), grads, self._state() if shown else {})
 
     def evaluate(self, x: Array, context: Context = EVALUATION) -> Array:
         import torch
@@ -100,7 +110,7 @@ class TorchEngine(Engine):
         self.module.eval()
         set_keys(self.module, context.key)
         with torch.no_grad():
-            outputs = _array(self.module(torch.tensor(x)))
+            outputs = _array(self.module(torch.tensor(x, device=self.device)))
         self._tap = untapped
         return outputs
 
@@ -108,7 +118,7 @@ class TorchEngine(Engine):
         # What is there before a tensor's first update, as of Adagrad, says nothing yet.
         states = {name: self.optimizer.state.get(param, {}) for name, param in self.params.items()}
         slots = {
-            f"optim/{slot}/{name}": np.asarray(value)
+            f"optim/{slot}/{name}": _array(value)
             for name, state in states.items()
             for slot, value in state.items()
             if value is not None and state.get("step") != 0
@@ -157,11 +167,22 @@ def one_thread_each() -> Iterator[None]:
 
 
 def _array(tensor: torch.Tensor) -> Array:
-    return tensor.detach().numpy()
+    return tensor.numpy(force=True)
+
+
+def _require_device(name: str) -> None:
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        there = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise DeviceError(f"device {name!r} is not to be had here ({reason}); there is {' and '.join(there)}") from None
 
 
 def _show_gradient(tensor: torch.Tensor, tap: Tap, name: str) -> None:
     def hook(grad: torch.Tensor) -> None:
-        tap(name, grad.numpy())
+        tap(name, _array(grad))
 
     tensor.register_hook(hook)  # type: ignore[no-untyped-call]  # torch gives this method no types

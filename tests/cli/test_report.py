@@ -499,8 +499,11 @@ def test_without_matplotlib_one_line_says_how_to_get_it(
     assert run([*ARGS, "--out", str(tmp_path / "new")]) == 0
     assert capsys.readouterr().err == remark
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        "config.toml",
         "metrics.jsonl",
+        "numpy.npz",
         "run.json",
+        "torch.pt",
         "weights.safetensors",
     ]
 

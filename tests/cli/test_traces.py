@@ -307,11 +307,15 @@ def test_a_replay_without_torch_compares_with_what_it_gave(tmp_path: Path, mnist
     assert "PyTorch was not asked again: what it gave then is what counts" in done.stdout
 
 
+DEEPER = "Linear(784, 128), ReLU(), Linear(128, 64), ReLU(), Linear(64, 10)"
+
+
 @pytest.mark.parametrize(
     ("told", "message"),
     [
         ({"preset": "resnet"}, "cannot be taken again here: there is no preset 'resnet'"),
-        ({"preset": "mlp"}, "the saved step is not one of this engine: needs param/2.weight to be"),
+        ({"settings": {"network": DEEPER}}, "the saved step is not one of this engine: needs param/2.weight to be"),
+        ({"settings": {"optimizer": "Adma()"}}, "does not say how to make its engines: ValueError("),
         ({"dtype": "float16"}, "does not say how to make its engines: KeyError('float16')"),
         ({"seed": "many"}, "does not say how to make its engines: ValueError("),
         ({"inject": "magic"}, "cannot be taken again here: there is no fault 'magic'"),

@@ -14,7 +14,8 @@ from nets.datasets.dataset import Dataset
 from nets.datasets.digits import load_digits
 from nets.injection import KINDS, parse_fault
 from nets.presets import PRESETS
-from nets.training import DTYPES, prepare, train_fair
+from nets.run import DTYPES, prepare
+from nets.training import train_fair
 
 # In float32 some are caught, but are too near to rounding to be told from others.
 VELOCITY = "optim/momentum_buffer/0.weight"
@@ -115,7 +116,7 @@ def test_a_fault_that_never_begins_changes_nothing(digits: Dataset) -> None:
     assert plain.report is not None
     assert planted.report is not None
     assert plain.report.lock_step.ratios.tobytes() == planted.report.lock_step.ratios.tobytes()
-    states = [pair.numpy_engine.state() for pair in (plain, planted)]
+    states = [pair.engines["numpy"].state() for pair in (plain, planted)]
     assert {key: array.tobytes() for key, array in states[0].items()} == {
         key: array.tobytes() for key, array in states[1].items()
     }
@@ -124,5 +125,5 @@ def test_a_fault_that_never_begins_changes_nothing(digits: Dataset) -> None:
 def test_dropout_left_on_is_left_on_in_the_last_evaluation_too(digits: Dataset) -> None:
     run = prepare(PRESETS["regularised"], digits, steps=2)
     plain, planted = train_fair(run), train_fair(run, fault=parse_fault("dropout-on", run))
-    assert plain.torch.train_accuracy == planted.torch.train_accuracy
-    assert plain.numpy.train_accuracy != planted.numpy.train_accuracy
+    assert plain.outcomes["torch"].train_accuracy == planted.outcomes["torch"].train_accuracy
+    assert plain.outcomes["numpy"].train_accuracy != planted.outcomes["numpy"].train_accuracy

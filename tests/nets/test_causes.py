@@ -17,7 +17,8 @@ from nets.datasets.digits import load_digits
 from nets.injection import parse_fault
 from nets.optimizers import SGD, Adam
 from nets.presets import PRESETS, Preset
-from nets.training import prepare, train_fair
+from nets.run import prepare
+from nets.training import train_fair
 
 Corrupt = Callable[[Moment], Array]
 Given = dict[str, Moment]

@@ -10,11 +10,10 @@ import pytest
 from nets.datasets.dataset import Dataset
 from nets.datasets.digits import load_digits
 from nets.injection import KINDS, FaultKind, parse_fault
-from nets.layers import Dropout, Linear, Sequential
 from nets.optimizers import SGD, ClippedByNorm
-from nets.presets import PIXELS, PRESETS
+from nets.presets import PRESETS
+from nets.run import Run, prepare
 from nets.schedules import StepLR
-from nets.training import Run, prepare
 
 SCALE = "grad-scale needs grad-scale:TENSOR:FACTOR[@STEP], such as grad-scale:0.weight:1.0001@1500; got "
 
@@ -104,9 +103,7 @@ def test_a_rate_that_is_not_reached_is_not_that_of_the_next_epoch(digits: Datase
 
 
 def test_inner_layers_and_inner_optimizers_are_found(digits: Dataset) -> None:
-    def network() -> Sequential:
-        return Sequential((Sequential((Dropout(0.5), Linear.create(*PIXELS, 10))),))
-
+    network = "Sequential((Dropout(0.5), Linear(784, 10)))"
     preset = replace(PRESETS["fair"], network=network, optimizer=ClippedByNorm(SGD(momentum=0.5), 1.0))
     run = prepare(preset, digits, steps=3)
     parse_fault("momentum-lost", run)

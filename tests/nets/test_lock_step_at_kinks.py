@@ -17,7 +17,8 @@ from nets.datasets.dataset import Dataset
 from nets.datasets.digits import load_digits
 from nets.faults import CorrectionWithoutPower
 from nets.presets import PRESETS
-from nets.training import Run, prepare, train_fair
+from nets.run import Run, prepare
+from nets.training import train_fair
 
 STEPS = 4
 

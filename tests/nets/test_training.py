@@ -21,10 +21,11 @@ from nets.datasets.dataset import Dataset
 from nets.datasets.digits import load_digits
 from nets.engines.numpy_engine import NumpyEngine
 from nets.engines.torch_engine import TorchEngine, one_thread_each
-from nets.metrics import accuracy
+from nets.metrics import score
 from nets.presets import PRESETS
+from nets.run import Run, default_sizes, prepare
 from nets.schedules import MultiStepLR
-from nets.training import Run, default_train_size, prepare, train_both, train_fair
+from nets.training import train_both, train_fair
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +89,9 @@ def test_targets_are_what_the_loss_compares_with(digits: Dataset) -> None:
 
 
 def test_a_small_dataset_is_trained_on_in_part(digits: Dataset) -> None:
-    assert default_train_size(PRESETS["nielsen"], digits) == 1000
-    assert default_train_size(PRESETS["fair"], digits) == 1000
+    assert default_sizes(PRESETS["nielsen"], digits) == (1000, 200)
+    assert default_sizes(PRESETS["fair"], digits) == (1000, 0)
+    assert default_sizes(PRESETS["nielsen"], digits, 1700) == (1700, 96)
 
 
 def test_accuracy_is_the_share_of_right_classes() -> None:
@@ -97,21 +99,25 @@ def test_accuracy_is_the_share_of_right_classes() -> None:
         return x
 
     chunks = [(np.eye(3), np.array([0, 1, 0])), (np.eye(2, 3), np.array([0, 2]))]
-    assert accuracy(same, chunks) == 3 / 5
-    with pytest.raises(ValueError, match="accuracy needs at least one sample, got none"):
-        accuracy(same, [])
+    found = score(same, chunks, 4)
+    assert found.accuracy == 3 / 5
+    assert found.recalls == (2 / 3, 1.0, 0.0, None)
+    with pytest.raises(ValueError, match="a score needs at least one sample, got none"):
+        score(same, [], 4)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("preset", list(PRESETS))
 def test_a_fair_run_passes_on_digits(digits: Dataset, preset: str, dtype: str) -> None:
-    pair = train_fair(prepare(PRESETS[preset], digits, steps=150, dtype=dtype))
+    steps = 8 if ":" in preset or preset in ("cnn", "mlp-wide") else 100  # variants, and what is slow
+    run = prepare(PRESETS[preset], digits, train_size=500, test_size=200, steps=steps, dtype=dtype)
+    pair = train_fair(run, sensitivity=preset == "fair")
     report = pair.report
     assert report is not None
     assert report.verdict is Verdict.PASS
-    assert report.lock_step.steps_compared == 150
+    assert report.lock_step.steps_compared == steps
     assert report.lock_step.uninformative == ()
-    assert pair.numpy.test_accuracy == pair.torch.test_accuracy
+    assert pair.outcomes["numpy"].test_accuracy == pair.outcomes["torch"].test_accuracy
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -198,7 +204,7 @@ def test_training_side_by_side_is_the_fair_run_without_its_proof(digits: Dataset
     run = prepare(PRESETS["fair"], digits, steps=100)
     fair, plain = train_fair(run), train_both(run)
     assert plain.report is None
-    for mine, yours in ((fair.numpy_engine, plain.numpy_engine), (fair.torch_engine, plain.torch_engine)):
+    for mine, yours in ((fair.engines[side], plain.engines[side]) for side in fair.engines):
         first, second = mine.state(), yours.state()
         assert {key: array.tobytes() for key, array in first.items()} == {
             key: array.tobytes() for key, array in second.items()

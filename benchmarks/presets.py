@@ -1,0 +1,155 @@
+"""What the published experiments come to here, beside what was reported of them.
+
+    python benchmarks/presets.py --data-dir DIR [--part table|spread|fair] [--preset NAME] [--log presets.jsonl]
+
+``table`` trains both engines of every preset and its variants for all its epochs, which takes an hour on one core;
+``spread`` is `nielsen` from ten seeds, ``fair`` the verdict on 300 steps of each in both precisions. A line a run goes
+to the log, so that what was run is not run again. Prints tables in Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from nets.cautions import doubts
+from nets.datasets.catalogue import load_dataset
+from nets.datasets.dataset import Dataset
+from nets.presets import PRESETS
+from nets.run import DTYPES, prepare
+from nets.training import SIDES, Training, train_fair
+
+SEEDS = range(10)
+MEASURED = Path(str(resources.files("nets"))) / "measured.json"
+FAIR_STEPS = 300
+
+
+def trained(name: str, data: Dataset, seed: int, log: Path) -> dict[str, Any]:
+    """Train a preset for all its epochs, or return what the log says of it."""
+    key = {"preset": name, "seed": seed, "data": data.sha256}
+    for line in log.read_text().splitlines() if log.exists() else ():
+        if (found := json.loads(line))["key"] == key:
+            return dict(found)
+    run = prepare(PRESETS[name], data, seed=seed)
+    training = Training(run)
+    for _ in training.steps():
+        pass
+    done = training.finish()
+    told = {
+        "key": key,
+        "sizes": [len(run.train), len(run.validation), len(run.test)],
+        "epochs": len(done.epochs["numpy"]),
+        **{side: asdict(outcome) for side, outcome in done.outcomes.items()},
+        "warnings": [f"{doubt.side or 'run'}: {doubt.text}" for doubt in doubts(run, done.outcomes)],
+    }
+    with log.open("a") as file:
+        file.write(json.dumps(told) + "\n")
+    return told
+
+
+def table(data: Dataset, names: list[str], log: Path) -> Iterator[str]:
+    """Yield a row for every preset: what was reported, and both engines' accuracies and seconds."""
+    yield "| preset | epochs | reported | NumPy: test | train | s an epoch | PyTorch: test | train | s an epoch |"
+    yield f"|{'---|' * 9}"
+    warnings = []
+    for name in names:
+        found = trained(name, data, 0, log)
+        cells = [
+            f"{found[side]['test_accuracy']:.2%} | {found[side]['train_accuracy']:.2%} |"
+            f" {found[side]['seconds'] / found['epochs']:.3g}"
+            for side in SIDES
+        ]
+        reported = "; ".join(f"{side}: {text}" for side, text in PRESETS[name].reported.items()) or "-"
+        yield f"| {name} | {found['epochs']} | {reported} | {' | '.join(cells)} |"
+        warnings += [f"- {name}, {text}" for text in found["warnings"]]
+    yield ""
+    yield from warnings
+
+
+def keep(data: Dataset, log: Path) -> None:
+    """Write what the log says of seed 0 where ``mnistcheck presets`` reads it."""
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    found = {line["key"]["preset"]: line for line in lines if line["key"]["seed"] == 0}
+    told = {
+        name: {
+            "epochs": found[name]["epochs"],
+            **{
+                side: {
+                    "test_accuracy": found[name][side]["test_accuracy"],
+                    "train_accuracy": found[name][side]["train_accuracy"],
+                    "seconds_an_epoch": round(found[name][side]["seconds"] / found[name]["epochs"], 4),
+                }
+                for side in SIDES
+            },
+        }
+        for name in PRESETS
+        if name in found and found[name]["key"]["data"] == data.sha256
+    }
+    MEASURED.write_text(json.dumps(told, indent=2) + "\n")
+
+
+def spread(data: Dataset, log: Path) -> Iterator[str]:
+    """Yield what `nielsen` comes to from each seed, and which classes it has lost."""
+    yield "| seed | NumPy | PyTorch | warnings |"
+    yield f"|{'---|' * 4}"
+    for seed in SEEDS:
+        found = trained("nielsen", data, seed, log)
+        told = "; ".join(found["warnings"]) or "-"
+        yield f"| {seed} | {found['numpy']['test_accuracy']:.2%} | {found['torch']['test_accuracy']:.2%} | {told} |"
+
+
+def fair(data: Dataset, names: list[str]) -> Iterator[str]:
+    """Yield the verdict on each preset in both precisions."""
+    yield "| preset | dtype | verdict | steps | worst, x rounding noise | horizon | smallest fault caught |"
+    yield f"|{'---|' * 7}"
+    for name in names:
+        for dtype in DTYPES:
+            run = prepare(PRESETS[name], data, steps=FAIR_STEPS, test_size=1000, dtype=dtype)
+            report = train_fair(run).report
+            if report is None:
+                raise AssertionError("a fair run has a report")
+            lock, free = report.lock_step, report.free_run
+            worst = f"{report.factor * lock.worst.ratio:.1f}" if lock.worst else "-"
+            smallest = report.sensitivity and report.sensitivity.smallest
+            yield (
+                f"| {name} | {dtype} | {report.verdict} | {lock.steps_compared} | {worst} |"
+                f" {'not reached' if free.horizon_step is None else free.horizon_step} |"
+                f" {f'{smallest.size:.0e}' if smallest else '-'} |"
+            )
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    directory = os.environ.get("MNISTCHECK_DATA_DIR")
+    parser.add_argument("--data-dir", type=Path, default=Path(directory) if directory else None)
+    parser.add_argument("--part", choices=["table", "spread", "fair"])
+    parser.add_argument("--preset", help="only this one")
+    parser.add_argument("--log", type=Path, default=Path("presets.jsonl"))
+    parser.add_argument("--keep", action="store_true", help="write nets/measured.json, for mnistcheck presets")
+    options = parser.parse_args()
+    data = load_dataset("auto", options.data_dir)
+    names = [options.preset] if options.preset else list(PRESETS)
+    parts = {
+        "table": table(data, names, options.log),
+        "spread": spread(data, options.log),
+        "fair": fair(data, names),
+    }
+    print(f"dataset: {data.name}\n", flush=True)
+    for name, rows in parts.items():
+        if options.part in (None, name):
+            for row in rows:
+                print(row, flush=True)
+            print(flush=True)
+    if options.keep:
+        keep(data, options.log)
+
+
+if __name__ == "__main__":
+    main()
