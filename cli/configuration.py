@@ -32,25 +32,36 @@ def read(path: Path, command: click.Command) -> dict[str, Any]:
         raise click.FileError(str(path), error.strerror) from None
     except ValueError as error:  # not TOML, or not UTF-8
         raise click.FileError(str(path), f"it is not TOML: {str(error).splitlines()[0]}") from None
-    known = {option.name for option in command.params if option.expose_value}
+    known = {option.name: option for option in command.params if not option.is_eager}
     given = {key.replace("-", "_"): value for key, value in found.items()}
     if unknown := [key for key in found if key.replace("-", "_") not in known]:
         names = ", ".join(sorted(str(name).replace("_", "-") for name in known))
         raise click.UsageError(f"{path}: there is no {', '.join(unknown)}; there are {names}")
     if table := next((key for key, value in given.items() if isinstance(value, dict)), None):
         raise click.UsageError(f"{path}: {table} needs a value, not a table")
-    return {key: ", ".join(map(str, value)) if isinstance(value, list) else value for key, value in given.items()}
+    return {key: _typed(value, known[key]) for key, value in given.items()}
+
+
+def _typed(value: object, option: click.Parameter) -> object:
+    """Return a value as it would be typed, which click then judges: 1.5 is no seed, nor is true."""
+    if isinstance(value, bool) and option.type is click.BOOL:
+        return value
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def written(run: Run, options: Mapping[str, Any]) -> str:
     """Return a run, with a command's other ``options``, as a file that `read` reads."""
     import tomli_w
 
-    told = {**settings(run), **options}
-    if options.get("steps") is not None:
-        del told["epochs"]
+    told = all_settings(run, options)
     text = {key.replace("_", "-"): str(value) if isinstance(value, Path) else value for key, value in told.items()}
     return tomli_w.dumps({key: value for key, value in text.items() if value is not None})
+
+
+def all_settings(run: Run, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides a run, with a command's other ``options``: its steps, or else its epochs."""
+    told = {**settings(run), **options}
+    return {name: value for name, value in told.items() if name != "epochs" or "steps" not in options}
 
 
 def settings(run: Run) -> dict[str, Any]:
@@ -58,12 +69,13 @@ def settings(run: Run) -> dict[str, Any]:
     from nets.presets import configuration
 
     preset = run.preset
+    tested = run.test if preset.test_of == "test" else run.validation if preset.validation_of == "test" else None
     return {
         "preset": preset.name,
         **configuration(preset),
         "train_size": len(run.train),
         "validation_size": len(run.validation) if preset.validation_of == "validation" else 0,
-        **({"test_size": len(run.test)} if preset.test_of == "test" else {}),
+        **({"test_size": len(tested)} if tested is not None else {}),
         "seed": run.seed,
         "dtype": run.dtype.name,
     }

@@ -132,11 +132,12 @@ def prepared_run(
 
 def require_rates(run: Run) -> None:
     """Raise a usage error for a schedule that follows validation losses, which only plain training takes."""
+    from nets.training import require_fair
+
     try:
-        run.preset.schedule(1)
-    except ValueError:
-        name = type(run.preset.schedule).__name__
-        raise click.UsageError(f"{name} follows validation losses, which are not taken here: choose another") from None
+        require_fair(run)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def chosen_preset(name: str, lr: float | None, given: Mapping[str, Any]) -> Preset:

@@ -148,7 +148,7 @@ def _require_epochs(path: Path, document: dict[str, Any]) -> None:
             EPOCH(_parse(content, f"{path}, line {index + 1}"), f"{path}, line {index + 1}:")
             for index, content in enumerate(iter(lambda: file.readline(LINE_LIMIT), b""))
         ]
-    if lines != document["epochs"]:
+    if json.dumps(lines) != json.dumps(document["epochs"]):  # in which NaN is itself
         raise DataError(f"{path} needs the {len(document['epochs']):,} epochs that run.json has, a line each")
 
 
@@ -375,6 +375,8 @@ def repetition(document: Mapping[str, Any]) -> list[str]:
         **{name: configured[name] for name in ("batch_size", "lr", "seed", "dtype", "inject")},
         **(document["settings"] or {}),
     }
+    if told["dataset"] == "auto":
+        told["dataset"] = data["name"]
     if document["verdict"] is not None:
         told |= {name: document[name] for name in USUAL if name in document} | {"fair": True}
     preset = PRESETS.get(document["preset"])

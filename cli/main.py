@@ -87,7 +87,10 @@ def _explain(error: Exception) -> int:
     from nets.datasets.dataset import DataError
     from nets.weights import CheckpointError
 
-    if isinstance(error, (CheckpointError, DataError, TraceError, ReplayError, click.FileError)):
+    if isinstance(error, click.FileError):
+        click.echo(f"Error: {error.format_message()}", err=True)
+        return ExitCode.MISSING
+    if isinstance(error, (CheckpointError, DataError, TraceError, ReplayError)):
         click.echo(f"Error: {error}", err=True)
         return ExitCode.MISSING
     if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.configuration import FILE, from_file, read, settings, written
+from cli.configuration import FILE, all_settings, from_file, read, written
 from cli.exit_codes import ExitCode
 from cli.experiment import FiniteFloat, prepared_run, require_rates, run_options
 from cli.figure import draw_if_possible
@@ -141,19 +141,20 @@ def train(
     """
     _require_sense(click.get_current_context(), fair, engine, resume)
     run = prepared_run(**chosen, start=_start(init_from))
+    if fair:
+        require_rates(run)
     directory = None
     if print_config:
-        click.echo(written(run, _options()), nl=False)
+        click.echo(written(run, _options(run)), nl=False)
         return ExitCode.PASS
     if out:
         make = RunDirectory if resume else RunDirectory.new
-        directory = make(out, written(run, _options()))
+        directory = make(out, written(run, _options(run)))
     if not fair:
         training = _training(run, engine, patience, device, resume)
         if not _trained_to_the_end(training, directory, checkpoint_every):
             return ExitCode.INTERRUPTED
         return _present(run, training.finish(), None, [], directory, json)
-    require_rates(run)
     from gradcheck.trajectory.noise import FACTOR, SHADOWS
     from nets.injection import faults_of, parse_fault
     from nets.training import train_fair
@@ -185,7 +186,7 @@ def train(
 def _require_sense(ctx: click.Context, fair: bool, engine: str, resume: Path | None) -> None:
     """Raise a usage error for options that do not go together."""
     typed = (click.core.ParameterSource.COMMANDLINE, click.core.ParameterSource.ENVIRONMENT)
-    given = [name for name in ctx.params if ctx.get_parameter_source(name) in typed]
+    given = [name for name in (*ctx.params, "config") if ctx.get_parameter_source(name) in typed]
 
     def named(names: list[str]) -> str:
         return ", ".join(f"--{name.replace('_', '-')}" for name in names)
@@ -201,6 +202,10 @@ def _require_sense(ctx: click.Context, fair: bool, engine: str, resume: Path | N
         raise click.UsageError(f"{named(others)}: {fix}")
     if fair and engine != "both":
         raise click.UsageError(f"--fair compares both engines; drop --engine {engine}")
+    device = ctx.params["device"]
+    if device != "cpu" and (fair or engine == "numpy"):
+        why = "--fair compares on the CPU" if fair else "NumPy trains on the CPU"
+        raise click.UsageError(f"{why}; drop --device {device}")
     if fair and resume is not None:
         raise click.UsageError(f"{resume} is a fair run, which begins anew: its shadows are not kept")
     if ctx.params["checkpoint_every"] and not ctx.params["out"]:
@@ -220,10 +225,16 @@ def _start(path: Path | None) -> Mapping[str, Array] | None:
     return {name.partition("/")[2]: array for name, array in arrays.items() if name.startswith(f"{sides[0]}/")}
 
 
-def _options() -> dict[str, Any]:
+def _options(run: Run) -> dict[str, Any]:
     """Return the options of this call that are not those of `settings`; folders and files by their whole paths."""
+    from nets.datasets.catalogue import NAMES
+
     params = click.get_current_context().params
     given = {name: params[name] for name in BESIDES if params[name] not in (None, False)}
+    if "steps" in given:
+        given["steps"] = run.steps  # of which epochs may have left fewer
+    if given["dataset"] not in NAMES:
+        given["dataset"] = Path(given["dataset"])
     return {name: value.absolute() if isinstance(value, Path) else value for name, value in given.items()}
 
 
@@ -248,7 +259,7 @@ def _trained_to_the_end(training: Training, directory: RunDirectory | None, ever
     if directory:
         directory.begin()
     with _interruptions(directory) as interrupted, _progress_of_training(training) as show:
-        for ends in training.steps():
+        for ends in _steps(training):
             show(ends)
             stop = interrupted()
             if directory and (ends or stop or (every and training.step % every == 0)):
@@ -259,6 +270,15 @@ def _trained_to_the_end(training: Training, directory: RunDirectory | None, ever
                 remarks().print(text, markup=False, soft_wrap=True)
                 return False
     return True
+
+
+def _steps(training: Training) -> Iterator[bool]:
+    from gradcheck.trajectory.engine import StepError
+
+    try:
+        yield from training.steps()
+    except StepError as error:  # as of batch norm, which needs more than the one image of a last batch
+        raise click.UsageError(error.message) from None
 
 
 @contextmanager
@@ -408,7 +428,7 @@ def _document(run: Run, trained: Trained, inject: str | None) -> dict[str, Any]:
             "dtype": run.dtype.name,
             "inject": inject,
         },
-        "settings": {**settings(run), **{name: _plain(value) for name, value in _options().items()}},
+        "settings": {name: _plain(value) for name, value in all_settings(run, _options(run)).items()},
         **{side: asdict(trained.outcomes[side]) if side in trained.outcomes else None for side in SIDES},
         "epochs": list(lines_of(trained.epochs)) if trained.epochs else None,
         "warnings": [

@@ -64,7 +64,7 @@ def _of_the_run(run: Run) -> Iterator[Doubt]:
             yield Doubt(caution, f"{which} {other} images, too: {means}")
     preset = run.preset
     if preset.reported_loss is not None and written(preset.reported_loss) != written(preset.loss):
-        told, descended = (type(loss).__name__ for loss in (preset.reported_loss, preset.loss))
+        told, descended = (written(loss).removesuffix("()") for loss in (preset.reported_loss, preset.loss))
         yield Doubt(Caution.OTHER_LOSS, f"the loss told is {told}, but the one descended is {descended}")
     if preset.drop_last and run.dropped:
         text = f"the last {run.dropped:,} of {len(run.train):,} images are dropped in every epoch, others each time"

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gradcheck.contract import Array
 from gradcheck.files import write_whole
 from gradcheck.trajectory.trace import TraceError, read_safetensors, to_safetensors
+from nets.datasets.dataset import digest
+from nets.presets import configuration
 from nets.training import Training
 from nets.weights import CheckpointError
 
 FORMAT = "mnistcheck-checkpoint"
 VERSION = 1
 
+# The preset's own, in place of which a run has others.
+SIZES = ("train_size", "validation_size", "epochs")
+
 
 def save_checkpoint(path: Path, training: Training) -> None:
     """Write a run as it is between two steps; the file appears whole or not at all. Raises OSError if it cannot."""
     arrays, numbers = training.state()
     about = {"format": FORMAT, "version": VERSION, "run": _of(training), **numbers}
+    about["sha256"] = _digest(arrays, about)
     write_whole(path, to_safetensors(arrays, {"checkpoint": json.dumps(about)}))
 
 
@@ -29,6 +37,8 @@ def load_checkpoint(path: Path, training: Training) -> None:
     except TraceError as error:
         raise CheckpointError(str(error)) from None
     about = _about(path)
+    if about.pop("sha256", None) != _digest(arrays, about):
+        raise CheckpointError(f"{path} is damaged: its numbers are not those that were written")
     for name, value in _of(training).items():
         if about.get("run", {}).get(name) != value:
             raise CheckpointError(
@@ -41,9 +51,20 @@ def load_checkpoint(path: Path, training: Training) -> None:
 
 
 def _of(training: Training) -> dict[str, Any]:
-    """Return what a run must have in common with the one that it goes on with, besides its configuration."""
+    """Return what a run must have in common with the one that it goes on with."""
     run = training.run
-    return {"data": run.dataset.sha256, "seed": run.seed, "dtype": run.dtype.name, "training images": len(run.train)}
+    sizes = {
+        "training images": len(run.train), "validation images": len(run.validation), "test images": len(run.test)
+    }  # fmt: skip
+    about = {"data": run.dataset.sha256, "seed": run.seed, "dtype": run.dtype.name, **sizes, "steps": run.steps}
+    return {**about, **{name: value for name, value in configuration(run.preset).items() if name not in SIZES}}
+
+
+def _digest(arrays: Mapping[str, Array], about: Mapping[str, Any]) -> str:
+    """Return a checksum of all that a checkpoint says."""
+    shapes = {name: (array.dtype.str, array.shape) for name, array in sorted(arrays.items())}
+    told = json.dumps([about, shapes], sort_keys=True).encode()
+    return digest(told, *(arrays[name].tobytes() for name in shapes))
 
 
 def _about(path: Path) -> dict[str, Any]:

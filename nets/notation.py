@@ -5,7 +5,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
+from numbers import Integral, Real
+from types import NoneType
 from typing import Any, TypeVar
+
+import numpy as np
 
 from gradcheck.contract import Initializer, Layer, Loss, Optimizer, Schedule
 from nets.datasets.augmentation import Augmentation
@@ -48,7 +52,7 @@ def _parsed(text: str, kind: Any, most: int | None) -> tuple[Any, ...]:  # noqa:
         elements = elements[0].elts
     try:
         found = tuple(_built(element) for element in elements)
-    except (TypeError, ValueError, ArithmeticError) as error:
+    except (TypeError, ValueError, ArithmeticError, AttributeError, MemoryError) as error:
         raise ValueError(f"{what} {text!r}: {str(error).splitlines()[0]}") from None
     if wrong := next((part for part in found if not isinstance(part, kind)), None):
         raise ValueError(f"{what} needs text such as {example}, got {text!r}: {type(wrong).__name__} is no {what}")
@@ -65,7 +69,7 @@ def written(part: object) -> str:
     if not _is_part(part):
         if isinstance(part, tuple):
             return f"({''.join(f'{written(item)}, ' for item in part).rstrip(' ' if len(part) == 1 else ', ')})"
-        return repr(part)
+        return repr(part)  # of infinity inf, which is understood
     told = [f"{spec.name}={written(getattr(part, spec.name))}" for spec in unusual(part)]
     return f"{type(part).__name__}({', '.join(told)})"
 
@@ -99,6 +103,8 @@ def _built(node: ast.expr) -> Any:  # noqa: ANN401  a part, or a literal
 
 
 def _built_or_literal(node: ast.expr) -> Any:  # noqa: ANN401  as above
+    if isinstance(node, (ast.Name, ast.UnaryOp)) and ast.unparse(node) in ("inf", "-inf"):
+        return float(ast.unparse(node))
     if isinstance(node, (ast.Call, ast.Name)):
         return _built(node)
     if isinstance(node, (ast.Tuple, ast.List)):
@@ -114,7 +120,29 @@ def _called(name: str, arguments: list[Any], named: Mapping[str, Any]) -> Any:  
         near = difflib.get_close_matches(name, classes, n=1)
         raise ValueError(f"there is no {name}" + (f"; did you mean {near[0]}?" if near else ""))
     made = classes[name]
-    return getattr(made, "create", made)(*arguments, **named)
+    part = getattr(made, "create", made)(*arguments, **named)
+    _require_types(part)
+    return part
+
+
+def _require_types(part: Any) -> None:  # noqa: ANN401  a dataclass of any kind
+    """Raise ValueError for text where a number is needed, and the like: not every class looks."""
+    for spec in fields(part):
+        what, kinds = PLAIN.get(str(spec.type), ("something else", (object,)))
+        value = getattr(part, spec.name)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and "bool" not in str(spec.type)):
+            raise ValueError(f"{type(part).__name__} needs {what} as {spec.name}, got {value!r:.60}")
+
+
+# What a field that is annotated so needs.
+PLAIN: dict[str, tuple[str, tuple[type, ...]]] = {
+    "float": ("a number", (Real,)),
+    "float | None": ("a number or None", (Real, NoneType)),
+    "int": ("a whole number", (Integral,)),
+    "bool": ("True or False", (bool,)),
+    "Initializer": ("an initialiser", (Initializer,)),
+    "Array | None": ("numbers or None", (np.ndarray, tuple, Real, NoneType)),
+}
 
 
 def _is_part(part: object) -> bool:

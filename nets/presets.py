@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -82,10 +83,11 @@ class Preset:
     @cached_property
     def shape(self) -> tuple[int, ...]:
         """The shape of one sample, which is what the network takes. Raises ValueError where it takes neither."""
-        problems = []
+        network, problems = Sequential(self.layers), []
         for shape in SHAPES:
             try:
-                outputs, _ = Sequential(self.layers).forward(np.zeros((2, *shape)))
+                with np.errstate(all="ignore"):
+                    outputs, _ = network.forward(np.zeros((2, *shape)))
             except (ShapeError, ValueError, IndexError) as error:
                 problems.append(str(error))
                 continue
@@ -181,6 +183,8 @@ def configured(preset: Preset, given: Mapping[str, Any]) -> Preset:
         raise ValueError(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(configuration(preset))}")
     changed = {name: _read(name, value) for name, value in given.items()}
     made = replace(preset, **changed)
+    if not 0 <= made.schedule.lr < math.inf:
+        raise ValueError(f"schedule: {type(made.schedule).__name__} needs a finite lr of at least 0")
     if "network" in given:
         made.shape  # noqa: B018  which says what is wrong with it
     return made

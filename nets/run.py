@@ -151,15 +151,17 @@ def prepare(
 
     ``steps`` alone runs as many epochs as they need; with ``epochs`` too, whichever ends first. Without sizes, a
     dataset smaller than the preset's gives what `default_sizes` says. Raises ValueError for sizes that the data does
-    not have, for a rate that the dtype does not, and for a network that does not take images to ten classes;
-    `CheckpointError` for initial weights of another network.
+    not have, for a rate that the dtype does not, for a network that does not take images to ten classes, and for
+    a loss that cannot take those or is no one number; `CheckpointError` for initial weights of another network.
     """
     preset = replace(preset, batch_size=preset.batch_size if batch_size is None else batch_size)
     if lr is not None:
         preset = preset.with_lr(lr)
-    if preset.schedule.lr > np.finfo(DTYPES[dtype]).max:
+    if preset.schedule.lr > float(np.finfo(DTYPES[dtype]).max):
         raise ValueError(f"a learning rate of {preset.schedule.lr:g} does not fit {dtype}")
     sizes = default_sizes(preset, dataset, train_size)
+    if preset.validation_of != "validation":
+        validation_size = 0  # none are set aside that nobody looks at
     train, validation, test = dataset.split(
         sizes[0] if train_size is None else train_size,
         sizes[1] if validation_size is None else validation_size,
@@ -174,7 +176,10 @@ def prepare(
     if preset.drop_last and len(train) < preset.batch_size:
         raise ValueError(f"drop_last leaves nothing of {len(train)} images in batches of {preset.batch_size}")
     run.inputs(train[:1])  # which says what is wrong with the scaling, and with the network
-    run.model()  # and with weights to start from
+    try:
+        _require_losses(run, run.model())  # and with weights to start from, and with what the outputs come to
+    except OverflowError as error:
+        raise ValueError(f"initial weights cannot be drawn: {error}") from None
     whole = run.steps_per_epoch * (preset.epochs if epochs is None else epochs)
     if steps is None:
         steps = whole
@@ -195,6 +200,16 @@ def default_sizes(preset: Preset, dataset: Dataset, train_size: int | None = Non
     few = min(asked, available if dataset.test is not None else FEW) if train_size is None else train_size
     most = max(available - few, 0) if dataset.validation is None else len(dataset.validation)
     return few, min(validated, most if dataset.test is not None else FEW_VALIDATED, most)
+
+
+def _require_losses(run: Run, model: Layer) -> None:
+    first = run.train[:1]
+    with np.errstate(all="ignore"):
+        outputs, _ = model.forward(run.inputs(first))
+        for loss in (run.preset.loss, run.preset.told_loss()):
+            value, _ = loss.forward(outputs, run.targets(first.labels, loss))
+            if np.ndim(value):
+                raise ValueError(f"{type(loss).__name__} needs to come to one number: reduction mean or sum")
 
 
 def _seeds(seed: int) -> dict[str, np.random.SeedSequence]:

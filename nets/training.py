@@ -20,7 +20,7 @@ from gradcheck.trajectory.check import (
     check_trajectory,
     first_non_finite,
 )
-from gradcheck.trajectory.engine import Batch, Engine, observed
+from gradcheck.trajectory.engine import Batch, Engine, StepError, load, observed
 from gradcheck.trajectory.noise import FACTOR, SHADOWS
 from nets.datasets.dataset import Samples
 from nets.engines.torch_engine import one_thread_each
@@ -111,7 +111,10 @@ class Side:
             self.kept = index, self.engine.state()
         batch = Batch(x, self.run.targets(labels), self.lr(epoch))
         began = time.perf_counter()
-        step = self.engine.step(*batch, Context(training=True, key=Key(self.run.seed, index), updates={}))
+        try:
+            step = self.engine.step(*batch, Context(training=True, key=Key(self.run.seed, index), updates={}))
+        except (ValueError, RuntimeError) as error:
+            raise StepError(f"step {index:,} cannot be taken: {str(error).splitlines()[0]}") from error
         self.seconds += time.perf_counter() - began
         self.last_loss = float(np.sum(step.loss))
         told = self.last_loss
@@ -136,14 +139,18 @@ class Side:
         self.epochs.append(done)
         self.loss = self.seconds = 0.0
         self.hits = self.seen = 0
-        losses = [one.validation_loss for one in self.epochs if one.validation_loss is not None]
-        if loss is not None and loss == min(losses) and losses.index(loss) == len(losses) - 1:
+        if loss is not None and loss < self._least(epoch):
             self.best_epoch = epoch
             self.best = {key: array for key, array in self.engine.state().items() if key.startswith(WEIGHTS)}
 
     def waited(self) -> int:
         """Return for how many epochs the validation loss has not improved."""
-        return 0 if self.best_epoch is None else self.epochs[-1].epoch - self.best_epoch
+        return len(self.epochs) if self.best_epoch is None else self.epochs[-1].epoch - self.best_epoch
+
+    def _least(self, epoch: int) -> float:
+        """Return the least validation loss before an epoch; what is NaN is never the least."""
+        losses = (one.validation_loss for one in self.epochs if one.epoch < epoch)
+        return min((loss for loss in losses if loss is not None and loss < math.inf), default=math.inf)
 
     def non_finite(self, index: int) -> NonFinite:
         """Return what was first not finite in the step ``index``, just taken: it is taken again, and shown."""
@@ -214,7 +221,8 @@ class Training:
     def steps(self) -> Iterator[bool]:
         """Take the steps that are left, one by one; yields whether an epoch ends with it.
 
-        Ends early where a loss is not finite. Between two steps the run may be written down, or left.
+        Ends early where a loss is not finite; raises `StepError` where a batch cannot be taken. Between two steps the
+        run may be written down, or left.
         """
         per_epoch = self.run.steps_per_epoch
         with one_thread_each(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
@@ -262,21 +270,25 @@ class Training:
 
     def restore(self, arrays: Mapping[str, Array], numbers: Mapping[str, Any]) -> None:
         """Go on from a `state` of the same run; raises `CheckpointError` for one that is not."""
-        if list(numbers.get("sides", {})) != list(self.sides) or not 0 <= numbers.get("step", -1) <= self.run.steps:
-            raise CheckpointError("it is not of this run: its engines or its steps are others")
-        self.step = numbers["step"]
-        for name, side in self.sides.items():
-            kept = numbers["sides"][name]
-            try:
-                side.engine.load(_below(f"{name}/last/", arrays))
-                side.epochs = [Epoch(**one) for one in kept["epochs"]]
-                for key in SUMS:
-                    setattr(side, key, kept[key])
-            except (KeyError, TypeError, ValueError, RuntimeError) as error:
-                raise CheckpointError(f"it is not of this run: {str(error).splitlines()[0]}") from None
-            side.best_epoch, side.best = kept["best_epoch"], _below(f"{name}/best/", arrays)
-            side.kept = self.step, side.engine.state()
+        try:
+            self._restore(arrays, numbers["step"], numbers["sides"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"it is not of this run: {str(error).splitlines()[0]}") from None
         self.stopped_early = self._is_over()
+
+    def _restore(self, arrays: Mapping[str, Array], step: int, sides: Mapping[str, Any]) -> None:
+        if list(sides) != list(self.sides):
+            raise ValueError(f"its engines are not {' and '.join(self.sides)}")
+        if not isinstance(step, int) or not 0 <= step <= self.run.steps:
+            raise ValueError(f"it is after step {step}, of {self.run.steps:,}")
+        self.step = step
+        for name, side in self.sides.items():
+            side.epochs = [Epoch(**one) for one in sides[name]["epochs"]]
+            for key in (*SUMS, "best_epoch"):
+                setattr(side, key, sides[name][key])
+            load(side.engine, _below(f"{name}/last/", arrays))
+            side.best = _below(f"{name}/best/", arrays)
+            side.kept = step, side.engine.state()
 
     def _close(self, epoch: int) -> None:
         for side in self.sides.values():
@@ -312,7 +324,7 @@ def train_fair(
 
     ``fault`` is planted in the NumPy engine. Raises ValueError for a schedule that follows validation losses.
     """
-    _require_no_history(run, "validation losses, which a fair run does not take")
+    require_fair(run)
     ours, theirs = run.numpy_engine(), run.torch_engine()
     if fault is not None:
         ours = ours.planted(fault)
@@ -339,6 +351,11 @@ def train_fair(
     return Trained({name: side.engine for name, side in sides.items()}, outcomes, report, report.stopped_by)
 
 
+def require_fair(run: Run) -> None:
+    """Raise ValueError for a run whose steps follow from more than the steps before."""
+    _require_no_history(run, "validation losses, which neither a fair run nor a trace takes")
+
+
 def train_both(run: Run) -> Trained:
     """Train both engines on the same batches from the same weights, each freely, and compare nothing."""
     training = Training(run)
@@ -348,8 +365,10 @@ def train_both(run: Run) -> Trained:
 
 
 def _require_no_history(run: Run, needed: str) -> None:
+    epochs = -(-run.steps // run.steps_per_epoch)
     try:
-        run.preset.schedule(1)
+        for epoch in range(epochs + 1):  # a warm-up may come first
+            run.preset.schedule(epoch)
     except ValueError:
         raise ValueError(f"{type(run.preset.schedule).__name__} needs {needed}") from None
 

@@ -174,10 +174,10 @@ def _require_device(name: str) -> None:
     import torch
 
     try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=name).numpy(force=True)  # torch knows devices that hold no numbers
+    except (RuntimeError, AssertionError, ImportError) as error:
         there = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = str(error).splitlines()[0].partition(". ")[0].rstrip(".")
         raise DeviceError(f"device {name!r} is not to be had here ({reason}); there is {' and '.join(there)}") from None
 
 

@@ -315,7 +315,16 @@ DEEPER = "Linear(784, 128), ReLU(), Linear(128, 64), ReLU(), Linear(64, 10)"
     [
         ({"preset": "resnet"}, "cannot be taken again here: there is no preset 'resnet'"),
         ({"settings": {"network": DEEPER}}, "the saved step is not one of this engine: needs param/2.weight to be"),
-        ({"settings": {"optimizer": "Adma()"}}, "does not say how to make its engines: ValueError("),
+        (
+            {"settings": {"network": "Linear(784, 5), Sigmoid(), Linear(5, 10)"}},
+            "the saved step is not one of this engine: needs param/0.weight to be",
+        ),
+        (
+            {"settings": {"network": "Liner(784, 10)"}},
+            "ValueError(\"layer 'Liner(784, 10)': there is no Liner; did you",
+        ),
+        ({"settings": {"loss": 3}}, "does not say how to make its engines: ValueError("),
+        ({"settings": 3}, "does not say how to make its engines: "),
         ({"dtype": "float16"}, "does not say how to make its engines: KeyError('float16')"),
         ({"seed": "many"}, "does not say how to make its engines: ValueError("),
         ({"inject": "magic"}, "cannot be taken again here: there is no fault 'magic'"),
