@@ -21,7 +21,7 @@ from typing import Any
 from nets.cautions import doubts
 from nets.datasets.catalogue import load_dataset
 from nets.datasets.dataset import Dataset
-from nets.presets import PRESETS
+from nets.presets import PRESETS, configuration
 from nets.run import DTYPES, prepare
 from nets.training import SIDES, Training, train_fair
 
@@ -32,7 +32,7 @@ FAIR_STEPS = 300
 
 def trained(name: str, data: Dataset, seed: int, log: Path) -> dict[str, Any]:
     """Train a preset for all its epochs, or return what the log says of it."""
-    key = {"preset": name, "seed": seed, "data": data.sha256}
+    key = {"preset": name, "seed": seed, "data": data.sha256, **configuration(PRESETS[name])}
     for line in log.read_text().splitlines() if log.exists() else ():
         if (found := json.loads(line))["key"] == key:
             return dict(found)
@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("--log", type=Path, default=Path("presets.jsonl"))
     parser.add_argument("--keep", action="store_true", help="write nets/measured.json, for mnistcheck presets")
     options = parser.parse_args()
-    data = load_dataset("auto", options.data_dir)
+    data = load_dataset("mnist" if options.keep else "auto", options.data_dir)
     names = [options.preset] if options.preset else list(PRESETS)
     parts = {
         "table": table(data, names, options.log),

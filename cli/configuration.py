@@ -69,13 +69,12 @@ def settings(run: Run) -> dict[str, Any]:
     from nets.presets import configuration
 
     preset = run.preset
-    tested = run.test if preset.test_of == "test" else run.validation if preset.validation_of == "test" else None
     return {
         "preset": preset.name,
         **configuration(preset),
         "train_size": len(run.train),
-        "validation_size": len(run.validation) if preset.validation_of == "validation" else 0,
-        **({"test_size": len(tested)} if tested is not None else {}),
+        "validation_size": len(run.validation),
+        "test_size": len(run.test),
         "seed": run.seed,
         "dtype": run.dtype.name,
     }

@@ -72,7 +72,7 @@ OPTIONS = (
     *FIELDS,
     click.option("--lr", type=FiniteFloat(), help="Learning rate, at the schedule's start."),
     click.option("--steps", type=click.IntRange(min=1), help="Training steps.  [default: all; of record, 100]"),
-    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of weights and order."),
+    click.option("--seed", type=click.IntRange(0, 2**53), default=0, show_default=True, help="Of weights and order."),
     click.option(
         "--dtype",
         type=click.Choice(["float64", "float32"]),
@@ -183,6 +183,7 @@ def _dataset(name: str, data_dir: Path | None) -> Dataset:
             f"MNIST not found in {data_dir or 'the cache'}: using scikit-learn's bundled digits, scaled to 28 x 28;"
             " --data-dir says where MNIST is",
             style="yellow",
+            markup=False,
             soft_wrap=True,
         )
     return dataset
@@ -194,4 +195,4 @@ def _remark_on_size(run: Run, asked: Preset) -> None:
     if len(run.train) != asked.train_size:
         few = f"{run.dataset.name} has too few images for the preset's {asked.train_size:,}"
         text = f"{few}: training on {len(run.train):,}"
-        remarks().print(text, style="yellow", soft_wrap=True)
+        remarks().print(text, style="yellow", markup=False, soft_wrap=True)

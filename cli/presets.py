@@ -60,8 +60,11 @@ def _told(preset: Preset) -> dict[str, Any]:
 def _summary(preset: Preset) -> list[str]:
     """Return a preset in two lines or three."""
     from cli.run_tables import SIDES
+    from nets.notation import unusual
 
-    lines = [f"{preset.name:<22} {preset.summary}"]
+    rates = "" if len(unusual(preset.schedule)) == 1 else f" {type(preset.schedule).__name__}"
+    told = f"{preset.describe()}{rates}, {preset.parameter_count:,} parameters, batch {preset.batch_size:,}"
+    lines = [f"{preset.name:<22} {preset.summary}", f"{'':<22} {told}, {preset.epochs:,} epochs"]
     for word, figures in (("reported", preset.reported), ("here", _here(preset))):
         lines += [f"{'':<22} {word}: {_figures(figures, SIDES)}"] if figures else []
     return lines

@@ -36,9 +36,9 @@ class RunDirectory:
     """A folder with a run.
 
     In it are ``config.toml``, ``run.json``, ``metrics.jsonl`` (a line an epoch, or of a fair run a step), weights in
-    three formats and, as long as it is on its way, a ``checkpoint``. It is made, and written to, before the run, so
-    that a folder that cannot be written costs no training; each file appears whole or not at all. Raises OSError where
-    nothing can be written.
+    three formats, and a ``checkpoint`` with the last state and the best weights. It is made, and written to, before the
+    run, so that a folder that cannot be written costs no training; each file appears whole or not at all. Raises
+    OSError where nothing can be written.
     """
 
     def __init__(self, path: Path, configuration: str) -> None:
@@ -88,6 +88,9 @@ class RunDirectory:
             for name, engine in trained.engines.items()
         }
         write_whole(self.path / "weights.safetensors", encode(_together(weights)))
+        if trained.best:
+            (self.path / BEST).parent.mkdir(exist_ok=True)
+            write_whole(self.path / BEST, encode(_together(trained.best)))
         for name, arrays in weights.items():
             own = {key.partition("/")[2]: array for key, array in arrays.items()}
             write_whole(self.path / f"{name}{FORMATS[name]}", encode(own, FORMATS[name]))

@@ -48,6 +48,9 @@ def print_run(out: Console, document: dict[str, Any]) -> None:
         side = f"{SIDES.get(warning['side'], '')} " if warning["side"] else ""
         out.print(f"warning: {side}{warning['text']}", style=STYLES["inconclusive"], markup=False, soft_wrap=True)
     if document["verdict"] is None:
+        if configuration["stopped_early"]:
+            early = f"\nstopped early, after {configuration['steps_taken']:,} of {configuration['steps']:,} steps"
+            out.print(f"{early}: the validation loss got no better")
         if document["stopped_by"]:
             text = f"\n{describe_stop(document['stopped_by'])}"
             out.print(text, style=STYLES["inconclusive"], markup=False, soft_wrap=True)

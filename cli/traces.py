@@ -25,8 +25,12 @@ STEPS = 100
 # What a trace that is followed decides.
 DECIDED = (
     "dataset", "data_dir", "train_size", "validation_size", "first", "epochs", "batch_size", "drop_last", "schedule",
-    "scaling", "augmentation", "validation_of", "test_of", "lr", "seed", "dtype", "every",
+    "scaling", "augmentation", "validation_of", "test_of", "reported_loss", "lr", "seed", "dtype", "every",
 )  # fmt: skip
+
+
+# What a trace has no use for.
+UNUSED = ("reported_loss", "validation_of", "test_of", "validation_size")
 
 
 @click.command()
@@ -62,6 +66,12 @@ def record(
         return _present(out, _follow(out, engine, chosen_preset(preset, None, made), along, steps, shadows))
     run = prepared_run(preset, steps=steps if steps or chosen["epochs"] else STEPS, **chosen)
     require_rates(run)
+    context = click.get_current_context()
+    if unused := [
+        name for name in UNUSED if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+    ]:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+        raise click.UsageError(f"a trace has no validation, no test and no loss but its own; drop {names}")
     configuration = {
         "preset": run.preset.name,
         "dataset": {"name": run.dataset.name, "sha256": run.dataset.sha256, "train_size": len(run.train)},

@@ -36,7 +36,7 @@ OF_TRAINING = ("patience", "checkpoint_every")
 BESIDES = ("fair", "engine", "dataset", "data_dir", "steps", "init_from", "device", *OF_A_COMPARISON, *OF_TRAINING)
 
 # What may be said when a run is resumed: all else is as it was.
-ON_RESUMING = ("resume", "out", "data_dir", "json", "device", "checkpoint_every")
+ON_RESUMING = ("resume", "out", "data_dir", "json", "checkpoint_every")
 
 
 class WithFaults(click.Command):
@@ -140,7 +140,8 @@ def train(
     nothing had been.
     """
     _require_sense(click.get_current_context(), fair, engine, resume)
-    run = prepared_run(**chosen, start=_start(init_from))
+    begun = resume is not None and (resume / CHECKPOINT).exists()
+    run = prepared_run(**chosen, start=None if begun else _start(init_from))
     if fair:
         require_rates(run)
     directory = None
@@ -151,7 +152,7 @@ def train(
         make = RunDirectory if resume else RunDirectory.new
         directory = make(out, written(run, _options(run)))
     if not fair:
-        training = _training(run, engine, patience, device, resume)
+        training = _training(run, engine, patience, device, resume if begun else None)
         if not _trained_to_the_end(training, directory, checkpoint_every):
             return ExitCode.INTERRUPTED
         return _present(run, training.finish(), None, [], directory, json)
@@ -202,6 +203,8 @@ def _require_sense(ctx: click.Context, fair: bool, engine: str, resume: Path | N
         raise click.UsageError(f"{named(others)}: {fix}")
     if fair and engine != "both":
         raise click.UsageError(f"--fair compares both engines; drop --engine {engine}")
+    if fair and ctx.params["reported_loss"] not in (None, "none"):
+        raise click.UsageError("--reported-loss: no loss is told of a fair run; drop it")
     device = ctx.params["device"]
     if device != "cpu" and (fair or engine == "numpy"):
         why = "--fair compares on the CPU" if fair else "NumPy trains on the CPU"
@@ -238,7 +241,7 @@ def _options(run: Run) -> dict[str, Any]:
     return {name: value.absolute() if isinstance(value, Path) else value for name, value in given.items()}
 
 
-def _training(run: Run, engine: str, patience: int | None, device: str, resume: Path | None) -> Training:
+def _training(run: Run, engine: str, patience: int | None, device: str, begun: Path | None) -> Training:
     from nets.checkpoints import load_checkpoint
     from nets.training import SIDES as BOTH
     from nets.training import Training
@@ -247,8 +250,8 @@ def _training(run: Run, engine: str, patience: int | None, device: str, resume: 
         training = Training(run, BOTH if engine == "both" else (engine,), patience=patience, device=device)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    if resume is not None and (resume / CHECKPOINT).exists():
-        load_checkpoint(resume / CHECKPOINT, training)
+    if begun is not None:
+        load_checkpoint(begun / CHECKPOINT, training)
     return training
 
 
@@ -262,12 +265,19 @@ def _trained_to_the_end(training: Training, directory: RunDirectory | None, ever
         for ends in _steps(training):
             show(ends)
             stop = interrupted()
+            again = f"go on with: mnistcheck train --resume {shlex.quote(str(directory.path))}" if directory else ""
             if directory and (ends or stop or (every and training.step % every == 0)):
-                directory.checkpoint(training)
+                try:
+                    directory.checkpoint(training)
+                except OSError:
+                    told = (
+                        f"step {training.step:,} is not kept; the checkpoint before it, if any, is as it was; {again}"
+                    )
+                    remarks().print(told, markup=False, soft_wrap=True)
+                    raise
             if stop and directory and training.step < training.run.steps:
-                where = shlex.quote(str(directory.path))
-                text = f"interrupted after step {training.step:,}; go on with: mnistcheck train --resume {where}"
-                remarks().print(text, markup=False, soft_wrap=True)
+                told = f"interrupted after step {training.step:,}; {again}"
+                remarks().print(told, markup=False, soft_wrap=True)
                 return False
     return True
 
@@ -308,20 +318,26 @@ def _interruptions(directory: RunDirectory | None) -> Iterator[Callable[[], bool
 def _present(
     run: Run, trained: Trained, inject: str | None, history: list[Progress], directory: RunDirectory | None, json: bool
 ) -> int:
-    """Print what a run came to, then write it, so that a full disk does not cost the result; return the exit code."""
+    """Write what a run came to, and print it; neither a full disk nor a reader that has gone costs the other."""
     from cli.console import print_json, results
 
     kept = keep_failure(run, trained.report, inject, directory.path if directory else None)
-    document = _document(run, trained, inject) | {"replay": kept and str(kept)}
+    document = _document(run, trained, inject, history) | {"replay": kept and str(kept)}
+    problem: OSError | None = None
+    if directory is not None:
+        try:
+            directory.write(document, history, trained)
+            draw_if_possible(read_run(directory.path))
+        except OSError as error:
+            problem = error
     if json:
         print_json(document)
     else:
         print_run(results(), document)
-    if directory is not None:
-        directory.write(document, history, trained)
-        draw_if_possible(read_run(directory.path))
-        if not json:
-            results().print(f"written to {directory.path}", markup=False, soft_wrap=True)
+    if problem is not None:
+        raise problem
+    if directory is not None and not json:
+        results().print(f"written to {directory.path}", markup=False, soft_wrap=True)
     if kept and not json:
         results().print(
             f"see that step again: mnistcheck replay {shlex.quote(str(kept))}", markup=False, soft_wrap=True
@@ -395,7 +411,7 @@ def _plain(value: object) -> object:
     return str(value) if isinstance(value, Path) else value
 
 
-def _document(run: Run, trained: Trained, inject: str | None) -> dict[str, Any]:
+def _document(run: Run, trained: Trained, inject: str | None, history: list[Progress]) -> dict[str, Any]:
     """Return what ``--json`` prints and ``run.json`` holds."""
     from cli.console import environment
     from gradcheck.report import stop_to_json, trajectory_to_json
@@ -421,6 +437,8 @@ def _document(run: Run, trained: Trained, inject: str | None) -> dict[str, Any]:
             "network": preset.describe(),
             "parameters": preset.parameter_count,
             "steps": run.steps,
+            "steps_taken": len(history) if report is not None else trained.steps,
+            "stopped_early": trained.stopped_early,
             "validation_size": len(run.validation),
             "batch_size": preset.batch_size,
             "lr": preset.schedule.lr,
@@ -433,7 +451,7 @@ def _document(run: Run, trained: Trained, inject: str | None) -> dict[str, Any]:
         "epochs": list(lines_of(trained.epochs)) if trained.epochs else None,
         "warnings": [
             {"kind": str(doubt.caution), "side": doubt.side, "text": doubt.text}
-            for doubt in doubts(run, trained.outcomes)
+            for doubt in doubts(run, trained.outcomes, told=report is None)
         ],
         "environment": environment() | {"blas_threads": 1},
     }

@@ -35,9 +35,10 @@ class Doubt:
     side: str | None = None
 
 
-def doubts(run: Run, outcomes: Mapping[str, Outcome]) -> list[Doubt]:
-    """Return what is doubtful about a run, and about what came of it."""
-    return [*_of_the_run(run), *_of_outcomes(outcomes)]
+def doubts(run: Run, outcomes: Mapping[str, Outcome], *, told: bool = True) -> list[Doubt]:
+    """Return what is doubtful about a run, and about what came of it; without ``told``, no loss was told on the way."""
+    found = [*_of_the_run(run), *_of_outcomes(outcomes)]
+    return found if told else [doubt for doubt in found if doubt.caution is not Caution.OTHER_LOSS]
 
 
 def _of_the_run(run: Run) -> Iterator[Doubt]:

@@ -191,6 +191,8 @@ def configured(preset: Preset, given: Mapping[str, Any]) -> Preset:
 
 
 def _read(name: str, value: Any) -> Any:  # noqa: ANN401  what the field holds
+    if name == "network":
+        return " ".join(str(value).split())  # in one line, however it was written
     if name not in PARTS:
         return value
     if value == "none" and name in OPTIONAL:

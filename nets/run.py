@@ -22,8 +22,9 @@ CHUNK = 2048  # samples evaluated at once, which bounds memory
 
 DTYPES: dict[str, np.dtype[np.floating]] = {"float64": np.dtype(np.float64), "float32": np.dtype(np.float32)}
 
-# Of a dataset that is smaller than the preset's: what is learned from, and what is validated on if anything is.
-FEW, FEW_VALIDATED = 1000, 200
+# Of a dataset that is smaller than the preset's, has no test images and not many others: what is learned from, and what
+# is validated on if anything is; the rest is tested on.
+MANY, FEW, FEW_VALIDATED = 5000, 1000, 200
 
 
 @dataclass(frozen=True)
@@ -160,18 +161,18 @@ def prepare(
     if preset.schedule.lr > float(np.finfo(DTYPES[dtype]).max):
         raise ValueError(f"a learning rate of {preset.schedule.lr:g} does not fit {dtype}")
     sizes = default_sizes(preset, dataset, train_size)
-    if preset.validation_of != "validation":
-        validation_size = 0  # none are set aside that nobody looks at
+    aside = preset.validation_of == "validation"
     train, validation, test = dataset.split(
         sizes[0] if train_size is None else train_size,
-        sizes[1] if validation_size is None else validation_size,
-        test_size,
+        (sizes[1] if validation_size is None else validation_size) if aside else 0,
+        test_size if preset.test_of == "test" else None,
         _seeds(seed)["split"],
         first=preset.first,
     )
-    if preset.validation_of != "validation":
-        validation = {"test": test, "train": train}[preset.validation_of]
-    test = train if preset.test_of == "train" else test
+    if not aside:
+        validation = _some({"test": test, "train": train}[preset.validation_of], validation_size, "validate on")
+    if preset.test_of == "train":
+        test = _some(train, test_size, "test on")
     run = Run(preset, seed, DTYPES[dtype], dataset, train, validation, test, 0, start)
     if preset.drop_last and len(train) < preset.batch_size:
         raise ValueError(f"drop_last leaves nothing of {len(train)} images in batches of {preset.batch_size}")
@@ -196,10 +197,22 @@ def default_sizes(preset: Preset, dataset: Dataset, train_size: int | None = Non
     asked = preset.train_size if train_size is None else train_size
     if asked + (validated if own else 0) <= available and (own or validated <= len(dataset.validation or ())):
         return asked, validated
-    # What has test images of its own is all learned from; of what has not, the rest is tested on.
-    few = min(asked, available if dataset.test is not None else FEW) if train_size is None else train_size
-    most = max(available - few, 0) if dataset.validation is None else len(dataset.validation)
-    return few, min(validated, most if dataset.test is not None else FEW_VALIDATED, most)
+    small = dataset.test is None and len(dataset.train) < MANY
+    if dataset.test is None:
+        available = min(FEW, available) if small else len(dataset.train) - len(dataset.train) // 7  # MNIST's share
+    validated = min(validated, FEW_VALIDATED) if small else min(validated, len(dataset.train) // 7)
+    if dataset.validation is not None:
+        validated = min(validated, len(dataset.validation))
+    held = validated if own and not small else 0
+    few = min(asked, available - held) if train_size is None else train_size
+    left = len(dataset.train) - few - (1 if dataset.test is None else 0)
+    return few, min(validated, max(left, 0)) if own else validated
+
+
+def _some(samples: Samples, size: int | None, what: str) -> Samples:
+    if size is not None and size > len(samples):
+        raise ValueError(f"there are {len(samples):,} images to {what}, asked for {size:,}")
+    return samples[slice(size)]
 
 
 def _require_losses(run: Run, model: Layer) -> None:

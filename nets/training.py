@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck.contract import Array, Context, Key
+from gradcheck.contract import Array, Context, Key, Loss
 from gradcheck.faults import Fault
 from gradcheck.trajectory.check import (
     Evaluation,
@@ -85,6 +85,8 @@ class Trained:
     stopped_side: str | None = None
     epochs: dict[str, tuple[Epoch, ...]] = field(default_factory=dict)
     best: dict[str, dict[str, Array]] = field(default_factory=dict)
+    steps: int = 0
+    stopped_early: bool = False
 
 
 class Side:
@@ -93,7 +95,7 @@ class Side:
     def __init__(self, run: Run, engine: Engine) -> None:
         self.run, self.engine = run, engine
         self.epochs: list[Epoch] = []
-        self.loss = self.seconds = 0.0
+        self.loss = self.weight = self.seconds = 0.0
         self.hits = self.seen = 0
         self.last_loss = math.nan
         self.best_epoch: int | None = None
@@ -113,14 +115,14 @@ class Side:
         began = time.perf_counter()
         try:
             step = self.engine.step(*batch, Context(training=True, key=Key(self.run.seed, index), updates={}))
-        except (ValueError, RuntimeError) as error:
+        except ValueError as error:
             raise StepError(f"step {index:,} cannot be taken: {str(error).splitlines()[0]}") from error
         self.seconds += time.perf_counter() - began
         self.last_loss = float(np.sum(step.loss))
-        told = self.last_loss
-        if self.run.preset.reported_loss is not None:
-            told = self._told(step.outputs, labels)
-        self.loss += told * len(labels)
+        told = self.last_loss if self.run.preset.reported_loss is None else self._told(step.outputs, labels)
+        total, weight = summed(self.run.preset.told_loss(), told, labels)
+        self.loss += total
+        self.weight += weight
         self.hits += int(np.count_nonzero(step.outputs.argmax(axis=1) == labels))
         self.seen += len(labels)
 
@@ -128,16 +130,18 @@ class Side:
         """End an epoch: validate, and begin to add up anew."""
         loss = accuracy = None
         if len(self.run.validation):
-            total, hits, count = 0.0, 0, len(self.run.validation)
+            total = weight = 0.0
+            hits, count = 0, len(self.run.validation)
             for x, labels in self.run.chunks(self.run.validation):
                 outputs = self.engine.evaluate(x, self._evaluation())
-                total += self._told(outputs, labels) * len(labels)
+                sums = summed(self.run.preset.told_loss(), self._told(outputs, labels), labels)
+                total, weight = total + sums[0], weight + sums[1]
                 hits += int(np.count_nonzero(outputs.argmax(axis=1) == labels))
-            loss, accuracy = total / count, hits / count
+            loss, accuracy = total / weight, hits / count
         lr = self.lr(epoch)
-        done = Epoch(epoch, lr, self.loss / self.seen, self.hits / self.seen, loss, accuracy, self.seconds)
+        done = Epoch(epoch, lr, self.loss / self.weight, self.hits / self.seen, loss, accuracy, self.seconds)
         self.epochs.append(done)
-        self.loss = self.seconds = 0.0
+        self.loss = self.weight = self.seconds = 0.0
         self.hits = self.seen = 0
         if loss is not None and loss < self._least(epoch):
             self.best_epoch = epoch
@@ -252,6 +256,8 @@ class Training:
             stopped_side=self.stopped_side,
             epochs={name: tuple(side.epochs) for name, side in self.sides.items()},
             best={name: side.best for name, side in self.sides.items() if side.best},
+            steps=self.step,
+            stopped_early=self.stopped_early and self.step < self.run.steps,
         )
 
     def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -302,11 +308,11 @@ class Training:
         lost = [name for name, side in self.sides.items() if not math.isfinite(side.last_loss)]
         if lost:
             self.stopped_by = self.sides[lost[-1]].non_finite(self.step)
-            self.stopped_side = lost[0] if len(lost) < len(self.sides) else None
+            self.stopped_side = lost[0] if len(lost) == 1 else None
         return bool(lost)
 
 
-SUMS = ("loss", "seconds", "hits", "seen")  # of a side, over the epoch that it is in
+SUMS = ("loss", "weight", "seconds", "hits", "seen")  # of a side, over the epoch that it is in
 
 
 def train_fair(
@@ -349,6 +355,20 @@ def train_fair(
             side.seconds = seconds
         outcomes = {name: side.outcome() for name, side in sides.items()}
     return Trained({name: side.engine for name, side in sides.items()}, outcomes, report, report.stopped_by)
+
+
+def summed(loss: Loss, value: float, labels: Array) -> tuple[float, float]:
+    """Return the sum over some images of which ``value`` is the loss, and what it is to be divided by for their mean.
+
+    A mean is over images, or of a loss with weights for the classes, over those weights; a sum is told as a mean.
+    """
+    weight: float = len(labels)
+    if getattr(loss, "reduction", "mean") == "sum":
+        return value, weight
+    classes = getattr(loss, "weight", None) if loss.class_targets else None
+    if classes is not None:
+        weight = float(np.sum(np.asarray(classes)[labels]))
+    return value * weight, weight
 
 
 def require_fair(run: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -153,17 +154,21 @@ class TorchEngine(Engine):
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Give NumPy's BLAS and torch one thread each, so that neither is measured against more of the machine."""
-    import torch
+    """Give NumPy's BLAS, and torch if it is loaded, one thread each, so that neither is measured against more."""
     from threadpoolctl import threadpool_limits
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
+    with threadpool_limits(1):
+        if "torch" not in sys.modules:
             yield
-    finally:
-        torch.set_num_threads(threads)
+            return
+        import torch
+
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
 
 def _array(tensor: torch.Tensor) -> Array:

@@ -58,7 +58,7 @@ class Dropout(Layer):
                 if not self.training or self.p in (0, 1):
                     return super().forward(x)  # nothing is left to chance
                 uniforms = torch.from_numpy(np.asarray(self.key.generator().random(tuple(x.shape))))
-                return x.masked_fill(uniforms < self.p, 0) / (1 - self.p)
+                return x.masked_fill((uniforms < self.p).to(x.device), 0) / (1 - self.p)
 
         return Twin(self.p)
 
@@ -104,7 +104,7 @@ class Dropout2d(Dropout):
                 if not self.training or self.p in (0, 1):
                     return super().forward(x)  # nothing is left to chance
                 uniforms = torch.from_numpy(self.key.generator().random((x.shape[0], x.shape[1])))
-                return x.masked_fill((uniforms < self.p)[:, :, None, None], 0) / (1 - self.p)
+                return x.masked_fill((uniforms < self.p).to(x.device)[:, :, None, None], 0) / (1 - self.p)
 
         return Twin(self.p)
 

@@ -302,7 +302,12 @@ def test_a_loss_that_is_not_finite_ends_in_3_and_names_step_layer_and_tensor(
     stop = document(tmp_path / "lost")["stopped_by"]
     for word in (f"step {stop['step']}", stop["layer"], stop["tensor"]):
         assert word in line
-    assert (stop["step"], stop["layer"], stop["tensor"], stop["side"]) == (1, "2", "2.output", None)
+    assert (stop["step"], stop["layer"], stop["tensor"], stop["side"]) == (
+        1,
+        "2",
+        "2.output",
+        None if engine == "both" else engine,
+    )
     assert run([*args, "--json"]) == 3
     assert strict(capsys.readouterr().out)["stopped_by"] == stop
     assert run(["report", str(tmp_path / "lost")]) == 0
@@ -430,8 +435,7 @@ def test_every_option_can_be_given_in_a_file(tmp_path: Path, weights: Path, caps
     (tmp_path / "one.toml").write_text(as_toml(of_training))
     told = configured(capsys, "--config", tmp_path / "one.toml")
     expected = {key: value for key, value in of_training.items() if key not in ("lr", "print-config", "epochs")}
-    # Validated on all test images, and tested on the training images.
-    expected |= {"schedule": "StepLR(lr=0.2, step_size=1, gamma=0.5)", "validation-size": 0}
+    expected |= {"schedule": "StepLR(lr=0.2, step_size=1, gamma=0.5)"}
     assert told == expected
     of_a_comparison = {"dataset": "digits", "fair": True, "inject": "label-shift", "factor": 4.0, "shadows": 2,
         "every": 2, "no-sensitivity": True, "test-size": 12, "json": True, "steps": 4, "out": str(tmp_path / "out"),
@@ -524,7 +528,7 @@ def test_the_layers_of_a_file_may_be_a_list(tmp_path: Path, capsys: Streams) -> 
         ("seed = 1.5", 2, "Invalid value for '--seed': '1.5' is not a valid integer"),
         ("seed = true", 2, "Invalid value for '--seed': 'True' is not a valid integer"),
         ("seed = 1979-05-27", 2, "Invalid value for '--seed': '1979-05-27' is not a valid integer"),
-        ("seed = -1", 2, "Invalid value for '--seed': -1 is not in the range x>=0."),
+        ("seed = -1", 2, "Invalid value for '--seed': -1 is not in the range 0<=x<=9007199254740992."),
         ("lr = inf", 2, "Invalid value for '--lr': inf is not a finite number."),
         ("lr = true", 2, "Invalid value for '--lr': 'True' is not a valid float"),
         ("fair = 3", 2, "Invalid value for '--fair': '3' is not a valid boolean."),
@@ -759,3 +763,68 @@ def test_the_best_weights_are_kept(tmp_path: Path) -> None:
         name: array.tobytes() for name, array in expected.items()
     }
     assert np.isfinite(found["numpy"]["best_test_accuracy"])
+
+
+def test_a_reader_that_leaves_costs_no_run(tmp_path: Path) -> None:
+    command = shlex.join([sys.executable, "-m", "cli.main", *SMALL, "--out", str(tmp_path / "run")])
+    subprocess.run(["bash", "-c", f"{command} | head -c 1"], cwd=ROOT, check=True, capture_output=True)
+    assert {"run.json", "weights.safetensors"} <= {path.name for path in (tmp_path / "run").iterdir()}
+
+
+def test_a_disk_that_is_full_at_the_end_costs_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Streams
+) -> None:
+    def full(path: Path, _: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr("cli.run_directory.RunDirectory.checkpoint", lambda *_: None)
+    monkeypatch.setattr("cli.run_directory.RunDirectory.begin", lambda *_: None)
+    monkeypatch.setattr(gradcheck.files, "write_whole", full)
+    assert run([*SMALL, "--out", str(tmp_path / "run")]) == 4
+    out, err = capsys.readouterr()
+    assert "test accuracy" in out
+    assert last(err) == f"Error: {tmp_path / 'run' / 'metrics.jsonl'}: No space left on device"
+
+
+def test_a_run_that_stops_early_says_so(tmp_path: Path, capsys: Streams) -> None:
+    args = [*SMALL[:-2], "--epochs", "9", "--patience", "1", "--lr", "5", "--out", str(tmp_path / "run")]
+    assert run(args) == 0
+    found = document(tmp_path / "run")
+    taken, planned = found["configuration"]["steps_taken"], found["configuration"]["steps"]
+    assert (taken, found["configuration"]["stopped_early"]) == (3 * len(found["epochs"]), True)
+    assert taken < planned == 27
+    assert f"stopped early, after {taken} of 27 steps" in capsys.readouterr().out
+
+
+def test_a_run_goes_on_without_the_weights_that_it_began_from(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = tmp_path / "start.npz"
+    start.write_bytes((weights / "numpy.npz").read_bytes())
+    stopped(tmp_path / "run", monkeypatch, "--init-from", str(start))
+    start.unlink()
+    assert run(["train", "--resume", str(tmp_path / "run")]) == 0
+    whole = [*SMALL, "--init-from", str(weights / "numpy.npz"), "--out", str(tmp_path / "whole")]
+    assert run(whole) == 0
+    assert (tmp_path / "run" / "numpy.npz").read_bytes() == (tmp_path / "whole" / "numpy.npz").read_bytes()
+
+
+def test_numpy_alone_needs_no_torch(tmp_path: Path) -> None:
+    blocked = (
+        "import sys\n"
+        "class Block:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] == 'torch': raise ModuleNotFoundError(name, name='torch')\n"
+        "sys.meta_path.insert(0, Block())\n"
+        "from cli.main import main\n"
+        "main()\n"
+    )
+    command = [sys.executable, "-c", blocked, *SMALL, "--engine", "numpy", "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "run" / "torch.pt").exists()
+
+
+def test_what_a_trace_has_no_use_for_is_refused(tmp_path: Path, capsys: Streams) -> None:
+    told = refused(capsys, 2, "record", tmp_path / "trace", "--dataset", "digits", "--reported-loss", "MSELoss()")
+    assert told == "a trace has no validation, no test and no loss but its own; drop --reported-loss"

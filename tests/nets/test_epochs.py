@@ -352,7 +352,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_is_traced_to_its_tensor(
     lost = [name for name, array in tensors.items() if not np.isfinite(array).all()]
     assert stop.tensor == lost[0]
     assert stop.layer == lost[0].partition(".")[0]
-    assert found.stopped_side is None
+    assert found.stopped_side == (sides[0] if len(sides) == 1 else None)
     assert found.epochs == dict.fromkeys(sides, ())
 
 
@@ -384,3 +384,32 @@ def test_a_batch_that_the_network_cannot_take_is_named(digits: Dataset) -> None:
         training = Training(run, (side,))
         with pytest.raises(StepError, match=r"^step 2 cannot be taken: .*\(1, 10\)|^step 2 cannot be taken: Expected"):
             list(training.steps())
+
+
+@pytest.mark.parametrize(
+    ("loss", "theirs"),
+    [
+        ("CrossEntropyLoss(reduction='sum')", torch.nn.CrossEntropyLoss()),
+        ("MSELoss(reduction='sum')", torch.nn.MSELoss(reduction="sum")),
+        (
+            "CrossEntropyLoss(weight=(9., 1., 1., 1., 1., 1., 1., 1., 1., 2.))",
+            torch.nn.CrossEntropyLoss(torch.tensor([9.0] + [1.0] * 8 + [2.0], dtype=torch.float64)),
+        ),
+    ],
+)
+def test_a_loss_is_told_as_a_mean_however_the_images_are_cut(
+    loss: str, theirs: torch.nn.Module, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preset = configured(SMALL, {"loss": loss, "schedule": "ConstantRate(1e-30)"})
+    run = small(digits, preset, validation_size=50)
+    whole = run.inputs(run.validation)
+    outputs = torch.tensor(run.numpy_engine().evaluate(whole))
+    targets = torch.tensor(run.targets(run.validation.labels))
+    known = float(theirs(outputs, targets)) / (50 if "MSELoss" in loss else 1)
+    for chunk in (7, 50):
+        monkeypatch.setattr("nets.run.CHUNK", chunk)
+        (first, *_) = trained(run, ("numpy",)).epochs["numpy"]
+        assert first.validation_loss == pytest.approx(known, rel=1e-9)
+    learned = torch.tensor(run.numpy_engine().evaluate(run.inputs(run.train)))
+    total = float(theirs(learned, torch.tensor(run.targets(run.train.labels))))
+    assert first.train_loss == pytest.approx(total / (len(run.train) if "MSELoss" in loss else 1), rel=1e-6)
