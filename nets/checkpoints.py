@@ -9,7 +9,7 @@ from typing import Any
 
 from gradcheck.contract import Array
 from gradcheck.files import write_whole
-from gradcheck.trajectory.trace import TraceError, read_safetensors, to_safetensors
+from gradcheck.trajectory.trace import TraceError, read_about, read_safetensors, to_safetensors
 from nets.datasets.dataset import digest
 from nets.presets import configuration
 from nets.training import Training
@@ -34,16 +34,17 @@ def load_checkpoint(path: Path, training: Training) -> None:
     """Let a run that has not begun go on from a checkpoint; raises `CheckpointError` for one of another run."""
     try:
         arrays = read_safetensors(path)
+        about = read_about(path, "checkpoint", FORMAT, VERSION, "checkpoint of mnistcheck train")
     except TraceError as error:
         raise CheckpointError(str(error)) from None
-    about = _about(path)
     if about.pop("sha256", None) != _digest(arrays, about):
         raise CheckpointError(f"{path} is damaged: its numbers are not those that were written")
+    kept = about.get("run")
+    if not isinstance(kept, dict):
+        raise CheckpointError(f"{path} is no checkpoint of mnistcheck train")
     for name, value in _of(training).items():
-        if about.get("run", {}).get(name) != value:
-            raise CheckpointError(
-                f"{path} is of another run: its {name} is {about.get('run', {}).get(name)}, not {value}"
-            )
+        if kept.get(name) != value:
+            raise CheckpointError(f"{path} is of another run: its {name} is {kept.get(name)}, not {value}")
     try:
         training.restore(arrays, about)
     except CheckpointError as error:
@@ -65,19 +66,3 @@ def _digest(arrays: Mapping[str, Array], about: Mapping[str, Any]) -> str:
     shapes = {name: (array.dtype.str, array.shape) for name, array in sorted(arrays.items())}
     told = json.dumps([about, shapes], sort_keys=True).encode()
     return digest(told, *(arrays[name].tobytes() for name in shapes))
-
-
-def _about(path: Path) -> dict[str, Any]:
-    from safetensors import safe_open
-
-    with safe_open(path, framework="np") as file:
-        text = (file.metadata() or {}).get("checkpoint", "")
-    try:
-        about = json.loads(text)
-    except (ValueError, RecursionError):
-        about = None
-    if not isinstance(about, dict) or about.get("format") != FORMAT or not isinstance(about.get("run"), dict):
-        raise CheckpointError(f"{path} is no checkpoint of mnistcheck train")
-    if about.get("version") != VERSION:
-        raise CheckpointError(f"{path} has version {about.get('version')!r}; version {VERSION} can be read")
-    return about

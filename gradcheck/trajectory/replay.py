@@ -19,7 +19,7 @@ from gradcheck.trajectory.divergence import Divergence, Moment
 from gradcheck.trajectory.engine import Batch, Engine, State, StepError, load, observed, step_of, tensors_of
 from gradcheck.trajectory.lockstep import LockStep
 from gradcheck.trajectory.noise import FACTOR, SHADOWS
-from gradcheck.trajectory.trace import TraceError, read_safetensors, to_safetensors
+from gradcheck.trajectory.trace import TraceError, read_about, read_safetensors, to_safetensors
 
 FORMAT, VERSION = "mnistcheck-replay", 1
 
@@ -117,9 +117,9 @@ def load_replay(path: str | Path) -> Replay:
     path = Path(path)
     try:
         arrays = read_safetensors(path)
+        about = read_about(path, "replay", FORMAT, VERSION, "saved step of mnistcheck train --fair")
     except TraceError as error:
         raise ReplayError(str(error)) from None
-    about = _about(path)
     try:
         order = [str(name) for name in about["order"]]
         ours, theirs = ({name: arrays[f"{side}/{name}"] for name in order} for side in ("ours", "theirs"))
@@ -201,23 +201,6 @@ def _changed(moment: Moment, reference: Engine) -> tuple[str, ...]:
 
 def _same_bits(a: Array | None, b: Array) -> bool:
     return a is not None and (a.shape, a.dtype, a.tobytes()) == (b.shape, b.dtype, b.tobytes())
-
-
-def _about(path: Path) -> dict[str, Any]:
-    """Return what a file says of its arrays."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="np") as file:
-        text = (file.metadata() or {}).get("replay", "")
-    try:
-        about = json.loads(text)
-    except (ValueError, RecursionError):
-        about = None
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise ReplayError(f"{path} is no saved step of mnistcheck train --fair")
-    if about.get("version") != VERSION:
-        raise ReplayError(f"{path} has version {about.get('version')!r}; version {VERSION} can be read")
-    return about
 
 
 def _require(moment: Moment, found: Divergence, factor: float, shadows: int) -> None:

@@ -210,6 +210,26 @@ def read_safetensors(path: Path, prefix: str = "") -> dict[str, Array]:
     return arrays
 
 
+def read_about(path: Path, key: str, form: str, version: int, what: str) -> dict[str, Any]:
+    """Return the JSON object that a safetensors file has under ``key`` in its header, of this format and version.
+
+    Raises `TraceError` for a file that is not ``what`` is wanted.
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, framework="np") as file:
+        text = (file.metadata() or {}).get(key, "")
+    try:
+        about = json.loads(text)
+    except (ValueError, RecursionError):
+        about = None
+    if not isinstance(about, dict) or about.get("format") != form:
+        raise TraceError(f"{path} is no {what}")
+    if about.get("version") != version:
+        raise TraceError(f"{path} has version {about.get('version')!r}; version {version} can be read")
+    return about
+
+
 def to_safetensors(arrays: Mapping[str, Array], metadata: dict[str, str] | None = None) -> bytes:
     """Return the content of a safetensors file."""
     from safetensors.numpy import save
