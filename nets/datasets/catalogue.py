@@ -111,7 +111,9 @@ def _at(text: str) -> Source:
         return Source(text, _kind_of_folder(path), path)
     if path.is_file():
         return Source(text, _kind_of_file(path), path)
-    if path.exists() or path.suffix or os.sep in text or (os.altsep and os.altsep in text):
+    if path.exists():
+        raise DataError(f"{text} is neither a file nor a folder: a device or a pipe is not read")
+    if path.suffix or os.sep in text or (os.altsep and os.altsep in text):
         raise DataError(f"there is no file or folder {text}")
     raise ValueError(f"there is no dataset {text!r}; there are {', '.join(NAMES)}, and paths of files and folders")
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
-from nets.datasets.dataset import DataError
+from nets.datasets.dataset import DataError, reason
 
 GZIP = b"\x1f\x8b"  # RFC 1952
 LIMIT = 2**30  # bytes: the most images that are read are no more, even as text
@@ -61,4 +61,4 @@ def opened(path: Path, limit: int = LIMIT) -> Iterator[Content]:
             with gzip.open(file) if packed else nullcontext(file) as unpacked:
                 yield Content(path, unpacked, limit)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise DataError(f"{path} cannot be read: {reason(error)}") from None

@@ -20,6 +20,8 @@ CLASSES = 10
 # EMNIST's digits, the largest set of this kind, are 280,000.
 MOST = 300_000
 
+SHOWN = 80  # characters of what a file says that a message repeats
+
 
 class DataError(ValueError):
     """Data is missing, damaged, or not what it says it is."""
@@ -125,7 +127,8 @@ def checked(path: Path, images: Array, labels: Array) -> Samples:
     Raises `DataError`, naming ``path``, if there are none, not as many labels as images, or a label that is no digit.
     """
     if labels.shape != (len(images),):
-        raise DataError(f"{path} has {len(images):,} images and labels of shape {labels.shape}: one each is needed")
+        shape = shown(str(labels.shape))
+        raise DataError(f"{path} has {len(images):,} images and labels of shape {shape}: one each is needed")
     if not len(images):
         raise DataError(f"{path} has no samples")
     wrong = (labels < 0) | (labels >= CLASSES)
@@ -135,6 +138,19 @@ def checked(path: Path, images: Array, labels: Array) -> Samples:
             f"{path} has the label {labels[first]} (of sample {first:,}, counted from 0); labels are 0 to {CLASSES - 1}"
         )
     return Samples(images, labels.astype(np.int64))
+
+
+def shown(text: str) -> str:
+    """Return what a file says as a message may repeat it: its first characters, the unprintable ones escaped."""
+    escaped = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text[:SHOWN])
+    return escaped if len(text) <= SHOWN >= len(escaped) else f"{escaped[:SHOWN]}..."
+
+
+def reason(error: Exception) -> str:
+    """Return why a file could not be read, as `shown`: the first line of an error's message, which may quote it."""
+    text = getattr(error, "strerror", None) or str(error)
+    first = text[: SHOWN + 1].splitlines()[:1]
+    return shown(first[0]) if first else type(error).__name__
 
 
 def digest(*arrays: bytes) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck.files import write_whole
-from nets.datasets.dataset import PIXELS, SIDE, DataError, checked
+from nets.datasets.dataset import PIXELS, SIDE, DataError, checked, reason
 
 BLACK = 255
 TRAIN = 60_000
@@ -62,7 +62,7 @@ def fetch_openml(root: Path, train: int = TRAIN, fetch: Callable[..., Any] | Non
     try:
         classes = labels.astype(np.int64)
     except ValueError as error:
-        raise DataError(f"OpenML sent labels as mnist_784 that are no digits: {error}") from None
+        raise DataError(f"OpenML sent labels as mnist_784 that are no digits: {reason(error)}") from None
     samples = checked(path, ink.reshape(-1, SIDE, SIDE), classes)
     content = io.BytesIO()
     labels = samples.labels.astype(np.uint8)

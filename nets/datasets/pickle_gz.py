@@ -17,14 +17,17 @@ import numpy as np
 
 from gradcheck.contract import Array
 from nets.datasets.content import Content, opened
-from nets.datasets.dataset import MOST, PIXELS, SIDE, DataError, Dataset, Samples, checked
+from nets.datasets.dataset import MOST, PIXELS, SIDE, DataError, Dataset, Samples, checked, reason, shown
 
 BLACK = 255
 LEVELS = 256  # the file's pixels are k / 256, for k from 0 to 255
 LIMIT = 2**29  # bytes uncompressed: twice the published file's, so that float64 pixels fit too
 OPCODES = 10_000  # the published file has fewer than 200; each may cost memory that it does not have bytes for
 ROWS = 4096  # converted at once, which bounds memory
+# What hashes objects of the file: a tuple of itself twice over and over takes for ever, and no array needs any.
+HASHING = ("DICT", "SETITEM", "SETITEMS", "ADDITEMS", "FROZENSET")
 ITEMS = ("f4", "f8", "u1", "i4", "i8")  # what NumPy calls the types of pixels and labels
+ORDERS = ("<", ">", "|", "=")  # and the orders of their bytes
 
 
 class _Remembered:
@@ -62,7 +65,10 @@ NAMES: dict[tuple[str, str], type[_Remembered]] = {
     ("_codecs", "encode"): _Encoded,
 }
 # What a broken pickle may raise.
-DAMAGED = (pickle.UnpicklingError, ValueError, TypeError, LookupError, AttributeError, OverflowError, MemoryError)
+DAMAGED = (
+    pickle.UnpicklingError, ValueError, TypeError, LookupError, AttributeError, OverflowError, MemoryError,
+    RecursionError,
+)  # fmt: skip
 
 
 class _Unpickler(pickle.Unpickler):
@@ -73,8 +79,8 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> type[_Remembered]:
         known = NAMES.get((module.replace("numpy._core", "numpy.core"), name))
         if known is None:
-            asked = f"{module}.{name}"
-            raise DataError(f"{self.path} asks for {asked!r}, which no file of arrays needs; it was not run")
+            asked = shown(f"{module}.{name}")
+            raise DataError(f"{self.path} asks for '{asked}', which no file of arrays needs; it was not run")
         return known
 
 
@@ -95,7 +101,7 @@ def load_pickle(path: Path, name: str) -> Dataset:
     except DataError:
         raise
     except DAMAGED as error:
-        raise DataError(f"{path} is no pickle of arrays: {error or type(error).__name__}".splitlines()[0]) from None
+        raise DataError(f"{path} is no pickle of arrays: {reason(error)}") from None
     return Dataset(name, file.sha256, BLACK, train, test, validation)
 
 
@@ -109,19 +115,21 @@ def _run(file: Content) -> Any:  # noqa: ANN401  anything may be in a pickle
 
 
 def _inspect(file: Content) -> None:
-    """Refuse a pickle whose program is long, or counts far, before it is run: both fill the memory from few bytes."""
+    """Refuse a pickle whose program is long, counts far or hashes before it is run: few bytes take much by these."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as above
         for count, (opcode, argument, _) in enumerate(pickletools.genops(cast("BinaryIO", file))):
             far = opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(argument, int) and argument > OPCODES
             if count > OPCODES or far:
                 raise DataError(f"{file.path} is no pickle of six arrays: it has more than {OPCODES:,} parts")
+            if opcode.name in HASHING:
+                raise DataError(f"{file.path} is no pickle of six arrays: it fills a dictionary or a set")
 
 
 def _samples(path: Path, images: object, labels: object) -> Samples:
     pixels, classes = _array(path, images), _array(path, labels)
     if pixels.dtype.kind != "f" or pixels.ndim != 2 or pixels.shape[1] != PIXELS or len(pixels) > MOST:
-        raise DataError(f"{path} has pixels {pixels.dtype} {pixels.shape}, needed are floats (n, {PIXELS})")
+        raise DataError(f"{path} has pixels {pixels.dtype} {shown(str(pixels.shape))}, needed are floats (n, {PIXELS})")
     if classes.dtype.kind not in "iu":
         raise DataError(f"{path} has labels of {classes.dtype}, needed are integers")
     return checked(path, _inked(path, pixels).reshape(-1, SIDE, SIDE), classes)
@@ -150,11 +158,20 @@ def _array(path: Path, made: object) -> Array:
         data, item, shape, order = made.arguments
     else:
         raise DataError(f"{path} has a {type(made).__name__} where an array should be")
-    if not isinstance(item, _Type) or item.arguments[0] not in ITEMS:
+    if not isinstance(item, _Type) or not _is_one(item.arguments[0], ITEMS):
         raise DataError(f"{path} has an array of a type that is none of {', '.join(ITEMS)}")
-    dtype = np.dtype(f"{item.state[1] if item.state else '|'}{item.arguments[0]}")
-    array: Array = np.frombuffer(_bytes(data), dtype)
+    endian = item.state[1] if item.state else "|"
+    if not _is_one(endian, ORDERS):
+        raise DataError(f"{path} has an array of a byte order that is none of {' '.join(ORDERS)}")
+    if not _is_one(order, ("C", "F")):
+        raise DataError(f"{path} has an array of an order that is neither C nor F")
+    array: Array = np.frombuffer(_bytes(data), np.dtype(endian + item.arguments[0]))
     return array.reshape(shape, order=order)
+
+
+def _is_one(value: object, names: tuple[str, ...]) -> bool:
+    """Return whether what a pickle holds is one of some names; nothing but text is compared."""
+    return isinstance(value, str) and value in names
 
 
 def _bytes(data: object) -> bytes | bytearray:

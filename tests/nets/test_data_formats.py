@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from nets.datasets.catalogue import find_dataset, load_dataset
 from nets.datasets.csv import read_csv
-from nets.datasets.dataset import MOST, DataError
+from nets.datasets.dataset import MOST, SHOWN, DataError, reason, shown
 from nets.datasets.idx import as_idx as our_idx
 from nets.datasets.npz import load_npz
 from nets.datasets.openml import fetch_openml
@@ -74,7 +74,8 @@ def one_line(error: pytest.ExceptionInfo[DataError], path: Path) -> str:
     """Return the message, which is one line and names the file."""
     message = str(error.value)
     assert str(path) in message
-    assert "\n" not in message
+    assert message.isprintable()
+    assert len(message.replace(str(path), "")) < 250
     return message
 
 
@@ -157,6 +158,28 @@ PIXELS = pairs(DIGITS)[0][0]
 NAN = PIXELS.copy()
 NAN[2, 3] = np.nan
 RECONSTRUCT = b"cnumpy.core.multiarray\n_reconstruct\n"
+DOUBLED = b")" + b"".join(b"q%cj%c\0\0\0\x86" % (n, n) for n in range(60))  # a tuple of 2**60 parts, by its memo
+NESTED = b")" + b"\x85" * 8000
+
+
+def described(order: bytes = b"U\x01<", fortran: bytes = b"\x89", shape: bytes = b"K\x00M\x10\x03\x86") -> bytes:
+    """Return a pickle of three pairs of one empty array, which is described by parts of a program."""
+    dtype = b"cnumpy\ndtype\nU\x02f4\x85R(K\x03" + order + b"tb"
+    array = RECONSTRUCT + b")R(K\x01" + shape + dtype + fortran + b"U\x00tb"
+    return (
+        b"\x80\x02"
+        + array
+        + b"r\xff\x00\x00\x00j\xff\x00\x00\x00\x86r\xfe\x00\x00\x00"
+        + b"j\xfe\x00\x00\x00" * 2
+        + b"\x87."
+    )
+
+
+def framed(order: bytes) -> bytes:
+    """Return a pickle of three pairs whose first array is one of protocol 5, in an order."""
+    dtype = b"cnumpy\ndtype\nU\x02f4\x85R"
+    array = b"cnumpy.core.numeric\n_frombuffer\n(U\x00" + dtype + b"K\x00\x85" + order + b"tR"
+    return b"\x80\x02" + array + b"N\x86NN\x86NN\x86\x87."
 
 
 @pytest.mark.parametrize(
@@ -188,6 +211,22 @@ RECONSTRUCT = b"cnumpy.core.multiarray\n_reconstruct\n"
         (b"\x80\x02" + RECONSTRUCT + b")R" * 1 + b"\x85.", "is no pickle of"),
         (b"\x80\x02" + RECONSTRUCT + b"}b.", "is no pickle of"),  # state given to the class itself
         (b"(I" + b"9" * 9000 + b"\n.", "is no pickle of arrays"),
+        (described(), "has labels of float32, needed are integers"),
+        (described(order=DOUBLED), "has an array of a byte order that is none of < > | ="),
+        (described(order=NESTED), "has an array of a byte order that is none of < > | ="),
+        (described(order=b"U\x03<f4"), "has an array of a byte order that is none of < > | ="),
+        (described(shape=DOUBLED), "is no pickle of arrays: "),
+        (described(shape=NESTED), "is no pickle of arrays: "),
+        (described(shape=b"(" + b"K\x00" * 50 + b"t"), "has pixels float32 (0, 0, 0, "),
+        (framed(DOUBLED), "has an array of an order that is neither C nor F"),
+        (framed(b"T\x00\x10\x00\x00" + b"C" * 4096), "has an array of an order that is neither C nor F"),
+        (b"\x80\x02}" + DOUBLED + b"Ns.", "it fills a dictionary or a set"),
+        (b"\x80\x02}(" + DOUBLED + b"Nu.", "it fills a dictionary or a set"),
+        (b"\x80\x02(" + DOUBLED + b"Nd.", "it fills a dictionary or a set"),
+        (b"\x80\x04\x8f(" + DOUBLED + b"\x90.", "it fills a dictionary or a set"),
+        (b"\x80\x04(" + DOUBLED + b"\x91.", "it fills a dictionary or a set"),
+        (b"c" + b"\x1b[2J" * 9000 + b"\nx\n.", "asks for '\\x1b[2J\\x1b[2J"),
+        (b"S" + b"9" * 9000 + b"\n.", "is no pickle of arrays: no string quotes around b'999"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -223,6 +262,19 @@ def header(text: str) -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text) + 1) + text.encode() + b"\n"
 
 
+def packed(method: int, content: bytes) -> bytes:
+    """Return a zip archive whose one member is packed by some method."""
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w", method) as archive:
+        archive.writestr("x_train.npy", content)
+    return whole.getvalue()
+
+
+def damaged(archive: bytes) -> bytes:
+    """Return an archive with other bytes in its first member."""
+    return archive[:50] + bytes(20) + archive[70:]
+
+
 def keras(**arrays: object) -> bytes:
     """Return Keras's archive with other arrays; None leaves one out."""
     whole: Any = {"x_train": DIGITS.x, "y_train": DIGITS.y, "x_test": DIGITS.x_test, "y_test": DIGITS.y_test} | arrays
@@ -231,7 +283,8 @@ def keras(**arrays: object) -> bytes:
     return content.getvalue()
 
 
-HUGE = header("{'descr': '|u1', 'fortran_order': False, 'shape': (300000, 28, 28), }")
+SHAPED = "{{'descr': '|u1', 'fortran_order': False, 'shape': ({}), }}"
+HUGE = header(SHAPED.format("300000, 28, 28"))
 
 
 @pytest.mark.parametrize(
@@ -249,7 +302,21 @@ HUGE = header("{'descr': '|u1', 'fortran_order': False, 'shape': (300000, 28, 28
         (keras(x_test=DIGITS.x[:0], y_test=DIGITS.y[:0]), "has no samples"),
         (zipped(x_train=b"no array"), "cannot be read: "),
         (zipped(x_train=header("__import__('os').system('true')")), "cannot be read: "),
-        (zipped(x_train=header("{" + " " * 5000 + "}")), "cannot be read: "),
+        (zipped(x_train=header("{" + " " * 5000 + "}")), "x_train has a header of 5,003 bytes, needed is one of "),
+        (zipped(x_train=b"\x93NUMPY\x02\x00\xff\xff\xff\xff"), "x_train has a header of 4,294,967,295 bytes, needed "),
+        (zipped(x_train=b"\x93NUMPY\x03\x00\xff\xff\xff\xff"), "x_train is of the .npy format's version 3.0, not 1"),
+        (zipped(x_train=b"\x93NUMPY\x02\x00\xff"), "cannot be read: "),
+        (zipped(x_train=header("{1: 1, 'a': 2}")), "cannot be read: "),
+        (zipped(x_train=header("{[]: 1}")), "cannot be read: "),
+        (zipped(x_train=header("if 1:\n    2\n  3")), "cannot be read: "),
+        (zipped(x_train=header("{'descr': (), 'fortran_order': False, 'shape': ()}")), "cannot be read: "),
+        (zipped(x_train=HUGE.replace(b"(300000, 28", b"(" + b"9" * 900)), "cannot be read: "),
+        (zipped(x_train=header(SHAPED.format("0, " * 300))), "x_train is uint8 (0, 0, 0, "),
+        (zipped(**{"\x1b[2J\n" * 9000: b""}), "has no x_train, it has '\\x1b[2J\\n\\x1b[2J"),
+        (packed(zipfile.ZIP_BZIP2, HUGE), "x_train is packed by zip's method 12, needed is 0 (stored) or 8 (deflated)"),
+        (packed(zipfile.ZIP_LZMA, HUGE), "x_train is packed by zip's method 14, needed is 0 (stored) or 8 (deflated)"),
+        (damaged(packed(zipfile.ZIP_LZMA, HUGE)), "x_train is packed by zip's method 14"),
+        (damaged(packed(zipfile.ZIP_DEFLATED, HUGE)), "cannot be read: "),
         (zipped(x_train=header("{'descr'")), "cannot be read: "),
         (zipped(x_train=HUGE.replace(b"300000", b"300001")), "needed is uint8 (n, 28, 28) with n up to 300,000"),
         (zipped(x_train=HUGE.replace(b"300000", b"    -1")), "x_train is uint8 (-1, 28, 28), needed"),
@@ -267,6 +334,32 @@ def test_a_wrong_archive_is_refused(tmp_path: Path, content: bytes, message: str
     with pytest.raises(DataError) as caught:
         load_npz(path, "mnist.npz")
     assert message in one_line(caught, path)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("begin", [b"\x93NUMPY\x02\x00\xff\xff\xff\xff", HUGE.replace(b"300000", b"     2")])
+def test_an_archive_that_is_a_bomb_fills_no_memory(tmp_path: Path, method: int, begin: bytes) -> None:
+    path = tmp_path / "mnist.npz"
+    path.write_bytes(packed(method, begin + bytes(30_000_000)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError):
+            load_npz(path, "mnist.npz")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 5_000_000
+
+
+def test_what_a_file_says_is_repeated_in_short_and_printable() -> None:
+    assert shown("x_train") == "x_train"
+    assert shown("a" * SHOWN) == "a" * SHOWN
+    assert shown("a" * (SHOWN + 1)) == "a" * SHOWN + "..."
+    assert shown("\x00" * SHOWN) == "\\x00" * (SHOWN // 4) + "..."
+    assert shown("\n\u202e\ud800") == "\\n\\u202e\\ud800"
+    assert reason(ValueError("one\ntwo")) == "one"
+    assert reason(MemoryError()) == "MemoryError"
+    assert reason(OSError(2, "No such file", "mnist.npz")) == "No such file"
 
 
 def test_an_archive_with_a_flipped_bit_is_refused(tmp_path: Path) -> None:
@@ -346,6 +439,16 @@ def test_what_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
         find_dataset("mnist.pkl.gz", None)
     with pytest.raises(DataError, match="holds no digits: a folder needs MNIST/raw, the four files of MNIST"):
         find_dataset(str(tmp_path), None)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_device_or_a_pipe_is_not_read(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, Path(os.devnull)):
+        with pytest.raises(DataError) as caught:
+            find_dataset(str(path), None)
+        assert "is neither a file nor a folder: a device or a pipe is not read" in one_line(caught, path)
 
 
 class OpenML:
