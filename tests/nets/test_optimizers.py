@@ -331,7 +331,7 @@ def test_engines_take_the_same_steps(optimizer: Optimizer, dtype: DTypeLike) -> 
     )
     rng = np.random.default_rng(1)
     batches = [Batch(rng.random((4, 12)).astype(dtype), rng.integers(0, 3, 4), 0.01) for _ in range(30)]
-    report = check_trajectory(ours, theirs, batches)
+    report = check_trajectory(ours, theirs, batches, sensitivity=False)
     assert report.verdict is Verdict.PASS, report.first_divergence
     assert report.lock_step.uninformative == ()
     theirs.load(ours.state())

@@ -52,7 +52,7 @@ def batches(count: int, dtype: type) -> list[Batch]:
 @pytest.mark.parametrize("optimizer", [SGD, Adam])
 def test_residual_networks_are_the_same_program(dtype: type, optimizer: Callable[[], Optimizer]) -> None:
     ours, theirs = (engine(network(dtype), CrossEntropyLoss(), optimizer()) for engine in (NumpyEngine, TorchEngine))
-    report = check_trajectory(ours, theirs, batches(40, dtype))
+    report = check_trajectory(ours, theirs, batches(40, dtype), sensitivity=False)
     assert report, report.first_divergence
     # What the layer before adds everywhere the normalisation takes away: its gradient is nothing but rounding.
     uninformative = {name.rpartition("/")[2] for name in report.lock_step.uninformative}
