@@ -84,7 +84,7 @@ def test_damaged_and_missing_files_are_named(tmp_path: Path, capsys: pytest.Capt
     raw.mkdir(parents=True)
     WRITTEN["idx-gz"](raw, DIGITS)
     (raw / f"{NAMES[1]}.gz").unlink()
-    (raw / f"{NAMES[2]}.gz").write_bytes(gzip.compress(as_idx(DIGITS.x_test))[:-10])
+    (raw / f"{NAMES[2]}.gz").write_bytes(gzip.compress(as_idx(DIGITS.x_test), mtime=0)[:-10])
     assert run(["data", "verify", "mnist", "--data-dir", str(tmp_path), "--json"]) == 4
     notes = [one["note"] for one in document(capsys)["files"]]
     assert notes[:2] == ["not as published", "missing"]

@@ -109,7 +109,7 @@ def _file(folder: Path, name: str, content: bytes) -> Path:
 
 def _pickled(protocol: int) -> Callable[[Path, Digits], Path]:
     return lambda folder, digits: _file(
-        folder, "mnist.pkl.gz", gzip.compress(pickle.dumps(pairs(digits), protocol=protocol))
+        folder, "mnist.pkl.gz", gzip.compress(pickle.dumps(pairs(digits), protocol=protocol), mtime=0)
     )
 
 
@@ -124,15 +124,17 @@ WRITTEN: dict[str, Callable[[Path, Digits], Path]] = {
     "csv-windows": lambda folder, digits: _file(
         folder, "a.csv", b"\xef\xbb\xbf" + as_csv(digits.x, digits.y, KAGGLE.replace("label", '"Label"'), "\r\n")
     ),
-    "csv-gz": lambda folder, digits: _file(folder, "digits.csv.gz", gzip.compress(as_csv(digits.x, digits.y))),
-    "csv-named-otherwise": lambda folder, digits: _file(folder, "x.npz", gzip.compress(as_csv(digits.x, digits.y))),
+    "csv-gz": lambda folder, digits: _file(folder, "digits.csv.gz", gzip.compress(as_csv(digits.x, digits.y), mtime=0)),
+    "csv-named-otherwise": lambda folder, digits: _file(
+        folder, "x.npz", gzip.compress(as_csv(digits.x, digits.y), mtime=0)
+    ),
     "npz": lambda folder, digits: _file(folder, "mnist.npz", as_npz(digits)),
     "pickle-0": _pickled(0),
     "pickle-2": _pickled(2),
     "pickle-4": _pickled(4),
     "pickle-5": _pickled(5),
     "pickle-python-2": lambda folder, digits: _file(
-        folder, "mnist.pkl.gz", gzip.compress(as_python_2_wrote_it(digits))
+        folder, "mnist.pkl.gz", gzip.compress(as_python_2_wrote_it(digits), mtime=0)
     ),
     "pickle-numpy-1": lambda folder, digits: _file(
         folder, "mnist.pkl", pickle.dumps(pairs(digits), protocol=2).replace(b"numpy._core", b"numpy.core")
