@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +111,7 @@ def verify(name_or_path: str, data_dir: Path | None, json: bool) -> int:
     checked = verify_source(source)
     verdict = verdict_of(checked)
     if json:
-        files = [{"what": one.what, "sha256": one.sha256, "verdict": one.verdict, "note": one.note} for one in checked]
+        files = [asdict(one) for one in checked]
         print_json({"command": "data verify", "dataset": source.name, "verdict": verdict, "files": files})
         return CODES[verdict]
     console = results()

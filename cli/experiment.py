@@ -83,6 +83,10 @@ OPTIONS = (
 )
 
 
+# What is decided beside the preset.
+OF_A_RUN = ("steps", "seed", "dtype", "test_size")
+
+
 def run_options(command: Callable[..., int]) -> Callable[..., int]:
     """Give a command the options that decide a run; what is not given is the preset's."""
     for option in reversed(OPTIONS):
@@ -90,37 +94,19 @@ def run_options(command: Callable[..., int]) -> Callable[..., int]:
     return command
 
 
-def prepared_run(
-    preset: str,
-    dataset: str,
-    data_dir: Path | None,
-    *,
-    steps: int | None,
-    lr: float | None,
-    seed: int,
-    dtype: str,
-    test_size: int | None = None,
-    start: Mapping[str, Array] | None = None,
-    **given: object,
-) -> Run:
-    """Return the run that options ask for, of which ``given`` are fields of the preset; raises a usage error."""
+def prepared_run(options: Mapping[str, Any], start: Mapping[str, Array] | None = None) -> Run:
+    """Return the run that `run_options`, and a test size if there is one, ask for; raises a usage error."""
     from nets.run import prepare
     from nets.weights import CheckpointError
 
-    chosen, data = chosen_preset(preset, lr, given), _dataset(dataset, data_dir)
-    size, validated = given.get("train_size"), given.get("validation_size")
+    other = ("preset", "dataset", "data_dir", "lr", *OF_A_RUN)
+    fields = {name: value for name, value in options.items() if name not in other}
+    chosen = chosen_preset(options["preset"], options["lr"], fields)
+    sizes: dict[str, Any] = {name: options[name] for name in ("train_size", "validation_size", "epochs")}
+    data = _dataset(options["dataset"], options["data_dir"])
     try:
         run = prepare(
-            chosen,
-            data,
-            train_size=None if size is None else chosen.train_size,
-            validation_size=None if validated is None else chosen.validation_size,
-            test_size=test_size,
-            epochs=None if given.get("epochs") is None else chosen.epochs,
-            steps=steps,
-            seed=seed,
-            dtype=dtype,
-            start=start,
+            chosen, data, start=start, **sizes, **{name: options[name] for name in OF_A_RUN if name in options}
         )
     except CheckpointError as error:
         raise CheckpointError(f"--init-from: {error}") from None

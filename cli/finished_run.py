@@ -172,7 +172,7 @@ def _shown(value: object) -> str:
 def _must(be: str, holds: Callable[[Any], bool], convert: Callable[[Any], Any] = lambda value: value) -> Check:
     """Return what gives a value back, converted, if it ``holds``, and else raises DataError."""
 
-    def check(value: object, where: str) -> Any:  # noqa: ANN401  what the field is
+    def check(value: object, where: str) -> object:
         from nets.datasets.dataset import DataError
 
         if value is None:

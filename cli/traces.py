@@ -46,9 +46,8 @@ def record(
     along: Path | None,
     every: int,
     shadows: int,
-    preset: str,
     steps: int | None,
-    **chosen: Any,  # noqa: ANN401  those of run_options, which prepared_run names
+    **chosen: object,
 ) -> int:
     """Write what every step of a training run computes into the new folder OUT: a trace, as docs/traces.md describes.
 
@@ -63,15 +62,15 @@ def record(
     shadows = shadows if engine == "numpy" else 0
     if along is not None:
         made = {name: chosen[name] for name in ("network", "weights", "biases", "loss", "optimizer")}
-        return _present(out, _follow(out, engine, chosen_preset(preset, None, made), along, steps, shadows))
-    run = prepared_run(preset, steps=steps if steps or chosen["epochs"] else STEPS, **chosen)
-    require_rates(run)
-    context = click.get_current_context()
-    if unused := [
-        name for name in UNUSED if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
-    ]:
+        return _present(
+            out, _follow(out, engine, chosen_preset(str(chosen["preset"]), None, made), along, steps, shadows)
+        )
+    source = click.get_current_context().get_parameter_source
+    if unused := [name for name in UNUSED if source(name) is not click.core.ParameterSource.DEFAULT]:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
         raise click.UsageError(f"a trace has no validation, no test and no loss but its own; drop {names}")
+    run = prepared_run({**chosen, "steps": steps if steps or chosen["epochs"] else STEPS})
+    require_rates(run)
     configuration = {
         "preset": run.preset.name,
         "dataset": {"name": run.dataset.name, "sha256": run.dataset.sha256, "train_size": len(run.train)},

@@ -42,7 +42,7 @@ ON_RESUMING = ("resume", "out", "data_dir", "json", "checkpoint_every")
 class WithFaults(click.Command):
     """A command whose help ends in the kinds of faults."""
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  click's own
+    def format_epilog(self, _: click.Context, formatter: click.HelpFormatter) -> None:
         """Write what --inject can plant."""
         from nets.injection import KINDS
 
@@ -125,7 +125,7 @@ def train(
     resume: Path | None,
     print_config: bool,
     json: bool,
-    **chosen: Any,  # noqa: ANN401  those of run_options, which prepared_run names
+    **chosen: object,
 ) -> int:
     """Train the NumPy and the PyTorch implementation from the same weights on the same samples.
 
@@ -141,7 +141,7 @@ def train(
     """
     _require_sense(click.get_current_context(), fair, engine, resume)
     begun = resume is not None and (resume / CHECKPOINT).exists()
-    run = prepared_run(**chosen, start=None if begun else _start(init_from))
+    run = prepared_run(chosen, start=None if begun else _start(init_from))
     if fair:
         require_rates(run)
     directory = None
@@ -299,7 +299,7 @@ def _interruptions(directory: RunDirectory | None) -> Iterator[Callable[[], bool
     """
     caught: list[int] = []
 
-    def note(number: int, frame: object) -> None:  # noqa: ARG001  a handler's arguments
+    def note(number: int, _: object) -> None:
         if caught:
             raise KeyboardInterrupt
         caught.append(number)
@@ -323,19 +323,15 @@ def _present(
 
     kept = keep_failure(run, trained.report, inject, directory.path if directory else None)
     document = _document(run, trained, inject, history) | {"replay": kept and str(kept)}
-    problem: OSError | None = None
-    if directory is not None:
-        try:
+    try:
+        if directory is not None:
             directory.write(document, history, trained)
             draw_if_possible(read_run(directory.path))
-        except OSError as error:
-            problem = error
-    if json:
-        print_json(document)
-    else:
-        print_run(results(), document)
-    if problem is not None:
-        raise problem
+    finally:
+        if json:
+            print_json(document)
+        else:
+            print_run(results(), document)
     if directory is not None and not json:
         results().print(f"written to {directory.path}", markup=False, soft_wrap=True)
     if kept and not json:

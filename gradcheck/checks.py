@@ -117,7 +117,7 @@ def check_loss(
 
 
 def check_optimizer(
-    optimizer: Any,  # noqa: ANN401  anybody's
+    optimizer: object,
     twin: Callable[[list[Any]], Any] | None = None,
     steps: int = 20,
     *,
@@ -159,7 +159,7 @@ def check_optimizer(
 
 
 def check_schedule(
-    schedule: Any,  # noqa: ANN401  anybody's
+    schedule: object,
     twin: Callable[[Any], Any] | None = None,
     *,
     base_lr: float = 0.1,

@@ -133,8 +133,9 @@ def is_loss(subject: object) -> bool:
     """Return whether an object's ``backward`` needs no cotangent, which makes it a loss."""
     if isinstance(subject, (Layer, Loss)):
         return isinstance(subject, Loss)
+    backward: Any = getattr(subject, "backward", None)
     try:
-        needed = inspect.signature(subject.backward).parameters.values()  # type: ignore[attr-defined]  # checked before
+        needed = inspect.signature(backward).parameters.values()
     except (TypeError, ValueError):
         return False
     return all(p.default is not inspect.Parameter.empty for p in needed)

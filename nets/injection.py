@@ -26,12 +26,11 @@ from gradcheck.faults import (
 )
 from gradcheck.trajectory.check import Evaluation
 from gradcheck.trajectory.engine import Batch, observed
-from nets.datasets.dataset import Dataset, Samples
+from nets.datasets.dataset import CLASSES, Dataset, Samples
 from nets.faults import CorrectionWithoutPower, DropoutInEvaluation, MomentumLost, RateOfNextEpoch
 from nets.layers.dropout import Dropout
 from nets.optimizers import Adam
 from nets.optimizers.clipping import Clipped
-from nets.presets import CLASSES
 from nets.run import DTYPES, Program, Run
 
 WRITTEN = re.compile(r"(?P<kind>[a-z-]*)(?::(?P<arguments>[^@]*))?(?:@(?P<begin>[0-9]{1,15}))?")

@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike
 
 from gradcheck.contract import Initializer, Layer, Loss, Optimizer, Schedule, ShapeError
 from nets.datasets.augmentation import Augmentation
+from nets.datasets.dataset import CLASSES, PIXELS, SIDE
 from nets.initializers import Constant, KaimingUniform, Normal, Uniform, XavierUniform, initialize
 from nets.layers import Conv2d, Flatten, Linear, Sequential
 from nets.losses import CrossEntropyLoss, MSELoss, QuadraticCost, SummedBCELoss
@@ -23,8 +24,7 @@ from nets.notation import layers_of, parse, unusual, written
 from nets.optimizers import SGD, Adam
 from nets.schedules import ConstantRate, PiecewiseConstant, StepLR
 
-CLASSES = 10
-SHAPES = ((784,), (1, 28, 28))  # of one sample: pixels, or an image
+SHAPES = ((PIXELS,), (1, SIDE, SIDE))  # of one sample: pixels, or an image
 ACTIVATIONS = (
     "ELU", "GELU", "LeakyReLU", "LogSoftmax", "PReLU", "ReLU", "SELU", "SiLU", "Sigmoid", "Softmax", "Softplus", "Tanh",
 )  # fmt: skip

@@ -10,12 +10,12 @@ import numpy as np
 
 from gradcheck.contract import Array, Layer, Loss, ShapeError
 from gradcheck.trajectory.engine import Batch
-from nets.datasets.dataset import Dataset, Samples
+from nets.datasets.dataset import CLASSES, SIDE, Dataset, Samples
 from nets.datasets.scaling import Scaling
 from nets.datasets.scaling import scaling as scaling_of
 from nets.engines.numpy_engine import NumpyEngine
 from nets.engines.torch_engine import TorchEngine
-from nets.presets import CLASSES, Preset
+from nets.presets import Preset
 from nets.weights import CheckpointError, load_state_dict
 
 CHUNK = 2048  # samples evaluated at once, which bounds memory
@@ -98,7 +98,7 @@ class Run(Program):
             ink = self.dataset.pixels(chosen, np.float64)
             if preset.augmentation is not None:
                 rng = np.random.default_rng([index, *self._state("augmentation", epoch)])
-                ink = preset.augmentation(ink.reshape(-1, 28, 28), rng)
+                ink = preset.augmentation(ink.reshape(-1, SIDE, SIDE), rng)
             yield self._inputs(ink), chosen.labels
 
     def batches(self) -> Iterator[Batch]:

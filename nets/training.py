@@ -22,10 +22,9 @@ from gradcheck.trajectory.check import (
 )
 from gradcheck.trajectory.engine import Batch, Engine, StepError, load, observed
 from gradcheck.trajectory.noise import FACTOR, SHADOWS
-from nets.datasets.dataset import Samples
+from nets.datasets.dataset import CLASSES, Samples
 from nets.engines.torch_engine import one_thread_each
 from nets.metrics import Score, score
-from nets.presets import CLASSES
 from nets.run import DTYPES, Run
 from nets.weights import CheckpointError
 
@@ -107,11 +106,11 @@ class Side:
         losses = (one.validation_loss for one in self.epochs)
         return self.run.preset.schedule(epoch, [loss for loss in losses if loss is not None])
 
-    def step(self, index: int, epoch: int, x: Array, labels: Array) -> None:
+    def step(self, index: int, lr: float, x: Array, labels: Array) -> None:
         """Take a step, and add up what it came to."""
         if index >= self.kept[0] + KEPT:
             self.kept = index, self.engine.state()
-        batch = Batch(x, self.run.targets(labels), self.lr(epoch))
+        batch = Batch(x, self.run.targets(labels), lr)
         began = time.perf_counter()
         try:
             step = self.engine.step(*batch, Context(training=True, key=Key(self.run.seed, index), updates={}))
@@ -126,8 +125,8 @@ class Side:
         self.hits += int(np.count_nonzero(step.outputs.argmax(axis=1) == labels))
         self.seen += len(labels)
 
-    def close(self, epoch: int) -> None:
-        """End an epoch: validate, and begin to add up anew."""
+    def close(self, epoch: int, lr: float) -> None:
+        """End an epoch, whose rate was ``lr``: validate, and begin to add up anew."""
         loss = accuracy = None
         if len(self.run.validation):
             total = weight = 0.0
@@ -138,7 +137,6 @@ class Side:
                 total, weight = total + sums[0], weight + sums[1]
                 hits += int(np.count_nonzero(outputs.argmax(axis=1) == labels))
             loss, accuracy = total / weight, hits / count
-        lr = self.lr(epoch)
         done = Epoch(epoch, lr, self.loss / self.weight, self.hits / self.seen, loss, accuracy, self.seconds)
         self.epochs.append(done)
         self.loss = self.weight = self.seconds = 0.0
@@ -232,15 +230,16 @@ class Training:
         with one_thread_each(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             while self.step < self.run.steps and not self.stopped_early:
                 epoch, first = divmod(self.step, per_epoch)
+                rates = {name: side.lr(epoch) for name, side in self.sides.items()}
                 for x, labels in self.run.epoch(epoch, first):
-                    for side in self.sides.values():
-                        side.step(self.step, epoch, x, labels)
+                    for name, side in self.sides.items():
+                        side.step(self.step, rates[name], x, labels)
                     if self._not_finite():
                         return
                     self.step += 1
                     ends = self.step % per_epoch == 0 or self.step == self.run.steps
                     if ends:
-                        self._close(epoch)
+                        self._close(epoch, rates)
                     yield ends
                     if self.step == self.run.steps:
                         return
@@ -296,9 +295,9 @@ class Training:
             side.best = _below(f"{name}/best/", arrays)
             side.kept = step, side.engine.state()
 
-    def _close(self, epoch: int) -> None:
-        for side in self.sides.values():
-            side.close(epoch)
+    def _close(self, epoch: int, rates: Mapping[str, float]) -> None:
+        for name, side in self.sides.items():
+            side.close(epoch, rates[name])
         self.stopped_early = self._is_over()
 
     def _is_over(self) -> bool:

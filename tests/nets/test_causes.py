@@ -250,6 +250,25 @@ def test_a_wrong_tensor_is_explained(moments: Given, network: str, name: str, co
     assert told(moment, name, corrupt(moment)) == sentence
 
 
+def without(moment: Moment, *names: str) -> Moment:
+    """Return a step as a trace may show it, that lacks some tensors."""
+    ours, theirs = ({name: one for name, one in side.items() if name not in names}
+                    for side in (moment.ours, moment.theirs))  # fmt: skip
+    return replace(moment, ours=ours, theirs=theirs)
+
+
+def test_what_a_trace_lacks_of_the_outputs_is_done_without(moments: Given) -> None:
+    moment = moments["plain"]
+    shifted = (moment.theirs["data/y"] + 1) % 10
+    shown = without(moment, "forward/outputs")
+    assert told(shown, "data/y", shifted) == told(moment, "data/y", shifted)
+    assert "every label is 1 class above" in str(told(shown, "data/y", shifted))
+    neither = without(shown, "backward/loss.prediction")
+    assert told(neither, "data/y", shifted) is None  # nobody says how many classes there are
+    sixteenth = moment.theirs["backward/0.weight"] / 16
+    assert "16 is the batch size" in str(told(neither, "backward/0.weight", sixteenth))
+
+
 def test_a_rate_that_all_parameters_share_is_named(moments: Given) -> None:
     moment = moments["plain"]
     keys = [key for key in moment.before if key.startswith("param/")]

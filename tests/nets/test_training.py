@@ -200,8 +200,9 @@ def test_what_torch_rounds_by_excuses_no_drift_of_a_normalised_network(digits: D
     assert (report.first_divergence.step, report.first_divergence.phase) == (1, "update")
 
 
-def test_training_side_by_side_is_the_fair_run_without_its_proof(digits: Dataset) -> None:
-    run = prepare(PRESETS["fair"], digits, steps=100)
+@pytest.mark.parametrize("preset", ["fair", "regularised"])
+def test_training_side_by_side_is_the_fair_run_without_its_proof(digits: Dataset, preset: str) -> None:
+    run = prepare(PRESETS[preset], digits, train_size=48, epochs=3)  # three rates of `regularised`
     fair, plain = train_fair(run, sensitivity=False), train_both(run)
     assert plain.report is None
     for mine, yours in ((fair.engines[side], plain.engines[side]) for side in fair.engines):
