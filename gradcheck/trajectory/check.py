@@ -24,7 +24,7 @@ from gradcheck.trajectory.engine import (
     tensors_of,
 )
 from gradcheck.trajectory.freerun import FreeRun, FreeRunResult
-from gradcheck.trajectory.lockstep import LockStep, LockStepResult
+from gradcheck.trajectory.lockstep import LockStep, LockStepResult, Taken
 from gradcheck.trajectory.noise import FACTOR, SHADOWS
 from gradcheck.trajectory.reference import ReferenceRounding
 from gradcheck.trajectory.sensitivity import Sampler, Sensitivity
@@ -68,6 +68,21 @@ class NonFinite:
     step: int
     layer: str
     tensor: str
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """Whether two engines say the same of some inputs; true only if they do.
+
+    ``noise`` is the worst disagreement of an output of any layer, in units of rounding noise.
+    """
+
+    verdict: Verdict
+    noise: float
+    first_divergence: Divergence | None
+
+    def __bool__(self) -> bool:
+        return self.verdict is Verdict.PASS
 
 
 @dataclass(frozen=True)
@@ -201,6 +216,36 @@ def check_trajectory(
         seconds=free.seconds,
         reference_seconds=reference_seconds,
     )
+
+
+def check_evaluation(
+    engine: Engine,
+    reference: Engine,
+    x: Array,
+    *,
+    factor: float = FACTOR,
+    shadows: int = SHADOWS,
+    seed: int = 0,
+    opinion: Engine | None = None,
+) -> EvaluationReport:
+    """Prove that ``engine``, in ``reference``'s state, gives the same outputs for ``x`` (batch, ...) as that does.
+
+    Both evaluate, and neither is changed; the outputs of every layer are compared as lock-step does it. The verdict is
+    INCONCLUSIVE where rounding alone may move the network's outputs by more than a hundredth of the largest. Raises
+    ValueError where one of them cannot evaluate, `StepError` where the reference cannot take ``x``.
+    """
+    _require_evaluate(engine, reference)
+    passed: list[Taken] = []
+    rngs = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(2))
+    rounding = ReferenceRounding(reference, engine, next(rngs), opinion)
+    lock = LockStep(engine, factor, shadows, next(rngs), rounding, passed.append)
+    batch, context = Batch(np.array(x), np.empty(0), 0.0), Context(training=False, key=Key(seed, 0))
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        ratio = lock.compare(reference.state(), batch, context, observed(reference, batch, context))
+    verdict = Verdict.PASS if ratio <= 1 else Verdict.FAIL
+    if passed and not passed[0].tells("forward/outputs"):
+        verdict = Verdict.INCONCLUSIVE
+    return EvaluationReport(verdict, ratio * factor, lock.first_failure)
 
 
 def _require_evaluate(*engines: Engine) -> None:
