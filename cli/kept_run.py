@@ -70,20 +70,19 @@ class KeptRun:
         return self.network.predict_all(self.run.chunks(self.run.test))
 
 
-def read_kept_run(path: Path, data_dir: Path | None = None) -> KeptRun:
-    """Return the run of a folder; raises DataError or CheckpointError, in one line, for one that is damaged.
+def read_kept_run(finished: FinishedRun, data_dir: Path | None = None) -> KeptRun:
+    """Return a finished run with what it trained; raises DataError or CheckpointError, in one line, for damage.
 
     ``data_dir`` says where its data is, if that has moved.
     """
     from cli.experiment import chosen_preset
-    from cli.finished_run import read_run
     from cli.train import train
     from nets.datasets.dataset import DataError
     from nets.inference import Network
     from nets.run import DTYPES, Program
     from nets.weights import CheckpointError, read
 
-    finished = read_run(path)
+    path = finished.path
     moved = [] if data_dir is None else ["--data-dir", str(data_dir)]
     try:
         options = train.make_context("train", ["--config", str(path / FILE), *moved]).params

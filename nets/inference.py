@@ -33,7 +33,7 @@ class Network:
     """
 
     def __init__(self, program: Program, weights: Mapping[str, Mapping[str, Array]]) -> None:
-        self.program = program
+        self.program, self.weights = program, weights
         self.sides = tuple(side for side in SIDES if side in weights)
         model = program.model()
         self.engines: dict[str, Engine] = {}

@@ -41,12 +41,17 @@ class TrajectoryMismatch(AssertionError):  # noqa: N818  a mismatch, as Gradient
 
 @dataclass(frozen=True)
 class Progress:
-    """One step of a run: both losses, and the worst lock-step disagreement in units of rounding noise, NaN if none."""
+    """One step of a run: both losses, and the worst lock-step disagreement in units of rounding noise, NaN if none.
+
+    ``score`` and ``reference_score`` are what the caller's own measure makes of the outputs before the step.
+    """
 
     step: int
     loss: float
     reference_loss: float
     noise: float
+    score: float | None = None
+    reference_score: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +135,7 @@ def check_trajectory(
     opinion: Engine | None = None,
     sensitivity: bool = True,
     faults: Mapping[str, Fault] | None = None,
+    score: Callable[[Array, Array], float] | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> TrajectoryReport:
     """Train ``reference`` on ``batches`` and prove, step by step, that ``engine`` is the same program.
@@ -144,7 +150,7 @@ def check_trajectory(
     That takes about as long as some hundred steps of a run.
 
     ``every`` compares every so many steps only in lock-step. With an ``evaluation``, outputs in evaluation mode are
-    compared too.
+    compared too. ``score(outputs, y)`` is told of every step, to ``progress``, and judges nothing.
 
     Raises ValueError where the two do not start from the same state or name their tensors apart, where one of them
     cannot evaluate or make a fault, and for a factor, shadows or steps that measure nothing; `StepError` where the
@@ -193,7 +199,8 @@ def check_trajectory(
                 )
                 break
             losses = [float(np.sum(step.loss)) for step in (ours, theirs)]
-            progress(Progress(index, losses[0], losses[1], ratio * factor))
+            scores = [None if score is None else score(step.outputs, batch.y) for step in (ours, theirs)]
+            progress(Progress(index, losses[0], losses[1], ratio * factor, *scores))
             if not np.isfinite(losses[1]):
                 stopped = first_non_finite(index, theirs)
                 break
