@@ -103,7 +103,8 @@ def _configuration(document: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Return names and values of what decided the run."""
     told = {name: value for name, value in document["configuration"].items() if value is not None}
     told |= {name: value for name, value in (document["settings"] or {}).items() if value is not None}
-    told.pop("preset", None)
+    for name in ("preset", "data_dir"):  # the one is told already, the other is nobody else's
+        told.pop(name, None)
     words = {True: "yes", False: "no"}
     return [
         (name.replace("_", " "), words[value] if isinstance(value, bool) else value) for name, value in told.items()
