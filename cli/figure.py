@@ -6,16 +6,20 @@ import io
 import logging
 import math
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cli.run_tables import SIDES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from cli.finished_run import Curves, FinishedRun
     from gradcheck.contract import Array
+
+T = TypeVar("T")
 
 WIDTH, HEIGHT = 8.0, 6.6  # inches, of 100 pixels on a page
 FILES = {"svg": "trajectory.svg", "png": "trajectory.png"}
@@ -53,19 +57,12 @@ def draw_if_possible(run: FinishedRun) -> str | None:
 
     A run without the numbers behind a figure has none.
     """
-    from cli.console import remarks
     from gradcheck.files import write_whole
 
     if run.curves is None:
         return None
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a cache that it makes or cannot make is no news
-    try:
-        drawn = {form: render(run, form) for form in FILES}
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "matplotlib":
-            raise
-        text = "no figure is drawn without Matplotlib: pip install 'mnistcheck[figures]'"
-        remarks().print(text, style="yellow", markup=False, soft_wrap=True)
+    drawn = unless_undrawable(lambda: {form: render(run, form) for form in FILES})
+    if drawn is None:
         return None
     for form, name in FILES.items():
         if not (run.path / name).exists():
@@ -73,16 +70,36 @@ def draw_if_possible(run: FinishedRun) -> str | None:
     return drawn["svg"].decode()
 
 
+def unless_undrawable(draw: Callable[[], T]) -> T | None:
+    """Return what is drawn; None, with a remark, where there is no Matplotlib."""
+    from cli.console import remarks
+
+    try:
+        return draw()
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "matplotlib":
+            raise
+        text = "no figure is drawn without Matplotlib: pip install 'mnistcheck[figures]'"
+        remarks().print(text, style="yellow", markup=False, soft_wrap=True)
+        return None
+
+
 def render(run: FinishedRun, form: str) -> bytes:
     """Return the figure as a file's content, ``svg`` or ``png``: the same bytes for the same run."""
+    return encoded(lambda: draw(run), form, RESOLUTION)
+
+
+def encoded(draw: Callable[[], Figure], form: str, resolution: int) -> bytes:
+    """Return what is drawn as a file's content, ``svg`` or ``png`` of so many dots an inch: alike everywhere."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a cache that it makes or cannot make is no news
     import matplotlib as mpl
 
     with mpl.rc_context(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a character that the font lacks is drawn as a box, which is no news
-        mpl.rcdefaults()  # not the user's, so that a run looks alike everywhere
+        mpl.rcdefaults()  # not the user's
         mpl.rcParams.update(SETTINGS)
         content = io.BytesIO()
-        draw(run).savefig(content, format=form, dpi=RESOLUTION, metadata=METADATA[form])
+        draw().savefig(content, format=form, dpi=resolution, metadata=METADATA[form])
     return content.getvalue()
 
 

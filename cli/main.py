@@ -11,6 +11,7 @@ import click
 
 from cli.data import data
 from cli.exit_codes import ExitCode
+from cli.predict import predict
 from cli.presets import presets
 from cli.replay import replay
 from cli.report import report
@@ -24,6 +25,7 @@ EXTRAS = {
     "jinja2": ("Jinja2", "report"),
     "markupsafe": ("Jinja2", "report"),
     "matplotlib": ("Matplotlib", "figures"),
+    "PIL": ("Pillow", "figures"),
     "pooch": ("pooch", "data"),
     "sklearn": ("scikit-learn", "digits"),
 }
@@ -42,6 +44,7 @@ def mnistcheck() -> None:
 
 mnistcheck.add_command(train)
 mnistcheck.add_command(presets)
+mnistcheck.add_command(predict)
 mnistcheck.add_command(report)
 mnistcheck.add_command(verify)
 mnistcheck.add_command(record)

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-import io
-import logging
 import math
-import warnings
 from typing import TYPE_CHECKING
 
-from cli.figure import METADATA, SETTINGS
+import click
+
+from cli.figure import encoded
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
     from gradcheck.contract import Array
     from nets.datasets.dataset import Samples
 
 FORMS = ("png", "svg")
-CELL = 0.9  # inches, of an image with its label
+CELL = 0.9  # inches, of an image
+LINE = 0.15  # inches, of a line of what is above it
 HEAD = 0.45  # inches, of the title
 RESOLUTION = 150  # dots an inch of the PNG
+
+
+def form_of(path: Path) -> str:
+    """Return the form that the name of a picture's file asks for; raises a usage error for one that is not drawn."""
+    form = path.suffix.removeprefix(".").lower()
+    if form not in FORMS:
+        raise click.UsageError(f"--out {path} is no {' or '.join(f'.{form}' for form in FORMS)} file")
+    return form
 
 
 def render(samples: Samples, numbers: Array, black: int, title: str, form: str) -> bytes:
@@ -26,25 +40,32 @@ def render(samples: Samples, numbers: Array, black: int, title: str, form: str) 
     Each has its label above it and its number, from ``numbers`` (n,), counted from 0 in its source. ``black`` is the
     value of full ink, which is drawn black.
     """
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a cache that it makes or cannot make is no news
-    import matplotlib as mpl
+
+    def draw() -> Figure:
+        figure, cells = grid_of(len(samples), 1, title)
+        for axes, image, label, number in zip(cells, samples.images, samples.labels, numbers, strict=True):
+            show_ink(axes, image, black)
+            axes.set_title(f"$\\bf{{{label}}}$  #{number}", fontsize=7, pad=2)
+        return figure
+
+    return encoded(draw, form, RESOLUTION)
+
+
+def grid_of(count: int, lines: int, title: str) -> tuple[Figure, Sequence[Axes]]:
+    """Return a figure with room for so many images, about as many a row as rows, and so many lines above each."""
     from matplotlib.figure import Figure
 
-    columns = math.ceil(math.sqrt(len(samples)))
-    rows = math.ceil(len(samples) / columns)
-    with mpl.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a character that the font lacks is drawn as a box, which is no news
-        mpl.rcdefaults()  # not the user's, so that it looks alike everywhere
-        mpl.rcParams.update(SETTINGS)
-        width = max(4.0, columns * CELL)  # a title needs some room
-        figure = Figure(figsize=(width, rows * (CELL + 0.15) + HEAD), layout="constrained")
-        figure.suptitle(title, fontsize=9, parse_math=False)
-        grid = figure.subplots(rows, columns, squeeze=False)
-        for axes in grid.flat:
-            axes.set_axis_off()
-        for axes, image, label, number in zip(grid.flat, samples.images, samples.labels, numbers, strict=False):
-            axes.imshow(image, cmap="gray_r", vmin=0, vmax=black, interpolation="nearest")
-            axes.set_title(f"$\\bf{{{label}}}$  #{number}", fontsize=7, pad=2)
-        content = io.BytesIO()
-        figure.savefig(content, format=form, dpi=RESOLUTION, metadata=METADATA[form])
-    return content.getvalue()
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    width = max(4.0, columns * CELL)  # a title needs some room
+    figure = Figure(figsize=(width, rows * (CELL + lines * LINE) + HEAD), layout="constrained")
+    figure.suptitle(title, fontsize=9, parse_math=False)
+    cells: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in cells:
+        axes.set_axis_off()
+    return figure, cells[:count]
+
+
+def show_ink(axes: Axes, image: Array, black: float) -> None:
+    """Draw ink (28, 28) as on paper; full ink is ``black``."""
+    axes.imshow(image, cmap="gray_r", vmin=0, vmax=black, interpolation="nearest")
