@@ -134,8 +134,8 @@ def _picture(kept: KeptRun, found: Sequence[Prediction], asked: str, form: str) 
         if len(found) > MOST_ROWS:
             _remark(f"the picture has the first {MOST_ROWS} of {len(found)} images")
         return render_rows(found, told, form)
-    surest = f"; the {len(found)} surest" if asked == "misclassified" else ""
-    title = f"{Path(kept.run.dataset.name).name}: {_heading(kept, found, asked)}{surest}"
+    which = f"the first {len(found)} test images" if asked == "grid" else f"the {len(found)} surest mistakes"
+    title = f"{Path(kept.run.dataset.name).name}, {which}\n{_heading(kept, found, asked)}"
     return render_grid(
         np.array([one.ink for one in found]),
         np.array([one.label for one in found]),

@@ -54,10 +54,10 @@ class Prediction:
 
 def predicted_picture(kept: KeptRun, path: Path) -> Prediction:
     """Return what a run's network says of a PNG or JPEG file; raises DataError."""
-    from nets.datasets.picture import Frame, ink_of, read_picture
+    from nets.datasets.picture import BOX, BOXES, ink_of, read_picture
 
     seen = read_picture(path)
-    ink = ink_of(seen, Frame.of(kept.finished.document["dataset"]["name"]))
+    ink = ink_of(seen, BOXES.get(kept.finished.document["dataset"]["name"], BOX))
     return Prediction(path, ink, *_said(kept, ink), seen=seen)
 
 
@@ -91,9 +91,9 @@ def _said(kept: KeptRun, ink: Array) -> tuple[dict[str, Array], EvaluationReport
     return amounts, kept.network.agreement(x)
 
 
-def amount(value: float, told: str, digits: int = 2) -> str:
-    """Return a probability as a percentage with so many digits after the point, or an output as it is."""
-    return f"{value:.{digits}%}" if told == "probability" else f"{value:.{digits + 1}f}"
+def amount(value: float, told: str) -> str:
+    """Return a probability as a percentage, or an output as it is."""
+    return f"{value:.2%}" if told == "probability" else f"{value:.3f}"
 
 
 def prediction_rows(predictions: Sequence[Prediction], told: str) -> list[tuple[str, ...]]:
@@ -139,7 +139,7 @@ def describe_sides(predictions: Sequence[Prediction], sides: Sequence[str], told
         return f"Each engine has the weights that it has learned: {PLURALS[told]} at most {apart:.1e} apart."
     return (
         "The weights that the two sides have learned have parted: these are two trained networks, with"
-        f" {PLURALS[told]} up to {amount(apart, told)} apart."
+        f" {PLURALS[told]} up to {apart:.1e} apart."
     )
 
 

@@ -43,7 +43,7 @@ def render_grid(
             show_ink(axes, image, 1.0)
             wrong = label != digit
             given = f", label {label}" if wrong else ""
-            axes.set_title(f"$\\bf{{{digit}}}$  {amount(confidence, told, 1)}\n#{number}{given}", fontsize=7, pad=3)
+            axes.set_title(f"$\\bf{{{digit}}}$  {amount(confidence, told)}\n#{number}{given}", fontsize=7, pad=3)
             if wrong:
                 _frame(axes)
         return figure
@@ -103,7 +103,7 @@ def _title(one: Prediction, told: str) -> str:
     name = one.name if len(one.name) <= SHOWN else f"{one.name[: SHOWN - 3]}..."
     each = {side: f"{digit}, {amount(one.amounts[side].max(), told)}" for side, digit in one.classes.items()}
     ours, theirs = each.values()
-    text = f"{name}: {ours}" if ours == theirs else f"{name}: {ours}; {SIDES['torch']} {theirs}"
+    text = f"{name}: {ours}" if ours == theirs else f"{name}: {SIDES['numpy']} {ours}; {SIDES['torch']} {theirs}"
     if one.label is None:
         return text
     wrong = describe_mistake(one)
