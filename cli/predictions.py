@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,14 +98,18 @@ def amount(value: float, told: str) -> str:
 
 
 def prediction_rows(predictions: Sequence[Prediction], told: str) -> list[tuple[str, ...]]:
-    """Return a head and, for each image, its name, its label, what each engine takes it for, and whether that is so."""
+    """Return a head and, for each image, its name, its label, what each engine takes it for, and who is wrong.
+
+    What no image has, such as a label, has no column.
+    """
     rows = [("image", "label", *SIDES.values(), "")]
     for one in predictions:
         classes = one.classes
         cells = (f"{classes[side]}  {amount(one.amounts[side].max(), told)}" for side in SIDES)
         label = "" if one.label is None else str(one.label)
         rows.append((one.name, label, *cells, describe_mistake(one)))
-    return rows
+    told_of = [any(column) for column in zip(*rows[1:], strict=True)]
+    return [tuple(compress(row, told_of)) for row in rows]
 
 
 def describe_mistake(one: Prediction) -> str:

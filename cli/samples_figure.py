@@ -10,7 +10,6 @@ import click
 from cli.figure import encoded
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -21,7 +20,8 @@ if TYPE_CHECKING:
 
 FORMS = ("png", "svg")
 CELL = 0.9  # inches, of an image
-LINE = 0.15  # inches, of a line of what is above it
+GAP = 0.1  # inches, between two of them
+LINE = 0.14  # inches, of a line of what is above one
 HEAD = 0.45  # inches, of the title
 RESOLUTION = 150  # dots an inch of the PNG
 
@@ -51,19 +51,28 @@ def render(samples: Samples, numbers: Array, black: int, title: str, form: str) 
     return encoded(draw, form, RESOLUTION)
 
 
-def grid_of(count: int, lines: int, title: str) -> tuple[Figure, Sequence[Axes]]:
-    """Return a figure with room for so many images, about as many a row as rows, and so many lines above each."""
+def grid_of(count: int, lines: int, title: str) -> tuple[Figure, list[Axes]]:
+    """Return a figure with room for so many images, about as many a row as rows, and so many lines above each.
+
+    Every image has its place, so that nothing need be laid out, which takes long for some hundred of them.
+    """
     from matplotlib.figure import Figure
 
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
-    width = max(4.0, columns * CELL)  # a title needs some room
-    figure = Figure(figsize=(width, rows * (CELL + lines * LINE) + HEAD), layout="constrained")
-    figure.suptitle(title, fontsize=9, parse_math=False)
-    cells: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes in cells:
+    across, down = CELL + GAP, CELL + GAP + lines * LINE
+    width, height = max(4.0, columns * across + GAP), rows * down + HEAD  # a title needs some room
+    figure = Figure(figsize=(width, height))
+    figure.suptitle(title, fontsize=9, parse_math=False, y=1 - 0.08 / height, va="top")
+    left = (width - columns * across + GAP) / 2
+    cells = []
+    for index in range(count):
+        row, column = divmod(index, columns)
+        place = (left + column * across) / width, (height - HEAD - (row + 1) * down + GAP) / height
+        axes = figure.add_axes((*place, CELL / width, CELL / height))
         axes.set_axis_off()
-    return figure, cells[:count]
+        cells.append(axes)
+    return figure, cells
 
 
 def show_ink(axes: Axes, image: Array, black: float) -> None:
