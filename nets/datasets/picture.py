@@ -30,8 +30,8 @@ NOISE = 0.2
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error)
 
 
-# http://yann.lecun.com/exdb/mnist: "size normalized to fit in a 20x20 pixel box", then centred by mass. In all 60,000
-# training images the centre of mass is within half a pixel of pixel 14, counted from 0.
+# http://yann.lecun.com/exdb/mnist (LeCun, Cortes and Burges) says how MNIST was made: in a box of 20, by its mass.
+# In all 60,000 training images the centre of mass is within half a pixel of pixel 14, counted from 0.
 BOX, MIDDLE = 20, SIDE // 2
 
 # scikit-learn's digits are 24 pixels high. A network that has learned them recognises 59 % of 1,500 of MNIST's test
