@@ -142,12 +142,10 @@ def show(
     import numpy as np
 
     from cli.console import results
-    from cli.samples_figure import FORMS, render
+    from cli.samples_figure import form_of, render
     from gradcheck.files import write_whole
 
-    form = out.suffix.removeprefix(".").lower()
-    if form not in FORMS:
-        raise click.UsageError(f"--out {out} is no {' or '.join(f'.{form}' for form in FORMS)} file")
+    form = form_of(out)
     digits = _digits(labels)
     dataset = known_source(name_or_path, data_dir).load()
     samples = _part(dataset, part)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cli.extras import missing_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from matplotlib.figure import Figure
+
+T = TypeVar("T")
 
 FORMS = ("svg", "png")
 RESOLUTION = 200  # dots an inch of a PNG: 1,600 pixels wide, enough for a projector
@@ -51,3 +55,17 @@ def rendered(draw: Callable[[], Figure], *forms: str, resolution: int = RESOLUTI
         for form, content in zip(forms, contents, strict=True):
             figure.savefig(content, format=form, dpi=resolution, metadata=METADATA[form])
     return [content.getvalue() for content in contents]
+
+
+def unless_undrawable(draw: Callable[[], T]) -> T | None:
+    """Return what is drawn; None, with a remark, where there is no Matplotlib."""
+    from cli.console import remarks
+
+    try:
+        return draw()
+    except ModuleNotFoundError as error:
+        part = missing_part(error)
+        if part is None:
+            raise
+        remarks().print(f"no figure is drawn without {part}", style="yellow", markup=False, soft_wrap=True)
+        return None

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cli.drawing import FORMS, rendered
-from cli.extras import missing_part
+from cli.drawing import FORMS, rendered, unless_undrawable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -70,21 +69,15 @@ def written(folder: Path, sketches: Iterable[Sketch]) -> dict[str, bytes]:
 
     Without Matplotlib there are none, which a remark says.
     """
-    from cli.console import remarks
+    return unless_undrawable(lambda: {sketch.name: _written(folder, sketch) for sketch in sketches}) or {}
+
+
+def _written(folder: Path, sketch: Sketch) -> bytes:
     from gradcheck.files import write_whole
 
-    found = {}
-    try:
-        for sketch in sketches:
-            lacking = [form for form in FORMS if not (folder / f"{sketch.name}.{form}").exists()]
-            forms = ["svg", *(form for form in lacking if form != "svg")]
-            drawn = dict(zip(forms, rendered(sketch.draw, *forms), strict=True))
-            for form in lacking:
-                write_whole(folder / f"{sketch.name}.{form}", drawn[form])
-            found[sketch.name] = drawn["svg"]
-    except ModuleNotFoundError as error:
-        part = missing_part(error)
-        if part is None:
-            raise
-        remarks().print(f"no figure is drawn without {part}", style="yellow", markup=False, soft_wrap=True)
-    return found
+    lacking = [form for form in FORMS if not (folder / f"{sketch.name}.{form}").exists()]
+    forms = ["svg", *(form for form in lacking if form != "svg")]
+    drawn = dict(zip(forms, rendered(sketch.draw, *forms), strict=True))
+    for form in lacking:
+        write_whole(folder / f"{sketch.name}.{form}", drawn[form])
+    return drawn["svg"]

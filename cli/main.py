@@ -12,6 +12,7 @@ import click
 from cli.data import data
 from cli.exit_codes import ExitCode
 from cli.extras import missing_part
+from cli.predict import predict
 from cli.presets import presets
 from cli.replay import replay
 from cli.report import report
@@ -33,6 +34,7 @@ def mnistcheck() -> None:
 
 mnistcheck.add_command(train)
 mnistcheck.add_command(presets)
+mnistcheck.add_command(predict)
 mnistcheck.add_command(report)
 mnistcheck.add_command(verify)
 mnistcheck.add_command(record)

@@ -105,7 +105,7 @@ class Dataset:
 
     def pixels(self, samples: Samples, dtype: DTypeLike) -> Array:
         """Return the images flattened, (n, 784), with ink in [0, 1]."""
-        return (samples.images.reshape(len(samples), -1) / np.float64(self.black)).astype(dtype)
+        return (samples.images.reshape(len(samples), PIXELS) / np.float64(self.black)).astype(dtype)
 
     def _too_few(self, train_size: int, validation_size: int, test_size: int | None) -> str:
         """Return what there is and what was asked for; of validation only where it was."""

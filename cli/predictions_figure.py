@@ -1,0 +1,118 @@
+"""Labelled pictures of predictions: images with what both engines give to every class, and a grid."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cli.drawing import BLUE, GREY, SKY, VERMILION, rendered
+from cli.predictions import amount, describe_mistake
+from cli.run_tables import SIDES
+from cli.samples_figure import RESOLUTION, grid_of, show_ink
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from cli.predictions import Prediction
+    from gradcheck.contract import Array
+
+WIDTH, ROW, HEAD = 7.5, 1.55, 0.35  # inches: of a page, of an image's row, and of what heads the first
+MOST_ROWS = 50  # that are drawn: a page of 12 metres would be no picture
+SHOWN = 40  # characters of a file's name
+BAR = 0.38  # of the distance between two classes
+COLOURS = {"numpy": BLUE, "torch": SKY}  # dark and light, so that grey tells them apart, too
+
+
+def render_grid(
+    images: Array, labels: Array, predictions: Array, confidences: Array, numbers: Array, told: str, title: str,
+    form: str,
+) -> bytes:  # fmt: skip
+    """Return a picture of images (n, 28, 28), ink in [0, 1], with what they are taken for, as a file's content.
+
+    The others have shape (n,). ``confidences`` are of the predicted classes, ``told`` what they are: ``probability`` or
+    ``output``. A wrong one is framed, and has its label. ``form`` is ``png`` or ``svg``.
+    """
+
+    def draw() -> Figure:
+        figure, cells = grid_of(len(images), 2, title)
+        for axes, image, label, digit, confidence, number in zip(
+            cells, images, labels, predictions, confidences, numbers, strict=True
+        ):
+            show_ink(axes, image, 1.0)
+            wrong = label != digit
+            given = f", label {label}" if wrong else ""
+            axes.set_title(f"$\\bf{{{digit}}}$  {amount(confidence, told)}\n#{number}{given}", fontsize=7, pad=3)
+            if wrong:
+                _frame(axes)
+        return figure
+
+    return rendered(draw, form, resolution=RESOLUTION)[0]
+
+
+def render_rows(predictions: Sequence[Prediction], told: str, form: str) -> bytes:
+    """Return a picture with a row for each image, at most `MOST_ROWS`, as a file's content, ``png`` or ``svg``.
+
+    A row has the picture as it was given, if it is a file's, the ink that the network sees, and what both engines give
+    to every class.
+    """
+    return rendered(lambda: _rows(predictions[:MOST_ROWS], told), form, resolution=RESOLUTION)[0]
+
+
+def _rows(predictions: Sequence[Prediction], told: str) -> Figure:
+    from matplotlib.figure import Figure
+
+    pictures = any(one.seen is not None for one in predictions)
+    figure = Figure(figsize=(WIDTH, HEAD + ROW * len(predictions)), layout="constrained")
+    ratios = (1, 1, 3.6) if pictures else (1, 4.6)
+    grid = figure.subplots(len(predictions), len(ratios), squeeze=False, width_ratios=ratios)
+    for one, (*before, ink, bars) in zip(predictions, grid, strict=True):
+        for axes in (*before, ink):
+            axes.set_axis_off()
+        for axes in before:
+            if one.seen is not None:
+                axes.imshow(one.seen, cmap="gray", vmin=0, vmax=255)
+                _frame(axes, GREY, 0.6)
+        show_ink(ink, one.ink, 1.0)
+        _frame(ink, GREY, 0.6)
+        _bars(bars, one, told)
+    for axes, text in zip(grid[0], ("as given", "as it is seen") if pictures else ("as it is seen",), strict=False):
+        axes.set_title(text, fontsize=8, color=GREY)
+    grid[-1][-1].set_xlabel("class")
+    grid[0][-1].legend(loc="upper right", fontsize=7, framealpha=0.85, edgecolor="none")
+    return figure
+
+
+def _bars(axes: Axes, one: Prediction, told: str) -> None:
+    import numpy as np
+
+    digits = np.arange(len(one.amounts["numpy"]))
+    for side, shift in zip(SIDES, (-BAR / 2, BAR / 2), strict=True):
+        axes.bar(digits + shift, one.amounts[side], BAR, color=COLOURS[side], label=SIDES[side])
+    if told == "probability":
+        axes.set_ylim(0, 1)
+    axes.set_xticks(digits)
+    axes.set_ylabel(told, fontsize=8)
+    axes.tick_params(labelsize=8)
+    axes.set_title(_title(one, told), loc="left", fontsize=9, fontweight="bold", parse_math=False)
+
+
+def _title(one: Prediction, told: str) -> str:
+    """Return an image's name, what it is taken for, how surely, and its label where that is known."""
+    name = one.name if len(one.name) <= SHOWN else f"{one.name[: SHOWN - 3]}..."
+    each = {side: f"{digit}, {amount(one.amounts[side].max(), told)}" for side, digit in one.classes.items()}
+    ours, theirs = each.values()
+    text = f"{name}: {ours}" if ours == theirs else f"{name}: {SIDES['numpy']} {ours}; {SIDES['torch']} {theirs}"
+    if one.label is None:
+        return text
+    wrong = describe_mistake(one)
+    return f"{text}; label {one.label}{wrong and f': {wrong}'}"
+
+
+def _frame(axes: Axes, color: str = VERMILION, linewidth: float = 2.0) -> None:
+    from matplotlib.patches import Rectangle
+
+    outline = Rectangle((0, 0), 1, 1, transform=axes.transAxes, fill=False, edgecolor=color, linewidth=linewidth)
+    outline.set_clip_on(False)
+    axes.add_patch(outline)
