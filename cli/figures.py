@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cli.drawing import FORMS, rendered, unless_undrawable
+from cli.run_tables import SIDES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from matplotlib.figure import Figure
 
     from cli.finished_run import FinishedRun
     from cli.kept_run import KeptRun
-
-MISTAKES = 24  # misclassified images that are shown
+    from cli.predictions import Prediction
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,19 @@ def of_learning(run: FinishedRun) -> Iterator[Sketch]:
         yield Sketch("learning", says, lambda: learning_figure.draw(run))
 
 
-def of_network(kept: KeptRun) -> Iterator[Sketch]:
+def of_network(kept: KeptRun, mistakes: Sequence[Prediction]) -> Iterator[Sketch]:
     """Yield the figures of the weights, and of what they make of the test images; raises DataError without those."""
-    from cli import confusion_figure, weights_figure
+    from cli import confusion_figure, predictions_figure, weights_figure
     from nets.inference import confusion
 
     network, labels = kept.network, kept.run.test.labels
     matrices = {side: confusion(kept.predictions[side], labels) for side in network.sides}
     says = "Confusion matrices: how many test images of each class are taken for which."
     yield Sketch("confusion", says, lambda: confusion_figure.draw(matrices))
+    if mistakes:
+        title, side = f"what {SIDES[network.sides[0]]} is surest of, and wrong", network.sides[0]
+        says = "Misclassified test images, with what each is taken for."
+        yield Sketch("misclassified", says, lambda: predictions_figure.grid(mistakes, side, network.told, title))
     first = weights_figure.first_weights(network.program.model(), network.weights)
     if first is not None:
         says = f"The first weights, {first.name}, as images, of each side."

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cli.finished_run import repetition
 from cli.replay import CASE
-from cli.run_tables import SIDES, mistake_rows, outcome_rows, proof_rows, recall_rows, summary_rows
+from cli.run_tables import SIDES, outcome_rows, proof_rows, recall_rows, summary_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 
     from cli.finished_run import FinishedRun
     from cli.kept_run import KeptRun
+    from cli.predictions import Prediction
+
+MISTAKES, LISTED = 25, 10  # misclassified images that are drawn, and of these those that are listed
 
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """A run as a page shows it: its figures by name, as SVG and in words, and its worst mistakes.
+    """A run as a page shows it: its figures by name, as SVG and in words, and its surest mistakes, as a table.
 
     ``missing`` says why there is nothing of its weights and images, if so.
     """
@@ -36,12 +39,14 @@ class Shown:
 def shown(run: FinishedRun, data_dir: Path | None) -> Shown:
     """Return what a page shows of a run, having drawn its figures."""
     from cli import figures
+    from cli.predictions import prediction_rows
 
-    sketches, mistakes, missing = [*figures.of_proof(run), *figures.of_learning(run)], [], None
+    sketches, missing = [*figures.of_proof(run), *figures.of_learning(run)], None
+    mistakes: list[tuple[str, ...]] = []
     try:
-        kept = _kept(run, data_dir)
-        sketches += figures.of_network(kept)
-        mistakes = mistake_rows(kept)
+        kept, found = _predicted(run, data_dir)
+        sketches += figures.of_network(kept, found)
+        mistakes = prediction_rows(found[:LISTED], kept.network.told) if found else []
     except UnreadableError as error:
         missing = str(error)
     drawn = figures.written(run.path, sketches)
@@ -50,20 +55,22 @@ def shown(run: FinishedRun, data_dir: Path | None) -> Shown:
 
 
 class UnreadableError(Exception):
-    """A run's weights or images cannot be had."""
+    """A run's weights or images cannot be had, or say nothing."""
 
 
-def _kept(run: FinishedRun, data_dir: Path | None) -> KeptRun:
-    """Return a run with its predictions; raises `UnreadableError` where its weights, its data or a part are missing."""
+def _predicted(run: FinishedRun, data_dir: Path | None) -> tuple[KeptRun, list[Prediction]]:
+    """Return a run with its surest mistakes; raises `UnreadableError`."""
     from cli.extras import missing_part
     from cli.kept_run import read_kept_run
+    from cli.predictions import surest_mistakes
     from nets.datasets.dataset import DataError
     from nets.weights import CheckpointError
 
     try:
-        kept = read_kept_run(run, data_dir)
-        _ = kept.predictions
         import sklearn  # noqa: F401  which counts what is taken for what
+
+        kept = read_kept_run(run, data_dir)
+        return kept, surest_mistakes(kept, MISTAKES)
     except (CheckpointError, DataError) as error:
         raise UnreadableError(str(error)) from None
     except ModuleNotFoundError as error:
@@ -71,7 +78,6 @@ def _kept(run: FinishedRun, data_dir: Path | None) -> KeptRun:
         if part is None:
             raise
         raise UnreadableError(f"they need {part}") from None
-    return kept
 
 
 def page(runs: Sequence[Shown]) -> str:

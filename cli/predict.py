@@ -10,14 +10,13 @@ import click
 from cli.exit_codes import ExitCode
 from cli.experiment import DATA_DIR
 from cli.run_tables import SIDES
-from cli.samples_figure import form_of
+from cli.samples_figure import RESOLUTION, form_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cli.kept_run import KeptRun
     from cli.predictions import Prediction
-    from nets.datasets.dataset import Samples
 
 DIGITS = 9  # of a number: no data has as many images
 NAMED = 6  # images that a remark names
@@ -55,6 +54,7 @@ def predict(
     from cli.drawing import unless_undrawable
     from cli.finished_run import read_run
     from cli.kept_run import read_kept_run
+    from cli.predictions import surest_mistakes
     from gradcheck.files import write_whole
     from nets.engines.torch_engine import one_thread_each
 
@@ -68,7 +68,7 @@ def predict(
         if images:
             found = [_image(kept, one) for one in images]
         else:
-            found = _tests(kept, grid) if grid else _mistakes(kept, misclassified or 0)
+            found = _tests(kept, grid) if grid else surest_mistakes(kept, misclassified or 0)
     drawn = unless_undrawable(lambda: _picture(kept, found, asked[0], form)) if found else None
     if drawn is not None:
         write_whole(path, drawn)
@@ -94,25 +94,12 @@ def _image(kept: KeptRun, text: str) -> Prediction:
 
 
 def _tests(kept: KeptRun, count: int) -> list[Prediction]:
+    from cli.predictions import of_tests
+
     samples = kept.run.test
     if count > len(samples):
         raise click.UsageError(f"the run has {len(samples):,} test images; asked for {count}")
-    return _of_tests(kept, samples[:count])
-
-
-def _mistakes(kept: KeptRun, count: int) -> list[Prediction]:
-    """Return the test images that the first side gets wrong, the surest first."""
-    from nets.inference import mistakes
-
-    labels = kept.run.test.labels
-    return _of_tests(kept, kept.run.test[mistakes(kept.predictions[kept.network.sides[0]], labels, count)])
-
-
-def _of_tests(kept: KeptRun, samples: Samples) -> list[Prediction]:
-    from cli.predictions import predicted_samples
-
-    from_training = kept.run.dataset.test is None or kept.run.preset.test_of == "train"
-    return predicted_samples(kept, samples, from_training=from_training)
+    return of_tests(kept, samples[:count])
 
 
 def _heading(kept: KeptRun, found: Sequence[Prediction], asked: str) -> str:
@@ -126,27 +113,17 @@ def _heading(kept: KeptRun, found: Sequence[Prediction], asked: str) -> str:
 
 
 def _picture(kept: KeptRun, found: Sequence[Prediction], asked: str, form: str) -> bytes:
-    import numpy as np
+    from cli.drawing import rendered
+    from cli.predictions_figure import MOST_ROWS, grid, rows
 
-    from cli.predictions_figure import MOST_ROWS, render_grid, render_rows
-
-    told, side = kept.network.told, kept.network.sides[0]
+    told = kept.network.told
     if asked == "images":
         if len(found) > MOST_ROWS:
             _remark(f"the picture has the first {MOST_ROWS} of {len(found)} images")
-        return render_rows(found, told, form)
+        return rendered(lambda: rows(found, told), form, resolution=RESOLUTION)[0]
     which = f"the first {len(found)} test images" if asked == "grid" else f"the {len(found)} surest mistakes"
     title = f"{Path(kept.run.dataset.name).name}, {which}\n{_heading(kept, found, asked)}"
-    return render_grid(
-        np.array([one.ink for one in found]),
-        np.array([one.label for one in found]),
-        np.array([one.classes[side] for one in found]),
-        np.array([one.amounts[side].max() for one in found]),
-        np.array([one.source for one in found]),
-        told,
-        title,
-        form,
-    )
+    return rendered(lambda: grid(found, kept.network.sides[0], told, title), form, resolution=RESOLUTION)[0]
 
 
 def _tell(kept: KeptRun, found: Sequence[Prediction], asked: str, picture: Path | None, json: bool) -> int:

@@ -79,6 +79,20 @@ def predicted_samples(kept: KeptRun, samples: Samples, *, from_training: bool) -
     ]
 
 
+def of_tests(kept: KeptRun, samples: Samples) -> list[Prediction]:
+    """Return what a run's network says of some of the run's test images; raises DataError."""
+    from_training = kept.run.dataset.test is None or kept.run.preset.test_of == "train"
+    return predicted_samples(kept, samples, from_training=from_training)
+
+
+def surest_mistakes(kept: KeptRun, count: int) -> list[Prediction]:
+    """Return what is said of the test images that the first side gets wrong, the surest first; raises DataError."""
+    from nets.inference import mistakes
+
+    test = kept.run.test
+    return of_tests(kept, test[mistakes(kept.predictions[kept.network.sides[0]], test.labels, count)])
+
+
 def _said(kept: KeptRun, ink: Array) -> tuple[dict[str, Array], EvaluationReport]:
     """Return what both engines say of an image by itself, so that the company it is in changes no bit."""
     import numpy as np

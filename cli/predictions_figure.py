@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cli.drawing import BLUE, GREY, SKY, VERMILION, rendered
+from cli.drawing import BLUE, GREY, SKY, VERMILION
 from cli.predictions import amount, describe_mistake
 from cli.run_tables import SIDES
-from cli.samples_figure import RESOLUTION, grid_of, show_ink
+from cli.samples_figure import grid_of, show_ink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from cli.predictions import Prediction
-    from gradcheck.contract import Array
 
 WIDTH, ROW, HEAD = 7.5, 1.55, 0.35  # inches: of a page, of an image's row, and of what heads the first
 MOST_ROWS = 50  # that are drawn: a page of 12 metres would be no picture
@@ -25,39 +24,30 @@ BAR = 0.38  # of the distance between two classes
 COLOURS = {"numpy": BLUE, "torch": SKY}  # dark and light, so that grey tells them apart, too
 
 
-def render_grid(
-    images: Array, labels: Array, predictions: Array, confidences: Array, numbers: Array, told: str, title: str,
-    form: str,
-) -> bytes:  # fmt: skip
-    """Return a picture of images (n, 28, 28), ink in [0, 1], with what they are taken for, as a file's content.
+def grid(predictions: Sequence[Prediction], side: str, told: str, title: str) -> Figure:
+    """Return a figure of images with what a side takes them for; a wrong one is framed, and has its label.
 
-    The others have shape (n,). ``confidences`` are of the predicted classes, ``told`` what they are: ``probability`` or
-    ``output``. A wrong one is framed, and has its label. ``form`` is ``png`` or ``svg``.
+    ``told`` is what the numbers are: ``probability`` or ``output``.
     """
-
-    def draw() -> Figure:
-        figure, cells = grid_of(len(images), 2, title)
-        for axes, image, label, digit, confidence, number in zip(
-            cells, images, labels, predictions, confidences, numbers, strict=True
-        ):
-            show_ink(axes, image, 1.0)
-            wrong = label != digit
-            given = f", label {label}" if wrong else ""
-            axes.set_title(f"$\\bf{{{digit}}}$  {amount(confidence, told)}\n#{number}{given}", fontsize=7, pad=3)
-            if wrong:
-                _frame(axes)
-        return figure
-
-    return rendered(draw, form, resolution=RESOLUTION)[0]
+    figure, cells = grid_of(len(predictions), 2, title)
+    for axes, one in zip(cells, predictions, strict=True):
+        digit, amounts = one.classes[side], one.amounts[side]
+        show_ink(axes, one.ink, 1.0)
+        wrong = one.label not in (None, digit)
+        given = f", label {one.label}" if wrong else ""
+        axes.set_title(f"$\\bf{{{digit}}}$  {amount(amounts.max(), told)}\n{one.name}{given}", fontsize=7, pad=3)
+        if wrong:
+            _frame(axes)
+    return figure
 
 
-def render_rows(predictions: Sequence[Prediction], told: str, form: str) -> bytes:
-    """Return a picture with a row for each image, at most `MOST_ROWS`, as a file's content, ``png`` or ``svg``.
+def rows(predictions: Sequence[Prediction], told: str) -> Figure:
+    """Return a figure with a row for each image, at most `MOST_ROWS`.
 
     A row has the picture as it was given, if it is a file's, the ink that the network sees, and what both engines give
     to every class.
     """
-    return rendered(lambda: _rows(predictions[:MOST_ROWS], told), form, resolution=RESOLUTION)[0]
+    return _rows(predictions[:MOST_ROWS], told)
 
 
 def _rows(predictions: Sequence[Prediction], told: str) -> Figure:

@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from cli.kept_run import KeptRun
-
 # The keys of the two sides in a run's document, and what they are called.
 KINKS = 3  # that are printed, of those that a document names
 SIDES = {"numpy": "NumPy", "torch": "PyTorch"}
@@ -114,28 +112,6 @@ def recall_rows(document: dict[str, Any]) -> list[tuple[str, ...]]:
     return [
         (name, *("" if recall is None else f"{recall:.0%}" for recall in recalls)) for name, recalls in told if recalls
     ]
-
-
-def mistake_rows(kept: KeptRun, count: int = 10) -> list[tuple[str, ...]]:
-    """Return a head and, of the test images that one side is the surest of and wrong, number, class and predictions.
-
-    That side is NumPy, unless it was not trained.
-    """
-    from nets.inference import mistakes
-
-    test, sides = kept.run.test, kept.network.sides
-    found = mistakes(kept.predictions[sides[0]], test.labels, count)
-    rows, spec = [], ".1%" if kept.network.told == "probability" else ".3f"
-    for place in found:
-        told = [kept.predictions[side][place] for side in sides]
-        rows.append(
-            (
-                f"#{test.numbers[place]}",
-                str(test.labels[place]),
-                *(f"{one.argmax()} ({one.max():{spec}})" for one in told),
-            )
-        )
-    return [("test image", "is a", *(f"{SIDES[side]} takes it for" for side in sides)), *rows] if rows else []
 
 
 def summary_rows(runs: Sequence[tuple[str, dict[str, Any]]]) -> list[tuple[str, ...]]:

@@ -242,7 +242,7 @@ def test_the_page_tells_it_all_and_asks_for_nothing(runs: Path) -> None:
         assert told in page.text
     assert page.text.index("PASS") < page.text.index("lock-step")
     tags = [tag for tag, _ in page.seen]
-    assert tags.count("img") == 4
+    assert tags.count("img") == 5
     assert not {"script", "link", "svg", "iframe", "object", "base"} & set(tags)
     addresses = [str(value) for _, attrs in page.seen for key, value in attrs.items() if key.endswith(("href", "src"))]
     figures = [address.removeprefix("data:image/svg+xml;base64,") for address in addresses]
@@ -550,7 +550,7 @@ def test_several_runs_are_one_document(runs: Path, tmp_path: Path, capsys: pytes
 
 def test_figures_that_are_there_are_left_alone(kept: Path) -> None:
     assert run(["report", str(kept)]) == 0
-    names = ("trajectory", "learning", "confusion", "weights")
+    names = ("trajectory", "learning", "confusion", "misclassified", "weights")
     files = [kept / f"{name}.{form}" for name in names for form in ("svg", "png")]
     drawn = {path: path.read_bytes() for path in files}
     files[1].unlink()
