@@ -21,7 +21,7 @@ POINTS = 30  # that a fair run's steps are drawn as: batches of one image tell o
 FEW = 20  # up to so many points each is marked
 
 STEPS = "Of every batch before its step, in means over {parts} equal parts of the run."
-EPOCHS = "Of every batch before its step, a point an epoch; of the validation images after the epoch."
+EPOCHS = "A point an epoch: of the training images in batches, each before its step; of validation images after it."
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +73,7 @@ def draw(run: FinishedRun) -> Figure:
     for axes, what in ((left, "loss"), (right, "accuracy")):
         for curve in curves_of(run, what):
             _curve(axes, curve)
-        axes.set_title(f"{what} of the training images", loc="left", fontsize=9)
+        axes.set_title(what, loc="left", fontsize=9, fontweight="bold")
         axes.set_xlabel("epochs")
         axes.grid(visible=True, color="#E4E4E4", linewidth=0.6)
         axes.set_axisbelow(True)
@@ -93,7 +93,13 @@ def _curve(axes: Axes, curve: Curve) -> None:
     marker = "o" if len(curve.epochs) <= FEW else ""
     size = 3.0 + style["linewidth"]
     axes.plot(
-        curve.epochs, curve.values, marker=marker, markersize=size, label=name, gid=f"{curve.side}-train", **style
+        curve.epochs,
+        curve.values,
+        marker=marker,
+        markersize=size,
+        label=f"{name}, training images",
+        gid=f"{curve.side}-train",
+        **style,
     )
     if curve.validation is not None:
         axes.plot(

@@ -64,13 +64,15 @@ def _predicted(run: FinishedRun, data_dir: Path | None) -> tuple[KeptRun, list[P
     from cli.kept_run import read_kept_run
     from cli.predictions import surest_mistakes
     from nets.datasets.dataset import DataError
+    from nets.engines.torch_engine import one_thread_each
     from nets.weights import CheckpointError
 
     try:
         import sklearn  # noqa: F401  which counts what is taken for what
 
         kept = read_kept_run(run, data_dir)
-        return kept, surest_mistakes(kept, MISTAKES)
+        with one_thread_each():
+            return kept, surest_mistakes(kept, MISTAKES)
     except (CheckpointError, DataError) as error:
         raise UnreadableError(str(error)) from None
     except ModuleNotFoundError as error:

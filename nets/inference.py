@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 
 import numpy as np
 
@@ -66,14 +67,25 @@ class Network:
 
         Each side's weights are put to both; what is told is the worst.
         """
-        ours, theirs = (self.engines[side] for side in SIDES)
-        other = DTYPES["float32" if self.program.dtype == np.float64 else "float64"]
-        opinion, found = self.program.torch_engine(other), []
-        for side in self.sides:
-            theirs_with = self.program.torch_engine()
-            theirs_with.load({**theirs.state(), **_weights(self.engines[side])})
-            found.append(check_evaluation(ours, theirs_with, x, seed=self.program.seed, opinion=opinion))
+        found = (
+            check_evaluation(self.engines["numpy"], reference, x, seed=self.program.seed, opinion=self._opinion)
+            for reference in self._references
+        )
         return max(found, key=lambda report: report.noise)
+
+    @cached_property
+    def _references(self) -> list[Engine]:
+        """PyTorch with the weights of each side."""
+        found: list[Engine] = []
+        for side in self.sides:
+            engine = self.program.torch_engine()
+            engine.load({**engine.state(), **_weights(self.engines[side])})
+            found.append(engine)
+        return found
+
+    @cached_property
+    def _opinion(self) -> Engine:
+        return self.program.torch_engine(DTYPES["float32" if self.program.dtype == np.float64 else "float64"])
 
 
 def mistakes(probabilities: Array, labels: Array, count: int) -> Array:
