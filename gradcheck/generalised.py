@@ -151,9 +151,7 @@ def _directions(
     ]
 
 
-def _in_full(
-    point: Point, name: str, output: int, row: Array, noise: float, group: Integers, alone: Slopes
-) -> bool:
+def _in_full(point: Point, name: str, output: int, row: Array, noise: float, group: Integers, alone: Slopes) -> bool:
     """Return whether several elements, which move an output together as far as each does alone, have all of it each."""
     if len(group) < 2:
         return False
