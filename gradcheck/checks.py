@@ -359,8 +359,10 @@ def _without_torch(case: Case, claim: Property, settings: Settings) -> Outcome |
 
 def _joined(name: str, claim: str, tried: list[tuple[Variation, Outcome]]) -> Finding:
     failing = [(v, o) for v, o in tried if o.verdict is Verdict.FAIL]
-    failing.sort(key=lambda pair: pair[0].name in DEGENERATE)
-    place, explanation = _explained([(v.case, o) for v, o in failing if v.name not in DEGENERATE], 1)
+    # A degenerate case has a cause only where that is one of ties, of which it has many.
+    failing.sort(key=lambda pair: (pair[0].name in DEGENERATE) * (1 if pair[1].causes else 2))
+    ordinary = [(v.case, o) for v, o in failing if v.name not in DEGENERATE]
+    place, explanation = _explained(ordinary or [(v.case, o) for v, o in failing if o.causes], 1)
     variation, outcome = failing[place] if failing else (None, None)
     message = outcome.message if outcome else ""
     if variation is not None and variation.name != AS_GIVEN:

@@ -70,6 +70,7 @@ class Cause(StrEnum):
     TERM_IN_DY = "term in dy"  # multiple
     CONSTANT_TERM = "constant term"  # axes, everything
     AFFINE_TERM = "affine term"  # axes, everything
+    TIED_IN_FULL = "tied in full"  # seen where kinks are judged, not by a hypothesis below
 
 
 @dataclass(frozen=True)

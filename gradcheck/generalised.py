@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,17 @@ ELEMENTS, OUTPUTS = 256, 32
 POSITIVE, GAUSSIAN = 2, 6
 
 
+class Kinked(NamedTuple):
+    """The worst violation among elements at kinks, and which were judged.
+
+    ``in_full`` says that all violations are of one kind: each of several tied elements has the whole gradient.
+    """
+
+    worst: Worst | None
+    judged: Integers
+    in_full: bool
+
+
 def generalised_gradient(
     point: Point,
     name: str,
@@ -26,8 +38,8 @@ def generalised_gradient(
     kinked: Integers,
     jacobian_row: Callable[[int], Array],
     rng: np.random.Generator,
-) -> tuple[Worst | None, Integers]:
-    """Judge the elements ``kinked`` of a pullback's ``gradient``; return the worst violation and those judged.
+) -> Kinked:
+    """Judge the elements ``kinked`` of a pullback's ``gradient``.
 
     Each must lie between the sums of the one-sided slopes of all outputs, each weighted by its cotangent. That is not
     enough where kinks are shared (every tied maximum given the full gradient passes), nor where a cotangent mixes
@@ -48,23 +60,29 @@ def generalised_gradient(
     if len(outputs) > OUTPUTS:
         outputs = np.sort(rng.choice(outputs, OUTPUTS, replace=False))
     unclear: set[int] = set()
+    in_full: list[bool] = []
     for output in outputs:
         members = rows[columns == output]
         jumps = (slopes.right - slopes.left)[members, output]
         row = jacobian_row(int(output))
         for convex in (True, False):
-            group = kinked[members[(jumps > 0) == convex]]
+            tied = members[(jumps > 0) == convex]
+            group = kinked[tied]
             found = _directions(point, name, int(output), row, noise, group, convex, rng) if len(group) else []
             if found is None:
                 unclear.update(group.tolist())
-            else:
-                worsts += found
+                continue
+            worsts += found
+            if any(worst.ratio > 1 for worst in found):
+                alone = Slopes(slopes.right[tied], slopes.left[tied], slopes.error[tied])
+                in_full.append(_in_full(point, name, int(output), row, noise, group, alone))
     clear = ~np.isin(kinked, list(unclear))
     if _hidden(point, name, kinked, slopes, rng):
         clear[:] = False
     kept = Slopes(slopes.right[clear], slopes.left[clear], slopes.error[clear])
-    worsts += _sums(point, name, gradient, noise, kinked[clear], kept)
-    return largest(*worsts), kinked[clear]
+    sums = list(_sums(point, name, gradient, noise, kinked[clear], kept))
+    others = any(worst.ratio > 1 for worst in sums)
+    return Kinked(largest(*worsts, *sums), kinked[clear], bool(in_full) and all(in_full) and not others)
 
 
 def _hidden(point: Point, name: str, kinked: Integers, slopes: Slopes, rng: np.random.Generator) -> bool:
@@ -131,6 +149,25 @@ def _directions(
         )
         for i, direction in enumerate(directions)
     ]
+
+
+def _in_full(point: Point, name: str, output: int, row: Array, noise: float, group: Integers, alone: Slopes) -> bool:
+    """Return whether several elements, which move an output together as far as each does alone, have all of it each."""
+    if len(group) < 2:
+        return False
+    direction = np.zeros((1, row.size))
+    direction[0, group] = 1.0
+    together = one_sided(along(point, name, direction.reshape(1, *row.shape)), np.arange(1))
+    slope = _steeper(together)[0, output]
+    slack = together.error[0, output] + alone.error[:, output] + noise
+    alike = np.abs(_steeper(alone)[:, output] - slope) <= slack
+    whole = np.abs(row.reshape(-1)[group] - slope) <= slack
+    return bool(np.all(alike & whole))
+
+
+def _steeper(slopes: Slopes) -> Array:
+    """Return those of the slopes to the two sides that are farther from zero."""
+    return np.where(np.abs(slopes.right) >= np.abs(slopes.left), slopes.right, slopes.left)
 
 
 def _outside(name: str, index: tuple[np.intp, ...], value: float, ends: tuple[float, float], slack: float) -> Worst:

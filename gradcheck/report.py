@@ -383,6 +383,10 @@ SENTENCES: dict[Cause, Callable[[str, Json], str]] = {
     ),
     Cause.CONSTANT_TERM: _constant_term,
     Cause.AFFINE_TERM: _affine_term,
+    Cause.TIED_IN_FULL: lambda gradient, _: (
+        f"{gradient} goes in full to each of several tied elements, as to all tied maxima of a pool: "
+        "together they may have it once"
+    ),
 }
 
 

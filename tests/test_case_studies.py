@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+from functools import cache
+from itertools import takewhile
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
 import pytest
 
 import gradcheck
-from examples.case_studies import layers
+from examples.case_studies import (
+    another_loss,
+    divided_twice,
+    layers,
+    missing_axis,
+    page,
+    runs,
+    stuck_output,
+    tied_maxima,
+)
 from gradcheck.agreement import Verdict
+from gradcheck.contract import Context, Key, Layer
+from nets.datasets.digits import load_digits
+from nets.datasets.mnist import load_mnist
+from nets.layers import Linear, MaxPool2d
+from nets.presets import PRESETS
+from nets.run import prepare
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "case-studies.md").read_text(encoding="utf-8")
 
 FAULTS = {
     layers.DividedTwice: "W's gradient is exactly 1/4 of the numerical one; 4 is the batch size",
@@ -38,3 +65,145 @@ def test_the_fault_is_caught_and_named(kind: type) -> None:
     report = report_of(kind)
     assert report.verdict is Verdict.FAIL
     assert FAULTS[kind] in str(report)
+
+
+# What the checker says in each case, whatever the digits.
+WORDS = {
+    divided_twice: [
+        "> weight's gradient is exactly 1/4 of the numerical one; 4 is the batch size",
+        "5.weight's gradient is exactly 1/4 of the reference's; 4 is the batch size.",
+    ],
+    another_loss: [
+        "> prediction's gradient is exactly 5 times the numerical one; 5 is half the number of elements",
+        "other loss reported: the loss told is MSELoss, but the one descended is SummedBCELoss",
+        "PASS: NumPy and PyTorch are the same program: all of ",
+    ],
+    missing_axis: [
+        "> every element of bias's gradient is the same: the sum over all elements, where each needs its own: "
+        "an axis is missing from the sum",
+        "2.bias's gradient is ",  # the same everywhere, or zero where the sum does not even round
+    ],
+    stuck_output: [
+        "PASS: Linear: ", "PASS: Sigmoid: ", "PASS: QuadraticCost: ",
+        "recognises no test image of class",
+        "> it is random in evaluation, as a dropout that is left on",
+        "2.output has dropout in it, p = 0.2, which is left on in evaluation.",
+        "validated on test images: the validation images are test images, too",
+    ],
+    tied_maxima: [
+        "> input's gradient goes in full to each of several tied elements, as to all tied maxima of a pool: "
+        "together they may have it once",
+        "PASS: pool: ",
+    ],
+}  # fmt: skip
+
+
+@cache
+def told(case: ModuleType) -> str:
+    """Return what a case tells at a glance of the bundled digits."""
+    return "\n\n".join(case.story(page.Study(load_digits(), quick=True)))
+
+
+def name_of(case: ModuleType) -> str:
+    return case.__name__.rpartition(".")[2]
+
+
+@pytest.mark.parametrize("case", WORDS, ids=name_of)
+def test_a_case_is_told_in_the_words_of_the_checker(case: ModuleType) -> None:
+    for words in WORDS[case]:
+        assert words in told(case)
+
+
+@pytest.mark.parametrize("case", WORDS, ids=name_of)
+def test_the_page_has_the_words_that_the_checker_has_now(case: ModuleType) -> None:
+    for words in WORDS[case]:
+        assert words in PAGE
+    for block in re.findall(r"```python\n.*?```", told(case), flags=re.DOTALL):
+        assert block in PAGE
+    for line in told(case).splitlines():
+        if re.match(r"## |(FAIL|PASS): \w+: ", line):
+            assert line in PAGE
+
+
+def test_the_page_is_of_the_data_that_it_names(mnist_dir: Path) -> None:
+    assert load_mnist(mnist_dir).sha256 in PAGE
+
+
+def test_a_headline_is_what_the_report_says() -> None:
+    report = gradcheck.check_layer(divided_twice.DividedTwice(np.ones((2, 3)), None), np.ones((4, 3)))
+    right = gradcheck.check_layer(Linear(np.ones((2, 3)), None), np.ones((4, 3)))
+    assert page.named(report) in str(report)
+    assert page.named(right) == "cause unknown"
+
+
+def test_without_its_fault_a_layer_passes_on_the_same_digits() -> None:
+    run = prepare(PRESETS["nnmnist"], load_digits())
+    last = runs.chain(run.model()).layers[-1]
+    assert gradcheck.check_layer(last, runs.before(run.model(), -1, run.inputs(run.train[:4]))).verdict is Verdict.PASS
+    run = prepare(PRESETS["cnn"], load_digits())
+    patch = run.inputs(run.train[:1])[:, :, 10:18, 10:18]
+    assert gradcheck.check_layer(MaxPool2d(2), patch).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(
+    ("faulty", "preset", "wrong", "unlike"),
+    [
+        (divided_twice.DividedTwice, "cnn:scratch", {"3.weight": 1 / 4, "5.weight": 1 / 4}, ()),
+        (missing_axis.BiasWithoutAnAxis, "nnmnist", {"2.bias": 0.0}, ("0.bias",)),
+        (None, "cnn:scratch", {}, ()),
+    ],
+)
+def test_a_planted_network_is_wrong_by_its_fault_alone(
+    faulty: type[Layer] | None, preset: str, wrong: dict[str, float], unlike: tuple[str, ...]
+) -> None:
+    run = prepare(PRESETS[preset], load_digits(), steps=1)
+    batch, context = next(run.batches()), Context(training=True, key=Key(), updates={})
+    ours, theirs = (engine.step(*batch, context).grads for engine in (runs.engine(run, faulty), run.torch_engine()))
+    for name in theirs.keys() - unlike:
+        scale = np.abs(theirs[name]).max()
+        np.testing.assert_allclose(ours[name], wrong.get(name, 1.0) * theirs[name], rtol=1e-9, atol=1e-12 * scale)
+
+
+def rows(case: ModuleType, head: str) -> list[list[str]]:
+    """Return the cells of the table that has ``head`` in its first line."""
+    lines = told(case).splitlines()
+    begin = next(i for i, line in enumerate(lines) if line.startswith("|") and head in line)
+    return [line.strip("| ").split(" | ") for line in takewhile(lambda line: line.startswith("|"), lines[begin + 2 :])]
+
+
+def test_the_two_losses_differ_by_20_or_more_before_the_sigmoid() -> None:
+    factors = [float(cells[1]) for cells in rows(another_loss, "least factor")]
+    assert len(factors) == 2
+    assert min(factors) >= 20  # 5 / (a (1 - a)), and a (1 - a) is at most 1/4
+
+
+def test_output_biases_without_an_axis_stay_where_they_are() -> None:
+    (without, with_axis) = ([float(cells[-1])] for cells in rows(missing_axis, "largest gradient"))
+    assert without[0] < 1e-12 < with_axis[0]
+
+
+def test_digits_tie_and_random_numbers_do_not() -> None:
+    shares = {cells[0]: [float(cell.rstrip("%")) for cell in cells[1:]] for cells in rows(tied_maxima, "windows of")}
+    assert shares.pop("random numbers") == [0, 0, 0]
+    assert min(tied for tied, _, _ in shares.values()) > 10
+    errors = [float(cells[1]) for cells in rows(tied_maxima, "the error of")]
+    assert min(errors) > 0.01
+
+
+def test_bundled_digits_are_named_where_no_folder_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["case", "--quick"])
+    page.tell(lambda study: iter([f"{len(study.dataset.train)} digits"]))
+    output = capsys.readouterr()
+    assert "1797 digits" in output.out
+    assert f"Data: digits, SHA-256 `{load_digits().sha256}`" in output.out
+    assert output.err == "no --data-dir: on scikit-learn's bundled digits\n"
+
+
+def test_a_folder_without_mnist_is_one_line_and_exit_code_4(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "examples.case_studies.divided_twice", "--data-dir", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr.startswith("MNIST is not in ")
+    assert done.stderr.count("\n") == 1

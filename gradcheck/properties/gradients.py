@@ -12,7 +12,7 @@ import numpy as np
 
 from gradcheck.agreement import Worst, compare, largest, ratio_of
 from gradcheck.contract import Array, Case
-from gradcheck.diagnosis import Diagnosis, Evidence, diagnose
+from gradcheck.diagnosis import Cause, Diagnosis, Evidence, diagnose
 from gradcheck.differences import DEVIATIONS, Estimate, Integers, Lines, derivatives, elementwise_noise, hidden
 from gradcheck.directions import (
     Point,
@@ -57,13 +57,17 @@ SMALL = 4  # elements, up to which differences cost less than a complex step and
 
 @dataclass(frozen=True)
 class TensorFinding:
-    """What was found of one tensor's gradient: ``numeric`` and ``allowed`` (inf where not judged), if elementwise."""
+    """What was found of one tensor's gradient: ``numeric`` and ``allowed`` (inf where not judged), if elementwise.
+
+    ``cause`` is why it is wrong, where that was seen on the way.
+    """
 
     worst: Worst | None
     told: bool
     remark: str = ""
     numeric: Array | None = None
     allowed: Array | None = None
+    cause: Diagnosis | None = None
 
 
 class TooLongError(RuntimeError):
@@ -178,10 +182,10 @@ class Judge:
         allowed[still] += np.finfo(grad.dtype).eps * float(np.abs(grad).max(initial=0.0))
         self._confirm(name, chosen, estimate, numeric, allowed)
         kinked = judged_kinks = chosen[estimate.kinked]
-        worst = None
+        worst, in_full = None, False
         if len(kinked):
             tied = self._noise_at_ties(name)
-            worst, judged_kinks = generalised_gradient(
+            worst, judged_kinks, in_full = generalised_gradient(
                 self.point, name, self.grads[name], tied, kinked, self._row(name), self.rng
             )
         shape = self.grads[name].shape
@@ -192,8 +196,10 @@ class Judge:
         if skipped:
             why = "no step looked smooth, or kinks lie on kinks"
             remarks.append(f"{skipped} of {grad.size} elements of {name} could not be judged: {why}")
-        found = largest(compare(name, self.grads[name], numeric, allowed), worst)
-        return TensorFinding(found, told, "; ".join(remarks), numeric, allowed)
+        smooth = compare(name, self.grads[name], numeric, allowed)
+        only_ties = in_full and not (smooth is not None and smooth.ratio > 1)
+        cause = Diagnosis(Cause.TIED_IN_FULL, {}) if only_ties else None
+        return TensorFinding(largest(smooth, worst), told, "; ".join(remarks), numeric, allowed, cause)
 
     def _confirm(self, name: str, chosen: Integers, estimate: Estimate, numeric: Array, allowed: Array) -> None:
         """Widen, in place, the allowance of disagreeing elements by what it lacks: as other steps show, one call each.
@@ -318,7 +324,8 @@ class Judge:
 
     def causes(self, wrong: list[str], found: dict[str, TensorFinding]) -> dict[str, Diagnosis | None]:
         """Return what is likely wrong with each of these tensors' gradients, where that can be told."""
-        causes: dict[str, Diagnosis | None] = {}
+        causes = {name: found[name].cause for name in wrong if name in found and found[name].cause is not None}
+        wrong = [name for name in wrong if name not in causes]
         for name in wrong if self.settings.explain else ():
             x, worst = self.point.variables[name], found[name].worst if name in found else None
             # Near the allowance, which elements fail and by how much is an accident.

@@ -102,6 +102,10 @@ TIED = np.round(RNG.standard_normal((2, 2, 5, 4)))
 NEAR = np.where(RNG.random((2, 2, 5, 4)) < 0.5, 1e-9, 1.0) * np.sign(RNG.standard_normal((2, 2, 5, 4)))
 NEARER = np.where(RNG.random((2, 2, 5, 4)) < 0.5, 1e-5, 1.0) * np.sign(RNG.standard_normal((2, 2, 5, 4)))
 KINKED = {"flat": FLAT, "tied": TIED, "flat patch": TIED * (np.arange(4) > 1), "near": NEAR, "nearer": NEARER}
+IN_FULL = (
+    "input's gradient goes in full to each of several tied elements, as to all tied maxima of a pool: "
+    "together they may have it once"
+)
 POOLS = [
     MaxPool2d((2, 2), stride=(2, 2)),
     MaxPool2d((2, 2), stride=(1, 1)),
@@ -153,8 +157,40 @@ class EveryTie(Foreign):
 @pytest.mark.parametrize("x", [FLAT, TIED, TIED * (np.arange(4) > 1)], ids=["flat", "tied", "flat patch"])
 def test_every_tied_maximum_given_the_whole_gradient_is_caught_without_a_twin(pool: MaxPool2d, x: Array) -> None:
     report = gradcheck.check_layer(EveryTie(pool), x)
-    assert "gradients_agree_with_differences" in [finding.property for finding in report.failures]
+    (failure,) = (each for each in report.failures if each.property == "gradients_agree_with_differences")
+    assert failure.diagnosis == IN_FULL
     assert "raises" not in str(report)
+
+
+@pytest.mark.parametrize("pool", POOLS[:3], ids=repr)
+def test_of_an_input_without_ties_some_with_ties_are_made_and_their_fault_named(pool: MaxPool2d) -> None:
+    report = gradcheck.check_layer(EveryTie(pool), RNG.standard_normal((2, 2, 5, 4)))
+    (failure,) = (each for each in report.failures if each.property == "gradients_agree_with_differences")
+    assert failure.message == "with ties"
+    assert failure.diagnosis == IN_FULL
+
+
+class MoreThanAllTies(EveryTie):
+    """Gives every tied maximum more than the whole gradient."""
+
+    def backward(self, dy: Array) -> Array:
+        return 1.25 * super().backward(dy)
+
+
+class LeastMinimum(EveryTie):
+    """Gives each of several minima the whole gradient: the same from below, where a function is concave."""
+
+    def forward(self, x: Array) -> Array:
+        return -super().forward(-x)
+
+
+def test_only_what_ties_in_full_is_called_so() -> None:
+    for pool in POOLS[:3]:
+        assert IN_FULL in str(gradcheck.check_layer(LeastMinimum(pool), TIED))
+        for x in (FLAT, TIED):
+            report = gradcheck.check_layer(MoreThanAllTies(pool), x)
+            assert report.verdict is Verdict.FAIL
+            assert "tied" not in str(report)
 
 
 class EqualShares(EveryTie):
