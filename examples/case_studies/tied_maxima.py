@@ -68,8 +68,9 @@ def _how_many(run: Run) -> Iterator[str]:
     network, images = chain(run.model()), run.inputs(run.train)
     maps = {
         f"the {len(images):,} images themselves": images,
-        "after the first convolution and ReLU": before(network, 2, images),
-        "after the second": before(network, 5, images),
+        "after the first convolution": before(network, 1, images),
+        "and its ReLU": before(network, 2, images),
+        "after the second, and its": before(network, 5, images),
         "random numbers": np.random.default_rng(1).standard_normal(images.shape),
     }
     yield "How many windows of 2 x 2 have more than one maximum, in the network `cnn` with initial weights:"
