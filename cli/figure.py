@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from cli.run_tables import SIDES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -53,19 +55,12 @@ def draw_if_possible(run: FinishedRun) -> str | None:
 
     A run without the numbers behind a figure has none.
     """
-    from cli.console import remarks
     from gradcheck.files import write_whole
 
     if run.curves is None:
         return None
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a cache that it makes or cannot make is no news
-    try:
-        drawn = {form: render(run, form) for form in FILES}
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "matplotlib":
-            raise
-        text = "no figure is drawn without Matplotlib: pip install 'mnistcheck[figures]'"
-        remarks().print(text, style="yellow", markup=False, soft_wrap=True)
+    drawn = drawn_if_possible(lambda form: render(run, form), FILES)
+    if drawn is None:
         return None
     for form, name in FILES.items():
         if not (run.path / name).exists():
@@ -73,8 +68,28 @@ def draw_if_possible(run: FinishedRun) -> str | None:
     return drawn["svg"].decode()
 
 
+def drawn_if_possible(render: Callable[[str], bytes], forms: Iterable[str]) -> dict[str, bytes] | None:
+    """Return what ``render`` makes of each form; None, with a remark, where nothing can draw."""
+    from cli.console import remarks
+
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a cache that it makes or cannot make is no news
+    try:
+        return {form: render(form) for form in forms}
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "matplotlib":
+            raise
+        text = "no figure is drawn without Matplotlib: pip install 'mnistcheck[figures]'"
+        remarks().print(text, style="yellow", markup=False, soft_wrap=True)
+        return None
+
+
 def render(run: FinishedRun, form: str) -> bytes:
     """Return the figure as a file's content, ``svg`` or ``png``: the same bytes for the same run."""
+    return saved(lambda: draw(run), form)
+
+
+def saved(draw: Callable[[], Figure], form: str) -> bytes:
+    """Return a figure as a file's content, ``svg`` or ``png``, which depends on nothing but what is drawn."""
     import matplotlib as mpl
 
     with mpl.rc_context(), warnings.catch_warnings():
@@ -82,7 +97,7 @@ def render(run: FinishedRun, form: str) -> bytes:
         mpl.rcdefaults()  # not the user's, so that a run looks alike everywhere
         mpl.rcParams.update(SETTINGS)
         content = io.BytesIO()
-        draw(run).savefig(content, format=form, dpi=RESOLUTION, metadata=METADATA[form])
+        draw().savefig(content, format=form, dpi=RESOLUTION, metadata=METADATA[form])
     return content.getvalue()
 
 
