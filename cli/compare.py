@@ -55,7 +55,7 @@ def compare(seeds: int | None, fair_steps: int, out: Path | None, json: bool, ma
     runs = ComparisonRuns(chosen, fair_steps, out)
     first = runs.options["seed"]
     try:
-        document = _found(runs, list(range(first, first + (seeds or 1))))
+        document = _run_all(runs, list(range(first, first + (seeds or 1))))
     except KeyboardInterrupt:
         if out is not None:
             from cli.console import remarks
@@ -88,12 +88,12 @@ def _require_common(options: Mapping[str, Any]) -> None:
         if options.get(field) is not None and field not in SIZES:
             told = " and ".join(map(str, values))
             raise click.UsageError(
-                f"--{field.replace('_', '-')} is in what the variants of {presets[0].name} differ, {told};"
-                f" drop it, or give one of them: --preset {presets[-1].name}"
+                f"--{field.replace('_', '-')}: the variants of {presets[0].name} differ in it, {told};"
+                f" drop it, or compare one of them: --preset {presets[-1].name}"
             )
 
 
-def _found(runs: ComparisonRuns, seeds: list[int]) -> dict[str, Any]:
+def _run_all(runs: ComparisonRuns, seeds: list[int]) -> dict[str, Any]:
     """Return what ``--json`` prints, once everything that is missing has been run; a line is told of each run."""
     from cli.comparison_document import document_of
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.experiment import chosen_dataset, preset_of, remark_on_size, require_rates, run_of, steps_of
+from cli.experiment import chosen_dataset, preset_of, remark_on_size, run_of, steps_of
 from cli.run_directory import require_empty
 from cli.run_tables import SIDES
 
@@ -50,7 +50,7 @@ class ComparisonRuns:
         for name, run in self.runs.items():
             remark_on_size(run, self.presets[name])
             if fair_steps:
-                require_rates(run)
+                _require_rates(run)
         self.log = RunLog() if folder is None else _opened(folder, self._keys())
 
     def trained(self, variant: Variant, seed: int) -> tuple[dict[str, Any], bool]:
@@ -90,7 +90,10 @@ class ComparisonRuns:
         from nets.cautions import doubts
         from nets.training import Training
 
-        training = Training(run, (variant.engine,))
+        try:
+            training = Training(run, (variant.engine,))
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
         with bar(run.steps) as update:
             for _ in steps_of(training):
                 update(training.step, f"training {variant.name}, seed {run.seed}")
@@ -100,7 +103,7 @@ class ComparisonRuns:
             **asdict(done.outcomes[variant.engine]),
             "steps": done.steps,
             "epochs": [asdict(one) for one in done.epochs[variant.engine]],
-            "stopped_by": done.stopped_by and {**stop_to_json(done.stopped_by), "side": None},
+            "stopped_by": done.stopped_by and {**stop_to_json(done.stopped_by), "side": done.stopped_side},
             "warnings": [doubt.text for doubt in doubts(run, done.outcomes)],
             "weights": self._keep_weights(variant, training) if self._begins_another(variant) else None,
         }
@@ -168,6 +171,15 @@ class ComparisonRuns:
         ]
 
 
+def _require_rates(run: Run) -> None:
+    from nets.training import require_fair
+
+    try:
+        require_fair(run)
+    except ValueError as error:
+        raise click.UsageError(f"{error}; with --fair-steps 0 no steps are compared") from None
+
+
 def _opened(folder: Path, keys: list[dict[str, Any]]) -> RunLog:
     """Return the log of a folder; raises a usage error unless that is new, empty, or holds the comparison of ``keys``.
 
@@ -181,7 +193,7 @@ def _opened(folder: Path, keys: list[dict[str, Any]]) -> RunLog:
         folder.mkdir(parents=True, exist_ok=True)
     path.open("a").close()
     log = RunLog(path)
-    for kept in log:
+    for kept, _ in log.items():
         if found := min((_differences(kept, key) for key in keys), key=len):
             name, (theirs, ours) = next(iter(found.items()))
             raise click.UsageError(f"--out: {folder} holds another comparison: its {name} is {theirs}, not {ours}")

@@ -169,9 +169,12 @@ def warnings(document: Mapping[str, Any]) -> Iterator[str]:
         names: dict[tuple[int, ...], list[str]] = {}
         for name, seeds in variants.items():
             names.setdefault(tuple(seeds), []).append(name)
-        several = len(document["seeds"]) > 1
-        seed = {seeds: f" (seed {', '.join(map(str, seeds))})" if several else "" for seeds in names}
-        of = "; ".join(", ".join(same) + seed[seeds] for seeds, same in names.items())
+        seed = {
+            seeds: f" (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))})"
+            for seeds in names
+            if len(document["seeds"]) > 1
+        }
+        of = "; ".join(", ".join(same) + seed.get(seeds, "") for seeds, same in names.items())
         yield f"{of}: {text}"
 
 
@@ -221,7 +224,7 @@ def _numbers(pair: Mapping[str, Any]) -> str:
     apart = pair["largest_differences"]
     if pair["printed_equal"]:
         return "Their accuracies are equal to the last digit printed."
-    told = " and ".join(f"{100 * apart[name]:.2g} points of {word}" for name, word in ACCURACIES.items())
+    told = " and ".join(f"{100 * apart[name]:.2g} points of {word}" for name, word in ACCURACIES.items() if apart[name])
     if pair["verdict"] == "pass" and pair["parted_by_rounding"]:
         return f"Their accuracies differ, by {told} accuracy: rounding has parted two chaotic runs."
     unknown = "" if pair["verdict"] == "fail" else "; the steps compared do not say why"

@@ -29,8 +29,8 @@ ALONE: dict[str, Any] = {"linewidth": 1.5}
 UNLIKE = 4
 
 CAPTION = (
-    "Accuracy and loss are those of the batches as they were learned from, each before its step. "
-    "Variants that should be equal have one colour."
+    "{numbers} of the batches as they were learned from, each before its step. "
+    "Of two variants that should be equal, the first is wide, the second dashed."
 )
 BAND = "Lines are means of {count} seeds, bands reach from the least to the largest."
 KINDS = "Their losses, {losses}, are of different kinds and not shown: no axis makes them comparable."
@@ -66,7 +66,7 @@ def draw(document: dict[str, Any]) -> Figure:
     if max(most) > UNLIKE * min(most):
         lower.set_xscale("log")
     else:
-        lower.xaxis.set_major_locator(MaxNLocator(integer=True))
+        lower.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     lower.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     figure.align_ylabels()
     title, *setting = heading(document)
@@ -75,7 +75,8 @@ def draw(document: dict[str, Any]) -> Figure:
         loc="lower left", bbox_to_anchor=(0, 1.01), borderaxespad=0, ncols=math.ceil(len(variants) / 2), frameon=False,
         handlelength=3.2,
     )  # fmt: skip
-    told = [f"{', '.join(setting)}.", CAPTION]
+    numbers = "Accuracies are those" if len(losses) > 1 else "Accuracies and losses are those"
+    told = [f"{', '.join(setting)}.", CAPTION.format(numbers=numbers)]
     if len(document["seeds"]) > 1:
         told.append(BAND.format(count=len(document["seeds"])))
     if len(losses) > 1:

@@ -25,9 +25,9 @@ class RunLog:
         if path is not None and path.exists():
             self._read(path)
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Yield what decides each result."""
-        return (json.loads(key) for key in self._found)
+    def items(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """Yield what decides each result, and the result."""
+        return ((json.loads(key), found) for key, found in self._found.items())
 
     def find(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the result that ``key`` decides; None where it is not there."""
