@@ -103,7 +103,7 @@ class ComparisonRuns:
             **asdict(done.outcomes[variant.engine]),
             "steps": done.steps,
             "epochs": [asdict(one) for one in done.epochs[variant.engine]],
-            "stopped_by": done.stopped_by and {**stop_to_json(done.stopped_by), "side": done.stopped_side},
+            "stopped_by": done.stopped_by and stop_to_json(done.stopped_by),
             "warnings": [doubt.text for doubt in doubts(run, done.outcomes)],
             "weights": self._keep_weights(variant, training) if self._begins_another(variant) else None,
         }

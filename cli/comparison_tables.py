@@ -162,7 +162,8 @@ def warnings(document: Mapping[str, Any]) -> Iterator[str]:
     told: dict[str, dict[str, list[int]]] = {}
     for one in document["variants"]:
         for done in one["runs"]:
-            stopped = [describe_stop(done["stopped_by"])] if done["stopped_by"] else []
+            stop = done["stopped_by"]
+            stopped = [describe_stop({**stop, "side": SIDES[one["engine"]]})] if stop else []
             for text in (*done["warnings"], *stopped):
                 told.setdefault(text, {}).setdefault(one["name"], []).append(done["seed"])
     for text, variants in told.items():

@@ -29,8 +29,8 @@ ALONE: dict[str, Any] = {"linewidth": 1.5}
 UNLIKE = 4
 
 CAPTION = (
-    "{numbers} of the batches as they were learned from, each before its step. "
-    "Of two variants that should be equal, the first is wide, the second dashed."
+    "{numbers} of the batches as they were learned from, each before its step.\n"
+    "Of two variants that should be equal, the first is wide and pale, the second thin and dashed upon it."
 )
 BAND = "Lines are means of {count} seeds, bands reach from the least to the largest."
 KINDS = "Their losses, {losses}, are of different kinds and not shown: no axis makes them comparable."
@@ -104,9 +104,28 @@ def _panel(axes: Axes, document: Mapping[str, Any], field: str) -> None:
             marker="o" if curves.shape[1] <= FEW else "", markersize=3, **style,
         )  # fmt: skip
     if field == "train_loss":
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}")
+        _logarithmic(axes)
+
+
+def _logarithmic(axes: Axes) -> None:
+    """Make the axis of a loss logarithmic, with labels that have room, unless it spans too little to have any."""
+    import numpy as np
+
+    values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines()])
+    values = values[values > 0]
+    low, high = values.min(initial=math.inf), values.max(initial=0.0)
+    if high < 2 * low:
+        return
+    axes.set_yscale("log")
+    labelled = (2, 3, 5) if high > 3 * low else range(2, 10)
+
+    def label(value: float, _: float) -> str:
+        power = math.floor(math.log10(value) + 0.01)  # of a tick, which is 1 to 9 times it, within rounding
+        digit = round(value / 10**power)
+        return f"{value:g}" if digit == 1 or digit in labelled else ""
+
+    axes.yaxis.set_major_formatter(label)
+    axes.yaxis.set_minor_formatter(label)
 
 
 def _curves(variant: Mapping[str, Any], field: str) -> Array:

@@ -314,7 +314,7 @@ def test_a_run_that_is_not_finite_is_inconclusive_and_said(capsys: Streams) -> N
     out = capsys.readouterr().out
     assert "NumPy and PyTorch: INCONCLUSIVE: stopped at step 0, where " in out
     assert "warning: NumPy: stopped at step 0, where " in out
-    assert "is not finite on the side of numpy" in out
+    assert "is not finite on the side of NumPy" in out
 
 
 # What is kept.
