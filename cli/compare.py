@@ -14,7 +14,7 @@ from cli.experiment import SIZES, known_preset, run_options
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FAIR_STEPS = 1000  # of a pair, that are proved: about as many as rounding leaves comparable in the quickest
+FAIR_STEPS = 1000  # of a pair: seconds, beside the minutes that training may take
 
 
 @click.command()
