@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.experiment import chosen_dataset, preset_of, remark_on_size, run_of, steps_of
+from cli.experiment import chosen_dataset, chosen_preset, remark_on_size, run_of, steps_of
 from cli.run_directory import require_empty
 from cli.run_tables import SIDES
 
@@ -41,7 +41,7 @@ class ComparisonRuns:
         self.options, self.fair_steps, self.folder = options, fair_steps, folder
         self.variants = variants_of(options["preset"])
         self.pairs = pairs_of(self.variants)
-        self.presets = {one.preset: preset_of(one.preset, options) for one in self.variants}
+        self.presets = {one.preset: chosen_preset({**options, "preset": one.preset}) for one in self.variants}
         self.data = chosen_dataset(options["dataset"], options["data_dir"])
         versions = environment()["versions"]
         self.versions = {name: versions[name] for name in LIBRARIES}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from cli.figure import BLUE, GREY, PURPLE, SKY, VERMILION, saved
+from cli.drawing import BLUE, GREY, PURPLE, SKY, VERMILION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from gradcheck.contract import Array
 
-FILES = {"svg": "convergence.svg", "png": "convergence.png"}
 WIDTH, PANEL = 8.0, 3.2  # inches, of the figure and the height of a panel
 FEW = 20  # epochs, up to which each is marked
 
@@ -34,11 +33,6 @@ CAPTION = (
 )
 BAND = "Lines are means of {count} seeds, bands reach from the least to the largest."
 KINDS = "Their losses, {losses}, are of different kinds and not shown: no axis makes them comparable."
-
-
-def render(document: dict[str, Any], form: str) -> bytes:
-    """Return the figure as a file's content, ``svg`` or ``png``: the same bytes for the same numbers."""
-    return saved(lambda: draw(document), form)
 
 
 def draw(document: dict[str, Any]) -> Figure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,7 @@ OPTIONS = (
 )
 
 
-# What is decided beside the preset.
+# What is decided beside the fields of the preset.
 OF_A_RUN = ("steps", "seed", "dtype", "test_size")
 SIZES = ("train_size", "validation_size", "epochs")  # given as fields of the preset, and not its own
 
@@ -97,22 +98,19 @@ def run_options(command: Callable[..., int]) -> Callable[..., int]:
 
 
 def prepared_run(options: Mapping[str, Any], start: Mapping[str, Array] | None = None) -> Run:
-    """Return the run that `run_options`, and a test size if there is one, ask for; raises a usage error."""
+    """Return the run that `run_options`, and a test size if there is one, ask for; raises a usage error.
+
+    ``options`` may hold others, which are not looked at.
+    """
     from nets.weights import CheckpointError
 
-    chosen = preset_of(options["preset"], options)
+    chosen = chosen_preset(options)
     try:
         run = run_of(chosen, chosen_dataset(options["dataset"], options["data_dir"]), options, start)
     except CheckpointError as error:
         raise CheckpointError(f"--init-from: {error}") from None
     remark_on_size(run, chosen)
     return run
-
-
-def preset_of(name: str, options: Mapping[str, Any]) -> Preset:
-    """Return a preset with the fields that `run_options` give in place of its own; raises a usage error."""
-    other = ("preset", "dataset", "data_dir", "lr", *OF_A_RUN)
-    return chosen_preset(name, options["lr"], {field: value for field, value in options.items() if field not in other})
 
 
 def run_of(chosen: Preset, data: Dataset, options: Mapping[str, Any], start: Mapping[str, Array] | None = None) -> Run:
@@ -149,16 +147,17 @@ def require_rates(run: Run) -> None:
         raise click.UsageError(str(error)) from None
 
 
-def chosen_preset(name: str, lr: float | None, given: Mapping[str, Any]) -> Preset:
-    """Return a preset with the fields that options give, of which None is none; raises a usage error."""
-    from nets.presets import configured
+def chosen_preset(options: Mapping[str, Any]) -> Preset:
+    """Return the preset that `run_options` ask for, with the fields that they give; raises a usage error."""
+    from nets.presets import Preset, configured
 
-    preset = known_preset(name)
+    preset = known_preset(options["preset"])
+    own = (spec.name for spec in fields(Preset))
     try:
-        preset = configured(preset, {field: value for field, value in given.items() if value is not None})
+        preset = configured(preset, {name: options[name] for name in own if options.get(name) is not None})
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    return preset if lr is None else preset.with_lr(lr)
+    return preset if options["lr"] is None else preset.with_lr(options["lr"])
 
 
 def known_preset(name: str) -> Preset:

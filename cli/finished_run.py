@@ -27,13 +27,15 @@ class Curves:
 
     ``noise`` is the worst of lock-step in units of rounding noise, ``distance`` the relative distance of all parameters
     and ``envelope`` the spread of the shadows, NaN from the horizon on. ``crossings`` holds the step and the JSON of
-    each kink that one side of free-run crossed alone.
+    each kink that one side of free-run crossed alone. ``learned`` holds loss and accuracy of the batches before each
+    step, by names such as ``numpy_loss``, NaN where a run was written before these were.
     """
 
     noise: Array
     distance: Array
     envelope: Array
     crossings: tuple[tuple[int, dict[str, Any]], ...]
+    learned: Mapping[str, Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +118,7 @@ def _curves(path: Path, document: dict[str, Any]) -> Curves | None:
         _require_epochs(path, document)
         return None
     noise, distance, envelope, crossings = [], [], [], []
+    learned: dict[str, list[float]] = {name: [] for name in LEARNED}
     with path.open("rb") as file:
         for index, content in enumerate(iter(lambda: file.readline(LINE_LIMIT), b"")):
             where = f"{path}, line {index + 1}"
@@ -123,6 +126,8 @@ def _curves(path: Path, document: dict[str, Any]) -> Curves | None:
             if line["step"] != index:
                 raise DataError(f"{where}: step must be {index}, got {line['step']}: steps are missing or doubled")
             noise.append(math.nan if line["rounding_noise"] is None else line["rounding_noise"])
+            for name, values in learned.items():
+                values.append(math.nan if line[name] is None else line[name])
             distance.append(line["distance"])
             envelope.append(line["envelope"])
             crossings += [(index, crossing) for crossing in line["kinks_crossed"] or ()]
@@ -136,7 +141,8 @@ def _curves(path: Path, document: dict[str, Any]) -> Curves | None:
             " those that run.json says were compared"
         )
     told = np.array([math.nan if value is None else value for value in envelope])
-    return Curves(np.array(noise), np.array(distance), told, tuple(crossings))
+    curves = {name: np.array(values) for name, values in learned.items()}
+    return Curves(np.array(noise), np.array(distance), told, tuple(crossings), curves)
 
 
 def _require_epochs(path: Path, document: dict[str, Any]) -> None:
@@ -354,8 +360,10 @@ PROOF = _record(
         )
     ),
 )
+LEARNED = ("numpy_loss", "torch_loss", "numpy_accuracy", "torch_accuracy")
 METRICS = _record(
     step=count,
+    **dict.fromkeys(LEARNED, _optional(number)),
     rounding_noise=_optional(number),
     distance=_optional(number),
     envelope=_optional(number),

@@ -12,22 +12,13 @@ import click
 from cli.compare import compare
 from cli.data import data
 from cli.exit_codes import ExitCode
+from cli.extras import missing_part
 from cli.presets import presets
 from cli.replay import replay
 from cli.report import report
 from cli.traces import compare_traces, record
 from cli.train import train
 from cli.verify import verify
-
-# Parts that a command cannot do without, and the extras that bring them.
-EXTRAS = {
-    "torch": ("PyTorch", "torch"),
-    "jinja2": ("Jinja2", "report"),
-    "markupsafe": ("Jinja2", "report"),
-    "matplotlib": ("Matplotlib", "figures"),
-    "pooch": ("pooch", "data"),
-    "sklearn": ("scikit-learn", "digits"),
-}
 
 
 @click.group(context_settings={"auto_envvar_prefix": "MNISTCHECK", "help_option_names": ["-h", "--help"]})
@@ -95,9 +86,8 @@ def _explain(error: Exception) -> int:
     if isinstance(error, (CheckpointError, DataError, TraceError, ReplayError)):
         click.echo(f"Error: {error}", err=True)
         return ExitCode.MISSING
-    if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
-        part, extra = EXTRAS[error.name]
-        click.echo(f"Error: this command needs {part}: pip install 'mnistcheck[{extra}]'", err=True)
+    if isinstance(error, ModuleNotFoundError) and (part := missing_part(error)):
+        click.echo(f"Error: this command needs {part}", err=True)
         return ExitCode.MISSING
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from nets.engines.numpy_engine import NumpyEngine
     from nets.run import Program, Run
 
+CASE = "replay.safetensors"  # in a run's folder
+
 
 def keep_failure(run: Run, report: TrajectoryReport | None, inject: str | None, folder: Path | None) -> Path | None:
     """Write the step at which a run failed into ``folder``, or else into the user's cache; return the file.
@@ -45,7 +47,7 @@ def keep_failure(run: Run, report: TrajectoryReport | None, inject: str | None, 
         "inject": inject,
     }
     content = encode_replay(Replay(lock.moment, lock.first_failure, report.factor, report.shadows, configuration))
-    path = folder / "replay.safetensors" if folder else _cached(run, lock.first_failure.step, content)
+    path = folder / CASE if folder else _cached(run, lock.first_failure.step, content)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, content)

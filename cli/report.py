@@ -1,111 +1,57 @@
-"""``mnistcheck report``: a finished run as tables, a figure and one page to pass on."""
+"""``mnistcheck report``: finished runs as tables, figures and one page to pass on."""
 
 from __future__ import annotations
 
-import re
-import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from cli.exit_codes import ExitCode
-
-if TYPE_CHECKING:
-    from cli.finished_run import FinishedRun
+from cli.experiment import DATA_DIR
 
 PAGE = "report.html"
 
 
 @click.command()
-@click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--json", is_flag=True, help="Print the run's JSON document instead of tables.")
-def report(directory: Path, json: bool) -> int:
-    """Show a run that train --out has written, and write DIRECTORY/report.html.
+@click.argument("runs", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="RUN...")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The page.  [default: report.html in RUN, of several runs here]",
+)
+@DATA_DIR
+@click.option("--json", is_flag=True, help="Print what the runs have written as JSON instead of tables.")
+def report(runs: tuple[Path, ...], out: Path | None, data_dir: Path | None, json: bool) -> int:
+    """Show runs that train --out has written, and write them as one page.
 
-    The page is one file, with the figure inside, and asks for nothing from elsewhere. A figure that is missing from the
-    folder is drawn anew.
+    The page is one file, with the figures inside, and asks for nothing from elsewhere. The figures are files in the
+    run's folder, too, as SVG and PNG; those that are not there are drawn. What the network makes of the test images is
+    computed from its weights, for which the run's data must be there.
 
-    The exit code is 0 if the report was made, whatever the run's verdict is.
+    The exit code is 0 if the report was made, whatever the verdicts are.
     """
-    from cli.console import print_json, results
-    from cli.figure import draw_if_possible
+    from cli.console import print_json, remarks, results
     from cli.finished_run import read_run
-    from cli.run_tables import print_run
+    from cli.page import page, shown
+    from cli.run_tables import print_run, print_summary
     from gradcheck.files import write_whole
 
-    run = read_run(directory)
-    page = _page(run, draw_if_possible(run))
-    write_whole(directory / PAGE, page.encode(errors="xmlcharrefreplace"))
+    found = [read_run(run) for run in runs]
+    out = out or (runs[0] / PAGE if len(runs) == 1 else Path(PAGE))
+    told = [shown(run, data_dir) for run in found]
+    write_whole(out, page(told).encode(errors="xmlcharrefreplace"))
+    for one in told:
+        if one.missing:
+            text = f"{one.run.path}: nothing is shown of its weights and of the test images: {one.missing}"
+            remarks().print(text, style="yellow", markup=False, soft_wrap=True)
     if json:
-        print_json(run.raw)
+        documents = [run.raw for run in found]
+        print_json(documents[0] if len(documents) == 1 else {"command": "report", "runs": documents})
+        return ExitCode.PASS
+    if len(found) == 1:
+        print_run(results(), found[0].document)
     else:
-        print_run(results(), run.document)
-        results().print(f"written to {directory / PAGE}", markup=False, soft_wrap=True)
+        print_summary(results(), [(str(run.path), run.document) for run in found])
+    results().print(f"written to {out}", markup=False, soft_wrap=True)
     return ExitCode.PASS
-
-
-def _page(run: FinishedRun, figure: str | None) -> str:
-    """Return the report as HTML. The figure is the one drawn now, never what a file of the folder says."""
-    import jinja2
-    from markupsafe import Markup
-
-    from cli.finished_run import repetition
-    from cli.run_tables import SIDES, outcome_rows, proof_rows, recall_rows
-    from gradcheck.report import (
-        SENSITIVITY,
-        SENSITIVITY_COLUMNS,
-        describe_crossing,
-        describe_divergence,
-        describe_other_faults,
-        describe_setting,
-        describe_verdict,
-        divergence_from_json,
-        sensitivity_rows,
-        summarise_trajectory,
-    )
-
-    document = run.document
-    verdict = document["verdict"]
-    compared = verdict is not None
-    divergence = document["first_divergence"] if compared else None
-    sensitivity = document["sensitivity"] if compared else None
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("cli", "html"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    return environment.get_template("report.html.jinja").render(
-        run=document,
-        setting=describe_setting(document),
-        clause=describe_verdict(verdict, *SIDES.values()) if compared else None,
-        details=_details(summarise_trajectory(document, SIDES)) if compared else None,
-        proof=proof_rows(document) if compared else [],
-        outcomes=outcome_rows(document),
-        recalls=[("", *map(str, range(len(recalls[0]) - 1))), *recalls] if (recalls := recall_rows(document)) else [],
-        sides=SIDES,
-        divergence=divergence
-        and describe_divergence(
-            divergence_from_json(divergence, document["factor"], *SIDES), document["factor"], *SIDES.values()
-        ),
-        crossings=[describe_crossing(*crossing) for crossing in run.curves.crossings] if run.curves else [],
-        sensitivity=sensitivity_rows(sensitivity) if sensitivity else [],
-        others=describe_other_faults(sensitivity) if sensitivity else "",
-        words={"sensitivity": SENSITIVITY, "columns": SENSITIVITY_COLUMNS},
-        curves=run.curves is not None,
-        figure=figure and Markup(inlined(figure)),  # noqa: S704  drawn by us; its text is outlines
-        command=shlex.join(repetition(document)),
-    )
-
-
-def _details(sentence: str) -> str:
-    """Return what the sentence that ends a run says besides the verdict, which a page has as its headline."""
-    *_, details = re.split(r"same program[:.] |^INCONCLUSIVE: ", sentence, maxsplit=1)
-    return details[:1].upper() + details[1:]
-
-
-def inlined(svg: str) -> str:
-    """Return an SVG file as an element of a page, which needs no prolog, no names of formats and no fixed size."""
-    element = re.sub(r"<!--.*?-->", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    head, body = element.split(">", 1)
-    head = re.sub(r' (xmlns(:\w+)?|width|height|version)="[^"]*"', "", head)
-    return f"{head}>{re.sub(r'<metadata>.*?</metadata>', '', body, flags=re.DOTALL)}"

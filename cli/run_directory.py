@@ -126,6 +126,8 @@ def _each_step(history: Sequence[Progress]) -> Iterator[dict[str, Any]]:
             "step": now.step,
             "numpy_loss": now.loss,
             "torch_loss": now.reference_loss,
+            "numpy_accuracy": now.score,
+            "torch_accuracy": now.reference_score,
             "rounding_noise": None if math.isnan(now.noise) else now.noise,
         }
 

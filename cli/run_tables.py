@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from cli.kept_run import KeptRun
+
 # The keys of the two sides in a run's document, and what they are called.
 KINKS = 3  # that are printed, of those that a document names
 SIDES = {"numpy": "NumPy", "torch": "PyTorch"}
@@ -112,6 +114,53 @@ def recall_rows(document: dict[str, Any]) -> list[tuple[str, ...]]:
     return [
         (name, *("" if recall is None else f"{recall:.0%}" for recall in recalls)) for name, recalls in told if recalls
     ]
+
+
+def mistake_rows(kept: KeptRun, count: int = 10) -> list[tuple[str, ...]]:
+    """Return a head and, of the test images that one side is the surest of and wrong, number, class and predictions.
+
+    That side is NumPy, unless it was not trained.
+    """
+    from nets.inference import mistakes
+
+    test, sides = kept.run.test, kept.network.sides
+    found = mistakes(kept.predictions[sides[0]], test.labels, count)
+    rows, spec = [], ".1%" if kept.network.told == "probability" else ".3f"
+    for place in found:
+        told = [kept.predictions[side][place] for side in sides]
+        rows.append(
+            (
+                f"#{test.numbers[place]}",
+                str(test.labels[place]),
+                *(f"{one.argmax()} ({one.max():{spec}})" for one in told),
+            )
+        )
+    return [("test image", "is a", *(f"{SIDES[side]} takes it for" for side in sides)), *rows] if rows else []
+
+
+def summary_rows(runs: Sequence[tuple[str, dict[str, Any]]]) -> list[tuple[str, ...]]:
+    """Return a head and, for each run, its folder, verdict, preset, data, steps and both test accuracies."""
+    head = ("run", "verdict", "preset", "data", "steps", *(f"{name}, test" for name in SIDES.values()))
+    return [
+        head,
+        *(
+            (
+                path,
+                document["verdict"] or "not compared",
+                document["preset"],
+                document["dataset"]["name"],
+                f"{document['configuration']['steps']:,}",
+                *("" if document[side] is None else f"{document[side]['test_accuracy']:.2%}" for side in SIDES),
+            )
+            for path, document in runs
+        ),
+    ]
+
+
+def print_summary(out: Console, runs: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    """Print some runs, a line each."""
+    head, *rows = summary_rows(runs)
+    out.print(_table(head, rows))
 
 
 def _proof(document: dict[str, Any]) -> Table:

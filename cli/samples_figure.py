@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import logging
 import math
-import warnings
 from typing import TYPE_CHECKING
 
-from cli.figure import METADATA, SETTINGS
+from cli.drawing import rendered
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from gradcheck.contract import Array
     from nets.datasets.dataset import Samples
 
@@ -26,25 +25,21 @@ def render(samples: Samples, numbers: Array, black: int, title: str, form: str) 
     Each has its label above it and its number, from ``numbers`` (n,), counted from 0 in its source. ``black`` is the
     value of full ink, which is drawn black.
     """
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a cache that it makes or cannot make is no news
-    import matplotlib as mpl
+    return rendered(lambda: _draw(samples, numbers, black, title), form, resolution=RESOLUTION)[0]
+
+
+def _draw(samples: Samples, numbers: Array, black: int, title: str) -> Figure:
     from matplotlib.figure import Figure
 
     columns = math.ceil(math.sqrt(len(samples)))
     rows = math.ceil(len(samples) / columns)
-    with mpl.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a character that the font lacks is drawn as a box, which is no news
-        mpl.rcdefaults()  # not the user's, so that it looks alike everywhere
-        mpl.rcParams.update(SETTINGS)
-        width = max(4.0, columns * CELL)  # a title needs some room
-        figure = Figure(figsize=(width, rows * (CELL + 0.15) + HEAD), layout="constrained")
-        figure.suptitle(title, fontsize=9, parse_math=False)
-        grid = figure.subplots(rows, columns, squeeze=False)
-        for axes in grid.flat:
-            axes.set_axis_off()
-        for axes, image, label, number in zip(grid.flat, samples.images, samples.labels, numbers, strict=False):
-            axes.imshow(image, cmap="gray_r", vmin=0, vmax=black, interpolation="nearest")
-            axes.set_title(f"$\\bf{{{label}}}$  #{number}", fontsize=7, pad=2)
-        content = io.BytesIO()
-        figure.savefig(content, format=form, dpi=RESOLUTION, metadata=METADATA[form])
-    return content.getvalue()
+    width = max(4.0, columns * CELL)  # a title needs some room
+    figure = Figure(figsize=(width, rows * (CELL + 0.15) + HEAD), layout="constrained")
+    figure.suptitle(title, fontsize=9, parse_math=False)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, image, label, number in zip(grid.flat, samples.images, samples.labels, numbers, strict=False):
+        axes.imshow(image, cmap="gray_r", vmin=0, vmax=black, interpolation="nearest")
+        axes.set_title(f"$\\bf{{{label}}}$  #{number}", fontsize=7, pad=2)
+    return figure

@@ -61,10 +61,8 @@ def record(
     require_empty(out, "OUT")
     shadows = shadows if engine == "numpy" else 0
     if along is not None:
-        made = {name: chosen[name] for name in ("network", "weights", "biases", "loss", "optimizer")}
-        return _present(
-            out, _follow(out, engine, chosen_preset(str(chosen["preset"]), None, made), along, steps, shadows)
-        )
+        made = {name: chosen[name] for name in ("preset", "network", "weights", "biases", "loss", "optimizer")}
+        return _present(out, _follow(out, engine, chosen_preset({**made, "lr": None}), along, steps, shadows))
     source = click.get_current_context().get_parameter_source
     if unused := [name for name in UNUSED if source(name) is not click.core.ParameterSource.DEFAULT]:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in unused)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli import figures
 from cli.configuration import FILE, all_settings, from_file, read, written
 from cli.exit_codes import ExitCode
 from cli.experiment import FiniteFloat, prepared_run, require_rates, run_options, steps_of
-from cli.figure import draw_if_possible
 from cli.finished_run import read_run
 from cli.replay import keep_failure
 from cli.run_directory import CHECKPOINT, RunDirectory, lines_of
@@ -316,7 +316,7 @@ def _present(
     try:
         if directory is not None:
             directory.write(document, history, trained)
-            draw_if_possible(read_run(directory.path))
+            figures.written(directory.path, figures.of_proof(read_run(directory.path)))
     finally:
         if json:
             print_json(document)

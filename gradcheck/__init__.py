@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from gradcheck.properties import Mode
     from gradcheck.results import Finding, GradientMismatch, Report
     from gradcheck.trajectory import TrajectoryMismatch, TrajectoryReport, check_trajectory
-    from gradcheck.trajectory.check import Evaluation
+    from gradcheck.trajectory.check import Evaluation, EvaluationReport, check_evaluation
     from gradcheck.trajectory.engine import Batch, Engine, Step, StepError
     from gradcheck.trajectory.recording import record, record_along
     from gradcheck.trajectory.replay import Replay, ReplayError, load_replay, replay, save_replay
@@ -25,6 +25,7 @@ __all__ = [
     "Context",
     "Engine",
     "Evaluation",
+    "EvaluationReport",
     "Finding",
     "GradientMismatch",
     "Mode",
@@ -40,6 +41,7 @@ __all__ = [
     "TrajectoryReport",
     "Verdict",
     "check_class",
+    "check_evaluation",
     "check_gradients",
     "check_layer",
     "check_loss",
@@ -63,6 +65,7 @@ _MODULES = {
     "Context": "gradcheck.contract",
     "Engine": "gradcheck.trajectory.engine",
     "Evaluation": "gradcheck.trajectory.check",
+    "EvaluationReport": "gradcheck.trajectory.check",
     "Finding": "gradcheck.results",
     "GradientMismatch": "gradcheck.results",
     "Mode": "gradcheck.properties",
@@ -77,6 +80,7 @@ _MODULES = {
     "TrajectoryMismatch": "gradcheck.trajectory",
     "TrajectoryReport": "gradcheck.trajectory",
     "Verdict": "gradcheck.agreement",
+    "check_evaluation": "gradcheck.trajectory.check",
     "check_trajectory": "gradcheck.trajectory",
     "compare_traces": "gradcheck.trajectory.trace_comparison",
     "load_replay": "gradcheck.trajectory.replay",

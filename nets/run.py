@@ -48,6 +48,10 @@ class Program:
         model = self.model().astype(dtype or self.dtype)
         return TorchEngine(model, self.preset.loss, self.preset.new_optimizer(), device)
 
+    def inputs_of(self, ink: Array, scaling: Scaling) -> Array:
+        """Return what the network is given for ink in [0, 1], (n, 784) or (n, 28, 28)."""
+        return scaling(ink).astype(self.dtype).reshape(len(ink), *self.preset.shape)
+
 
 @dataclass(frozen=True)
 class Run(Program):
@@ -99,7 +103,7 @@ class Run(Program):
             if preset.augmentation is not None:
                 rng = np.random.default_rng([index, *self._state("augmentation", epoch)])
                 ink = preset.augmentation(ink.reshape(-1, SIDE, SIDE), rng)
-            yield self._inputs(ink), chosen.labels
+            yield self.inputs_of(ink, self.scaling), chosen.labels
 
     def batches(self) -> Iterator[Batch]:
         """Yield the batches of the run, at rates that depend on the epoch alone."""
@@ -118,16 +122,13 @@ class Run(Program):
 
     def inputs(self, samples: Samples) -> Array:
         """Return what the network is given: pixels (n, 784), or images (n, 1, 28, 28), scaled."""
-        return self._inputs(self.dataset.pixels(samples, np.float64))
+        return self.inputs_of(self.dataset.pixels(samples, np.float64), self.scaling)
 
     def chunks(self, samples: Samples) -> Iterator[tuple[Array, Array]]:
         """Yield inputs and labels of ``samples``, some at a time."""
         for begin in range(0, len(samples), CHUNK):
             chunk = samples[begin : begin + CHUNK]
             yield self.inputs(chunk), chunk.labels
-
-    def _inputs(self, ink: Array) -> Array:
-        return self.scaling(ink).astype(self.dtype).reshape(len(ink), *self.preset.shape)
 
     def _state(self, stream: str, epoch: int) -> list[int]:
         return [epoch, *map(int, _seeds(self.seed)[stream].generate_state(4))]

@@ -347,6 +347,7 @@ def train_fair(
             sensitivity=sensitivity,
             faults=faults,
             opinion=run.torch_engine(other),
+            score=recognised,
             progress=progress,
         )
         sides = {"numpy": Side(run, ours), "torch": Side(run, theirs)}
@@ -354,6 +355,12 @@ def train_fair(
             side.seconds = seconds
         outcomes = {name: side.outcome() for name, side in sides.items()}
     return Trained({name: side.engine for name, side in sides.items()}, outcomes, report, report.stopped_by)
+
+
+def recognised(outputs: Array, targets: Array) -> float:
+    """Return the share of images whose largest output (n, 10) is at their class; targets are classes, or such rows."""
+    labels = targets if targets.ndim == 1 else targets.argmax(axis=1)
+    return float(np.mean(outputs.argmax(axis=1) == labels))
 
 
 def summed(loss: Loss, value: float, labels: Array) -> tuple[float, float]:

@@ -24,7 +24,7 @@ from gradcheck.trajectory.engine import (
     tensors_of,
 )
 from gradcheck.trajectory.freerun import FreeRun, FreeRunResult
-from gradcheck.trajectory.lockstep import LockStep, LockStepResult
+from gradcheck.trajectory.lockstep import LockStep, LockStepResult, Taken
 from gradcheck.trajectory.noise import FACTOR, SHADOWS
 from gradcheck.trajectory.reference import ReferenceRounding
 from gradcheck.trajectory.sensitivity import Sampler, Sensitivity
@@ -41,12 +41,17 @@ class TrajectoryMismatch(AssertionError):  # noqa: N818  a mismatch, as Gradient
 
 @dataclass(frozen=True)
 class Progress:
-    """One step of a run: both losses, and the worst lock-step disagreement in units of rounding noise, NaN if none."""
+    """One step of a run: both losses, and the worst lock-step disagreement in units of rounding noise, NaN if none.
+
+    ``score`` and ``reference_score`` are what the caller's own measure makes of the outputs before the step.
+    """
 
     step: int
     loss: float
     reference_loss: float
     noise: float
+    score: float | None = None
+    reference_score: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +73,21 @@ class NonFinite:
     step: int
     layer: str
     tensor: str
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """Whether two engines say the same of some inputs; true only if they do.
+
+    ``noise`` is the worst disagreement of an output of any layer, in units of rounding noise.
+    """
+
+    verdict: Verdict
+    noise: float
+    first_divergence: Divergence | None
+
+    def __bool__(self) -> bool:
+        return self.verdict is Verdict.PASS
 
 
 @dataclass(frozen=True)
@@ -115,6 +135,7 @@ def check_trajectory(
     opinion: Engine | None = None,
     sensitivity: bool = True,
     faults: Mapping[str, Fault] | None = None,
+    score: Callable[[Array, Array], float] | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> TrajectoryReport:
     """Train ``reference`` on ``batches`` and prove, step by step, that ``engine`` is the same program.
@@ -129,7 +150,7 @@ def check_trajectory(
     That takes about as long as some hundred steps of a run.
 
     ``every`` compares every so many steps only in lock-step. With an ``evaluation``, outputs in evaluation mode are
-    compared too.
+    compared too. ``score(outputs, y)`` is told of every step, to ``progress``, and judges nothing.
 
     Raises ValueError where the two do not start from the same state or name their tensors apart, where one of them
     cannot evaluate or make a fault, and for a factor, shadows or steps that measure nothing; `StepError` where the
@@ -178,7 +199,8 @@ def check_trajectory(
                 )
                 break
             losses = [float(np.sum(step.loss)) for step in (ours, theirs)]
-            progress(Progress(index, losses[0], losses[1], ratio * factor))
+            scores = [None if score is None else score(step.outputs, batch.y) for step in (ours, theirs)]
+            progress(Progress(index, losses[0], losses[1], ratio * factor, *scores))
             if not np.isfinite(losses[1]):
                 stopped = first_non_finite(index, theirs)
                 break
@@ -201,6 +223,36 @@ def check_trajectory(
         seconds=free.seconds,
         reference_seconds=reference_seconds,
     )
+
+
+def check_evaluation(
+    engine: Engine,
+    reference: Engine,
+    x: Array,
+    *,
+    factor: float = FACTOR,
+    shadows: int = SHADOWS,
+    seed: int = 0,
+    opinion: Engine | None = None,
+) -> EvaluationReport:
+    """Prove that ``engine``, in ``reference``'s state, gives the same outputs for ``x`` (batch, ...) as that does.
+
+    Both evaluate, and neither is changed; the outputs of every layer are compared as lock-step does it. The verdict is
+    INCONCLUSIVE where rounding alone may move the network's outputs by more than a hundredth of the largest. Raises
+    ValueError where one of them cannot evaluate, `StepError` where the reference cannot take ``x``.
+    """
+    _require_evaluate(engine, reference)
+    passed: list[Taken] = []
+    rngs = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(2))
+    rounding = ReferenceRounding(reference, engine, next(rngs), opinion)
+    lock = LockStep(engine, factor, shadows, next(rngs), rounding, passed.append)
+    batch, context = Batch(np.array(x), np.empty(0), 0.0), Context(training=False, key=Key(seed, 0))
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        ratio = lock.compare(reference.state(), batch, context, observed(reference, batch, context))
+    verdict = Verdict.PASS if ratio <= 1 else Verdict.FAIL
+    if passed and not passed[0].tells("forward/outputs"):
+        verdict = Verdict.INCONCLUSIVE
+    return EvaluationReport(verdict, ratio * factor, lock.first_failure)
 
 
 def _require_evaluate(*engines: Engine) -> None:

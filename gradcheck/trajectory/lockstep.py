@@ -284,8 +284,7 @@ class LockStep:
         inexact = [name for name in trial.order if not exact(name, trial.theirs[name])]
         self.ratios += [trial.judgements[name].ratio for name in inexact]
         for name in inexact if trial.context.training else ():
-            told = informative(name, trial.judgements[name], trial.theirs[name], trial.before)
-            self.informative[name] = self.informative.get(name, 0) + told
+            self.informative[name] = self.informative.get(name, 0) + trial.tells(name)
         top = max(trial.order, key=lambda name: trial.judgements[name].ratio)
         if self.worst is None or trial.judgements[top].ratio > self.worst.ratio:
             self.worst = self._locate(trial, top)
@@ -339,6 +338,10 @@ class Taken:
     def allowed(self, name: str) -> float:
         """Return the allowance of a tensor."""
         return self.judgements[name].allowed
+
+    def tells(self, name: str) -> bool:
+        """Return whether the comparison of a tensor could have told right from wrong."""
+        return informative(name, self.judgements[name], self.theirs[name], self.before)
 
     def failing(self) -> list[str]:
         """Return what is above its allowance."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,16 +29,21 @@ class DataError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Images (n, 28, 28) of uint8 ink and their classes (n,) of int64."""
+    """Images (n, 28, 28) of uint8 ink, their classes (n,) of int64, and their numbers in the source, counted from 0."""
 
     images: Array
     labels: Array
+    numbers: Array = field(default_factory=lambda: np.empty(0, np.int64))  # if none are given, their places here
+
+    def __post_init__(self) -> None:
+        if len(self.numbers) != len(self.labels):
+            object.__setattr__(self, "numbers", np.arange(len(self.labels)))
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: Array | slice) -> Samples:
-        return Samples(self.images[index], self.labels[index])
+        return Samples(self.images[index], self.labels[index], self.numbers[index])
 
 
 class Split(NamedTuple):

@@ -62,10 +62,15 @@ def scaling(text: str) -> Callable[[Samples, int], Scaling]:
     ``unit`` leaves ink in [0, 1], ``standard`` is `Scaling.of` the training samples, and two numbers with a comma
     between them, such as ``0.1307,0.3081``, are mean and deviation. Raises ValueError for any other text.
     """
+    fixed = fixed_scaling(text)
+    return Scaling.of if fixed is None else lambda _samples, _black: fixed
+
+
+def fixed_scaling(text: str) -> Scaling | None:
+    """Return what a text asks for if that needs no samples, else None; raises as `scaling`."""
     if text == "standard":
-        return Scaling.of
-    fixed = Scaling.UNIT if text == "unit" else _numbers(text)
-    return lambda _samples, _black: fixed
+        return None
+    return Scaling.UNIT if text == "unit" else _numbers(text)
 
 
 def _numbers(text: str) -> Scaling:

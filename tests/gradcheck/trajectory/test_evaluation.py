@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from gradcheck.agreement import Verdict
 from gradcheck.contract import Array, Context
 from gradcheck.faults import Fault
 from gradcheck.trajectory import TrajectoryMismatch, check_trajectory
-from gradcheck.trajectory.check import Evaluation
+from gradcheck.trajectory.check import Evaluation, check_evaluation
 from gradcheck.trajectory.engine import Engine
 from tests.gradcheck.trajectory.neuron import Evaluated, Neuron, WrongInEvaluation, batches, weights
 
@@ -113,3 +114,38 @@ def test_an_evaluation_that_trains_is_caught() -> None:
 
     report = check_trajectory(Evaluated(weights()), Learning(weights()), batches(6), evaluation=Evaluation(X, 2))
     assert report.lock_step.failed_steps[0] == 0
+
+
+def test_two_orders_of_one_sum_evaluate_alike() -> None:
+    ours, theirs = Evaluated(weights()), Evaluated(weights(), direction=-1)
+    report = check_evaluation(ours, theirs, X)
+    assert report
+    assert 0 < report.noise <= 8
+    assert report.first_divergence is None
+
+
+def test_the_engine_evaluates_in_the_references_state_and_neither_is_changed() -> None:
+    ours, theirs = Evaluated(weights(seed=1)), Evaluated(weights(seed=2))
+    before = [engine.state() for engine in (ours, theirs)]
+    assert check_evaluation(ours, theirs, X)
+    for engine, state in zip((ours, theirs), before, strict=True):
+        assert {key: array.tolist() for key, array in engine.state().items()} == {
+            key: array.tolist() for key, array in state.items()
+        }
+
+
+def test_an_evaluation_that_is_wrong_fails_and_is_located() -> None:
+    report = check_evaluation(Evaluated(weights()).planted(WrongInEvaluation()), Evaluated(weights()), X)
+    assert report.verdict is Verdict.FAIL
+    found = report.first_divergence
+    assert found is not None
+    assert (found.phase, found.tensor) == ("forward", "0.output")
+    assert found.ours == 2 * found.theirs
+
+
+def test_outputs_that_are_nothing_but_rounding_tell_nothing() -> None:
+    size = X.shape[1]
+    cancelling = Evaluated(np.full(size, 1 / 3) * np.array([1, -1] * (size // 2)))
+    report = check_evaluation(cancelling, cancelling, np.ones((2, size)))
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert not report

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import logging
 import math
-import warnings
 from typing import TYPE_CHECKING, Any
 
+from cli.drawing import BLUE, GREY, PURPLE, SKY, VERMILION
 from cli.run_tables import SIDES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -20,8 +16,6 @@ if TYPE_CHECKING:
     from gradcheck.contract import Array
 
 WIDTH, HEIGHT = 8.0, 6.6  # inches, of 100 pixels on a page
-FILES = {"svg": "trajectory.svg", "png": "trajectory.png"}
-RESOLUTION = 200  # dots an inch of the PNG: 1,600 pixels wide, enough for a projector
 
 # More columns than this are no wider than a pixel: of the steps in one, the worst is drawn.
 COLUMNS = 800
@@ -31,74 +25,8 @@ FEW = 20
 
 LINE = 110  # characters that a line of the title has room for
 
-# Okabe and Ito's palette, which stays apart for every kind of colour blindness.
-BLUE, SKY, VERMILION, PURPLE, GREY = "#0072B2", "#56B4E9", "#D55E00", "#CC79A7", "#5B5B5B"
 TITLES = {"pass": "#00664B", "fail": "#B34700", "inconclusive": "#7A5C00"}  # dark enough to be read as text
 LABEL = {"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
-
-# Identifiers that are not random, and glyphs instead of fonts that a reader may lack: the same run, the same file.
-SETTINGS: Any = {
-    "svg.hashsalt": "mnistcheck",
-    "svg.fonttype": "path",
-    "font.size": 9.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
-METADATA: dict[str, dict[str, None]] = {
-    "svg": dict.fromkeys(("Creator", "Date", "Format", "Type")),
-    "png": {"Software": None},
-}
-
-
-def draw_if_possible(run: FinishedRun) -> str | None:
-    """Write the figure's files that are not there, and return it as SVG; None, with a remark, where nothing can draw.
-
-    A run without the numbers behind a figure has none.
-    """
-    from gradcheck.files import write_whole
-
-    if run.curves is None:
-        return None
-    drawn = drawn_if_possible(lambda form: render(run, form), FILES)
-    if drawn is None:
-        return None
-    for form, name in FILES.items():
-        if not (run.path / name).exists():
-            write_whole(run.path / name, drawn[form])
-    return drawn["svg"].decode()
-
-
-def drawn_if_possible(render: Callable[[str], bytes], forms: Iterable[str]) -> dict[str, bytes] | None:
-    """Return what ``render`` makes of each form; None, with a remark, where nothing can draw."""
-    from cli.console import remarks
-
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a cache that it makes or cannot make is no news
-    try:
-        return {form: render(form) for form in forms}
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "matplotlib":
-            raise
-        text = "no figure is drawn without Matplotlib: pip install 'mnistcheck[figures]'"
-        remarks().print(text, style="yellow", markup=False, soft_wrap=True)
-        return None
-
-
-def render(run: FinishedRun, form: str) -> bytes:
-    """Return the figure as a file's content, ``svg`` or ``png``: the same bytes for the same run."""
-    return saved(lambda: draw(run), form)
-
-
-def saved(draw: Callable[[], Figure], form: str) -> bytes:
-    """Return a figure as a file's content, ``svg`` or ``png``, which depends on nothing but what is drawn."""
-    import matplotlib as mpl
-
-    with mpl.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a character that the font lacks is drawn as a box, which is no news
-        mpl.rcdefaults()  # not the user's, so that a run looks alike everywhere
-        mpl.rcParams.update(SETTINGS)
-        content = io.BytesIO()
-        draw().savefig(content, format=form, dpi=RESOLUTION, metadata=METADATA[form])
-    return content.getvalue()
 
 
 def draw(run: FinishedRun) -> Figure:

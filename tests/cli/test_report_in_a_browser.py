@@ -1,0 +1,170 @@
+"""A report as a browser shows it: headless Chromium, at the widths of a desk and of a phone, in light and in dark.
+
+Screenshots are kept in the folder that ``MNISTCHECK_SCREENSHOTS`` names, to be looked at.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+
+from cli.main import run
+
+WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}  # CSS pixels
+SCHEMES = ("light", "dark")
+
+# Elements that reach beyond the window, and are in nothing that can be scrolled sideways.
+OVERFLOWING = """
+const wide = document.documentElement.clientWidth;
+const scrolled = (element) => {
+  for (let one = element; one; one = one.parentElement)
+    if (["auto", "scroll"].includes(getComputedStyle(one).overflowX)) return true;
+  return false;
+};
+return [...document.body.querySelectorAll("*")]
+  .filter((one) => one.getBoundingClientRect().right > wide + 1 && !scrolled(one))
+  .map((one) => one.tagName + ": " + one.textContent.slice(0, 60));
+"""
+MISSING = """
+return [...document.images].filter((one) => !one.complete || one.naturalWidth === 0 || !one.alt).map((one) => one.alt);
+"""
+FETCHED = """
+return performance.getEntriesByType("resource").map((one) => one.name).filter((name) => !name.startsWith("data:"));
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[webdriver.Chrome]:
+    """Return a browser, or skip."""
+    found = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
+    if missing := [name for name, path in found.items() if path is None]:
+        pytest.skip(f"{' and '.join(missing)} not found: Debian's packages are chromium and chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(found["chromium"])
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, Service(found["chromedriver"]))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return pages of a run that passes, of one that fails, of one that compares nothing, and of all three."""
+    folder = tmp_path_factory.mktemp("pages")
+    size = ("--dataset", "digits", "--train-size", "300")
+    commands = {
+        "pass": ["--fair", *size, "--epochs", "1"],
+        "fail": ["--fair", *size, "--epochs", "1", "--inject", "grad-scale:2.bias:0.999@25"],
+        "unfair": ["--preset", "mlp", *size, "--epochs", "4", "--batch-size", "10", "--validation-size", "100"],
+    }
+    for name, arguments in commands.items():
+        assert run(["train", *arguments, "--out", str(folder / name)]) == (1 if name == "fail" else 0)
+        assert run(["report", str(folder / name)]) == 0
+    together = folder / "together.html"
+    assert run(["report", *(str(folder / name) for name in commands), "--out", str(together)]) == 0
+    return {**{name: folder / name / "report.html" for name in commands}, "together": together}
+
+
+def opened(browser: webdriver.Chrome, page: Path, width: str, scheme: str = "light") -> None:
+    """Open a page at a width, in a colour scheme."""
+    wide, high = WIDTHS[width]
+    metrics = {"width": wide, "height": high, "deviceScaleFactor": 1, "mobile": width == "phone"}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    said(browser)  # what was said before
+    browser.get(page.as_uri())
+
+
+def said(browser: webdriver.Chrome) -> list[str]:
+    """Return what the browser has said since it was last asked."""
+    entries: list[dict[str, str]] = browser.get_log("browser")  # type: ignore[no-untyped-call]  # Selenium's
+    return [entry["message"] for entry in entries]
+
+
+def complaints(browser: webdriver.Chrome) -> list[str]:
+    """Return what is wrong with the page that is open, in the browser's words and in ours."""
+    checks = {"is missing": MISSING, "overflows": OVERFLOWING, "is fetched": FETCHED}
+    seen = [f"{one} {what}" for what, script in checks.items() for one in browser.execute_script(script)]
+    return said(browser) + seen
+
+
+def photographed(browser: webdriver.Chrome, path: Path) -> bytes:
+    """Return a picture of the whole page, and keep it."""
+    taken = browser.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})
+    picture = base64.b64decode(taken["data"])
+    path.write_bytes(picture)
+    return picture
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", ["pass", "fail", "unfair", "together"])
+def test_a_page_is_whole(
+    browser: webdriver.Chrome, pages: dict[str, Path], tmp_path: Path, name: str, width: str, scheme: str
+) -> None:
+    opened(browser, pages[name], width, scheme)
+    folder = Path(os.environ.get("MNISTCHECK_SCREENSHOTS", tmp_path))
+    picture = photographed(browser, folder / f"{name}-{width}-{scheme}.png")
+    assert complaints(browser) == []
+    assert picture.startswith(b"\x89PNG")
+    assert len(browser.find_elements("tag name", "img")) >= 4
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_verdict_is_what_is_seen_first(browser: webdriver.Chrome, pages: dict[str, Path], width: str) -> None:
+    opened(browser, pages["pass"], width)
+    (headline,) = browser.find_elements("tag name", "h1")
+    assert headline.text == "PASS: NumPy and PyTorch are the same program."
+    place = headline.rect
+    assert place["y"] + place["height"] < WIDTHS[width][1] / 4
+
+
+def test_light_and_dark_differ(browser: webdriver.Chrome, pages: dict[str, Path]) -> None:
+    colours = []
+    for scheme in SCHEMES:
+        opened(browser, pages["pass"], "phone", scheme)
+        colours.append(browser.execute_script("return getComputedStyle(document.body).backgroundColor;"))
+    assert colours == ["rgb(255, 255, 255)", "rgb(22, 22, 24)"]
+
+
+FAULTS: dict[str, tuple[Callable[[str], str], str]] = {
+    "a figure that cannot be decoded": (
+        lambda page: page.replace('src="data:image/svg+xml;base64,', 'src="data:image/svg+xml;base64,AAAA', 1),
+        "is missing",
+    ),
+    "a table that is too wide": (
+        lambda page: page.replace('<div class="wide"><table>', '<div><table style="width: 3000px">', 1),
+        "overflows",
+    ),
+    "a script that is not allowed": (
+        lambda page: page.replace("</main>", "<script>let verdict = 0;</script></main>"),
+        "Content Security Policy",
+    ),
+    "a picture from elsewhere": (
+        lambda page: page.replace("</main>", '<img src="https://127.0.0.1:9/x.png" alt="x"></main>'),
+        "Content Security Policy",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_faulty_page_is_not_whole(
+    browser: webdriver.Chrome, pages: dict[str, Path], tmp_path: Path, fault: str
+) -> None:
+    plant, word = FAULTS[fault]
+    source = pages["pass"].read_text()
+    faulty = tmp_path / "faulty.html"
+    faulty.write_text(plant(source))
+    assert faulty.read_text() != source
+    opened(browser, faulty, "phone")
+    assert any(word in complaint for complaint in complaints(browser))
