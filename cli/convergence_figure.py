@@ -64,13 +64,15 @@ def draw(document: dict[str, Any]) -> Figure:
     lower.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     figure.align_ylabels()
     title, *setting = heading(document)
-    figure.suptitle(title, x=0.015, ha="left", fontsize=11, fontweight="bold", parse_math=False)
+    name, _, network = title.partition(": ")
+    figure.suptitle(name, x=0.015, ha="left", fontsize=11, fontweight="bold", parse_math=False)
     panels[0].legend(
         loc="lower left", bbox_to_anchor=(0, 1.01), borderaxespad=0, ncols=math.ceil(len(variants) / 2), frameon=False,
         handlelength=3.2,
     )  # fmt: skip
     numbers = "Accuracies are those" if len(losses) > 1 else "Accuracies and losses are those"
-    told = [f"{', '.join(setting)}.", CAPTION.format(numbers=numbers)]
+    told = [network] if network else []
+    told += [f"{', '.join(setting)}.", CAPTION.format(numbers=numbers)]
     if len(document["seeds"]) > 1:
         told.append(BAND.format(count=len(document["seeds"])))
     if len(losses) > 1:
@@ -111,7 +113,8 @@ def _logarithmic(axes: Axes) -> None:
     if high < 2 * low:
         return
     axes.set_yscale("log")
-    labelled = (2, 3, 5) if high > 3 * low else range(2, 10)
+    ratio = high / low
+    labelled = () if ratio > 1000 else (2, 3, 5) if ratio > 3 else range(2, 10)
 
     def label(value: float, _: float) -> str:
         power = math.floor(math.log10(value) + 0.01)  # of a tick, which is 1 to 9 times it, within rounding
