@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gradcheck.contract import Array
 
 WIDTH, PANEL = 8.0, 3.2  # inches, of the figure and the height of a panel
-FEW = 20  # epochs, up to which each is marked
+FEW = 20  # epochs, up to which each is marked, since a line through one alone is invisible
 
 # Two that should be equal have one colour: the first is drawn wide and pale, the second thin and dashed upon it.
 COLOURS = (BLUE, VERMILION, "#009E73", PURPLE, "#E69F00", SKY)
@@ -86,6 +86,7 @@ def _panel(axes: Axes, document: Mapping[str, Any], field: str) -> None:
     import numpy as np
 
     styles = _styles(document)
+    marker = "o" if max(one["epochs"] for one in document["variants"]) <= FEW else ""
     for one in document["variants"]:
         curves = _curves(one, field)
         epochs = np.arange(1, curves.shape[1] + 1)
@@ -97,7 +98,7 @@ def _panel(axes: Axes, document: Mapping[str, Any], field: str) -> None:
             )  # fmt: skip
         axes.plot(
             epochs, curves.mean(axis=0), color=color, label=one["name"], gid=one["name"],
-            marker="o" if curves.shape[1] <= FEW else "", markersize=3, **style,
+            marker=marker, markersize=3, **style,
         )  # fmt: skip
     if field == "train_loss":
         _logarithmic(axes)
