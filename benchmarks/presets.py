@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from nets.cautions import doubts
+from nets.checkpoints import identity
 from nets.datasets.catalogue import load_dataset
 from nets.datasets.dataset import Dataset
-from nets.presets import PRESETS, configuration
+from nets.presets import PRESETS
 from nets.run import DTYPES, prepare
+from nets.run_log import RunLog
 from nets.training import SIDES, Training, train_fair
 
 SEEDS = range(10)
@@ -30,30 +32,25 @@ MEASURED = Path(str(resources.files("nets"))) / "measured.json"
 FAIR_STEPS = 300
 
 
-def trained(name: str, data: Dataset, seed: int, log: Path) -> dict[str, Any]:
+def trained(name: str, data: Dataset, seed: int, log: RunLog) -> dict[str, Any]:
     """Train a preset for all its epochs, or return what the log says of it."""
-    key = {"preset": name, "seed": seed, "data": data.sha256, **configuration(PRESETS[name])}
-    for line in log.read_text().splitlines() if log.exists() else ():
-        if (found := json.loads(line))["key"] == key:
-            return dict(found)
     run = prepare(PRESETS[name], data, seed=seed)
+    key = {"preset": name, **identity(run)}
+    if (found := log.find(key)) is not None:
+        return found
     training = Training(run)
     for _ in training.steps():
         pass
     done = training.finish()
     told = {
-        "key": key,
-        "sizes": [len(run.train), len(run.validation), len(run.test)],
         "epochs": len(done.epochs["numpy"]),
         **{side: asdict(outcome) for side, outcome in done.outcomes.items()},
         "warnings": [f"{doubt.side or 'run'}: {doubt.text}" for doubt in doubts(run, done.outcomes)],
     }
-    with log.open("a") as file:
-        file.write(json.dumps(told) + "\n")
-    return told
+    return log.add(key, told)
 
 
-def table(data: Dataset, names: list[str], log: Path) -> Iterator[str]:
+def table(data: Dataset, names: list[str], log: RunLog) -> Iterator[str]:
     """Yield a row for every preset: what was reported, and both engines' accuracies and seconds."""
     yield "| preset | epochs | reported | NumPy: test | train | s an epoch | PyTorch: test | train | s an epoch |"
     yield f"|{'---|' * 9}"
@@ -72,10 +69,10 @@ def table(data: Dataset, names: list[str], log: Path) -> Iterator[str]:
     yield from warnings
 
 
-def keep(data: Dataset, log: Path) -> None:
+def keep(data: Dataset, log: RunLog) -> None:
     """Write what the log says of seed 0 where ``mnistcheck presets`` reads it."""
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    found = {line["key"]["preset"]: line for line in lines if line["key"]["seed"] == 0}
+    ours = {"seed": 0, "data": data.sha256}
+    found = {key["preset"]: line for key, line in log.items() if ours.items() <= key.items()}
     told = {
         name: {
             "epochs": found[name]["epochs"],
@@ -89,12 +86,12 @@ def keep(data: Dataset, log: Path) -> None:
             },
         }
         for name in PRESETS
-        if name in found and found[name]["key"]["data"] == data.sha256
+        if name in found
     }
     MEASURED.write_text(json.dumps(told, indent=2) + "\n")
 
 
-def spread(data: Dataset, log: Path) -> Iterator[str]:
+def spread(data: Dataset, log: RunLog) -> Iterator[str]:
     """Yield what `nielsen` comes to from each seed, after one epoch and after all, and which classes it has lost."""
     yield "| seed | after one epoch: NumPy | not recalled | after all: NumPy | PyTorch | not recalled |"
     yield f"|{'---|' * 6}"
@@ -144,10 +141,11 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="write nets/measured.json, for mnistcheck presets")
     options = parser.parse_args()
     data = load_dataset("mnist" if options.keep else "auto", options.data_dir)
+    log = RunLog(options.log)
     names = [options.preset] if options.preset else list(PRESETS)
     parts = {
-        "table": table(data, names, options.log),
-        "spread": spread(data, options.log),
+        "table": table(data, names, log),
+        "spread": spread(data, log),
         "fair": fair(data, names),
     }
     print(f"dataset: {data.name}\n", flush=True)
@@ -157,7 +155,7 @@ def main() -> None:
                 print(row, flush=True)
             print(flush=True)
     if options.keep:
-        keep(data, options.log)
+        keep(data, log)
 
 
 if __name__ == "__main__":

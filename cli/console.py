@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import platform
 import sys
+from contextlib import contextmanager
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from rich.console import Console
 
 STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
@@ -28,6 +31,26 @@ def remarks() -> Console:
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def bar(total: int) -> Iterator[Callable[[int, str], None]]:
+    """Show a bar on a terminal and nothing elsewhere; yields what to call with the steps taken and a text."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = [
+        TextColumn("step"),
+        MofNCompleteColumn(),
+        BarColumn(bar_width=24),
+        TextColumn("{task.description}"),
+    ]
+    animated = sys.stderr.isatty()
+    with Bar(
+        *columns, TimeRemainingColumn(compact=True), console=remarks(), transient=True, disable=not animated
+    ) as shown:
+        task = shown.add_task("", total=total)
+        yield lambda done, text: shown.update(task, completed=done, description=text)
 
 
 def print_json(document: dict[str, Any]) -> None:

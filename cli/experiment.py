@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from gradcheck.contract import Array
     from nets.datasets.catalogue import Source
     from nets.datasets.dataset import Dataset
     from nets.presets import Preset
     from nets.run import Run
+    from nets.training import Training
 
 
 class FiniteFloat(click.FloatRange):
@@ -86,6 +87,7 @@ OPTIONS = (
 
 # What is decided beside the fields of the preset.
 OF_A_RUN = ("steps", "seed", "dtype", "test_size")
+SIZES = ("train_size", "validation_size", "epochs")  # given as fields of the preset, and not its own
 
 
 def run_options(command: Callable[..., int]) -> Callable[..., int]:
@@ -100,22 +102,39 @@ def prepared_run(options: Mapping[str, Any], start: Mapping[str, Array] | None =
 
     ``options`` may hold others, which are not looked at.
     """
-    from nets.run import prepare
     from nets.weights import CheckpointError
 
     chosen = chosen_preset(options)
-    sizes: dict[str, Any] = {name: options[name] for name in ("train_size", "validation_size", "epochs")}
-    data = _dataset(options["dataset"], options["data_dir"])
     try:
-        run = prepare(
-            chosen, data, start=start, **sizes, **{name: options[name] for name in OF_A_RUN if name in options}
-        )
+        run = run_of(chosen, chosen_dataset(options["dataset"], options["data_dir"]), options, start)
     except CheckpointError as error:
         raise CheckpointError(f"--init-from: {error}") from None
+    remark_on_size(run, chosen)
+    return run
+
+
+def run_of(chosen: Preset, data: Dataset, options: Mapping[str, Any], start: Mapping[str, Array] | None = None) -> Run:
+    """Return a preset's run with the sizes, steps, seed and dtype of ``options``; raises a usage error."""
+    from nets.run import prepare
+    from nets.weights import CheckpointError
+
+    given = {name: options[name] for name in (*SIZES, *OF_A_RUN) if name in options}
+    try:
+        return prepare(chosen, data, start=start, **given)
+    except CheckpointError:
+        raise
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    _remark_on_size(run, chosen)
-    return run
+
+
+def steps_of(training: Training) -> Iterator[bool]:
+    """Take the steps of a run, as it does; raises a usage error for a batch that cannot be taken."""
+    from gradcheck.trajectory.engine import StepError
+
+    try:
+        yield from training.steps()
+    except StepError as error:  # as of batch norm, which needs more than the one image of a last batch
+        raise click.UsageError(error.message) from None
 
 
 def require_rates(run: Run) -> None:
@@ -163,7 +182,8 @@ def known_source(name_or_path: str, data_dir: Path | None) -> Source:
         raise click.UsageError(str(error)) from None
 
 
-def _dataset(name: str, data_dir: Path | None) -> Dataset:
+def chosen_dataset(name: str, data_dir: Path | None) -> Dataset:
+    """Return a dataset, and say where it stands in for MNIST; raises a usage error for one that there is not."""
     from cli.console import remarks
 
     dataset = known_source(name, data_dir).load()
@@ -178,7 +198,8 @@ def _dataset(name: str, data_dir: Path | None) -> Dataset:
     return dataset
 
 
-def _remark_on_size(run: Run, asked: Preset) -> None:
+def remark_on_size(run: Run, asked: Preset) -> None:
+    """Say where the data has fewer images than the preset asks for."""
     from cli.console import remarks
 
     if len(run.train) != asked.train_size:

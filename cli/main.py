@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import click
 
+from cli.compare import compare
 from cli.data import data
 from cli.exit_codes import ExitCode
 from cli.extras import missing_part
@@ -35,6 +36,7 @@ def mnistcheck() -> None:
 mnistcheck.add_command(train)
 mnistcheck.add_command(presets)
 mnistcheck.add_command(predict)
+mnistcheck.add_command(compare)
 mnistcheck.add_command(report)
 mnistcheck.add_command(verify)
 mnistcheck.add_command(record)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import signal
-import sys
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +14,7 @@ import click
 from cli import figures
 from cli.configuration import FILE, all_settings, from_file, read, written
 from cli.exit_codes import ExitCode
-from cli.experiment import FiniteFloat, prepared_run, require_rates, run_options
+from cli.experiment import FiniteFloat, prepared_run, require_rates, run_options, steps_of
 from cli.finished_run import read_run
 from cli.replay import keep_failure
 from cli.run_directory import CHECKPOINT, RunDirectory, lines_of
@@ -262,7 +261,7 @@ def _trained_to_the_end(training: Training, directory: RunDirectory | None, ever
     if directory:
         directory.begin()
     with _interruptions(directory) as interrupted, _progress_of_training(training) as show:
-        for ends in _steps(training):
+        for ends in steps_of(training):
             show(ends)
             stop = interrupted()
             again = f"go on with: mnistcheck train --resume {shlex.quote(str(directory.path))}" if directory else ""
@@ -280,15 +279,6 @@ def _trained_to_the_end(training: Training, directory: RunDirectory | None, ever
                 remarks().print(told, markup=False, soft_wrap=True)
                 return False
     return True
-
-
-def _steps(training: Training) -> Iterator[bool]:
-    from gradcheck.trajectory.engine import StepError
-
-    try:
-        yield from training.steps()
-    except StepError as error:  # as of batch norm, which needs more than the one image of a last batch
-        raise click.UsageError(error.message) from None
 
 
 @contextmanager
@@ -344,30 +334,10 @@ def _present(
 
 
 @contextmanager
-def _bar(total: int) -> Iterator[Callable[[int, str], None]]:
-    """Show a bar on a terminal and nothing elsewhere; yields what to call with the steps taken and a text."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    from cli.console import remarks
-
-    columns = [
-        TextColumn("step"),
-        MofNCompleteColumn(),
-        BarColumn(bar_width=24),
-        TextColumn("{task.description}"),
-    ]
-    animated = sys.stderr.isatty()
-    with Bar(
-        *columns, TimeRemainingColumn(compact=True), console=remarks(), transient=True, disable=not animated
-    ) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda done, text: bar.update(task, completed=done, description=text)
-
-
-@contextmanager
 def _progress_of_a_comparison(run: Run) -> Iterator[Callable[[Progress], None]]:
-    with _bar(run.steps) as update:
+    from cli.console import bar
+
+    with bar(run.steps) as update:
         worst = 0.0
 
         def show(now: Progress) -> None:
@@ -382,11 +352,11 @@ def _progress_of_a_comparison(run: Run) -> Iterator[Callable[[Progress], None]]:
 @contextmanager
 def _progress_of_training(training: Training) -> Iterator[Callable[[bool], None]]:
     """Show a bar on a terminal, and there and elsewhere a line an epoch."""
-    from cli.console import remarks
+    from cli.console import bar, remarks
     from gradcheck.report import describe_epoch
 
     epochs = -(-training.run.steps // training.run.steps_per_epoch)
-    with _bar(training.run.steps) as update:
+    with bar(training.run.steps) as update:
 
         def show(ends: bool) -> None:
             losses = (f"{side.last_loss:.4f} {SIDES[name]}" for name, side in training.sides.items())

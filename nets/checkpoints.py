@@ -12,6 +12,7 @@ from gradcheck.files import write_whole
 from gradcheck.trajectory.trace import TraceError, read_about, read_safetensors, to_safetensors
 from nets.datasets.dataset import digest
 from nets.presets import configuration
+from nets.run import Run
 from nets.training import Training
 from nets.weights import CheckpointError
 
@@ -25,7 +26,7 @@ SIZES = ("train_size", "validation_size", "epochs")
 def save_checkpoint(path: Path, training: Training) -> None:
     """Write a run as it is between two steps; the file appears whole or not at all. Raises OSError if it cannot."""
     arrays, numbers = training.state()
-    about = {"format": FORMAT, "version": VERSION, "run": _of(training), **numbers}
+    about = {"format": FORMAT, "version": VERSION, "run": identity(training.run), **numbers}
     about["sha256"] = _digest(arrays, about)
     write_whole(path, to_safetensors(arrays, {"checkpoint": json.dumps(about)}))
 
@@ -42,7 +43,7 @@ def load_checkpoint(path: Path, training: Training) -> None:
     kept = about.get("run")
     if not isinstance(kept, dict):
         raise CheckpointError(f"{path} is no checkpoint of mnistcheck train")
-    for name, value in _of(training).items():
+    for name, value in identity(training.run).items():
         if kept.get(name) != value:
             raise CheckpointError(f"{path} is of another run: its {name} is {kept.get(name)}, not {value}")
     try:
@@ -51,9 +52,8 @@ def load_checkpoint(path: Path, training: Training) -> None:
         raise CheckpointError(f"{path}: {error}") from None
 
 
-def _of(training: Training) -> dict[str, Any]:
-    """Return what a run must have in common with the one that it goes on with."""
-    run = training.run
+def identity(run: Run) -> dict[str, Any]:
+    """Return what decides a run, all but its initial weights: two that have it in common take the same steps."""
     sizes = {
         "training images": len(run.train), "validation images": len(run.validation), "test images": len(run.test)
     }  # fmt: skip

@@ -342,6 +342,21 @@ def _presets() -> Iterator[Preset]:
     yield bce
     yield replace(
         bce,
+        name="sigmoid-bce:batch-32",
+        summary="sigmoid-bce with batch 32",
+        batch_size=32,
+        reported={"torch": "varies"},
+    )
+    yield replace(
+        bce,
+        name="sigmoid-bce:scale-0.1",
+        summary="sigmoid-bce with batch 32, and initial weights ten times as large",
+        batch_size=32,
+        weights=Normal(0.0, 0.1),
+        reported={"torch": "varies"},
+    )
+    yield replace(
+        bce,
         name="sigmoid-bce:as-told",
         summary="sigmoid-bce with the mean squared error told, as that code does",
         reported_loss=MSELoss(),

@@ -99,6 +99,7 @@ def test_what_is_allowed_is_not_reported(tmp_path: Path, source: str) -> None:
         "from cli.main import run; run(['--help'])",
         "from cli.main import run; run(['train', '--help'])",
         "from cli.main import run; run(['report', '--help'])",
+        "from cli.main import run; run(['compare', '--help'])",
         "from cli.main import run; run(['data', '--help'])",
         "from cli.main import run; run(['predict', '--help'])",
         "import nets.datasets.catalogue, nets.datasets.download, nets.datasets.augmentation",

@@ -1,0 +1,136 @@
+"""``mnistcheck compare``: the variants of an experiment as one table, and whether those that should be equal are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.comparison_runs import LOG, ComparisonRuns, Pair
+from cli.exit_codes import ExitCode
+from cli.experiment import SIZES, known_preset, run_options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FAIR_STEPS = 1000  # of a pair: seconds, beside the minutes that training may take
+
+
+@click.command()
+@run_options
+@click.option("--test-size", type=click.IntRange(min=1), help="Test images.  [default: all]")
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=2),
+    help="Train from so many seeds, --seed and the next: means, and their 95 % confidence intervals.",
+)
+@click.option(
+    "--fair-steps",
+    type=click.IntRange(min=0),
+    default=FAIR_STEPS,
+    show_default=True,
+    help="Steps of which it is proved that what should be equal is; 0 for none.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Keep the runs here, and go on with what is kept here.")
+@click.option("--json", is_flag=True, help="Print one JSON document instead of a table.")
+@click.option("--markdown", is_flag=True, help="Print Markdown.")
+def compare(seeds: int | None, fair_steps: int, out: Path | None, json: bool, markdown: bool, **chosen: object) -> int:
+    """Train every variant of an experiment, and show them as one table.
+
+    Of sigmoid-mse and sigmoid-bce these are the five models that were published; of any other preset, NumPy and PyTorch
+    of it and of each of its variants (mnistcheck presets NAME shows them). A name with a colon is one of them alone.
+
+    What is one program in NumPy and in PyTorch should be equal: that is proved as train --fair does it, of the first
+    --fair-steps steps.
+
+    With --out, every run that has ended is kept, and the same command goes on from there: also with more --seeds.
+    """
+    from cli.comparison_tables import markdown_of, print_comparison
+    from cli.console import print_json, results
+
+    if json and markdown:
+        raise click.UsageError("--json and --markdown are two forms of one result; drop one")
+    _require_common(chosen)
+    runs = ComparisonRuns(chosen, fair_steps, out)
+    first = runs.options["seed"]
+    try:
+        document = _run_all(runs, list(range(first, first + (seeds or 1))))
+    except KeyboardInterrupt:
+        if out is not None:
+            from cli.console import remarks
+
+            told = f"what has ended is kept in {out / LOG}: the same command goes on from there"
+            remarks().print(told, markup=False, soft_wrap=True)
+        raise
+    try:
+        if out is not None:
+            _write(out, document)
+    finally:
+        if json:
+            print_json(document)
+        elif markdown:
+            click.echo(markdown_of(document))
+        else:
+            print_comparison(results(), document)
+    if out is not None and not (json or markdown):
+        results().print(f"written to {out}", markup=False, soft_wrap=True)
+    return ExitCode.PASS if document["verdict"] is None else ExitCode.of(document["verdict"])
+
+
+def _require_common(options: Mapping[str, Any]) -> None:
+    """Raise a usage error for an option that would undo what the variants differ in."""
+    from nets.comparison import differing, variants_of
+
+    variants = variants_of(known_preset(options["preset"]).name)
+    presets = [known_preset(name) for name in dict.fromkeys(one.preset for one in variants)]
+    for field, values in differing(presets).items():
+        if options.get(field) is not None and field not in SIZES:
+            told = " and ".join(map(str, values))
+            raise click.UsageError(
+                f"--{field.replace('_', '-')}: the variants of {presets[0].name} differ in it, {told};"
+                f" drop it, or compare one of them: --preset {presets[-1].name}"
+            )
+
+
+def _run_all(runs: ComparisonRuns, seeds: list[int]) -> dict[str, Any]:
+    """Return what ``--json`` prints, once everything that is missing has been run; a line is told of each run."""
+    from cli.comparison_document import document_of
+
+    found: dict[str, list[dict[str, Any]]] = {variant.name: [] for variant in runs.variants}
+    proofs: dict[Pair, list[dict[str, Any]]] = {pair: [] for pair in runs.pairs}
+    for seed in seeds:
+        for variant in runs.variants:
+            one, known = runs.trained(variant, seed)
+            found[variant.name].append(one)
+            accuracies = f"test {one['test_accuracy']:.2%}, training {one['train_accuracy']:.2%}"
+            _tell(f"{variant.name}, seed {seed}: {accuracies}, {one['seconds']:.1f} s", known=known)
+        for pair in runs.pairs if runs.fair_steps else ():
+            proof, known = runs.proved(pair, seed)
+            proofs[pair].append(proof)
+            names = " and ".join(variant.name for variant in pair)
+            _tell(f"{names}, seed {seed}: {proof['verdict']}, {proof['steps']:,} steps", known=known)
+    return document_of(runs, seeds, found, proofs)
+
+
+def _tell(text: str, *, known: bool) -> None:
+    from cli.console import remarks
+
+    remarks().print(f"{text} (kept)" if known else text, style="dim", markup=False, soft_wrap=True)
+
+
+def _write(folder: Path, document: dict[str, Any]) -> None:
+    """Write what is shown of a comparison beside its runs, in place of what was shown of fewer."""
+    from cli import convergence_figure, figures
+    from cli.comparison_tables import markdown_of
+    from cli.drawing import FORMS
+    from gradcheck.files import write_whole
+    from gradcheck.report import SCHEMA_VERSION, dump_json
+
+    text = dump_json({"schema_version": SCHEMA_VERSION, **document})
+    write_whole(folder / "comparison.json", f"{text}\n".encode())
+    write_whole(folder / "comparison.md", f"{markdown_of(document)}\n".encode())
+    for form in FORMS:
+        (folder / f"convergence.{form}").unlink(missing_ok=True)
+    says = "Accuracy and loss of each variant over the epochs."
+    figures.written(folder, [figures.Sketch("convergence", says, lambda: convergence_figure.draw(document))])

@@ -1,0 +1,212 @@
+"""The runs that a comparison is made of: each is made once, however often the comparison is stopped."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.experiment import chosen_dataset, chosen_preset, remark_on_size, run_of, steps_of
+from cli.run_directory import require_empty
+from cli.run_tables import SIDES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gradcheck.contract import Array
+    from nets.comparison import Variant
+    from nets.run import Run
+    from nets.run_log import RunLog
+    from nets.training import Training
+
+LOG, WEIGHTS = "runs.jsonl", "weights"
+LIBRARIES = ("mnistcheck", "numpy", "torch")  # whose versions decide what a run comes to
+Pair = tuple["Variant", "Variant"]
+
+
+class ComparisonRuns:
+    """Trains variants and proves pairs, or finds what a folder says of them; without a folder nothing is kept.
+
+    Raises a usage error for options that cannot be, and for a folder with something else in it; `DataError` where its
+    log is damaged.
+    """
+
+    def __init__(self, options: Mapping[str, Any], fair_steps: int, folder: Path | None) -> None:
+        from cli.console import environment
+        from nets.comparison import pairs_of, variants_of
+        from nets.run_log import RunLog
+
+        self.options, self.fair_steps, self.folder = options, fair_steps, folder
+        self.variants = variants_of(options["preset"])
+        self.pairs = pairs_of(self.variants)
+        self.presets = {one.preset: chosen_preset({**options, "preset": one.preset}) for one in self.variants}
+        self.data = chosen_dataset(options["dataset"], options["data_dir"])
+        versions = environment()["versions"]
+        self.versions = {name: versions[name] for name in LIBRARIES}
+        self.weights: dict[tuple[str, int], dict[str, Array]] = {}
+        self.runs = {name: self._run(name, options["seed"]) for name in self.presets}
+        for name, run in self.runs.items():
+            remark_on_size(run, self.presets[name])
+            if fair_steps:
+                _require_rates(run)
+        self.log = RunLog() if folder is None else _opened(folder, self._keys())
+
+    def trained(self, variant: Variant, seed: int) -> tuple[dict[str, Any], bool]:
+        """Return what a variant comes to from a seed, and whether that was known before."""
+        key = self._key(variant, seed)
+        found = self.log.find(key)
+        if found is not None and self._has_weights(variant, seed, found):
+            return found, True
+        run = self._run(variant.preset, seed)
+        if variant.start is not None:
+            run = replace(run, start=self.weights[variant.start, seed])
+        return self.log.add(key, self._train(variant, run)), False
+
+    def proved(self, pair: Pair, seed: int) -> tuple[dict[str, Any], bool]:
+        """Return what a fair run of a pair's first steps shows, and whether that was known before."""
+        from cli.console import bar
+        from gradcheck.report import trajectory_to_json
+        from nets.training import train_fair
+
+        key = self._key_of_proof(pair, seed)
+        found = self.log.find(key)
+        if found is not None:
+            return found, True
+        run = self._run(pair[0].preset, seed)
+        part = replace(run, steps=min(run.steps, self.fair_steps))
+        told = f"proving that {' and '.join(one.name for one in pair)} are one program, seed {seed}"
+        with bar(part.steps) as update:
+            done = train_fair(part, progress=lambda now: update(now.step + 1, told))
+        if done.report is None:
+            raise AssertionError("a fair run has a report")
+        proof = {"seed": seed, "steps": part.steps, **trajectory_to_json(done.report, *SIDES)}
+        return self.log.add(key, proof), False
+
+    def _train(self, variant: Variant, run: Run) -> dict[str, Any]:
+        from cli.console import bar
+        from gradcheck.report import stop_to_json
+        from nets.cautions import doubts
+        from nets.training import Training
+
+        try:
+            training = Training(run, (variant.engine,))
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+        with bar(run.steps) as update:
+            for _ in steps_of(training):
+                update(training.step, f"training {variant.name}, seed {run.seed}")
+        done = training.finish()
+        return {
+            "seed": run.seed,
+            **asdict(done.outcomes[variant.engine]),
+            "steps": done.steps,
+            "epochs": [asdict(one) for one in done.epochs[variant.engine]],
+            "stopped_by": done.stopped_by and stop_to_json(done.stopped_by),
+            "warnings": [doubt.text for doubt in doubts(run, done.outcomes)],
+            "weights": self._keep_weights(variant, training) if self._begins_another(variant) else None,
+        }
+
+    def _begins_another(self, variant: Variant) -> bool:
+        return any(one.start == variant.name for one in self.variants)
+
+    def _keep_weights(self, variant: Variant, training: Training) -> str:
+        """Keep trained weights for another variant to start from, and return their checksum."""
+        from gradcheck.files import write_whole
+        from nets.datasets.dataset import digest
+        from nets.training import WEIGHTS as PREFIXES
+        from nets.weights import encode
+
+        state = training.sides[variant.engine].engine.state()
+        arrays = {key.partition("/")[2]: array for key, array in state.items() if key.startswith(PREFIXES)}
+        self.weights[variant.name, training.run.seed] = arrays
+        content = encode(arrays)
+        if self.folder is not None:
+            path = self._path(variant, training.run.seed)
+            path.parent.mkdir(exist_ok=True)
+            write_whole(path, content)
+        return digest(content)
+
+    def _has_weights(self, variant: Variant, seed: int, found: Mapping[str, Any]) -> bool:
+        """Return whether a variant's trained weights are at hand, if another starts from them."""
+        from nets.datasets.dataset import digest
+        from nets.weights import decode
+
+        path = self._path(variant, seed)
+        if not self._begins_another(variant) or (variant.name, seed) in self.weights:
+            return True
+        if not path.is_file() or digest(content := path.read_bytes()) != found["weights"]:
+            return False
+        self.weights[variant.name, seed] = decode(content)
+        return True
+
+    def _path(self, variant: Variant, seed: int) -> Path:
+        folder = (self.folder or Path()) / WEIGHTS
+        return folder / f"{variant.preset.replace(':', '-')}-{variant.engine}-{seed}.safetensors"
+
+    def _run(self, preset: str, seed: int) -> Run:
+        return run_of(self.presets[preset], self.data, {**self.options, "seed": seed})
+
+    def _key(self, variant: Variant, seed: int) -> dict[str, Any]:
+        """Return all that decides what a variant comes to."""
+        start = next((self._key(one, seed) for one in self.variants if one.name == variant.start), None)
+        return {**self._identity(variant.preset, seed), "engine": variant.engine, "start": start}
+
+    def _key_of_proof(self, pair: Pair, seed: int) -> dict[str, Any]:
+        identity = self._identity(pair[0].preset, seed)
+        return {**identity, "engine": "both", "steps": min(identity["steps"], self.fair_steps)}
+
+    def _identity(self, preset: str, seed: int) -> dict[str, Any]:
+        from nets.checkpoints import identity
+
+        return {"preset": preset, **identity(self.runs[preset]), "seed": seed, **self.versions}
+
+    def _keys(self) -> list[dict[str, Any]]:
+        """Return what decides the runs of one seed."""
+        seed = self.options["seed"]
+        return [
+            *(self._key(one, seed) for one in self.variants),
+            *(self._key_of_proof(pair, seed) for pair in self.pairs),
+        ]
+
+
+def _require_rates(run: Run) -> None:
+    from nets.training import require_fair
+
+    try:
+        require_fair(run)
+    except ValueError as error:
+        raise click.UsageError(f"{error}; with --fair-steps 0 no steps are compared") from None
+
+
+def _opened(folder: Path, keys: list[dict[str, Any]]) -> RunLog:
+    """Return the log of a folder; raises a usage error unless that is new, empty, or holds the comparison of ``keys``.
+
+    It is written to at once, so that a folder that cannot be costs no training.
+    """
+    from nets.run_log import RunLog
+
+    path = folder / LOG
+    if not path.is_file():
+        require_empty(folder, "--out")
+        folder.mkdir(parents=True, exist_ok=True)
+    path.open("a").close()
+    log = RunLog(path)
+    for kept, _ in log.items():
+        if found := min((_differences(kept, key) for key in keys), key=len):
+            name, (theirs, ours) = next(iter(found.items()))
+            raise click.UsageError(f"--out: {folder} holds another comparison: its {name} is {theirs}, not {ours}")
+    return log
+
+
+def _differences(kept: Mapping[str, Any], key: Mapping[str, Any]) -> dict[str, tuple[object, object]]:
+    """Return in what two runs differ besides the seed and, of a proof, how many steps it looks at."""
+    skipped = {"seed", "steps"} if kept.get("engine") == key["engine"] == "both" else {"seed"}
+    kept, key = ({**one, "start": _without_seed(one.get("start"))} for one in (kept, key))
+    names = [name for name in {**key, **kept} if name not in skipped]
+    return {name: (kept.get(name), key.get(name)) for name in names if kept.get(name) != key.get(name)}
+
+
+def _without_seed(start: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if start is None else {name: value for name, value in start.items() if name != "seed"}

@@ -1,0 +1,534 @@
+"""``compare``: the variants of an experiment as one table, and whether those that should be equal are."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from cli.comparison_runs import ComparisonRuns
+from cli.comparison_tables import pair_sentence, table_rows
+from cli.convergence_figure import draw
+from cli.drawing import FORMS, rendered
+from cli.main import run
+from gradcheck.contract import Array, Context
+from nets.comparison import Variant, pairs_of, variants_of
+from nets.layers import Linear
+from nets.presets import PRESETS
+from nets.run import Run
+
+Streams = pytest.CaptureFixture[str]
+
+TINY = ("--dataset", "digits", "--train-size", "40", "--test-size", "20")
+SMALL = (*TINY, "--network", "Linear(784, 8), Sigmoid(), Linear(8, 10), Sigmoid()", "--epochs", "2")
+FIVE = ("compare", "--preset", "sigmoid-mse", *SMALL, "--fair-steps", "4")
+FAIR = ("compare", "--preset", "fair", *SMALL, "--fair-steps", "0")
+OVERFLOWING = ("compare", *TINY, "--network", "Linear(784, 10)", "--weights", "Constant(1e308)", "--fair-steps", "2")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _plain() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("MNISTCHECK_COMPARE_")]:
+            patch.delenv(name)
+        patch.setenv("COLUMNS", "120")
+        yield
+
+
+def strict(text: str) -> Any:  # noqa: ANN401  any JSON
+    """Parse JSON without the constants that the standard does not have."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def compared(capsys: Streams, *args: str | Path, code: int = 0) -> Any:  # noqa: ANN401  any JSON
+    """Return the document of a comparison."""
+    assert run([*map(str, args), "--json"]) == code
+    return strict(capsys.readouterr().out)
+
+
+def refused(capsys: Streams, code: int, *args: str | Path) -> str:
+    """Return the error of a command that is refused with ``code``, in one line and before anything is trained."""
+    assert run([*map(str, args)]) == code
+    out, err = capsys.readouterr()
+    errors = [line for line in err.splitlines() if line.startswith("Error: ")]
+    assert (out, errors) == ("", [err.splitlines()[-1]])
+    assert "Traceback" not in err
+    return errors[0].removeprefix("Error: ")
+
+
+def timeless(value: object) -> object:
+    """Return JSON without what depends on the clock, and on the command that was typed."""
+    if isinstance(value, dict):
+        return {key: timeless(item) for key, item in value.items() if key not in ("seconds", "command")}
+    return [timeless(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.fixture(scope="module")
+def five(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a comparison of the five published models."""
+    folder = tmp_path_factory.mktemp("five") / "out"
+    assert run([*FIVE, "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def document(five: Path) -> Any:  # noqa: ANN401  any JSON
+    return strict((five / "comparison.json").read_text())
+
+
+# What is compared, and what it comes to.
+
+
+def test_the_five_published_models_are_one_table(document: Any) -> None:  # noqa: ANN401  any JSON
+    head, *rows = ([cell.replace("\n", " ") for cell in row] for row in table_rows(document))
+    assert head == [
+        "variant", "test accuracy", "training accuracy", "gap, points", "updates an epoch", "batch", "weight scale",
+        "seconds", "equal (steps compared)",
+    ]  # fmt: skip
+    told = [[row[i] for i in (0, 4, 5, 6, 8)] for row in rows]
+    assert told == [
+        ["NumPy batch 1", "40", "1", "0.01", "pass (4 of 80)"],
+        ["PyTorch batch 1", "40", "1", "0.01", "pass (4 of 80)"],
+        ["PyTorch batch 32", "2", "32", "0.01", "-"],
+        ["PyTorch scale 0.1", "2", "32", "0.1", "-"],
+        ["PyTorch from NumPy's weights", "2", "32", "NumPy's", "-"],
+    ]
+    for row, one in zip(rows, document["variants"], strict=True):
+        test, train = (one["runs"][0][name] for name in ("test_accuracy", "train_accuracy"))
+        assert row[1:4] == [f"{test:.2%}", f"{train:.2%}", f"{100 * (train - test):+.2f}"]
+
+
+def test_the_two_that_should_be_equal_are_to_the_last_digit_and_by_the_verdict(
+    five: Path,
+    document: Any,  # noqa: ANN401  any JSON
+) -> None:
+    (pair,) = document["pairs"]
+    assert pair["variants"] == ["NumPy batch 1", "PyTorch batch 1"]
+    assert (document["verdict"], pair["verdict"], pair["steps"], pair["of_steps"]) == ("pass", "pass", 4, 80)
+    assert 0 < pair["smallest_detectable_fault"] < 1e-12
+    _, ours, theirs, *_ = table_rows(document)
+    assert ours[1:7] == theirs[1:7]
+    sentence = pair_sentence(pair)
+    assert sentence.startswith("PASS: NumPy batch 1 and PyTorch batch 1 are the same program: the first 4 of 80 steps ")
+    assert sentence.endswith("Their accuracies are equal to the last digit printed.")
+    assert sentence in (five / "comparison.md").read_text()
+
+
+def test_a_row_is_what_train_comes_to(
+    five: Path,
+    document: Any,  # noqa: ANN401  any JSON
+    capsys: Streams,
+) -> None:
+    weights = five / "weights" / "sigmoid-mse-numpy-0.safetensors"
+    commands = {
+        "NumPy batch 1": ("sigmoid-mse", "numpy"),
+        "PyTorch scale 0.1": ("sigmoid-mse:scale-0.1", "torch"),
+        "PyTorch from NumPy's weights": ("sigmoid-mse:batch-32", "torch", "--init-from", weights),
+    }
+    rows = {one["name"]: one["runs"][0] for one in document["variants"]}
+    for name, (preset, engine, *more) in commands.items():
+        args = ("train", "--preset", preset, "--engine", engine, *SMALL, *more)
+        trained = compared(capsys, *args)
+        assert timeless({**rows[name], **trained[engine]}) == timeless(rows[name])
+        epochs = [{"epoch": line["epoch"], **line[engine]} for line in trained["epochs"]]
+        assert timeless(rows[name]["epochs"]) == timeless(epochs)
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_every_preset_gives_a_table(preset: str, capsys: Streams) -> None:
+    sizes = ("--validation-size", "10") if PRESETS[preset].validation_of == "validation" else ()
+    assert run(["compare", "--preset", preset, *TINY, *sizes, "--steps", "2", "--fair-steps", "0"]) == 0
+    out, _ = capsys.readouterr()
+    assert out.startswith(preset)
+    for variant in variants_of(preset):
+        assert re.search(rf"^{re.escape(variant.name)} +\d+\.\d\d% +\d+\.\d\d% ", out, re.MULTILINE)
+        assert re.search(rf"^{re.escape(variant.name)} .*(not compared|-) *$", out, re.MULTILINE)
+    for ours, theirs in pairs_of(variants_of(preset)):
+        assert f"{ours.name} and {theirs.name} should be equal; their steps were not compared." in out
+
+
+def test_options_are_those_of_every_variant(capsys: Streams) -> None:
+    told = compared(capsys, *FIVE, "--steps", "3", "--seed", "5", "--dtype", "float32", "--fair-steps", "0")
+    assert (told["dtype"], told["seeds"], told["verdict"]) == ("float32", [5], None)
+    assert {one["steps"] for one in told["variants"]} == {3}
+    assert {one["runs"][0]["steps"] for one in told["variants"]} == {3}
+    assert {one["train_size"] for one in told["variants"]} == {40}
+    assert {one["test_size"] for one in told["variants"]} == {20}
+
+
+def test_the_document_is_strict_json_with_its_version(capsys: Streams) -> None:
+    told = compared(capsys, *FAIR)
+    assert (told["schema_version"], told["command"], told["preset"]) == (1, "compare", "fair")
+    assert told["dataset"]["name"] == "digits"
+    assert told["variants"][0]["weight_scale"] == "XavierUniform"
+
+
+def test_the_table_fits_and_is_two_where_it_does_not(
+    document: Any,  # noqa: ANN401  any JSON
+    five: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Streams,
+) -> None:
+    for width, tables in ((120, 1), (80, 2)):
+        monkeypatch.setenv("COLUMNS", str(width))
+        assert run([*FIVE, "--out", str(five)]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        rows = [line for line in lines if line.startswith("PyTorch scale 0.1 ")]
+        assert len(rows) == tables
+        assert max(map(len, rows)) <= width
+        for cell in next(row for row in table_rows(document) if row[0] == "PyTorch scale 0.1")[:7]:
+            assert cell in " ".join(rows)
+
+
+def test_markdown_has_the_same_cells(
+    document: Any,  # noqa: ANN401  any JSON
+    five: Path,
+    capsys: Streams,
+) -> None:
+    assert run([*FIVE, "--out", str(five), "--markdown"]) == 0
+    out = capsys.readouterr().out
+    assert out == (five / "comparison.md").read_text()
+    table = [line for line in out.splitlines() if line.startswith("|")]
+    head, marks, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in table)
+    assert set(marks) == {"---", "---:"}
+    assert len(marks) == len(head)
+    wanted = [[cell.replace("\n", " ") for cell in row] for row in table_rows(document)]
+    assert [head, *rows] == wanted
+
+
+# Several seeds.
+
+
+def test_several_seeds_give_means_with_their_intervals(capsys: Streams) -> None:
+    told = compared(capsys, *FIVE, "--seeds", "3", "--seed", "4", "--fair-steps", "0")
+    assert told["seeds"] == [4, 5, 6]
+    first, *others = told["variants"]
+    assert first["difference_to_first"] is None
+    for one in told["variants"]:
+        assert [done["seed"] for done in one["runs"]] == [4, 5, 6]
+        values = [done["test_accuracy"] for done in one["runs"]]
+        assert one["test_accuracy"]["mean"] == pytest.approx(np.mean(values))
+        half = scipy.stats.t.ppf(0.975, 2) * scipy.stats.sem(values)
+        assert one["test_accuracy"]["half_width"] == pytest.approx(half)
+    for one in others:
+        mine, yours = (np.array([done["test_accuracy"] for done in each["runs"]]) for each in (one, first))
+        apart = mine - yours
+        assert one["difference_to_first"]["mean"] == pytest.approx(apart.mean())
+        assert one["difference_to_first"]["half_width"] == pytest.approx(
+            scipy.stats.t.ppf(0.975, 2) * scipy.stats.sem(apart)
+        )
+    head, *rows = table_rows(told)
+    column = head.index("test, above\nthe first")
+    assert rows[0][column] == ""
+    assert rows[1][column] == "+0.00 \N{PLUS-MINUS SIGN} 0.00"
+    mean, half = others[-1]["test_accuracy"].values()
+    assert rows[-1][1] == f"{100 * mean:.2f} \N{PLUS-MINUS SIGN} {100 * half:.2f}%"
+    one = compared(capsys, *FIVE, "--seed", "5", "--fair-steps", "0")
+    assert timeless(one["variants"][4]["runs"]) == timeless(told["variants"][4]["runs"][1:2])
+
+
+def test_of_several_seeds_the_worst_verdict_counts(capsys: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
+    proved = ComparisonRuns.proved
+
+    def tampered(self: ComparisonRuns, pair: Any, seed: int) -> Any:  # noqa: ANN401  as proved
+        found, known = proved(self, pair, seed)
+        return {**found, "verdict": "inconclusive" if seed == 1 else found["verdict"]}, known
+
+    monkeypatch.setattr(ComparisonRuns, "proved", tampered)
+    told = compared(capsys, *FAIR[:-1], "2", "--steps", "3", "--seeds", "2", code=3)
+    assert told["verdict"] == told["pairs"][0]["verdict"] == "inconclusive"
+    assert pair_sentence(told["pairs"][0]).startswith("NumPy and PyTorch (seed 1): INCONCLUSIVE: ")
+
+
+# What should be equal and is not.
+
+
+@pytest.fixture
+def faulty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plant a fault in NumPy's side: a gradient that is a thousandth too large."""
+    right = Linear.forward
+
+    def forward(self: Linear, x: Array, context: Context = Context()) -> Any:  # noqa: ANN401, B008  as Linear's
+        y, backward = right(self, x, context)
+
+        def wrong(dy: Array) -> Any:  # noqa: ANN401  as Linear's
+            dx, gradients = backward(dy)
+            return dx, {**gradients, "weight": 1.001 * gradients["weight"]}
+
+        return y, wrong
+
+    monkeypatch.setattr(Linear, "forward", forward)
+
+
+@pytest.mark.usefixtures("faulty")
+def test_a_fault_in_numpys_side_is_told_and_named(capsys: Streams) -> None:
+    assert run([*FIVE]) == 1
+    out = capsys.readouterr().out
+    assert out.count("fail (4 of 80)") == 2
+    assert "NumPy batch 1 and PyTorch batch 1: FAIL: NumPy and PyTorch are not the same program. They part at" in out
+    assert "step 0, backward, 2.weight[" in out
+    assert "2.weight's gradient is 1.001 times the reference's everywhere" in out
+
+
+@pytest.mark.parametrize(
+    ("fair_steps", "horizon", "told"),
+    [
+        (2, 1, "accuracy: rounding has parted two chaotic runs."),
+        (2, None, "accuracy; the steps compared do not say why."),
+        (0, None, "accuracy; the steps compared do not say why."),
+    ],
+)
+def test_numbers_that_differ_are_explained_by_rounding_only_after_the_horizon(
+    fair_steps: int, horizon: int | None, told: str, capsys: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained, proved = ComparisonRuns.trained, ComparisonRuns.proved
+
+    def apart(self: ComparisonRuns, variant: Variant, seed: int) -> Any:  # noqa: ANN401  as trained
+        found, known = trained(self, variant, seed)
+        return {**found, "test_accuracy": 0.75 if variant.engine == "numpy" else 0.5}, known
+
+    def chaotic(self: ComparisonRuns, pair: Any, seed: int) -> Any:  # noqa: ANN401  as proved
+        found, known = proved(self, pair, seed)
+        return {**found, "free_run": {**found["free_run"], "horizon_step": horizon}}, known
+
+    monkeypatch.setattr(ComparisonRuns, "trained", apart)
+    monkeypatch.setattr(ComparisonRuns, "proved", chaotic)
+    (pair,) = compared(capsys, *FAIR[:-1], str(fair_steps))["pairs"]
+    assert pair_sentence(pair).endswith(f" Their accuracies differ, by 25 points of test {told}")
+
+
+def test_a_run_that_is_not_finite_is_inconclusive_and_said(capsys: Streams) -> None:
+    assert run([*OVERFLOWING]) == 3
+    out = capsys.readouterr().out
+    assert "NumPy and PyTorch: INCONCLUSIVE: stopped at step 0, where " in out
+    assert "warning: NumPy: stopped at step 0, where " in out
+    assert "is not finite on the side of NumPy" in out
+
+
+# What is kept.
+
+
+def test_a_comparison_that_was_stopped_goes_on_as_if_it_had_not_been(
+    five: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Streams
+) -> None:
+    out = tmp_path / "out"
+    trained, proved = ComparisonRuns._train, ComparisonRuns.proved
+    made: list[str] = []
+
+    def stopped_at(last: str) -> None:
+        def train(self: ComparisonRuns, variant: Variant, run: Run) -> Any:  # noqa: ANN401  as _train
+            if variant.name == last:
+                raise KeyboardInterrupt
+            made.append(variant.name)
+            return trained(self, variant, run)
+
+        monkeypatch.setattr(ComparisonRuns, "_train", train)
+
+    for name in ("PyTorch batch 1", "PyTorch from NumPy's weights", "nobody"):
+        stopped_at(name)
+        code = run([*FIVE, "--out", str(out)])
+        assert code == (0 if name == "nobody" else 130)
+        told = "the same command goes on from there"
+        assert (told in capsys.readouterr().err) == (name != "nobody")
+    assert made == [one.name for one in variants_of("sigmoid-mse")]  # each once
+    assert proved is ComparisonRuns.proved
+    whole, resumed = (strict((folder / "comparison.json").read_text()) for folder in (five, out))
+    assert timeless(whole["variants"]) == timeless(resumed["variants"])
+    assert timeless(whole["pairs"]) == timeless(resumed["pairs"])
+
+
+def test_what_is_kept_is_not_trained_again(five: Path, monkeypatch: pytest.MonkeyPatch, capsys: Streams) -> None:
+    before = strict((five / "comparison.json").read_text())
+    monkeypatch.setattr("nets.training.Training", None)
+    monkeypatch.setattr("nets.training.train_fair", None)
+    again = compared(capsys, *FIVE, "--out", five)
+    assert again["variants"] == before["variants"]  # seconds, too
+    assert again["pairs"] == before["pairs"]
+
+
+def test_more_seeds_go_on_with_those_that_are_kept(tmp_path: Path, capsys: Streams) -> None:
+    out = tmp_path / "out"
+    (one, *_) = compared(capsys, *FAIR, "--out", out)["variants"]
+    assert run([*FAIR, "--out", str(out), "--seeds", "2", "--json"]) == 0
+    streams = capsys.readouterr()
+    assert streams.err.count("(kept)") == 2
+    assert strict(streams.out)["variants"][0]["runs"][0] == one["runs"][0]
+
+
+def test_lost_weights_are_trained_again(five: Path, tmp_path: Path, capsys: Streams) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(five, out)
+    (weights,) = (out / "weights").iterdir()
+    (out / "runs.jsonl").write_text("".join(_lines_without(five, "PyTorch from NumPy's weights")))
+    for damage in (weights.unlink, lambda: weights.write_bytes(b"damaged")):
+        damage()
+        told = compared(capsys, *FIVE, "--out", out)
+        kept = strict((five / "comparison.json").read_text())
+        assert timeless(told["variants"]) == timeless(kept["variants"])
+        assert weights.read_bytes() == next((five / "weights").iterdir()).read_bytes()
+
+
+def _lines_without(folder: Path, start: str) -> list[str]:
+    lines = (folder / "runs.jsonl").read_text().splitlines(keepends=True)
+    return [line for line in lines if json.loads(line)["key"].get("start") is None or not start]
+
+
+def test_a_folder_of_something_else_is_refused(five: Path, tmp_path: Path, capsys: Streams) -> None:
+    other = refused(capsys, 2, *FIVE, "--epochs", "3", "--out", five)
+    assert other == f"--out: {five} holds another comparison: its steps is 80, not 120"
+    other = refused(capsys, 2, *FIVE, "--dtype", "float32", "--out", five)
+    assert other == f"--out: {five} holds another comparison: its dtype is float64, not float32"
+    assert f"--out: {five} holds another comparison: its preset is " in refused(capsys, 2, *FAIR, "--out", five)
+    (tmp_path / "mine.txt").touch()
+    assert refused(capsys, 2, *FAIR, "--out", tmp_path) == (
+        f"--out needs a new or empty folder; {tmp_path} has something in it"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_damaged_log_is_refused_with_its_line(five: Path, tmp_path: Path, capsys: Streams) -> None:
+    log = tmp_path / "runs.jsonl"
+    log.write_text((five / "runs.jsonl").read_text().replace('"test_accuracy": 0.', '"test_accuracy": 1.', 1))
+    assert f"{log}, line 1, is not as it was written" in refused(capsys, 4, *FIVE, "--out", tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_costs_no_training(tmp_path: Path, capsys: Streams) -> None:
+    (tmp_path / "file").touch()
+    assert "file" in refused(capsys, 4, *FAIR, "--out", tmp_path / "file" / "out")
+
+
+# What cannot be.
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (
+            ("--preset", "sigmoid-mse", "--batch-size", "2"),
+            "--batch-size: the variants of sigmoid-mse differ in it, 1 and 32;"
+            " drop it, or compare one of them: --preset sigmoid-mse:scale-0.1",
+        ),
+        (
+            ("--preset", "mlp", "--lr", "1"),
+            "--lr: the variants of mlp differ in it, 0.01 and 0.001;"
+            " drop it, or compare one of them: --preset mlp-wide",
+        ),
+        (("--preset", "nobody"), "there is no preset 'nobody'; there are "),
+        (("--json", "--markdown"), "--json and --markdown are two forms of one result; drop one"),
+        (("--seeds", "1"), "Invalid value for '--seeds': 1 is not in the range x>=2."),
+        (
+            ("--schedule", "ReduceLROnPlateau(0.1)"),
+            "ReduceLROnPlateau needs validation losses, which neither a fair run nor a trace takes;"
+            " with --fair-steps 0 no steps are compared",
+        ),
+        (
+            ("--schedule", "ReduceLROnPlateau(0.1)", "--fair-steps", "0"),
+            "ReduceLROnPlateau needs validation images, got none: give a validation size",
+        ),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_in_one_line(args: tuple[str, ...], message: str, capsys: Streams) -> None:
+    assert refused(capsys, 2, "compare", *TINY, *args).startswith(message)
+
+
+def test_sizes_and_epochs_are_for_all_even_where_presets_differ_in_them(capsys: Streams) -> None:
+    sizes = ("--train-size", "30", "--epochs", "1", "--test-size", "20", "--validation-size", "10")
+    told = compared(capsys, "compare", "--preset", "nielsen", "--dataset", "digits", *sizes, "--fair-steps", "0")
+    assert {(one["train_size"], one["epochs"]) for one in told["variants"]} == {(30, 1)}
+
+
+# The figure.
+
+
+def test_the_figure_shows_the_numbers(document: Any) -> None:  # noqa: ANN401  any JSON
+    upper, lower = draw(document).axes
+    for axes, field, scale in ((upper, "train_accuracy", 100), (lower, "train_loss", 1)):
+        lines = {line.get_gid(): line for line in axes.get_lines()}
+        assert list(lines) == [one["name"] for one in document["variants"]]
+        for one in document["variants"]:
+            (done,) = one["runs"]
+            wanted = [scale * epoch[field] for epoch in done["epochs"]]
+            np.testing.assert_allclose(np.asarray(lines[one["name"]].get_ydata()), wanted)
+            np.testing.assert_array_equal(np.asarray(lines[one["name"]].get_xdata()), [1, 2])
+        ours, theirs = (lines[name] for name in document["pairs"][0]["variants"])
+        assert ours.get_linewidth() > 2 * theirs.get_linewidth()  # so that both are seen where they are equal
+        assert ours.get_zorder() <= theirs.get_zorder()
+
+
+def test_a_loss_that_falls_far_has_a_logarithmic_axis(document: Any) -> None:  # noqa: ANN401  any JSON
+    losses = [epoch for one in document["variants"] for epoch in one["runs"][0]["epochs"]]
+    for epoch in losses:
+        epoch["train_loss"] = 0.25
+    assert draw(document).axes[1].get_yscale() == "linear"
+    losses[1]["train_loss"] = 0.025
+    assert draw(document).axes[1].get_yscale() == "log"
+
+
+def test_several_seeds_are_a_mean_and_a_band(capsys: Streams) -> None:
+    told = compared(capsys, *FAIR, "--seeds", "3")
+    upper, _ = draw(told).axes
+    (done, _) = told["variants"]
+    values = np.array([[100 * epoch["train_accuracy"] for epoch in one["epochs"]] for one in done["runs"]])
+    line = next(line for line in upper.get_lines() if line.get_gid() == "NumPy")
+    np.testing.assert_allclose(np.asarray(line.get_ydata()), values.mean(axis=0))
+    band = next(each for each in upper.collections if each.get_gid() == "band of NumPy")
+    heights = np.asarray(band.get_paths()[0].vertices)[:, 1]
+    assert (heights.min(), heights.max()) == (pytest.approx(values.min()), pytest.approx(values.max()))
+
+
+def test_losses_of_different_kinds_share_no_axis(capsys: Streams) -> None:
+    sizes = ("--train-size", "30", "--epochs", "1", "--test-size", "20", "--validation-size", "10")
+    told = compared(capsys, "compare", "--preset", "nielsen", "--dataset", "digits", *sizes, "--fair-steps", "0")
+    figure = draw(told)
+    assert len(figure.axes) == 1
+    assert "QuadraticCost and CrossEntropyLoss, are of different kinds" in str(figure.get_supxlabel())
+
+
+def test_the_same_numbers_give_the_same_bytes(
+    document: Any,  # noqa: ANN401  any JSON
+    five: Path,
+) -> None:
+    drawn = [(five / f"convergence.{form}").read_bytes() for form in FORMS]
+    assert rendered(lambda: draw(document), *FORMS) == drawn
+
+
+def test_a_run_that_ended_in_its_first_epoch_has_a_figure(capsys: Streams, tmp_path: Path) -> None:
+    assert run([*OVERFLOWING, "--out", str(tmp_path / "out")]) == 3
+    capsys.readouterr()
+    assert (tmp_path / "out" / "convergence.png").exists()
+
+
+def test_without_matplotlib_all_else_is_written(
+    tmp_path: Path, capsys: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert run([*FAIR, "--out", str(tmp_path / "out")]) == 0
+    assert "no figure is drawn without Matplotlib" in capsys.readouterr().err
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"comparison.json", "comparison.md", "runs.jsonl"}
+
+
+# On real MNIST.
+
+
+def test_numpy_and_pytorch_are_equal_on_mnist_too(mnist_dir: Path, capsys: Streams) -> None:
+    args = ("--preset", "sigmoid-bce", "--data-dir", mnist_dir, "--epochs", "1", "--fair-steps", "30")
+    told = compared(capsys, "compare", "--dataset", "mnist", *args)
+    assert (told["verdict"], told["dataset"]["name"]) == ("pass", "mnist")
+    assert [one["updates_per_epoch"] for one in told["variants"]] == [1000, 1000, 32, 32, 32]
+    _, ours, theirs, *_ = table_rows(told)
+    assert ours[1:7] == theirs[1:7]
