@@ -228,6 +228,18 @@ REGULARISED = (
 FALLING = PiecewiseConstant(0.005, milestones=(31, 61, 81), factors=(0.6, 0.2, 0.1))
 
 
+def _in_batches(preset: Preset, reported: dict[str, str]) -> Iterator[Preset]:
+    """Yield the variants of a published table whose batches are larger."""
+    larger = replace(preset, batch_size=32, reported=reported)
+    yield replace(larger, name=f"{preset.name}:batch-32", summary=f"{preset.name} with batch 32")
+    yield replace(
+        larger,
+        name=f"{preset.name}:scale-0.1",
+        summary=f"{preset.name} with batch 32, and initial weights ten times as large",
+        weights=Normal(0.0, 0.1),
+    )
+
+
 def _presets() -> Iterator[Preset]:
     yield Preset(
         name="fair",
@@ -315,21 +327,7 @@ def _presets() -> Iterator[Preset]:
         reported={"numpy": "96.5 % of the training, 87.6 % of the test images", "torch": "varies"},
     )
     yield mse
-    yield replace(
-        mse,
-        name="sigmoid-mse:batch-32",
-        summary="sigmoid-mse with batch 32",
-        batch_size=32,
-        reported={"torch": "varies"},
-    )
-    yield replace(
-        mse,
-        name="sigmoid-mse:scale-0.1",
-        summary="sigmoid-mse with batch 32, and initial weights ten times as large",
-        batch_size=32,
-        weights=Normal(0.0, 0.1),
-        reported={"torch": "varies"},
-    )
+    yield from _in_batches(mse, {"torch": "varies"})
     bce = replace(
         mse,
         name="sigmoid-bce",
@@ -340,21 +338,7 @@ def _presets() -> Iterator[Preset]:
         reported={"numpy": "96.5 % of the training, 87.6 % of the test images"},
     )
     yield bce
-    yield replace(
-        bce,
-        name="sigmoid-bce:batch-32",
-        summary="sigmoid-bce with batch 32",
-        batch_size=32,
-        reported={"torch": "varies"},
-    )
-    yield replace(
-        bce,
-        name="sigmoid-bce:scale-0.1",
-        summary="sigmoid-bce with batch 32, and initial weights ten times as large",
-        batch_size=32,
-        weights=Normal(0.0, 0.1),
-        reported={"torch": "varies"},
-    )
+    yield from _in_batches(bce, {})
     yield replace(
         bce,
         name="sigmoid-bce:as-told",
