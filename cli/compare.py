@@ -14,8 +14,6 @@ from cli.experiment import SIZES, known_preset, run_options
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FAIR_STEPS = 1000  # of a pair: seconds, beside the minutes that training may take
-
 
 @click.command()
 @run_options
@@ -28,14 +26,15 @@ FAIR_STEPS = 1000  # of a pair: seconds, beside the minutes that training may ta
 @click.option(
     "--fair-steps",
     type=click.IntRange(min=0),
-    default=FAIR_STEPS,
-    show_default=True,
-    help="Steps of which it is proved that what should be equal is; 0 for none.",
+    help="Steps of which it is proved that what should be equal is; 0 for none.  [default: 1,000; of large batches"
+    " fewer]",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Keep the runs here, and go on with what is kept here.")
 @click.option("--json", is_flag=True, help="Print one JSON document instead of a table.")
 @click.option("--markdown", is_flag=True, help="Print Markdown.")
-def compare(seeds: int | None, fair_steps: int, out: Path | None, json: bool, markdown: bool, **chosen: object) -> int:
+def compare(
+    seeds: int | None, fair_steps: int | None, out: Path | None, json: bool, markdown: bool, **chosen: object
+) -> int:
     """Train every variant of an experiment, and show them as one table.
 
     Of sigmoid-mse and sigmoid-bce these are the five models that were published; of any other preset, NumPy and PyTorch
@@ -55,7 +54,7 @@ def compare(seeds: int | None, fair_steps: int, out: Path | None, json: bool, ma
     runs = ComparisonRuns(chosen, fair_steps, out)
     first = runs.options["seed"]
     try:
-        document = _run_all(runs, list(range(first, first + (seeds or 1))))
+        document = _run_all(runs, fair_steps != 0, list(range(first, first + (seeds or 1))))
     except KeyboardInterrupt:
         if out is not None:
             from cli.console import remarks
@@ -93,7 +92,7 @@ def _require_common(options: Mapping[str, Any]) -> None:
             )
 
 
-def _run_all(runs: ComparisonRuns, seeds: list[int]) -> dict[str, Any]:
+def _run_all(runs: ComparisonRuns, proving: bool, seeds: list[int]) -> dict[str, Any]:
     """Return what ``--json`` prints, once everything that is missing has been run; a line is told of each run."""
     from cli.comparison_document import document_of
 
@@ -105,7 +104,7 @@ def _run_all(runs: ComparisonRuns, seeds: list[int]) -> dict[str, Any]:
             found[variant.name].append(one)
             accuracies = f"test {one['test_accuracy']:.2%}, training {one['train_accuracy']:.2%}"
             _tell(f"{variant.name}, seed {seed}: {accuracies}, {one['seconds']:.1f} s", known=known)
-        for pair in runs.pairs if runs.fair_steps else ():
+        for pair in runs.pairs if proving else ():
             proof, known = runs.proved(pair, seed)
             proofs[pair].append(proof)
             names = " and ".join(variant.name for variant in pair)

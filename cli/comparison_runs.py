@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 
 LOG, WEIGHTS = "runs.jsonl", "weights"
 LIBRARIES = ("mnistcheck", "numpy", "torch")  # whose versions decide what a run comes to
+
+# What is proved of a pair unless told otherwise: seconds, beside the minutes that training may take. Of batches of
+# thousands of images fewer steps are as telling.
+FAIR_STEPS, FAIR_IMAGES, LEAST_STEPS = 1000, 200_000, 10
+
+# Into batches of more images no faults are planted: that takes some hundred steps, which would take an hour.
+MOST_PLANTED = 5000
+
 Pair = tuple["Variant", "Variant"]
 
 
@@ -33,7 +41,7 @@ class ComparisonRuns:
     log is damaged.
     """
 
-    def __init__(self, options: Mapping[str, Any], fair_steps: int, folder: Path | None) -> None:
+    def __init__(self, options: Mapping[str, Any], fair_steps: int | None, folder: Path | None) -> None:
         from cli.console import environment
         from nets.comparison import pairs_of, variants_of
         from nets.run_log import RunLog
@@ -49,7 +57,7 @@ class ComparisonRuns:
         self.runs = {name: self._run(name, options["seed"]) for name in self.presets}
         for name, run in self.runs.items():
             remark_on_size(run, self.presets[name])
-            if fair_steps:
+            if fair_steps != 0:
                 _require_rates(run)
         self.log = RunLog() if folder is None else _opened(folder, self._keys())
 
@@ -75,10 +83,14 @@ class ComparisonRuns:
         if found is not None:
             return found, True
         run = self._run(pair[0].preset, seed)
-        part = replace(run, steps=min(run.steps, self.fair_steps))
+        part = replace(run, steps=self._fair_steps(run))
         told = f"proving that {' and '.join(one.name for one in pair)} are one program, seed {seed}"
         with bar(part.steps) as update:
-            done = train_fair(part, progress=lambda now: update(now.step + 1, told))
+            done = train_fair(
+                part,
+                sensitivity=run.preset.batch_size <= MOST_PLANTED,
+                progress=lambda now: update(now.step + 1, told),
+            )
         if done.report is None:
             raise AssertionError("a fair run has a report")
         proof = {"seed": seed, "steps": part.steps, **trajectory_to_json(done.report, *SIDES)}
@@ -155,7 +167,11 @@ class ComparisonRuns:
 
     def _key_of_proof(self, pair: Pair, seed: int) -> dict[str, Any]:
         identity = self._identity(pair[0].preset, seed)
-        return {**identity, "engine": "both", "steps": min(identity["steps"], self.fair_steps)}
+        return {**identity, "engine": "both", "steps": self._fair_steps(self.runs[pair[0].preset])}
+
+    def _fair_steps(self, run: Run) -> int:
+        usual = min(FAIR_STEPS, max(LEAST_STEPS, FAIR_IMAGES // run.preset.batch_size))
+        return min(run.steps, usual if self.fair_steps is None else self.fair_steps)
 
     def _identity(self, preset: str, seed: int) -> dict[str, Any]:
         from nets.checkpoints import identity

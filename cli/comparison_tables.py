@@ -147,6 +147,8 @@ def pair_sentence(pair: Mapping[str, Any]) -> str:
     seeds = f" from each of {len(pair['runs'])} seeds" if len(pair["runs"]) > 1 else ""
     smallest = pair["smallest_detectable_fault"]
     caught = "no gradient's fault would have been caught"
+    if any(proof["sensitivity"] is None for proof in pair["runs"]):
+        caught = "no faults were planted, for which its steps take too long"
     if smallest is not None:
         caught = f"the smallest fault that this would have caught is a gradient times 1 + {smallest:.1e}"
     return (
