@@ -122,14 +122,11 @@ def _write(folder: Path, document: dict[str, Any]) -> None:
     """Write what is shown of a comparison beside its runs, in place of what was shown of fewer."""
     from cli import convergence_figure, figures
     from cli.comparison_tables import markdown_of
-    from cli.drawing import FORMS
     from gradcheck.files import write_whole
     from gradcheck.report import SCHEMA_VERSION, dump_json
 
     text = dump_json({"schema_version": SCHEMA_VERSION, **document})
     write_whole(folder / "comparison.json", f"{text}\n".encode())
     write_whole(folder / "comparison.md", f"{markdown_of(document)}\n".encode())
-    for form in FORMS:
-        (folder / f"convergence.{form}").unlink(missing_ok=True)
     says = "Accuracy and loss of each variant over the epochs."
-    figures.written(folder, [figures.Sketch("convergence", says, lambda: convergence_figure.draw(document))])
+    figures.written(folder, [figures.Sketch("convergence", says, lambda _: convergence_figure.draw(document))])

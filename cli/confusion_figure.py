@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from gradcheck.contract import Array
 
-SIZE = 4.0  # inches, of one matrix
+SIZE, LARGE = 4.0, 5.1  # inches: of a matrix, and of one alone
 DARK = 0.6  # of the colour's range: above it numbers are white
 GAMMA = 0.4  # of the colours, so that a share of 1 % is seen beside one of 98 %
 
@@ -24,7 +24,7 @@ CAPTION = (
 )
 
 
-def draw(matrices: Mapping[str, Array]) -> Figure:
+def draw(matrices: Mapping[str, Array], width: float = drawing.WIDE) -> Figure:
     """Return the figure of counts (10, 10), true classes by predicted ones, by side.
 
     Two sides with equal matrices have one, which is twice as large as either would be.
@@ -36,10 +36,13 @@ def draw(matrices: Mapping[str, Array]) -> Figure:
     found = list(matrices.values())
     if len(found) > 1 and all(np.array_equal(found[0], other) for other in found[1:]):
         names, found = [f"{' and '.join(names)}, which are equal"], found[:1]
-    figure = Figure(figsize=(8.0, SIZE + 0.5 if len(found) > 1 else 5.6), layout="constrained")
-    for axes, name, matrix in zip(figure.subplots(1, len(found), squeeze=False).flat, names, found, strict=True):
-        _matrix(axes, name, matrix, 6.0 if len(found) > 1 else 9.0)
-    figure.supxlabel(CAPTION, x=0.015, ha="left", fontsize=7.5, color=drawing.GREY)
+    count, beside = len(found), width >= drawing.WIDE
+    shape = (1, count) if beside else (count, 1)
+    height = LARGE if beside and count == 1 else SIZE * shape[0]
+    figure = Figure(figsize=(width, height + 0.5), layout="constrained")
+    for axes, name, matrix in zip(figure.subplots(*shape, squeeze=False).flat, names, found, strict=True):
+        _matrix(axes, name, matrix, 9.0 if height == LARGE else 6.0)
+    drawing.caption(figure, CAPTION)
     return figure
 
 

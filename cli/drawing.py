@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import textwrap
 import warnings
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,8 +20,13 @@ T = TypeVar("T")
 FORMS = ("svg", "png")
 RESOLUTION = 200  # dots an inch of a PNG: 1,600 pixels wide, enough for a projector
 
+# Inches: of a page's width; and of a phone's, on which a wider figure's text would be too small to read.
+WIDE, NARROW = 8.0, 4.4
+
 # Okabe and Ito's palette, which stays apart for every kind of colour blindness.
 BLUE, SKY, VERMILION, PURPLE, GREY = "#0072B2", "#56B4E9", "#D55E00", "#CC79A7", "#5B5B5B"
+
+LETTERS = 16  # of a caption, that have room in an inch
 
 # Of two lines that may be one, the first is wide and pale and the second thin and dark, so that both are seen.
 SIDES: dict[str, dict[str, Any]] = {
@@ -69,3 +75,10 @@ def unless_undrawable(draw: Callable[[], T]) -> T | None:
             raise
         remarks().print(f"no figure is drawn without {part}", style="yellow", markup=False, soft_wrap=True)
         return None
+
+
+def caption(figure: Figure, text: str) -> None:
+    """Write below a figure what it shows, in lines that have room."""
+    letters = int(figure.get_figwidth() * LETTERS)
+    told = "\n".join(textwrap.fill(line, letters) for line in text.splitlines())
+    figure.supxlabel(told, x=0.015, ha="left", fontsize=7.5, color=GREY, parse_math=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cli.drawing import FORMS, rendered, unless_undrawable
+from cli import drawing
 from cli.run_tables import SIDES
 
 if TYPE_CHECKING:
@@ -18,14 +18,19 @@ if TYPE_CHECKING:
     from cli.kept_run import KeptRun
     from cli.predictions import Prediction
 
+SHOWN_IN_A_ROW = 7  # images, on a page
+
 
 @dataclass(frozen=True)
 class Sketch:
-    """A figure that can be drawn; ``says`` is what somebody who cannot see it is told."""
+    """A figure that can be drawn, as wide as a page or as narrow as a phone.
+
+    ``says`` is what somebody who cannot see it is told.
+    """
 
     name: str
     says: str
-    draw: Callable[[], Figure]
+    draw: Callable[[float], Figure]
 
 
 def of_proof(run: FinishedRun) -> Iterator[Sketch]:
@@ -37,7 +42,7 @@ def of_proof(run: FinishedRun) -> Iterator[Sketch]:
             "How far apart the two sides are at every step, beside what rounding alone does: free-run above,"
             " lock-step below."
         )
-        yield Sketch("trajectory", says, lambda: trajectory_figure.draw(run))
+        yield Sketch("trajectory", says, lambda width: trajectory_figure.draw(run, width))
 
 
 def of_learning(run: FinishedRun) -> Iterator[Sketch]:
@@ -46,7 +51,7 @@ def of_learning(run: FinishedRun) -> Iterator[Sketch]:
 
     if learning_figure.curves_of(run, "loss"):
         says = "Loss and accuracy of each side over the epochs."
-        yield Sketch("learning", says, lambda: learning_figure.draw(run))
+        yield Sketch("learning", says, lambda width: learning_figure.draw(run, width))
 
 
 def of_network(kept: KeptRun, mistakes: Sequence[Prediction]) -> Iterator[Sketch]:
@@ -57,31 +62,57 @@ def of_network(kept: KeptRun, mistakes: Sequence[Prediction]) -> Iterator[Sketch
     network, labels = kept.network, kept.run.test.labels
     matrices = {side: confusion(kept.predictions[side], labels) for side in network.sides}
     says = "Confusion matrices: how many test images of each class are taken for which."
-    yield Sketch("confusion", says, lambda: confusion_figure.draw(matrices))
+    yield Sketch("confusion", says, lambda width: confusion_figure.draw(matrices, width))
     if mistakes:
-        title, side = f"what {SIDES[network.sides[0]]} is surest of, and wrong", network.sides[0]
-        says = "Misclassified test images, with what each is taken for."
-        yield Sketch("misclassified", says, lambda: predictions_figure.grid(mistakes, side, network.told, title))
+        side = network.sides[0]
+        title = f"what {SIDES[side]} is surest of, and wrong"
+
+        def draw(width: float) -> Figure:
+            return predictions_figure.grid(
+                mistakes, side, network.told, title, 4 if width < drawing.WIDE else SHOWN_IN_A_ROW
+            )
+
+        yield Sketch("misclassified", "Misclassified test images, with what each is taken for.", draw)
     first = weights_figure.first_weights(network.program.model(), network.weights)
     if first is not None:
         says = f"The first weights, {first.name}, as images, of each side."
-        yield Sketch("weights", says, lambda: weights_figure.draw(first))
+        yield Sketch("weights", says, lambda width: weights_figure.draw(first, width))
 
 
 def written(folder: Path, sketches: Iterable[Sketch]) -> dict[str, bytes]:
-    """Draw figures, write those of their files that are not in a run's folder, and return them as SVG by name.
+    """Draw figures, write them into a run's folder as SVG and PNG, and return them as SVG by name.
 
-    Without Matplotlib there are none, which a remark says.
+    What is there already and is the same is left. Without Matplotlib there are none, and where nothing can be written
+    they are returned all the same: a remark says so.
     """
-    return unless_undrawable(lambda: {sketch.name: _written(folder, sketch) for sketch in sketches}) or {}
+    drawn = drawing.unless_undrawable(lambda: {one.name: _drawn(one, drawing.WIDE) for one in sketches}) or {}
+    try:
+        for one in sketches:
+            if one.name in drawn:
+                _write(folder, one, drawn[one.name])
+    except OSError as error:
+        from cli.console import remarks
+
+        told = f"{folder}: the figures are not written: {error.strerror}"
+        remarks().print(told, style="yellow", markup=False, soft_wrap=True)
+    return drawn
 
 
-def _written(folder: Path, sketch: Sketch) -> bytes:
+def narrow(sketches: Iterable[Sketch]) -> dict[str, bytes]:
+    """Return the same as for a phone."""
+    return {one.name: _drawn(one, drawing.NARROW) for one in sketches}
+
+
+def _drawn(sketch: Sketch, width: float) -> bytes:
+    return drawing.rendered(lambda: sketch.draw(width), "svg")[0]
+
+
+def _write(folder: Path, sketch: Sketch, svg: bytes) -> None:
+    """Write a figure's files, unless they are there and are of these very numbers."""
     from gradcheck.files import write_whole
 
-    lacking = [form for form in FORMS if not (folder / f"{sketch.name}.{form}").exists()]
-    forms = ["svg", *(form for form in lacking if form != "svg")]
-    drawn = dict(zip(forms, rendered(sketch.draw, *forms), strict=True))
-    for form in lacking:
-        write_whole(folder / f"{sketch.name}.{form}", drawn[form])
-    return drawn["svg"]
+    vector, pixels = (folder / f"{sketch.name}.{form}" for form in drawing.FORMS)
+    if vector.is_file() and pixels.is_file() and vector.read_bytes() == svg:
+        return
+    write_whole(pixels, drawing.rendered(lambda: sketch.draw(drawing.WIDE), "png")[0])
+    write_whole(vector, svg)

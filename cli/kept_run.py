@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 WEIGHTS = "weights.safetensors"
 
+# Of all test images, those whose two largest outputs another library may round to the other order.
+ROUNDED = 1e-3
+
 
 @dataclass(frozen=True, eq=False)
 class KeptRun:
@@ -66,8 +69,22 @@ class KeptRun:
 
     @cached_property
     def predictions(self) -> dict[str, Array]:
-        """What each engine gives to the classes (n, 10) of the run's test images, in their order; raises DataError."""
-        return self.network.predict_all(self.run.chunks(self.run.test))
+        """What each engine gives to the classes (n, 10) of the run's test images, in their order.
+
+        Raises DataError where that is not what the run has told of its weights.
+        """
+        from nets.datasets.dataset import DataError
+
+        found = self.network.predict_all(self.run.chunks(self.run.test))
+        for side in self.network.sides:
+            told = self.finished.document[side]
+            accuracy = float((found[side].argmax(axis=1) == self.run.test.labels).mean())
+            if told is not None and abs(accuracy - told["test_accuracy"]) > ROUNDED:
+                raise DataError(
+                    f"{self.finished.path / WEIGHTS} recognises {accuracy:.2%} of the test images with {SIDES[side]},"
+                    f" where run.json says {told['test_accuracy']:.2%}: one of the two is not of this run"
+                )
+        return found
 
 
 def read_kept_run(finished: FinishedRun, data_dir: Path | None = None) -> KeptRun:

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from cli.finished_run import FinishedRun
     from gradcheck.contract import Array
 
-WIDTH, HEIGHT = 8.0, 3.4  # inches
-POINTS = 30  # that a fair run's steps are drawn as: batches of one image tell only together
+HEIGHT = 3.4  # inches, of two panels beside each other
+POINTS = 30  # that a fair run's steps are drawn as, at most: batches of one image tell only together
 FEW = 20  # up to so many points each is marked
 
-STEPS = "Of every batch before its step, in means over {parts} equal parts of the run."
+STEPS = "Of every batch before its step, in means over {parts} parts of the run."
 EPOCHS = "A point an epoch: of the training images in batches, each before its step; of validation images after it."
 
 
@@ -56,23 +56,28 @@ def curves_of(run: FinishedRun, what: str) -> list[Curve]:
     steps = len(run.curves.noise)
     parts = np.array_split(np.arange(steps), min(POINTS, steps))
     taken = np.array([part[-1] + 1 for part in parts])
-    per_epoch = math.ceil(run.document["dataset"]["train_size"] / run.document["configuration"]["batch_size"])
+    images, size = run.document["dataset"]["train_size"], run.document["configuration"]["batch_size"]
+    dropped = (run.document["settings"] or {}).get("drop_last", False)
+    per_epoch = images // size if dropped else math.ceil(images / size)
     return [
         Curve(side, taken / per_epoch, np.array([run.curves.learned[f"{side}_{what}"][part].mean() for part in parts]))
         for side in SIDES
     ]
 
 
-def draw(run: FinishedRun) -> Figure:
-    """Return the figure: the loss on the left, the accuracy on the right, over epochs, NumPy's beneath PyTorch's."""
+def draw(run: FinishedRun, width: float = drawing.WIDE) -> Figure:
+    """Return the figure: the loss, and right of it or below it the accuracy, over epochs, NumPy's beneath PyTorch's."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
-    figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    beside = width >= drawing.WIDE
+    figure = Figure(figsize=(width, HEIGHT if beside else 1.8 * HEIGHT), layout="constrained")
+    left, right = figure.subplots(*((1, 2) if beside else (2, 1)))
+    points = 0
     for axes, what in ((left, "loss"), (right, "accuracy")):
         for curve in curves_of(run, what):
             _curve(axes, curve)
+            points = len(curve.epochs)
         axes.set_title(what, loc="left", fontsize=9, fontweight="bold")
         axes.set_xlabel("epochs")
         axes.grid(visible=True, color="#E4E4E4", linewidth=0.6)
@@ -81,9 +86,10 @@ def draw(run: FinishedRun) -> Figure:
     left.set_ylim(bottom=0)
     right.set_ylim(top=1.0)
     right.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    right.legend(loc="lower right", fontsize=8, edgecolor="none", framealpha=0.85)
-    told = STEPS.format(parts=POINTS) if run.document["epochs"] is None else EPOCHS
-    figure.supxlabel(told, x=0.015, ha="left", fontsize=7.5, color=drawing.GREY)
+    handles, labels = right.get_legend_handles_labels()
+    columns = len(labels) if beside else 2
+    figure.legend(handles, labels, loc="outside upper left", ncols=columns, fontsize=8, frameon=False)
+    drawing.caption(figure, EPOCHS if run.document["epochs"] else STEPS.format(parts=points))
     return figure
 
 

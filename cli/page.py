@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,42 +19,58 @@ if TYPE_CHECKING:
     from cli.kept_run import KeptRun
     from cli.predictions import Prediction
 
-MISTAKES, LISTED = 25, 10  # misclassified images that are drawn, and of these those that are listed
+MISTAKES, LISTED = 21, 7  # misclassified images that are drawn, and of these those that are listed
 
-
-@dataclass(frozen=True, eq=False)
-class Shown:
-    """A run as a page shows it: its figures by name, as SVG and in words, and its surest mistakes, as a table.
-
-    ``missing`` says why there is nothing of its weights and images, if so.
-    """
-
-    run: FinishedRun
-    figures: Mapping[str, tuple[bytes, str]]
-    mistakes: Sequence[tuple[str, ...]]
-    missing: str | None
-
-
-def shown(run: FinishedRun, data_dir: Path | None) -> Shown:
-    """Return what a page shows of a run, having drawn its figures."""
-    from cli import figures
-    from cli.predictions import prediction_rows
-
-    sketches, missing = [*figures.of_proof(run), *figures.of_learning(run)], None
-    mistakes: list[tuple[str, ...]] = []
-    try:
-        kept, found = _predicted(run, data_dir)
-        sketches += figures.of_network(kept, found)
-        mistakes = prediction_rows(found[:LISTED], kept.network.told) if found else []
-    except UnreadableError as error:
-        missing = str(error)
-    drawn = figures.written(run.path, sketches)
-    says = {sketch.name: sketch.says for sketch in sketches}
-    return Shown(run, {name: (svg, says[name]) for name, svg in drawn.items()}, mistakes, missing)
+TOLD_ELSEWHERE = ("preset", "dataset", "data_dir", "train_size", "test_size")  # or is nobody else's
 
 
 class UnreadableError(Exception):
     """A run's weights or images cannot be had, or say nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Illustrated:
+    """A run with what a page shows of it besides its own numbers.
+
+    ``figures`` holds by name a figure as SVG, the same for a phone, and what it says; ``mistakes`` a sentence and a
+    table of the surest ones. ``missing`` says why there is nothing of its weights and images, if so.
+    """
+
+    run: FinishedRun
+    figures: Mapping[str, tuple[bytes, bytes, str]]
+    mistakes: tuple[str, Sequence[tuple[str, ...]]] | None
+    missing: str | None
+
+
+def illustrated(run: FinishedRun, data_dir: Path | None) -> Illustrated:
+    """Return a run with its figures, and write those into its folder."""
+    from cli import figures
+
+    sketches, mistakes, missing = [*figures.of_proof(run), *figures.of_learning(run)], None, None
+    try:
+        kept, found = _predicted(run, data_dir)
+        sketches += figures.of_network(kept, found)
+        mistakes = _mistakes(kept, found) if found else None
+    except UnreadableError as error:
+        missing = str(error)
+    drawn = figures.written(run.path, sketches)
+    narrow = figures.narrow(sketches) if drawn else {}
+    told = {one.name: (drawn[one.name], narrow[one.name], one.says) for one in sketches if one.name in drawn}
+    return Illustrated(run, told, mistakes, missing)
+
+
+def _mistakes(kept: KeptRun, found: Sequence[Prediction]) -> tuple[str, list[tuple[str, ...]]]:
+    """Return how much is misclassified, in a sentence, and the surest mistakes as a table."""
+    from cli.predictions import prediction_rows
+
+    side, test = kept.network.sides[0], kept.run.test
+    wrong = int((kept.predictions[side].argmax(axis=1) != test.labels).sum())
+    drawn = f"Drawn are the {len(found)}" if wrong > len(found) else "Drawn are those"
+    told = (
+        f"{SIDES[side]} takes {wrong:,} of {len(test):,} test images for what they are not. {drawn} of whose wrong"
+        f" class it is the surest; the first {min(LISTED, len(found))} of these are listed."
+    )
+    return told, prediction_rows(found[:LISTED], kept.network.told)
 
 
 def _predicted(run: FinishedRun, data_dir: Path | None) -> tuple[KeptRun, list[Prediction]]:
@@ -82,7 +97,7 @@ def _predicted(run: FinishedRun, data_dir: Path | None) -> tuple[KeptRun, list[P
         raise UnreadableError(f"they need {part}") from None
 
 
-def page(runs: Sequence[Shown]) -> str:
+def page(runs: Sequence[Illustrated]) -> str:
     """Return the report of some runs; of more than one, a table of them comes first."""
     import jinja2
 
@@ -108,18 +123,19 @@ def _headline(runs: Sequence[FinishedRun]) -> str:
 
 
 def _configuration(document: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Return names and values of what decided the run."""
-    told = {name: value for name, value in document["configuration"].items() if value is not None}
-    told |= {name: value for name, value in (document["settings"] or {}).items() if value is not None}
-    for name in ("preset", "data_dir"):  # the one is told already, the other is nobody else's
-        told.pop(name, None)
-    words = {True: "yes", False: "no"}
-    return [
-        (name.replace("_", " "), words[value] if isinstance(value, bool) else value) for name, value in told.items()
-    ]
+    """Return names and values of what decided the run, without what is told elsewhere on the page."""
+    told = {**(document["settings"] or {}), **document["configuration"]}
+    named = ((name, value) for name, value in told.items() if value is not None and name not in TOLD_ELSEWHERE)
+    return [(name.replace("_", " "), _readable(value)) for name, value in named]
 
 
-def _told(shown: Shown) -> dict[str, Any]:
+def _readable(value: object) -> object:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else value
+
+
+def _told(one: Illustrated) -> dict[str, Any]:
     """Return what the template tells of a run."""
     from gradcheck.report import (
         SENSITIVITY,
@@ -129,10 +145,9 @@ def _told(shown: Shown) -> dict[str, Any]:
         describe_setting,
         describe_verdict,
         sensitivity_rows,
-        summarise_trajectory,
     )
 
-    run, document = shown.run, shown.run.document
+    run, document = one.run, one.run.document
     verdict = document["verdict"]
     compared = verdict is not None
     case = run.path / CASE
@@ -142,10 +157,11 @@ def _told(shown: Shown) -> dict[str, Any]:
         "run": document,
         "setting": describe_setting(document),
         "clause": describe_verdict(verdict, *SIDES.values()) if compared else None,
-        "details": _details(summarise_trajectory(document, SIDES)) if compared else None,
+        "details": _details(document) if compared else None,
         "proof": proof_rows(document) if compared else [],
         "outcomes": outcome_rows(document),
         "recalls": [("", *map(str, range(len(recalls[0]) - 1))), *recalls] if recalls else [],
+        "divergence": _divergence(document) if compared else [],
         "replay": case.is_file() and shlex.join(["mnistcheck", "replay", str(case)]),
         "crossings": [describe_crossing(*crossing) for crossing in run.curves.crossings] if run.curves else [],
         "sensitivity": [SENSITIVITY_COLUMNS, *sensitivity_rows(sensitivity)] if sensitivity else [],
@@ -153,17 +169,51 @@ def _told(shown: Shown) -> dict[str, Any]:
         "words": {"sensitivity": SENSITIVITY},
         "configuration": _configuration(document),
         "curves": run.curves is not None,
-        "figures": {name: (_address(svg), says) for name, (svg, says) in shown.figures.items()},
-        "mistakes": shown.mistakes,
-        "missing": shown.missing,
+        "figures": {
+            name: (_address(wide), _address(narrow), says) for name, (wide, narrow, says) in one.figures.items()
+        },
+        "mistakes": one.mistakes,
+        "missing": one.missing,
         "command": shlex.join(repetition(document)),
     }
 
 
-def _details(sentence: str) -> str:
-    """Return what the sentence that ends a run says besides the verdict, which a page has as its headline."""
-    *_, details = re.split(r"same program[:.] |^INCONCLUSIVE: ", sentence, maxsplit=1)
-    return details[:1].upper() + details[1:]
+def _details(document: dict[str, Any]) -> str:
+    """Return what the verdict rests on, in short: where two sides part is told in full further down."""
+    from gradcheck.report import describe_result
+
+    found = document["first_divergence"]
+    if document["verdict"] != "fail" or found is None:
+        return describe_result(document, SIDES)
+    place = f"They part at step {found['step']:,}, {found['phase']}, {found['tensor']}."
+    return " ".join([place, *([_sentence(found["diagnosis"])] if found["diagnosis"] else [])])
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
+def _divergence(document: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return where two sides part, a name and a value each."""
+    from gradcheck.report import noise_units
+
+    found = document["first_divergence"]
+    if found is None:
+        return []
+    factor = document["factor"]
+    index = f"[{', '.join(map(str, found['index']))}]"
+    told = {
+        "step": f"{found['step']:,}{', in evaluation' if found['mode'] == 'evaluation' else ''}",
+        "phase": found["phase"],
+        "layer": found["layer"],
+        "element": f"{found['tensor']}{index if found['index'] else ''}",
+        **{name: repr(found[side]) for side, name in SIDES.items()},
+        "allowed": f"{found['allowed']:.3g}",
+        "apart by": f"{noise_units(found['ratio'], factor)} x rounding noise, {factor:g} allowed",
+        "message": found["message"],
+        "why": found["diagnosis"],
+    }
+    return [(name, value) for name, value in told.items() if value]
 
 
 def _address(svg: bytes) -> str:

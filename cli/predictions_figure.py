@@ -24,12 +24,12 @@ BAR = 0.38  # of the distance between two classes
 COLOURS = {"numpy": BLUE, "torch": SKY}  # dark and light, so that grey tells them apart, too
 
 
-def grid(predictions: Sequence[Prediction], side: str, told: str, title: str) -> Figure:
+def grid(predictions: Sequence[Prediction], side: str, told: str, title: str, columns: int | None = None) -> Figure:
     """Return a figure of images with what a side takes them for; a wrong one is framed, and has its label.
 
     ``told`` is what the numbers are: ``probability`` or ``output``.
     """
-    figure, cells = grid_of(len(predictions), 2, title)
+    figure, cells = grid_of(len(predictions), 2, title, columns)
     for axes, one in zip(cells, predictions, strict=True):
         digit, amounts = one.classes[side], one.amounts[side]
         show_ink(axes, one.ink, 1.0)

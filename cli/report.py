@@ -9,7 +9,7 @@ import click
 from cli.exit_codes import ExitCode
 from cli.experiment import DATA_DIR
 
-PAGE = "report.html"
+PAGE, SUFFIXES = "report.html", (".html", ".htm")
 
 
 @click.command()
@@ -33,13 +33,15 @@ def report(runs: tuple[Path, ...], out: Path | None, data_dir: Path | None, json
     """
     from cli.console import print_json, remarks, results
     from cli.finished_run import read_run
-    from cli.page import page, shown
+    from cli.page import illustrated, page
     from cli.run_tables import print_run, print_summary
     from gradcheck.files import write_whole
 
+    if out is not None and out.suffix.lower() not in SUFFIXES:
+        raise click.UsageError(f"--out {out} is no page: a name that ends in .html is needed")
     found = [read_run(run) for run in runs]
     out = out or (runs[0] / PAGE if len(runs) == 1 else Path(PAGE))
-    told = [shown(run, data_dir) for run in found]
+    told = [illustrated(run, data_dir) for run in found]
     write_whole(out, page(told).encode(errors="xmlcharrefreplace"))
     for one in told:
         if one.missing:

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-# The keys of the two sides in a run's document, and what they are called.
 KINKS = 3  # that are printed, of those that a document names
+
+# The keys of the two sides in a run's document, and what they are called.
 SIDES = {"numpy": "NumPy", "torch": "PyTorch"}
 
 

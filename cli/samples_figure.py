@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.drawing import rendered
+from cli.drawing import FORMS, rendered
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from gradcheck.contract import Array
     from nets.datasets.dataset import Samples
 
-FORMS = ("png", "svg")
 CELL = 0.9  # inches, of an image
 GAP = 0.1  # inches, between two of them
 LINE = 0.14  # inches, of a line of what is above one
@@ -51,14 +50,14 @@ def render(samples: Samples, numbers: Array, black: int, title: str, form: str) 
     return rendered(draw, form, resolution=RESOLUTION)[0]
 
 
-def grid_of(count: int, lines: int, title: str) -> tuple[Figure, list[Axes]]:
+def grid_of(count: int, lines: int, title: str, columns: int | None = None) -> tuple[Figure, list[Axes]]:
     """Return a figure with room for so many images, about as many a row as rows, and so many lines above each.
 
     Every image has its place, so that nothing need be laid out, which takes long for some hundred of them.
     """
     from matplotlib.figure import Figure
 
-    columns = math.ceil(math.sqrt(count))
+    columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     across, down = CELL + GAP, CELL + GAP + lines * LINE
     width, height = max(4.0, columns * across + GAP), rows * down + HEAD  # a title needs some room

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from cli.drawing import BLUE, GREY, PURPLE, SKY, VERMILION
+from cli.drawing import BLUE, GREY, PURPLE, SKY, VERMILION, WIDE, caption
 from cli.run_tables import SIDES
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cli.finished_run import Curves, FinishedRun
     from gradcheck.contract import Array
 
-WIDTH, HEIGHT = 8.0, 6.6  # inches, of 100 pixels on a page
+HEIGHT = 6.6  # inches
 
 # More columns than this are no wider than a pixel: of the steps in one, the worst is drawn.
 COLUMNS = 800
@@ -29,8 +29,11 @@ TITLES = {"pass": "#00664B", "fail": "#B34700", "inconclusive": "#7A5C00"}  # da
 LABEL = {"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
 
 
-def draw(run: FinishedRun) -> Figure:
-    """Return the figure: free-run above, lock-step below, over the number of steps taken, both axes logarithmic."""
+def draw(run: FinishedRun, width: float = WIDE) -> Figure:
+    """Return the figure: free-run above, lock-step below, over the number of steps taken, both axes logarithmic.
+
+    One that is as narrow as a phone has no title: there the verdict is right above it.
+    """
     from matplotlib.figure import Figure
 
     from gradcheck.report import FIGURE, describe_setting, describe_verdict
@@ -38,7 +41,7 @@ def draw(run: FinishedRun) -> Figure:
     document, curves = run.document, run.curves
     if curves is None:
         raise ValueError("a figure needs a run with curves")
-    figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+    figure = Figure(figsize=(width, HEIGHT), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2.5, 1))
     _free_run(upper, document, curves)
     _lock_step(lower, document, curves)
@@ -49,6 +52,9 @@ def draw(run: FinishedRun) -> Figure:
     lower.set_xlabel(FIGURE["steps"])
     lower.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     lower.xaxis.set_minor_formatter(lambda *_: "")
+    caption(figure, FIGURE["caption"].format(ours=SIDES["numpy"]))
+    if width < WIDE:
+        return figure
     verdict, configuration = document["verdict"], document["configuration"]
     title = f"{verdict.upper()}: {describe_verdict(verdict, *SIDES.values())}"
     steps = f"{len(curves.noise):,} step{'' if len(curves.noise) == 1 else 's'}"
@@ -59,7 +65,6 @@ def draw(run: FinishedRun) -> Figure:
         title, (0, 1), xytext=(0, 34), xycoords="axes fraction", textcoords="offset points", fontweight="bold",
         fontsize=13 if len(title) < 60 else 11, color=TITLES[verdict], gid="title",
     )  # fmt: skip
-    figure.supxlabel(FIGURE["caption"].format(ours=SIDES["numpy"]), x=0.015, ha="left", fontsize=7.5, color=GREY)
     return figure
 
 

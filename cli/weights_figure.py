@@ -42,8 +42,8 @@ def first_weights(model: Layer, weights: Mapping[str, Mapping[str, Array]]) -> F
     return FirstWeights(name, {side: found[name].reshape(-1, *shape) for side, found in weights.items()})
 
 
-def draw(first: FirstWeights) -> Figure:
-    """Return the figure: the sides beside each other, one scale for all, blue below zero and red above."""
+def draw(first: FirstWeights, width: float = drawing.WIDE) -> Figure:
+    """Return the figure: the sides beside or below each other, one scale for all, blue below zero and red above."""
     import numpy as np
     from matplotlib.figure import Figure
 
@@ -53,18 +53,18 @@ def draw(first: FirstWeights) -> Figure:
     columns = math.ceil(math.sqrt(shown))
     drawn = np.stack([first.images[side][:shown] for side in sides])
     largest = float(np.abs(drawn[np.isfinite(drawn)]).max(initial=0.0)) or 1.0
-    figure = Figure(figsize=(8.0, 0.7 + 4.0 * math.ceil(shown / columns) / columns), layout="constrained")
-    for axes in (places := figure.subplots(1, 2)):
+    shape = (1, len(sides)) if width >= drawing.WIDE else (len(sides), 1)
+    panel = drawing.WIDE / 2 * math.ceil(shown / columns) / columns + 0.3
+    figure = Figure(figsize=(min(width, 4.2 * shape[1]), 0.5 + shape[0] * panel), layout="constrained")
+    for axes, side, images in zip(figure.subplots(*shape, squeeze=False).flat, sides, drawn, strict=True):
         axes.set_axis_off()
-    for axes, side, images in zip(places, sides, drawn, strict=False):
         together = mosaic(images, columns, max(1, height // 8))
         axes.imshow(together, cmap="RdBu_r", vmin=-largest, vmax=largest, interpolation="nearest", gid=side)
         axes.set_title(SIDES[side], loc="left", fontsize=9, fontweight="bold")
     told = CAPTION.format(name=first.name, shown=shown, units=units, largest=largest)
-    if len(sides) > 1:
-        apart = float(np.abs(np.subtract(*first.images.values())).max())
+    if len(sides) > 1 and math.isfinite(apart := float(np.abs(np.subtract(*first.images.values())).max())):
         told += APART.format(apart=apart)
-    figure.supxlabel(told, x=0.015, ha="left", fontsize=7.5, color=drawing.GREY)
+    drawing.caption(figure, told)
     return figure
 
 

@@ -727,18 +727,26 @@ def describe_verdict(verdict: str, ours: str, theirs: str) -> str:
 
 def summarise_trajectory(document: Json, sides: Mapping[str, str]) -> str:
     """Return the sentence that ends a fair run, from its document; ``sides`` are its two keys and their names."""
-    verdict, steps = Verdict(document["verdict"]), document["lock_step"]["steps_compared"]
+    verdict, result = Verdict(document["verdict"]), describe_result(document, sides)
     told = f"{verdict.upper()}: {describe_verdict(verdict, *sides.values())}"
     if verdict is Verdict.FAIL:
+        return f"{told}. {result}".rstrip()
+    return f"{told}: {result[:1].lower()}{result[1:]}" if verdict is Verdict.PASS else f"INCONCLUSIVE: {result}"
+
+
+def describe_result(document: Json, sides: Mapping[str, str]) -> str:
+    """Return what a fair run's verdict rests on, as a sentence; nothing where that is not told."""
+    verdict, steps = Verdict(document["verdict"]), document["lock_step"]["steps_compared"]
+    if verdict is Verdict.FAIL:
         if document["first_divergence"] is None:
-            return f"{told}."
+            return ""
         found = divergence_from_json(document["first_divergence"], document["factor"], *sides)
-        return f"{told}. They part at {describe_divergence(found, document['factor'], *sides.values())}."
+        return f"They part at {describe_divergence(found, document['factor'], *sides.values())}."
     if document["stopped_by"] is not None:
-        return f"INCONCLUSIVE: {describe_stop(document['stopped_by'])}"
+        return describe_stop(document["stopped_by"])
     if verdict is Verdict.PASS:
-        return f"{told}: all of {steps:,} steps agree within rounding noise."
-    return f"INCONCLUSIVE: {steps:,} steps were compared, and none could tell right from wrong."
+        return f"All of {steps:,} steps agree within rounding noise."
+    return f"{steps:,} steps were compared, and none could tell right from wrong."
 
 
 OBSTACLES = {
