@@ -26,7 +26,7 @@ WIDE, NARROW = 8.0, 4.4
 # Okabe and Ito's palette, which stays apart for every kind of colour blindness.
 BLUE, SKY, VERMILION, PURPLE, GREY = "#0072B2", "#56B4E9", "#D55E00", "#CC79A7", "#5B5B5B"
 
-LETTERS = 16  # of a caption, that have room in an inch
+LETTERS = 17  # of a caption, that have room in an inch
 
 # Of two lines that may be one, the first is wide and pale and the second thin and dark, so that both are seen.
 SIDES: dict[str, dict[str, Any]] = {

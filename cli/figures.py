@@ -9,7 +9,7 @@ from cli import drawing
 from cli.run_tables import SIDES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from matplotlib.figure import Figure
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cli.kept_run import KeptRun
     from cli.predictions import Prediction
 
-SHOWN_IN_A_ROW = 7  # images, on a page
+SHOWN_IN_A_ROW = 8  # images, on a page
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def of_network(kept: KeptRun, mistakes: Sequence[Prediction]) -> Iterator[Sketch
         yield Sketch("weights", says, lambda width: weights_figure.draw(first, width))
 
 
-def written(folder: Path, sketches: Iterable[Sketch]) -> dict[str, bytes]:
+def written(folder: Path, sketches: Sequence[Sketch]) -> dict[str, bytes]:
     """Draw figures, write them into a run's folder as SVG and PNG, and return them as SVG by name.
 
     What is there already and is the same is left. Without Matplotlib there are none, and where nothing can be written
@@ -98,7 +98,7 @@ def written(folder: Path, sketches: Iterable[Sketch]) -> dict[str, bytes]:
     return drawn
 
 
-def narrow(sketches: Iterable[Sketch]) -> dict[str, bytes]:
+def narrow(sketches: Sequence[Sketch]) -> dict[str, bytes]:
     """Return the same as for a phone."""
     return {one.name: _drawn(one, drawing.NARROW) for one in sketches}
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cli.kept_run import KeptRun
     from cli.predictions import Prediction
 
-MISTAKES, LISTED = 21, 7  # misclassified images that are drawn, and of these those that are listed
+MISTAKES, LISTED = 24, 8  # misclassified images that are drawn, and of these those that are listed
 
 TOLD_ELSEWHERE = ("preset", "dataset", "data_dir", "train_size", "test_size")  # or is nobody else's
 
@@ -184,13 +184,18 @@ def _details(document: dict[str, Any]) -> str:
 
     found = document["first_divergence"]
     if document["verdict"] != "fail" or found is None:
-        return describe_result(document, SIDES)
-    place = f"They part at step {found['step']:,}, {found['phase']}, {found['tensor']}."
-    return " ".join([place, *([_sentence(found["diagnosis"])] if found["diagnosis"] else [])])
+        return _capitalised(describe_result(document, SIDES))
+    place = f"They part at step {found['step']:,}, {found['phase']}, {found['tensor']}"
+    why = f" {_capitalised(found['diagnosis'])}." if found["diagnosis"] else ""
+    return f"{place}{_said(found)}.{why}"
 
 
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+def _said(found: Mapping[str, Any]) -> str:
+    return f": {SIDES['numpy']} {found['message']}" if found["message"] else ""
+
+
+def _capitalised(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def _divergence(document: dict[str, Any]) -> list[tuple[str, str]]:
@@ -207,10 +212,10 @@ def _divergence(document: dict[str, Any]) -> list[tuple[str, str]]:
         "phase": found["phase"],
         "layer": found["layer"],
         "element": f"{found['tensor']}{index if found['index'] else ''}",
-        **{name: repr(found[side]) for side, name in SIDES.items()},
+        **({} if found["message"] else {name: repr(found[side]) for side, name in SIDES.items()}),
         "allowed": f"{found['allowed']:.3g}",
         "apart by": f"{noise_units(found['ratio'], factor)} x rounding noise, {factor:g} allowed",
-        "message": found["message"],
+        "what": _said(found).removeprefix(": "),
         "why": found["diagnosis"],
     }
     return [(name, value) for name, value in told.items() if value]

@@ -316,7 +316,7 @@ def _present(
     try:
         if directory is not None:
             directory.write(document, history, trained)
-            figures.written(directory.path, figures.of_proof(read_run(directory.path)))
+            figures.written(directory.path, [*figures.of_proof(read_run(directory.path))])
     finally:
         if json:
             print_json(document)

@@ -94,6 +94,11 @@ def fewer_images(folder: Path) -> None:
     (folder / "config.toml").write_text(text.replace("train-size = 60", "train-size = 6000"))
 
 
+def weights_negated(folder: Path) -> None:
+    arrays = {name: -array for name, array in read(folder / "weights.safetensors").items()}
+    (folder / "weights.safetensors").write_bytes(encode(arrays))
+
+
 HARM: dict[str, tuple[Callable[[Path], object], str]] = {
     "weights missing": (lambda folder: (folder / "weights.safetensors").unlink(), "weights.safetensors cannot be read"),
     "weights cut off": (
@@ -102,6 +107,7 @@ HARM: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "weights of another network": (other_network, "0.weight needs shape (128, 784), got (128, 9)"),
     "weights of no side": (other_names, "weights.safetensors holds the weights of neither side"),
+    "weights of another run": (weights_negated, "one of the two is not of this run"),
     "no configuration": (
         lambda folder: (folder / "config.toml").unlink(),
         "config.toml says what was trained, and cannot be read: Could not open file",

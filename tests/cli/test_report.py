@@ -21,6 +21,7 @@ from matplotlib.lines import Line2D
 
 from cli.drawing import rendered
 from cli.finished_run import DOCUMENT_LIMIT, read_run, repetition
+from cli.kept_run import read_kept_run
 from cli.main import run
 from cli.trajectory_figure import COLUMNS, draw
 from gradcheck.report import FIGURE
@@ -91,7 +92,7 @@ def xs(line: Line2D) -> list[float]:
 class Page(HTMLParser):
     """The elements of a page, seen to be closed in order, and its text."""
 
-    VOID = frozenset({"meta", "br", "img"})
+    VOID = frozenset({"meta", "br", "img", "source"})
 
     def __init__(self, source: str) -> None:
         super().__init__()
@@ -242,9 +243,11 @@ def test_the_page_tells_it_all_and_asks_for_nothing(runs: Path) -> None:
         assert told in page.text
     assert page.text.index("PASS") < page.text.index("lock-step")
     tags = [tag for tag, _ in page.seen]
-    assert tags.count("img") == 5
+    assert (tags.count("img"), tags.count("source")) == (5, 5)
     assert not {"script", "link", "svg", "iframe", "object", "base"} & set(tags)
-    addresses = [str(value) for _, attrs in page.seen for key, value in attrs.items() if key.endswith(("href", "src"))]
+    addresses = [
+        str(value) for _, attrs in page.seen for key, value in attrs.items() if key in {"href", "src", "srcset"}
+    ]
     figures = [address.removeprefix("data:image/svg+xml;base64,") for address in addresses]
     for figure, address in zip(figures, addresses, strict=True):
         assert figure != address
@@ -254,7 +257,12 @@ def test_the_page_tells_it_all_and_asks_for_nothing(runs: Path) -> None:
     assert re.findall(r"https?:|//[a-z]|url\(|@import", source) == []
     failed = Page((runs / "faulty" / "report.html").read_text()).text
     assert "FAIL: NumPy and PyTorch are not the same program." in failed
-    assert "They part at step 25, backward, 2.bias[" in failed
+    assert (
+        "They part at step 25, backward, 2.bias. 2.bias's gradient is 0.999 times the reference's everywhere." in failed
+    )
+    found = json.loads((runs / "faulty" / "run.json").read_text())["first_divergence"]
+    for told in (f"2.bias[{found['index'][0]}]", repr(found["numpy"]), repr(found["torch"]), "8 allowed"):
+        assert told in failed
     assert f"mnistcheck replay {runs / 'faulty' / 'replay.safetensors'}" in failed
 
 
@@ -289,7 +297,10 @@ def test_a_diagnosis_is_told_if_there_is_one(runs: Path, tmp_path: Path) -> None
     shutil.copytree(runs / "faulty", tmp_path / "faulty")
     change(tmp_path / "faulty", lambda document: document["first_divergence"].update(diagnosis="0.999 times"))
     assert run(["report", str(tmp_path / "faulty")]) == 0
-    assert "8 allowed). 0.999 times" in Page((tmp_path / "faulty" / "report.html").read_text()).text
+    assert (
+        "They part at step 25, backward, 2.bias. 0.999 times."
+        in Page((tmp_path / "faulty" / "report.html").read_text()).text
+    )
 
 
 def test_hostile_strings_stay_text(kept: Path) -> None:
@@ -548,14 +559,62 @@ def test_several_runs_are_one_document(runs: Path, tmp_path: Path, capsys: pytes
     assert told["runs"] == [json.loads((Path(folder) / "run.json").read_text()) for folder in folders]
 
 
-def test_figures_that_are_there_are_left_alone(kept: Path) -> None:
+def test_figures_are_those_of_the_run_whatever_was_there(kept: Path) -> None:
     assert run(["report", str(kept)]) == 0
     names = ("trajectory", "learning", "confusion", "misclassified", "weights")
     files = [kept / f"{name}.{form}" for name in names for form in ("svg", "png")]
     drawn = {path: path.read_bytes() for path in files}
     files[1].unlink()
-    files[3].write_bytes(b"mine")
+    files[2].write_text("<svg></svg>")
     assert run(["report", str(kept)]) == 0
-    assert files[3].read_bytes() == b"mine"
-    files[3].write_bytes(drawn[files[3]])
     assert {path: path.read_bytes() for path in files} == drawn
+
+
+def test_a_folder_that_cannot_be_written_has_a_page_elsewhere(
+    kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gradcheck import files
+
+    def refused(path: Path, content: bytes) -> None:
+        if path.is_relative_to(kept):
+            raise PermissionError(13, "Permission denied", str(path))
+        write(path, content)
+
+    write = files.write_whole
+    monkeypatch.setattr(files, "write_whole", refused)
+    (kept / "learning.svg").unlink(missing_ok=True)
+    assert run(["report", str(kept), "--out", str(tmp_path / "page.html")]) == 0
+    assert capsys.readouterr().err == f"{kept}: the figures are not written: Permission denied\n"
+    assert Page((tmp_path / "page.html").read_text()).text.startswith("\n")
+
+
+@pytest.mark.parametrize("name", ["run.json", "page", "weights.safetensors"])
+def test_a_page_is_written_over_nothing_else(kept: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["report", str(kept), "--out", str(kept / name)]) == 2
+    assert f"--out {kept / name} is no page: a name that ends in .html is needed" in capsys.readouterr().err
+    assert read_run(kept).document["verdict"] == "pass"
+
+
+def test_the_surest_mistakes_are_listed(kept: Path) -> None:
+    assert run(["report", str(kept)]) == 0
+    found = read_kept_run(read_run(kept))
+    labels, given = found.run.test.labels, found.predictions["numpy"]
+    wrong = sorted(np.flatnonzero(given.argmax(axis=1) != labels), key=lambda place: -given[place].max())
+    page = Page((kept / "report.html").read_text()).text
+    assert f"NumPy takes {len(wrong)} of 50 test images for what they are not." in page
+    text = "".join(page.split())
+    listed = [
+        f"#{found.run.test.numbers[place]}{labels[place]}{given[place].argmax()}{given[place].max():.2%}"
+        for place in wrong[:8]
+    ]
+    places = [text.index(one) for one in listed]
+    assert places == sorted(places)
+
+
+def test_a_run_that_has_not_ended_is_to_be_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "checkpoint").mkdir()
+    assert run(["report", str(tmp_path)]) == 4
+    expected = (
+        f"Error: {tmp_path} holds a run that has not ended: mnistcheck train --resume {tmp_path} goes on with it\n"
+    )
+    assert capsys.readouterr().err == expected

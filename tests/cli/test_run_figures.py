@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from cli import confusion_figure, learning_figure, weights_figure
-from cli.drawing import rendered
+from cli.drawing import NARROW, WIDE, rendered
 from cli.finished_run import read_run
 from cli.kept_run import read_kept_run
 from cli.main import run
@@ -141,3 +141,36 @@ def test_weights_of_any_size_are_drawn(value: float) -> None:
     images = {side: np.full((2, 28, 28), value) for side in ("numpy", "torch")}
     for form in ("svg", "png"):
         assert rendered(lambda: weights_figure.draw(weights_figure.FirstWeights("0.weight", images)), form)
+
+
+@pytest.mark.parametrize(("option", "per_epoch"), [("--keep-last", 4), ("--drop-last", 3)])
+def test_the_epochs_of_a_fair_run_are_those_that_it_took(tmp_path: Path, option: str, per_epoch: int) -> None:
+    size = ("--train-size", "10", "--batch-size", "3", "--test-size", "20", "--epochs", "2", option)
+    args = ("train", "--fair", "--dataset", "digits", *size, "--no-sensitivity", "--out", str(tmp_path / "run"))
+    assert run(args) == 0
+    figure = learning_figure.draw(read_run(tmp_path / "run"))
+    epochs, _ = line(figure, 0, "numpy-train")
+    assert epochs.tolist() == [(step + 1) / per_epoch for step in range(2 * per_epoch)]
+    assert f"in means over {2 * per_epoch} parts of the run" in " ".join(figure.get_supxlabel().split())
+
+
+def test_weights_that_differ_say_by_how_much() -> None:
+    images = {"numpy": np.zeros((2, 28, 28)), "torch": np.zeros((2, 28, 28))}
+    images["torch"][1, 3, 4], images["torch"][0, 0, 0] = -0.25, 0.125
+    figure = weights_figure.draw(weights_figure.FirstWeights("0.weight", images))
+    assert "differ by at most 2.5e-01" in " ".join(figure.get_supxlabel().split())
+
+
+def test_one_side_alone_has_one_panel() -> None:
+    figure = weights_figure.draw(weights_figure.FirstWeights("0.weight", {"numpy": np.ones((3, 28, 28))}))
+    assert len(figure.axes) == 1
+
+
+@pytest.mark.parametrize("name", ["fair", "plain"])
+def test_a_phone_has_the_same_figures_below_each_other(runs: Path, name: str) -> None:
+    finished = read_run(runs / name)
+    wide, narrow = (learning_figure.draw(finished, width) for width in (WIDE, NARROW))
+    assert (wide.get_figwidth(), narrow.get_figwidth()) == (WIDE, NARROW)
+    for panel in (0, 1):
+        for ours, theirs in zip(wide.axes[panel].get_lines(), narrow.axes[panel].get_lines(), strict=True):
+            assert np.array_equal(np.asarray(ours.get_xydata()), np.asarray(theirs.get_xydata()))
