@@ -54,7 +54,7 @@ class Network:
     def predict(self, x: Array) -> dict[str, Array]:
         """Return the probabilities (n, 10) that each engine gives to the classes of inputs; or else its outputs."""
         convert = PROBABILITIES.get(type(self.program.preset.loss), np.array)
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # of weights that are ruined
             return {side: convert(engine.evaluate(x, EVALUATION)) for side, engine in self.engines.items()}
 
     def predict_all(self, chunks: Iterable[tuple[Array, Array]]) -> dict[str, Array]:
