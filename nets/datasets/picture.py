@@ -38,7 +38,7 @@ SPECK = 0.05
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error)
 
 
-# http://yann.lecun.com/exdb/mnist (LeCun, Cortes and Burges) says how MNIST was made: in a box of 20, by its mass.
+# https://yann.lecun.com/exdb/mnist (LeCun, Cortes and Burges) says how MNIST was made: in a box of 20, by its mass.
 # In all 60,000 training images the centre of mass is within half a pixel of pixel 14, counted from 0.
 BOX, MIDDLE = 20, SIDE // 2
 
