@@ -16,14 +16,13 @@ if TYPE_CHECKING:
 # The numbers of a variant; accuracies are fractions.
 NUMBERS = ("test_accuracy", "train_accuracy", "generalisation_gap", "seconds")
 
-WORST_FIRST = ("fail", "inconclusive", "pass")
-
 
 def document_of(
     runs: ComparisonRuns, seeds: Sequence[int], found: Found, proofs: Mapping[Pair, Sequence[dict[str, Any]]]
 ) -> dict[str, Any]:
     """Return the document of what variants came to and of what was proved of pairs, each from every seed."""
     from cli.console import environment
+    from gradcheck.agreement import worst
     from nets.intervals import CONFIDENCE
 
     pairs = [
@@ -34,7 +33,7 @@ def document_of(
         verdicts.append("inconclusive")
     return {
         "command": "compare",
-        "verdict": _worst(verdicts),
+        "verdict": worst(verdicts),
         "preset": runs.variants[0].preset,
         "dataset": {"name": runs.data.name, "sha256": runs.data.sha256},
         "dtype": runs.options["dtype"],
@@ -76,6 +75,8 @@ def _number(one: Mapping[str, Any], name: str) -> float:
 
 
 def _pair(pair: Pair, found: Found, proofs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    from gradcheck.agreement import worst
+
     ours, theirs = (found[one.name] for one in pair)
     differences = {
         name: max(abs(mine[name] - yours[name]) for mine, yours in zip(ours, theirs, strict=True))
@@ -87,7 +88,7 @@ def _pair(pair: Pair, found: Found, proofs: Sequence[dict[str, Any]]) -> dict[st
     caught = [proof["smallest_detectable_fault"] for proof in proofs]
     return {
         "variants": [one.name for one in pair],
-        "verdict": _worst([proof["verdict"] for proof in proofs]),
+        "verdict": worst(proof["verdict"] for proof in proofs),
         "steps": proofs[0]["steps"] if proofs else 0,
         "smallest_detectable_fault": max(caught) if caught and None not in caught else None,
         "horizon_steps": horizons,
@@ -96,7 +97,3 @@ def _pair(pair: Pair, found: Found, proofs: Sequence[dict[str, Any]]) -> dict[st
         "parted_by_rounding": bool(proofs) and all(horizons[i] is not None for i in unequal),
         "runs": list(proofs),
     }
-
-
-def _worst(verdicts: Sequence[str]) -> str | None:
-    return next((verdict for verdict in WORST_FIRST if verdict in verdicts), None)

@@ -57,7 +57,7 @@ def read_run(path: Path) -> FinishedRun:
     from nets.datasets.dataset import DataError
 
     if not path.is_dir():
-        raise DataError(f"{path} is no run's folder: train --fair --out DIR writes one")
+        raise DataError(f"{path} is no run's folder: train --out DIR writes one")
     if not (path / "run.json").exists() and (path / "checkpoint").is_dir():
         raise DataError(f"{path} holds a run that has not ended: mnistcheck train --resume {path} goes on with it")
     raw = _parse(_read(path / "run.json"), f"{path / 'run.json'}")

@@ -55,7 +55,6 @@ def predict(
     from cli.finished_run import read_run
     from cli.kept_run import read_kept_run
     from cli.predictions import surest_mistakes
-    from gradcheck.files import write_whole
     from nets.engines.torch_engine import one_thread_each
 
     asked = [name for name, given in (("images", images), ("grid", grid), ("misclassified", misclassified)) if given]
@@ -63,6 +62,7 @@ def predict(
         raise click.UsageError("predict needs either IMAGEs, or --grid N, or --misclassified N")
     path = run / FILES[asked[0]] if out is None else out
     form = form_of(path)
+    _require_other(path, images)
     kept = read_kept_run(read_run(run), data_dir)
     with one_thread_each():
         if images:
@@ -70,9 +70,33 @@ def predict(
         else:
             found = _tests(kept, grid) if grid else surest_mistakes(kept, misclassified or 0)
     drawn = unless_undrawable(lambda: _picture(kept, found, asked[0], form)) if found else None
-    if drawn is not None:
-        write_whole(path, drawn)
-    return _tell(kept, found, asked[0], path if drawn is not None else None, json)
+    problem = None if drawn is None else _unwritten(path, drawn)
+    code = _tell(kept, found, asked[0], path if drawn is not None and problem is None else None, json)
+    if problem is not None:
+        if out is not None:
+            raise problem
+        _remark(f"the picture is not written: {path}: {problem.strerror}; --out FILE puts it elsewhere")
+    return code
+
+
+def _require_other(path: Path, images: Sequence[str]) -> None:
+    """Raise a usage error if the picture would be written over one of the images that it is of."""
+    from nets.datasets.dataset import printable
+
+    for text in images:
+        if not _is_number(text) and path.exists() and Path(text).exists() and path.samefile(text):
+            raise click.UsageError(f"the picture would be written over {printable(text)}: name another file with --out")
+
+
+def _unwritten(path: Path, content: bytes) -> OSError | None:
+    """Write a file; return why it cannot be, so that what is to be said is said all the same."""
+    from gradcheck.files import write_whole
+
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        return error
+    return None
 
 
 def _is_number(text: str) -> bool:
@@ -114,6 +138,7 @@ def _heading(kept: KeptRun, found: Sequence[Prediction], asked: str) -> str:
 
 def _picture(kept: KeptRun, found: Sequence[Prediction], asked: str, form: str) -> bytes:
     from cli.drawing import rendered
+    from cli.predictions import PLURALS
     from cli.predictions_figure import MOST_ROWS, grid, rows
 
     told = kept.network.told
@@ -122,8 +147,10 @@ def _picture(kept: KeptRun, found: Sequence[Prediction], asked: str, form: str) 
             _remark(f"the picture has the first {MOST_ROWS} of {len(found)} images")
         return rendered(lambda: rows(found, told), form, resolution=RESOLUTION)[0]
     which = f"the first {len(found)} test images" if asked == "grid" else f"the {len(found)} surest mistakes"
-    title = f"{Path(kept.run.dataset.name).name}, {which}\n{_heading(kept, found, asked)}"
-    return rendered(lambda: grid(found, kept.network.sides[0], told, title), form, resolution=RESOLUTION)[0]
+    side = kept.network.sides[0]
+    whose = f"{PLURALS[told]} by {SIDES[side]}"
+    title = f"{Path(kept.run.dataset.name).name}, {which}\n{_heading(kept, found, asked)}\n{whose}"
+    return rendered(lambda: grid(found, side, told, title), form, resolution=RESOLUTION)[0]
 
 
 def _tell(kept: KeptRun, found: Sequence[Prediction], asked: str, picture: Path | None, json: bool) -> int:
@@ -135,19 +162,21 @@ def _tell(kept: KeptRun, found: Sequence[Prediction], asked: str, picture: Path 
         prediction_to_json,
         print_classes,
         print_predictions,
+        unicode_of,
         verdict_of,
     )
+    from nets.datasets.dataset import printable
 
     verdict, told = verdict_of(found), kept.network.told
     _remark_on_training(found)
     if json:
         document = {
             "command": "predict",
-            "run": str(kept.finished.path),
+            "run": unicode_of(kept.finished.path),
             "trained": list(kept.network.sides),
             "verdict": verdict,
             "images": [prediction_to_json(one, told) for one in found],
-            "picture": None if picture is None else str(picture),
+            "picture": None if picture is None else unicode_of(picture),
         }
         print_json(document)
         return ExitCode.of(verdict)
@@ -166,7 +195,7 @@ def _tell(kept: KeptRun, found: Sequence[Prediction], asked: str, picture: Path 
         out.print(describe_sides(found, kept.network.sides, told), markup=False, soft_wrap=True)
         out.print(describe_agreement(found), style=STYLES[verdict], markup=False, soft_wrap=True)
     if picture is not None:
-        out.print(f"written to {picture}", markup=False, soft_wrap=True)
+        out.print(printable(f"written to {picture}"), markup=False, soft_wrap=True)
     return ExitCode.of(verdict)
 
 
@@ -179,5 +208,6 @@ def _remark_on_training(found: Sequence[Prediction]) -> None:
 
 def _remark(text: str) -> None:
     from cli.console import remarks
+    from nets.datasets.dataset import printable
 
-    remarks().print(text, style="yellow", markup=False, soft_wrap=True)
+    remarks().print(printable(text), style="yellow", markup=False, soft_wrap=True)

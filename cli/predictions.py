@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
@@ -44,8 +45,10 @@ class Prediction:
 
     @property
     def name(self) -> str:
-        """What it is called: the file's name, or the number."""
-        return f"#{self.source}" if isinstance(self.source, int) else self.source.name
+        """What it is called, in printable letters: the file's name, or the number."""
+        from nets.datasets.dataset import printable
+
+        return f"#{self.source}" if isinstance(self.source, int) else printable(self.source.name)
 
     @property
     def classes(self) -> dict[str, int]:
@@ -164,20 +167,21 @@ def describe_sides(predictions: Sequence[Prediction], sides: Sequence[str], told
 
 def verdict_of(predictions: Sequence[Prediction]) -> str:
     """Return fail if the engines disagree on an image, inconclusive if one tells nothing, else pass."""
-    verdicts = {str(one.agreement.verdict) for one in predictions}
-    return next((verdict for verdict in ("fail", "inconclusive") if verdict in verdicts), "pass")
+    from gradcheck.agreement import Verdict, worst
+
+    return str(worst(one.agreement.verdict for one in predictions) or Verdict.PASS)
 
 
 def describe_agreement(predictions: Sequence[Prediction]) -> str:
     """Return the sentence that ends a prediction: whether both engines, given the same weights, say the same."""
+    from gradcheck.agreement import severity
     from gradcheck.report import describe_divergence, noise_units
     from gradcheck.trajectory.noise import FACTOR
 
     verdict = verdict_of(predictions)
-    those = [one for one in predictions if one.agreement.verdict == verdict]
-    worst = max(those, key=lambda one: one.agreement.noise)
+    worst = max(predictions, key=lambda one: severity(one.agreement.verdict, one.agreement.noise))
     engines = " and ".join(SIDES.values())
-    count = f"{len(those)} of {len(predictions)} images"
+    count = f"{sum(one.agreement.verdict == verdict for one in predictions)} of {len(predictions)} images"
     if verdict == "inconclusive":
         return f"INCONCLUSIVE: of {count}, rounding alone may move the outputs by more than a hundredth of the largest"
     if verdict == "pass":
@@ -192,13 +196,18 @@ def describe_agreement(predictions: Sequence[Prediction]) -> str:
 def prediction_to_json(one: Prediction, told: str) -> dict[str, Any]:
     """Return what both engines say of an image."""
     return {
-        "source": one.source if isinstance(one.source, int) else str(one.source),
+        "source": one.source if isinstance(one.source, int) else unicode_of(one.source),
         "label": one.label,
         "trained_on": one.trained_on,
         "prediction": one.classes,
         PLURALS[told]: {side: amounts.tolist() for side, amounts in one.amounts.items()},
         "agreement": {"verdict": str(one.agreement.verdict), "rounding_noise": one.agreement.noise},
     }
+
+
+def unicode_of(path: Path) -> str:
+    """Return a path as JSON can hold it: what is not text in a file's name, as UTF-8 has it, is replaced."""
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def _table(rows: Sequence[Sequence[str]]) -> Table:

@@ -25,20 +25,33 @@ COLOURS = {"numpy": BLUE, "torch": SKY}  # dark and light, so that grey tells th
 
 
 def grid(predictions: Sequence[Prediction], side: str, told: str, title: str, columns: int | None = None) -> Figure:
-    """Return a figure of images with what a side takes them for; a wrong one is framed, and has its label.
+    """Return a figure of images with what a side takes them for, or what each does where they differ.
 
-    ``told`` is what the numbers are: ``probability`` or ``output``.
+    What is wrong is framed, and has its label. ``told`` is what the numbers are: ``probability`` or ``output``.
     """
-    figure, cells = grid_of(len(predictions), 2, title, columns)
+    lines = 3 if any(map(_differ, predictions)) else 2
+    figure, cells = grid_of(len(predictions), lines, title, columns)
     for axes, one in zip(cells, predictions, strict=True):
-        digit, amounts = one.classes[side], one.amounts[side]
         show_ink(axes, one.ink, 1.0)
-        wrong = one.label not in (None, digit)
+        wrong = describe_mistake(one)
         given = f", label {one.label}" if wrong else ""
-        axes.set_title(f"$\\bf{{{digit}}}$  {amount(amounts.max(), told)}\n{one.name}{given}", fontsize=7, pad=3)
+        axes.set_title("\n".join([*_taken_for(one, side, told), f"{one.name}{given}"]), fontsize=7, pad=3)
         if wrong:
             _frame(axes)
     return figure
+
+
+def _differ(one: Prediction) -> bool:
+    return len(set(one.classes.values())) > 1
+
+
+def _taken_for(one: Prediction, side: str, told: str) -> list[str]:
+    """Return a line of what a side takes an image for, or a line of each side where they differ."""
+    return [
+        f"$\\bf{{{digit}}}$  {amount(one.amounts[name].max(), told)}{f' {SIDES[name]}' if _differ(one) else ''}"
+        for name, digit in one.classes.items()
+        if name == side or _differ(one)
+    ]
 
 
 def rows(predictions: Sequence[Prediction], told: str) -> Figure:
@@ -47,12 +60,9 @@ def rows(predictions: Sequence[Prediction], told: str) -> Figure:
     A row has the picture as it was given, if it is a file's, the ink that the network sees, and what both engines give
     to every class.
     """
-    return _rows(predictions[:MOST_ROWS], told)
-
-
-def _rows(predictions: Sequence[Prediction], told: str) -> Figure:
     from matplotlib.figure import Figure
 
+    predictions = predictions[:MOST_ROWS]
     pictures = any(one.seen is not None for one in predictions)
     figure = Figure(figsize=(WIDTH, HEAD + ROW * len(predictions)), layout="constrained")
     ratios = (1, 1, 3.6) if pictures else (1, 4.6)

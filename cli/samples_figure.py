@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 CELL = 0.9  # inches, of an image
 GAP = 0.1  # inches, between two of them
 LINE = 0.14  # inches, of a line of what is above one
-HEAD = 0.45  # inches, of the title
+HEAD = 0.45  # inches, of a title of two lines
 RESOLUTION = 150  # dots an inch of the PNG
 
 
@@ -29,7 +29,7 @@ def form_of(path: Path) -> str:
     """Return the form that the name of a picture's file asks for; raises a usage error for one that is not drawn."""
     form = path.suffix.removeprefix(".").lower()
     if form not in FORMS:
-        raise click.UsageError(f"--out {path} is no {' or '.join(f'.{form}' for form in FORMS)} file")
+        raise click.UsageError(f"--out {path} is no {' or '.join(f'.{form}' for form in sorted(FORMS))} file")
     return form
 
 
@@ -60,14 +60,15 @@ def grid_of(count: int, lines: int, title: str, columns: int | None = None) -> t
     columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     across, down = CELL + GAP, CELL + GAP + lines * LINE
-    width, height = max(4.0, columns * across + GAP), rows * down + HEAD  # a title needs some room
+    head = HEAD + LINE * max(0, title.count("\n") - 1)
+    width, height = max(4.0, columns * across + GAP), rows * down + head  # a title needs some room
     figure = Figure(figsize=(width, height))
     figure.suptitle(title, fontsize=9, parse_math=False, y=1 - 0.08 / height, va="top")
     left = (width - columns * across + GAP) / 2
     cells = []
     for index in range(count):
         row, column = divmod(index, columns)
-        place = (left + column * across) / width, (height - HEAD - (row + 1) * down + GAP) / height
+        place = (left + column * across) / width, (height - head - (row + 1) * down + GAP) / height
         axes = figure.add_axes((*place, CELL / width, CELL / height))
         axes.set_axis_off()
         cells.append(axes)

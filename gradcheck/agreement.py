@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum, auto
 
@@ -17,6 +18,10 @@ class Verdict(StrEnum):
     PASS = auto()
     FAIL = auto()
     INCONCLUSIVE = auto()
+
+
+# Of findings that must all pass: one of which nothing could be told proves nothing of the whole.
+WORST_LAST = (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL)
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,16 @@ def judge(verdicts: list[Verdict]) -> Verdict:
     if Verdict.FAIL in verdicts:
         return Verdict.FAIL
     return Verdict.PASS if Verdict.PASS in verdicts else Verdict.INCONCLUSIVE
+
+
+def worst(verdicts: Iterable[str]) -> Verdict | None:
+    """Return FAIL if any failed, else INCONCLUSIVE if any was, else PASS; None if there are none."""
+    return max(map(Verdict, verdicts), key=WORST_LAST.index, default=None)
+
+
+def severity(verdict: Verdict, amount: float) -> tuple[int, float]:
+    """Return what puts findings into order, the worst last: by verdict, then by amount, of which NaN is the most."""
+    return WORST_LAST.index(verdict), math.inf if math.isnan(amount) else amount
 
 
 def largest(*candidates: Worst | None) -> Worst | None:

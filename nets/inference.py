@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from gradcheck.agreement import severity
 from gradcheck.contract import EVALUATION, Array, Loss
 from gradcheck.trajectory.check import EvaluationReport, check_evaluation
 from gradcheck.trajectory.engine import Engine
@@ -71,7 +72,7 @@ class Network:
             check_evaluation(self.engines["numpy"], reference, x, seed=self.program.seed, opinion=self._opinion)
             for reference in self._references
         )
-        return max(found, key=lambda report: report.noise)
+        return max(found, key=lambda report: severity(report.verdict, report.noise))
 
     @cached_property
     def _references(self) -> list[Engine]:

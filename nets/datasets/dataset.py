@@ -147,8 +147,13 @@ def checked(path: Path, images: Array, labels: Array) -> Samples:
 
 def shown(text: str) -> str:
     """Return what a file says as a message may repeat it: its first characters, the unprintable ones escaped."""
-    escaped = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text[:SHOWN])
+    escaped = printable(text[:SHOWN])
     return escaped if len(text) <= SHOWN >= len(escaped) else f"{escaped[:SHOWN]}..."
+
+
+def printable(text: str) -> str:
+    """Return text, such as a file's name, with what a terminal would obey or could not show escaped."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def reason(error: Exception) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -239,6 +241,51 @@ def test_where_rounding_alone_moves_the_outputs_nothing_is_proved(
     assert told in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("least", [0, 2])
+def test_the_worst_image_is_the_one_that_is_told(
+    kept: Path, least: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noises = [3.0, 5.0, 3.0]
+    noises[least] = 1.5
+    reports = iter([EvaluationReport(Verdict.PASS, noise, None) for noise in noises])
+    monkeypatch.setattr(Network, "agreement", lambda *_: next(reports))
+    assert run(["predict", str(kept), "0", "1", "2"]) == 0
+    assert "same weights: worst 5.0 x rounding noise" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("worst", [0, 1, 2])
+def test_the_image_that_fails_most_is_named(
+    kept: Path, worst: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right, calls = ReLU.forward, iter(range(10**6))
+    check = Network.agreement
+
+    def agreement(self: Network, x: Array) -> EvaluationReport:
+        error = 1e-6 if next(calls) == worst else 1e-9
+
+        def wrong(layer: ReLU, x: Array, context: Context) -> tuple[Array, Backward]:
+            y, backward = right(layer, x, context)
+            return y * (1 + error), backward
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ReLU, "forward", wrong)
+            return check(self, x)
+
+    monkeypatch.setattr(Network, "agreement", agreement)
+    assert run(["predict", str(kept), "3", "4", "5"]) == 1
+    assert f"for 3 of 3 images. In #{3 + worst} they part in" in capsys.readouterr().out
+
+
+def test_one_image_of_which_nothing_can_be_told_is_not_passed_over(
+    kept: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reports = [EvaluationReport(Verdict.PASS, 2.0, None), EvaluationReport(Verdict.INCONCLUSIVE, 0.5, None)]
+    found = iter(reports)
+    monkeypatch.setattr(Network, "agreement", lambda *_: next(found))
+    assert run(["predict", str(kept), "0", "7"]) == 3
+    assert "INCONCLUSIVE: of 1 of 2 images" in capsys.readouterr().out
+
+
 @pytest.fixture
 def changed(kept: Path, tmp_path: Path) -> tuple[Path, dict[str, Array]]:
     """Return a copy of a run's folder that lacks its weights, and those."""
@@ -264,6 +311,36 @@ def test_sides_that_have_parted_are_told_and_fail_nothing(
     assert run(["predict", str(folder), "0"]) == 0
     row = capsys.readouterr().out.splitlines()[1].split()
     assert (row[2] == row[1], row[4:]) == (True, ["4", "100.00%", "PyTorch", "wrong"])
+
+
+def lines_of(picture: Path) -> list[str]:
+    """Return the lines of text that a picture has, which an SVG file tells beside their glyphs."""
+    return re.findall("<!-- (.*) -->", picture.read_text())
+
+
+def test_a_grid_tells_both_sides_where_they_take_an_image_for_different_classes(
+    changed: tuple[Path, dict[str, Array]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, weights = changed
+    save_file(weights, folder / "weights.safetensors")
+    out = tmp_path / "grid.svg"
+    assert run(["predict", str(folder), "--grid", "6", "--out", str(out)]) == 0
+    assert not [line for line in lines_of(out) if line.endswith(("% NumPy", "% PyTorch"))]
+    weights["torch/2.bias"] += 1000 * np.eye(10)[4]
+    save_file(weights, folder / "weights.safetensors")
+    capsys.readouterr()
+    assert run(["predict", str(folder), "--grid", "6", "--json", "--out", str(out)]) == 0
+    text = lines_of(out)
+    for one in document(capsys)["images"]:
+        ours, theirs = one["prediction"].values()
+        lines = [f"$\\bf{{{ours}}}$  {max(one['probabilities']['numpy']):.2%}"]
+        if ours != theirs:
+            lines = [f"{lines[0]} NumPy", "$\\bf{4}$  100.00% PyTorch"]
+        wrong = {ours, theirs} != {one["label"]}
+        lines.append(f"#{one['source']}{', label ' + str(one['label']) if wrong else ''}")
+        begin = text.index(lines[-1]) + 1
+        assert text[begin - len(lines) : begin] == lines
+    assert text[-1] == "probabilities by NumPy"
 
 
 def test_a_side_that_was_not_trained_has_the_other_s_weights(
@@ -317,6 +394,20 @@ def test_an_image_that_was_learned_from_is_told(bundled: Path, capsys: pytest.Ca
     assert "the run was trained on" not in capsys.readouterr().err
 
 
+def test_a_run_that_is_tested_on_what_it_has_learned_is_told_so(
+    kept: Path, tmp_path: Path, digits: tuple[Array, Array], capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["train", "--dataset", str(kept.parent / "data"), "--train-size", "40", "--test-of", "train", "--steps", "2"]
+    assert run([*args, "--out", str(tmp_path / "run")]) == 0
+    capsys.readouterr()
+    assert run(["predict", str(tmp_path / "run"), "--grid", "7", "--json"]) == 0
+    printed = capsys.readouterr()
+    images = json.loads(printed.out)["images"]
+    assert [one["trained_on"] for one in images] == 7 * [True]
+    assert [one["label"] for one in images] == digits[1][[one["source"] for one in images]].tolist()
+    assert "the run was trained on 7 of these images: " in printed.err
+
+
 def test_a_picture_needs_no_data_and_is_drawn_by_matplotlib_alone(
     kept: Path, changed: tuple[Path, dict[str, Array]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -367,6 +458,60 @@ def test_a_folder_that_is_no_run_and_images_that_are_not_there_are_refused(
     assert f"{tmp_path / 'run.json'} is missing" in capsys.readouterr().err
     assert run(["predict", str(bundled), "1797"]) == 2
     assert "digits has 1,797 images, counted from 0; asked for 1797" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["by name", "in the run's folder"])
+def test_a_picture_is_not_written_over_an_image_that_it_is_of(
+    own: bool, changed: tuple[Path, dict[str, Array]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, weights = changed
+    save_file(weights, folder / "weights.safetensors")
+    picture = folder / "prediction.png" if own else tmp_path / "seven.png"
+    written(seven(), picture)
+    before = picture.read_bytes()
+    assert run(["predict", str(folder), str(picture), *([] if own else ["--out", f"{tmp_path}/./seven.png"])]) == 2
+    printed = capsys.readouterr()
+    told = f"Error: the picture would be written over {picture}: name another file with --out\n"
+    assert printed.err.endswith(told)
+    assert printed.out == ""
+    assert picture.read_bytes() == before
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["words", "json"])
+def test_a_picture_that_cannot_be_written_costs_no_words(
+    form: list[str], changed: tuple[Path, dict[str, Array]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, weights = changed
+    save_file(weights, folder / "weights.safetensors")
+    assert run(["predict", str(folder), "0", "--out", str(tmp_path / "nowhere" / "a.png"), *form]) == 4
+    printed = capsys.readouterr()
+    assert printed.err == f"Error: {tmp_path / 'nowhere'}: No such file or directory\n"
+    (folder / "prediction.png").mkdir()
+    assert run(["predict", str(folder), "0", *form]) == 0
+    other = capsys.readouterr()
+    remark = f"the picture is not written: {folder / 'prediction.png'}: Is a directory; --out FILE puts it elsewhere\n"
+    assert (other.out, other.err) == (printed.out, remark)
+    if form:
+        assert json.loads(other.out)["picture"] is None
+    else:
+        assert "PASS: " in other.out
+        assert "written to" not in other.out
+
+
+def test_names_of_files_that_are_no_text_are_told_and_drawn(
+    kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = os.fsdecode(b"a\xff\x1b[31m\n.png")
+    path, out = written(seven(), tmp_path / name), str(tmp_path / os.fsdecode(b"\xfe.png"))
+    assert run(["predict", str(kept), path, "--out", out]) == 0
+    text = capsys.readouterr().out
+    assert text.splitlines()[1].startswith("a\\udcff\\x1b[31m\\n.png  ")
+    assert text.endswith("\\udcfe.png\n")
+    assert os.path.exists(out)
+    assert run(["predict", str(kept), path, "--out", out, "--json"]) == 0
+    told = document(capsys)
+    assert told["images"][0]["source"] == str(tmp_path / "a\N{REPLACEMENT CHARACTER}\x1b[31m\n.png")
+    assert told["picture"] == str(tmp_path / "\N{REPLACEMENT CHARACTER}.png")
 
 
 def test_where_no_test_image_is_misclassified_nothing_is_drawn(

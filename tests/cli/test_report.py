@@ -498,7 +498,7 @@ def test_a_damaged_folder_is_one_line(kept: Path, damage: str, capsys: pytest.Ca
 
 def test_a_folder_that_is_none_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["report", str(tmp_path / "nowhere")]) == 4
-    expected = f"Error: {tmp_path / 'nowhere'} is no run's folder: train --fair --out DIR writes one\n"
+    expected = f"Error: {tmp_path / 'nowhere'} is no run's folder: train --out DIR writes one\n"
     assert capsys.readouterr().err == expected
 
 

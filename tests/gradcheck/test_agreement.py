@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from gradcheck.agreement import Verdict, compare, judge, largest
+from gradcheck.agreement import Verdict, compare, judge, largest, severity, worst
 from gradcheck.contract import ShapeError
 
 
@@ -67,3 +67,25 @@ def test_nothing_has_no_worst_element() -> None:
 )
 def test_one_failure_fails_and_nothing_does_not_pass(verdicts: list[Verdict], verdict: Verdict) -> None:
     assert judge(verdicts) is verdict
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "verdict"),
+    [
+        ([], None),
+        (["pass", "pass"], Verdict.PASS),
+        (["pass", "inconclusive", "pass"], Verdict.INCONCLUSIVE),
+        (["inconclusive", "fail", "pass"], Verdict.FAIL),
+    ],
+)
+def test_what_must_pass_everywhere_is_as_bad_as_its_worst(verdicts: list[str], verdict: Verdict | None) -> None:
+    assert worst(verdicts) is verdict
+
+
+def test_findings_are_ordered_by_verdict_then_by_amount() -> None:
+    ordered = [
+        (Verdict.PASS, 1.0), (Verdict.PASS, 2.0), (Verdict.PASS, math.nan), (Verdict.INCONCLUSIVE, 0.5),
+        (Verdict.FAIL, 0.1), (Verdict.FAIL, math.nan),
+    ]  # fmt: skip
+    mixed = [ordered[place] for place in (2, 5, 0, 4, 3, 1)]
+    assert sorted(mixed, key=lambda one: severity(*one)) == ordered

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -150,6 +151,105 @@ def test_28_x_28_pixels_are_taken_as_they_are(tmp_path: Path) -> None:
         np.testing.assert_array_equal(ink_of(read_picture(saved(Image.fromarray(drawn), path))), image / 255)
 
 
+@pytest.mark.parametrize("paper", [200, 90])
+def test_28_x_28_pixels_on_grey_paper_lose_the_paper_and_keep_their_place(paper: int) -> None:
+    grey = np.full((28, 28), paper, np.float32)
+    grey[3:9, 2:26], grey[9:20, 20:26] = 20, 110 if paper == 200 else 55
+    expected = np.zeros((28, 28))
+    expected[3:9, 2:26], expected[9:20, 20:26] = 1, 0.5
+    np.testing.assert_allclose(ink_of(grey), expected, atol=1e-6)
+
+
+def page(image: Array) -> Array:
+    """Return a digit of MNIST that is five times as large, on paper with room on all sides."""
+    return np.pad(235 - image.repeat(5, axis=0).repeat(5, axis=1) * np.float32(0.8), 30, constant_values=235)
+
+
+def require_specks_change_nothing(grey: Array, seed: int) -> None:
+    """Assert that three dark specks near the corners of a page change no bit of its ink."""
+    ink, rng = ink_of(grey), np.random.default_rng(seed)
+    for corner in rng.choice((3, 10, -10, -3), (3, 2)):
+        row, column = corner % grey.shape
+        grey[row : row + 2, column : column + 2] = 35
+    np.testing.assert_array_equal(ink_of(grey), ink)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_specks_are_no_ink_and_move_nothing(seed: int) -> None:
+    require_specks_change_nothing(zero(seed)[0], seed)
+
+
+def test_specks_beside_digits_of_mnist_move_nothing(mnist_dir: Path) -> None:
+    test = load_dataset("mnist", mnist_dir).test
+    assert test is not None
+    for seed, image in enumerate(test.images[:50]):
+        require_specks_change_nothing(page(image), seed)
+
+
+def test_a_planted_speck_would_move_a_digit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(picture, "SPECK", 0)
+    with pytest.raises(AssertionError):
+        test_specks_are_no_ink_and_move_nothing(0)
+
+
+Line = list[tuple[int, int]]
+
+STROKES: dict[str, list[Line]] = {
+    "a five with a bar of its own": [[(70, 40), (70, 80), (120, 95), (120, 140), (60, 150)], [(84, 38), (115, 38)]],
+    "an open four": [[(70, 30), (60, 90), (105, 90)], [(120, 50), (120, 150)]],
+    "a broken seven": [[(60, 40), (140, 40)], [(135, 55), (115, 100)], [(110, 112), (95, 150)]],
+}
+
+
+@pytest.mark.parametrize("digit", STROKES)
+@pytest.mark.parametrize("width", [3, 12])
+def test_digits_of_several_strokes_keep_all_of_them(digit: str, width: int) -> None:
+    def drawn(strokes: list[Line]) -> Array:
+        image = Image.new("L", (200, 180), 255)
+        for stroke in strokes:
+            ImageDraw.Draw(image).line(stroke, fill=0, width=width, joint="curve")
+        return np.asarray(image, np.float32)
+
+    whole = STROKES[digit]
+    for left in range(len(whole)):
+        assert np.abs(ink_of(drawn(whole)) - ink_of(drawn(whole[:left] + whole[left + 1 :]))).max() > 0.5
+
+
+def test_a_lost_stroke_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(picture, "SPECK", 0.5)
+    with pytest.raises(AssertionError):
+        test_digits_of_several_strokes_keep_all_of_them("a five with a bar of its own", 3)
+
+
+LARGE: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "grey": lambda image: image,
+    "colour": lambda image: image.convert("RGB"),
+    "one bit": lambda image: image.convert("1"),
+    "16 bits": lambda image: Image.fromarray(np.asarray(image, np.uint16) * np.uint16(257)),
+    "transparent": lambda image: Image.merge("LA", (Image.new("L", image.size, 0), image.point(lambda v: 255 - v))),
+    "palette": lambda image: image.convert("P"),
+}
+
+
+@pytest.mark.parametrize("form", LARGE)
+def test_a_large_picture_is_shrunk_and_has_the_ink_of_a_smaller_one(tmp_path: Path, form: str) -> None:
+    large = seven().resize((2000, 1800), Image.Resampling.NEAREST)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # a quarter, clockwise
+    lying = LARGE[form](large.transpose(Image.Transpose.ROTATE_90))
+    seen = read_picture(saved(lying, tmp_path / "large.png", exif=turned))
+    assert seen.shape == (900, 1000)
+    np.testing.assert_allclose(seen, np.asarray(large)[::2, ::2], atol=1)
+    np.testing.assert_allclose(ink_of(seen), ink_of(np.asarray(seven(), np.float32)), atol=0.05)
+
+
+def test_a_large_photograph_is_shrunk_as_it_is_decoded(tmp_path: Path) -> None:
+    large = seven().resize((4000, 3600), Image.Resampling.NEAREST)
+    seen = read_picture(saved(large, tmp_path / "large.jpg", quality=95))
+    assert seen.shape == (900, 1000)
+    np.testing.assert_allclose(ink_of(seen), ink_of(np.asarray(seven(), np.float32)), atol=0.05)
+
+
 def test_enlarged_digits_of_mnist_come_back(mnist_dir: Path) -> None:
     test = load_dataset("mnist", mnist_dir).test
     assert test is not None
@@ -176,17 +276,29 @@ def cut_off(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-150])
 
 
+def two_colours(paper: tuple[int, int, int], pen: tuple[int, int, int]) -> Image.Image:
+    """Return a page whose halves have a colour each."""
+    image = Image.new("RGB", (60, 40), paper)
+    image.paste(pen, (0, 0, 30, 40))
+    return image
+
+
+FAINT = "{} is blank, or too faint: its pixels differ by {} of 255 in brightness, 8 are needed"
+
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (Path.absolute, "there is no file {path}"),
     "folder": (Path.mkdir, "{path} is no file: a picture is a PNG or JPEG file"),
     "text": (lambda path: path.write_text("7\n"), "{path} is no picture: a PNG or JPEG file is needed"),
     "gif": (lambda path: seven().save(path, "GIF"), "{path} is no picture: a PNG or JPEG file is needed"),
     "empty": (Path.touch, "{path} is no picture: a PNG or JPEG file is needed"),
-    "blank": (lambda path: Image.new("RGB", (90, 90), "red").save(path), "{path} is blank: all its pixels are alike"),
+    "blank": (lambda path: Image.new("RGB", (90, 90), "red").save(path), FAINT.format("{path}", 0)),
+    "equally bright": (
+        lambda path: two_colours((200, 0, 0), (0, 102, 0)).save(path), FAINT.format("{path}", 0)),
     "nearly blank": (
-        lambda path: seven(paper=250, pen=245).save(path), "{path} is blank: all its pixels are alike"),
+        lambda path: seven(paper=250, pen=245).save(path), FAINT.format("{path}", 5)),
     "nothing": (
-        lambda path: Image.new("RGBA", (9, 9)).save(path), "{path} is blank: all its pixels are alike"),
+        lambda path: Image.new("RGBA", (9, 9)).save(path), FAINT.format("{path}", 0)),
+    "turning in a circle": (lambda path: path.symlink_to(path), "{path} cannot be read: Too many levels of symbolic"),
     "cut off": (cut_off, "{path} is damaged, or was cut off: image file is truncated"),
     # Nothing follows that could be decoded: the size alone is enough.
     "large": (
@@ -198,6 +310,13 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         "{path} has more than 33,554,432 pixels, which is as many as are read",
     ),
 }  # fmt: skip
+
+
+def test_a_name_that_a_terminal_would_obey_is_escaped(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff\x1b[31m\n.png")
+    with pytest.raises(DataError) as refused:
+        read_picture(path)
+    assert str(refused.value) == f"there is no file {tmp_path}/\\udcff\\x1b[31m\\n.png"
 
 
 @pytest.mark.parametrize("case", BAD)
