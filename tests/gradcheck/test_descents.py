@@ -152,9 +152,9 @@ def test_a_factor_that_has_a_name_is_told_with_the_loss_that_it_makes() -> None:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_the_plain_difference_under_a_told_binary_cross_entropy_is_named(shape: tuple[int, int]) -> None:
     assert said_of(Entropy(lambda p, t: p - t), *drawn(shape)) == f"{OTHER}{HALF_SQUARES}"
-# No factor here may be named after batch or outputs; of 4 outputs, twice the mean is a sum over the batch, too.
 
-# Of shapes whose batch or outputs a factor may be named after, none; of 4 outputs, twice the mean is a sum / batch, too.
+
+# No factor here may be named after batch or outputs; of 4 outputs, twice the mean is a sum over the batch, too.
 @pytest.mark.parametrize("shape", [(1, 10), (4, 5), (5, 4)], ids=str)
 @pytest.mark.parametrize(("factor", "said"), [(2, "exactly 2 times"), (-1, "exactly -1 times"), (1.5, "exactly 3/2 ")])
 def test_a_mere_factor_makes_no_other_loss(shape: tuple[int, int], factor: float, said: str) -> None:
