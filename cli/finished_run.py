@@ -264,6 +264,7 @@ OUTCOME = _record(
     recalls=_optional(_list(_optional(number))),
     best_epoch=_optional(count),
     best_test_accuracy=_optional(number),
+    peaks=_optional(_list(number)),
 )
 SIDE = _record(
     lr=number,

@@ -31,6 +31,7 @@ from gradcheck.comparison import (
     rounded,
 )
 from gradcheck.contract import Array
+from gradcheck.descents import Descent, descents
 
 # Fewer elements that agree make "only this one is wrong" an accident of a small tensor.
 AGREEING = 3
@@ -52,7 +53,8 @@ class Cause(StrEnum):
     NOT_REDUCED = "not reduced"  # axes, batch, shape, needed
     ZERO = "zero"
     IGNORES_DY = "ignores dy"  # ones
-    FACTOR = "factor"  # factor, quantities
+    FACTOR = "factor"  # factor, quantities; of a loss also descents
+    OTHER_LOSS = "other loss"  # descents
     TRANSPOSED = "transposed"  # axes
     REVERSED = "reversed"  # axes
     SHIFTED = "shifted"  # axis, by, cyclic
@@ -89,6 +91,7 @@ class Evidence:
     and ``value`` have the tensor's. ``inputs`` names those of the ``variables`` that are inputs; the first has the
     batch on axis 0 if it has two axes or more. ``gradients`` are the analytic gradients of all variables. The
     functions take another cotangent, or the name of another variable; numeric ones return gradient and allowance.
+    ``target`` is what a loss compares the tensor with.
     """
 
     tensor: str
@@ -105,6 +108,7 @@ class Evidence:
     numeric_of: Callable[[Array], tuple[Array, Array]]
     other_numeric: Callable[[str], tuple[Array, Array]]
     levels: tuple[float, ...] = (PRECISION,)
+    target: Array | None = None
 
     @property
     def comparison(self) -> Comparison:
@@ -176,12 +180,16 @@ def consensus(found: Sequence[Diagnosis | None]) -> Diagnosis | None:
     """Return the first diagnosis of several cases of one fault, as far as the others bear it out, or None.
 
     A true cause explains whatever case can tell it, so most must name it and none another. A factor keeps those of its
-    names that it has in every case: 4 may be the batch size and the number of outputs in one of them only.
+    names that it has in every case: 4 may be the batch size and the number of outputs in one of them only. So does a
+    gradient of another loss.
     """
     told = [each for each in found if each is not None]
     if not told or 2 * len(told) < len(found) or len({each.cause for each in told}) > 1:
         return None
     first = told[0]
+    losses = tuple(one for one in _descents(first) if all(one in _descents(each) for each in told))
+    if first.cause is Cause.OTHER_LOSS:
+        return Diagnosis(Cause.OTHER_LOSS, {"descents": losses}) if losses else None
     if first.cause is not Cause.FACTOR:
         return first
     common = set.intersection(*(set(_names(each)) for each in told))
@@ -190,7 +198,14 @@ def consensus(found: Sequence[Diagnosis | None]) -> Diagnosis | None:
     kept = {quantity.value: (quantity, half) for key, (quantity, half) in _names(first).items() if key in common}
     if len(told) == 1:  # that 3/2 has half of 3 samples in it is too likely an accident
         kept = dict(enumerate(pair for pair in first.details["quantities"] if not pair[1]))
-    return Diagnosis(Cause.FACTOR, first.details | {"quantities": tuple(kept.values())})
+    details = first.details | {"quantities": tuple(kept.values())}
+    return Diagnosis(Cause.FACTOR, details | ({"descents": losses} if kept and losses else {}))
+
+
+def _descents(found: Diagnosis) -> tuple[Descent, ...]:
+    """Return the losses whose gradient one is, if any is known."""
+    known: tuple[Descent, ...] = found.details.get("descents", ())
+    return known
 
 
 def _names(factor: Diagnosis) -> dict[tuple[Any, ...], tuple[Quantity, bool]]:
@@ -280,7 +295,19 @@ def ignores_dy(evidence: Evidence) -> Diagnosis | None:
 def constant_factor(evidence: Evidence) -> Diagnosis | None:
     """Every element is off by one factor."""
     details = factor_of(evidence.comparison, quantities(evidence))
-    return Diagnosis(Cause.FACTOR, details) if details else None
+    if details is None:
+        return None
+    # A factor without a name, such as 2, makes no other loss.
+    other = other_loss(evidence) if details["quantities"] else None
+    return Diagnosis(Cause.FACTOR, details | (other.details if other else {}))
+
+
+def other_loss(evidence: Evidence) -> Diagnosis | None:
+    """The gradient of another loss than the value that is told."""
+    if evidence.target is None:
+        return None
+    found = descents(evidence.comparison, evidence.dy, evidence.value, evidence.target)
+    return Diagnosis(Cause.OTHER_LOSS, {"descents": found}) if found else None
 
 
 def rearranged(evidence: Evidence) -> Diagnosis | None:
@@ -534,6 +561,7 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
     zero,
     ignores_dy,
     constant_factor,
+    other_loss,
     rearranged,
     exchanged,
     reduced_too_far,

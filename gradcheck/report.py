@@ -222,7 +222,19 @@ def _ignores_dy(gradient: str, found: Json) -> str:
 
 
 def _factor(gradient: str, found: Json) -> str:
-    return f"{gradient} is {_times(found, _right(found))}"
+    of = f": it is {_descended(found)}" if found.get("descents") else ""
+    return f"{gradient} is {_times(found, _right(found))}{of}"
+
+
+def _other_loss(gradient: str, found: Json) -> str:
+    return f"{gradient} is that of another loss: it is {_descended(found)}"
+
+
+def _descended(found: Json) -> str:
+    """Return ``prediction - target, the gradient of half the sum of squares``."""
+    formula, loss, divisor = found["descents"][0]
+    divided = f", all divided by {QUANTITIES[divisor]}" if divisor else ""
+    return f"{formula}, the gradient of {loss}{divided}"
 
 
 def _transposed(gradient: str, found: Json) -> str:
@@ -334,11 +346,16 @@ def _quantities(named: Sequence[tuple[Quantity, bool]]) -> str:
     return f"; {value // 2 if half else value:,} is {names}"
 
 
+QUANTITIES = {
+    "batch": "the batch size",
+    "outputs": "the number of outputs",
+    "batch x outputs": "the number of elements (batch x outputs)",
+}
+
+
 def _quantity(quantity: Quantity) -> str:
-    words = {"batch": "the batch size", "outputs": "the number of outputs"}
-    words["batch x outputs"] = "the number of elements (batch x outputs)"
-    if quantity.name in words:
-        return words[quantity.name]
+    if quantity.name in QUANTITIES:
+        return QUANTITIES[quantity.name]
     extent = "the extent" if len(quantity.axes) == 1 else "the product of the extents"
     return f"{extent} of the {quantity.of}'s {_axes(quantity.axes)}"
 
@@ -359,6 +376,7 @@ SENTENCES: dict[Cause, Callable[[str, Json], str]] = {
     Cause.ZERO: lambda gradient, _: f"{gradient} is identically zero",
     Cause.IGNORES_DY: _ignores_dy,
     Cause.FACTOR: _factor,
+    Cause.OTHER_LOSS: _other_loss,
     Cause.TRANSPOSED: _transposed,
     Cause.REVERSED: _reversed,
     Cause.SHIFTED: _shifted,

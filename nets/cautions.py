@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from nets.datasets.dataset import Samples
+from nets.layers import Sigmoid
 from nets.notation import written
 from nets.run import Run
 from nets.training import Outcome
 
 # Of a set of images, those shared with another that are worth a word: MNIST has some that are equal by chance.
 SHARED = 0.01
+
+# What an output must pass to be nearer to 1, its target for images of its class, than to 0, that for all others.
+HALF = 0.5
 
 
 class Caution(StrEnum):
@@ -37,7 +41,7 @@ class Doubt:
 
 def doubts(run: Run, outcomes: Mapping[str, Outcome], *, told: bool = True) -> list[Doubt]:
     """Return what is doubtful about a run, and about what came of it; without ``told``, no loss was told on the way."""
-    found = [*_of_the_run(run), *_of_outcomes(outcomes)]
+    found = [*_of_the_run(run), *_of_outcomes(run, outcomes)]
     return found if told else [doubt for doubt in found if doubt.caution is not Caution.OTHER_LOSS]
 
 
@@ -72,13 +76,27 @@ def _of_the_run(run: Run) -> Iterator[Doubt]:
         yield Doubt(Caution.IMAGES_DROPPED, text)
 
 
-def _of_outcomes(outcomes: Mapping[str, Outcome]) -> Iterator[Doubt]:
+def _of_outcomes(run: Run, outcomes: Mapping[str, Outcome]) -> Iterator[Doubt]:
     for side, outcome in outcomes.items():
         lost = [digit for digit, recall in enumerate(outcome.recalls) if recall == 0]
         if lost:
             classes = f"{'class' if len(lost) == 1 else 'classes'} {', '.join(map(str, lost))}"
             text = f"recognises no test image of {classes}, which an accuracy of {outcome.test_accuracy:.1%} hides"
-            yield Doubt(Caution.CLASS_NOT_RECALLED, text, side)
+            yield Doubt(Caution.CLASS_NOT_RECALLED, f"{text}{_stuck(run, outcome, lost)}", side)
+
+
+def _stuck(run: Run, outcome: Outcome, lost: Sequence[int]) -> str:
+    """Return that outputs of lost classes are stuck where they are sigmoids' and none of their values is near 1."""
+    if outcome.peaks is None or run.preset.loss.class_targets or not isinstance(run.preset.layers[-1], Sigmoid):
+        return ""
+    low = {digit: outcome.peaks[digit] for digit in lost if outcome.peaks[digit] < HALF}
+    if not low:
+        return ""
+    which, are, their = ("output", "is", "its") if len(low) == 1 else ("outputs", "are", "their")
+    return (
+        f": {which} {', '.join(map(str, low))}, which should come to 1, {are} stuck low:"
+        f" {their} largest on all test images is {max(low.values()):.2g}"
+    )
 
 
 def shared(samples: Samples, others: Samples) -> int:

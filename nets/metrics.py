@@ -12,10 +12,14 @@ from gradcheck.contract import Array
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """How many samples of each class (classes,) were recognised, and how many there were."""
+    """How many samples of each class (classes,) were recognised, and how many there were.
+
+    ``peaks`` (classes,) are the largest values that each class's output has over all samples, of whatever class.
+    """
 
     hits: Array
     totals: Array
+    peaks: Array
 
     @property
     def accuracy(self) -> float:
@@ -36,9 +40,12 @@ def score(predict: Callable[[Array], Array], chunks: Iterable[tuple[Array, Array
     Of outputs (n, classes) the largest counts. Raises ValueError for no samples.
     """
     hits, totals = np.zeros(classes, np.int64), np.zeros(classes, np.int64)
+    peaks = np.full(classes, -np.inf)
     for x, labels in chunks:
+        outputs = predict(x)
         totals += np.bincount(labels, minlength=classes)
-        hits += np.bincount(labels[predict(x).argmax(axis=1) == labels], minlength=classes)
+        hits += np.bincount(labels[outputs.argmax(axis=1) == labels], minlength=classes)
+        peaks = np.maximum(peaks, outputs.max(axis=0, initial=-np.inf))
     if not totals.any():
         raise ValueError("a score needs at least one sample, got none")
-    return Score(hits, totals)
+    return Score(hits, totals, peaks)

@@ -58,8 +58,9 @@ class Epoch:
 class Outcome:
     """What training one side came to: accuracies are fractions; ``seconds`` are those of its training steps.
 
-    ``recalls`` are the test accuracies of the classes, None for one without images. ``best_epoch`` is the one with the
-    least validation loss, and ``best_test_accuracy`` what its weights come to; None without validation.
+    ``recalls`` are the test accuracies of the classes, None for one without images, and ``peaks`` the largest values of
+    their outputs over all test images, None where they were not kept. ``best_epoch`` is the one with the least
+    validation loss, and ``best_test_accuracy`` what its weights come to; None without validation.
     """
 
     train_accuracy: float
@@ -68,6 +69,7 @@ class Outcome:
     recalls: tuple[float | None, ...]
     best_epoch: int | None = None
     best_test_accuracy: float | None = None
+    peaks: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +177,8 @@ class Side:
         """Return what the side has come to."""
         test = self._score(self.run.test)
         seconds = sum(one.seconds for one in self.epochs) + self.seconds
-        found = Outcome(self._score(self.run.train).accuracy, test.accuracy, seconds, test.recalls)
+        peaks = tuple(map(float, test.peaks))
+        found = Outcome(self._score(self.run.train).accuracy, test.accuracy, seconds, test.recalls, peaks=peaks)
         return found if self.best_epoch is None else self._with_best(found)
 
     def _with_best(self, found: Outcome) -> Outcome:

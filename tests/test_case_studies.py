@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
@@ -165,10 +166,90 @@ def test_a_planted_network_is_wrong_by_its_fault_alone(
 
 
 def rows(case: ModuleType, head: str) -> list[list[str]]:
+    """Return the cells of the table that has ``head`` in its first line, as a case is told at a glance."""
+    return cells(told(case), head)
+
+
+def cells(text: str, head: str) -> list[list[str]]:
     """Return the cells of the table that has ``head`` in its first line."""
-    lines = told(case).splitlines()
+    lines = text.splitlines()
     begin = next(i for i, line in enumerate(lines) if line.startswith("|") and head in line)
     return [line.strip("| ").split(" | ") for line in takewhile(lambda line: line.startswith("|"), lines[begin + 2 :])]
+
+
+def shares(cell: str) -> list[float]:
+    """Return the percentages in a cell: a mean, and a range if there is one."""
+    return [float(share) for share in re.findall(r"([\d.]+)%", cell)]
+
+
+def once_is_better(text: str) -> bool:
+    twice, once = (shares(row[1]) for row in cells(text, "last training loss"))
+    return min(once) > max(twice)
+
+
+def an_accuracy_is_blind(text: str) -> bool:
+    without, right = ([float(cell.rstrip("%")) / 100 for cell in row[1:3]] for row in cells(text, "largest gradient"))
+    images = 10_000  # of MNIST; at a glance nothing is learned
+    chance = 2 * (2 * right[0] * (1 - right[0]) / images) ** 0.5
+    return min(without[1], right[1]) > 0.2 and abs(without[0] - right[0]) < chance
+
+
+def it_trains(text: str) -> bool:
+    return min(shares(row[2])[0] for row in cells(text, "largest gradient")) > 20
+
+
+def scaled_is_better(text: str) -> bool:
+    normal, scaled = (int(row[2].split()[0]) for row in cells(text, "runs that lack a class"))
+    return scaled < normal
+
+
+def dropout_does_harm(text: str) -> bool:
+    on, off = (shares(row[1]) for row in cells(text, "dropout in evaluation"))
+    return max(on) < min(off)
+
+
+def biases_are_harmed_more(text: str) -> bool:
+    return all(float(row[2]) > float(row[1]) for row in cells(text, "the error of"))
+
+
+def seeds_differ_more(text: str) -> bool:
+    wrong, right = (shares(row[1]) for row in cells(text, "goes in full to"))
+    return abs(wrong[0] - right[0]) < min(max(wrong) - min(wrong), max(right) - min(right))
+
+
+# What is concluded from a table's numbers, when, and what is said else.
+CONCLUSIONS: list[tuple[ModuleType, str, Callable[[str], bool], str]] = [
+    (divided_twice, "divided once does better than any", once_is_better, "do not show that the second division"),
+    (missing_axis, "It trains anyway.", it_trains, ""),
+    (missing_axis, "does not tell these two programs apart", an_accuracy_is_blind, "do not show whether an accuracy w"),
+    (stuck_output, "scaled weights fewer runs lack a class", scaled_is_better, "do not show that scaled weights do"),
+    (stuck_output, "every network does worse", dropout_does_harm, "do not show that it does harm"),
+    (tied_maxima, "biases are harmed more than its weights: in", biases_are_harmed_more, "do not show that the first"),
+    (tied_maxima, "The two means differ by less", seeds_differ_more, "do not show whether an accuracy finds this"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("case", "said", "holds", "otherwise"), CONCLUSIONS, ids=lambda part: getattr(part, "__name__", "-")
+)
+def test_what_is_concluded_is_borne_out_by_the_numbers_beside_it(
+    case: ModuleType, said: str, holds: Callable[[str], bool], otherwise: str
+) -> None:
+    for text in (told(case), PAGE):
+        prose = " ".join(text.split())
+        assert (said in prose) == holds(text)
+        assert not otherwise or (otherwise in prose) == (not holds(text))
+
+
+def test_some_numbers_of_a_glance_bear_nothing_out_and_those_of_the_page_do() -> None:
+    glances = [holds(told(case)) for case, _, holds, _ in CONCLUSIONS]
+    assert not all(glances)
+    assert all(holds(PAGE) for _, _, holds, _ in CONCLUSIONS)
+
+
+@pytest.mark.parametrize("case", WORDS, ids=name_of)
+def test_one_is_no_plural(case: ModuleType) -> None:
+    assert not re.search(r"\b1 (epochs|seeds|networks|runs|steps)\b", told(case))
 
 
 def test_the_two_losses_differ_by_20_or_more_before_the_sigmoid() -> None:
@@ -199,6 +280,18 @@ def test_bundled_digits_are_named_where_no_folder_is(
     assert "1797 digits" in output.out
     assert f"Data: digits, SHA-256 `{load_digits().sha256}`" in output.out
     assert output.err == "no --data-dir: on scikit-learn's bundled digits\n"
+
+
+def test_a_reader_that_goes_away_ends_it_without_a_traceback() -> None:
+    code = "from examples.case_studies.page import tell; tell(lambda study: iter(['a line'] * 100_000))"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "a line\n"
+        process.stdout.close()
+        assert process.stderr.read() == "no --data-dir: on scikit-learn's bundled digits\n"
+    assert process.returncode == 130
 
 
 def test_a_folder_without_mnist_is_one_line_and_exit_code_4(tmp_path: Path) -> None:

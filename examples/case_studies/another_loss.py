@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from examples.case_studies.layers import DescendsAnother, MeanSquares
-from examples.case_studies.page import Study, code, headline, named, quoted, table, tell
+from examples.case_studies.page import Study, code, counted, headline, named, quoted, table, tell
 from examples.case_studies.runs import before, chain, compared, engine, trained, verdict
 from gradcheck import check_loss
 from gradcheck.contract import Array, Loss
@@ -56,7 +56,7 @@ def story(study: Study) -> Iterator[str]:
         ("mean squared error, no biases", "-"): others[0],
         ("binary cross-entropy, no biases", "97.5 %, elsewhere 96.5 % and 87.6 %"): others[1],
     }
-    yield f"{epochs} epochs of each loss, at the published rates; the published NumPy network has no biases:"
+    yield f"{counted(epochs, 'epoch')} of each loss, at the published rates; the published NumPy network has no biases:"
     yield table(
         ("descended", "training accuracy", "test accuracy", "published"),
         [

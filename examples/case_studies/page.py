@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import os
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ from nets.datasets.catalogue import load_dataset
 from nets.datasets.dataset import DataError, Dataset
 
 WIDTH = 120  # of lines
-BAD_DATA = 4  # exit code, as the command line's
+BAD_DATA, NOBODY_READS = 4, 130  # exit codes, as the command line's
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,19 @@ def tell(*stories: Story) -> None:
     if not options.data_dir:
         sys.stderr.write("no --data-dir: on scikit-learn's bundled digits\n")
     study = Study(dataset, options.quick)
-    for story in stories:
-        for block in story(study):
-            sys.stdout.write(f"{_wrapped(block)}\n\n")
-            sys.stdout.flush()
-    sys.stdout.write(f"{_wrapped(setting(study))}\n")
+    try:
+        for story in stories:
+            for block in story(study):
+                _print(f"{_wrapped(block)}\n\n")
+        _print(f"{_wrapped(setting(study))}\n")
+    except BrokenPipeError:  # as by `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what Python would still flush at exit goes nowhere
+        sys.exit(NOBODY_READS)
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def setting(study: Study) -> str:
@@ -81,6 +90,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return a table, its first column to the left."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, as ``1 epoch`` or ``2 epochs``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def spread(shares: Sequence[float]) -> str:

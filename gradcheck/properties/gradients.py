@@ -356,12 +356,19 @@ class Judge:
                 analytic_of=partial(self._analytic, name),
                 numeric_of=partial(numeric_of, name),
                 other_numeric=partial(numeric_of, dy=self.point.dy),
+                target=self._target(),
             )
             try:
                 causes[name] = diagnose(evidence)
             except TooLongError:
                 causes[name] = None
         return causes
+
+    def _target(self) -> Array | None:
+        """Return what a loss compares its prediction with."""
+        function = self.point.function
+        constants = [argument for argument in function.arguments if not isinstance(argument, str)]
+        return constants[0] if function.inputs == ("prediction",) and len(constants) == 1 else None
 
     def with_cotangent(self, dy: Array) -> Judge:
         """Return the same judge for another cotangent."""

@@ -83,7 +83,7 @@ def test_a_fair_run_as_json() -> None:
     assert result["sensitivity"]["missed"] == []
     assert {"label-shift", "cast:0"} <= set(result["sensitivity"]["caught"])
     for side in ("numpy", "torch"):
-        outcome = {"train_accuracy", "test_accuracy", "seconds", "recalls", "best_epoch", "best_test_accuracy"}
+        outcome = {"train_accuracy", "test_accuracy", "seconds", "recalls", "best_epoch", "best_test_accuracy", "peaks"}
         assert set(result[side]) == outcome
         assert 0 <= result[side]["test_accuracy"] <= 1
     assert result["configuration"]["dtype"] == "float32"

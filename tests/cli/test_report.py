@@ -450,6 +450,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda kept: change(kept, lambda document: document["lock_step"].update(uninformative=3)),
         "run.json: lock_step.uninformative must be a list, got 3",
     ),
+    "a peak that is no number": (
+        lambda kept: change(kept, lambda document: document["numpy"]["peaks"].__setitem__(3, "high")),
+        'run.json: numpy.peaks[3] must be a number, got "high"',
+    ),
     "a control character": (
         lambda kept: change(kept, lambda document: document["dataset"].update(name="\x1b[2Jx")),
         "run.json: dataset.name must be printable text of at most 1000 characters, got ",
@@ -494,6 +498,12 @@ def test_a_damaged_folder_is_one_line(kept: Path, damage: str, capsys: pytest.Ca
     assert line.startswith(f"Error: {kept}/")
     assert message in line
     assert (output.out, (kept / "report.html").exists()) == ("", False)
+
+
+def test_a_run_that_did_not_keep_its_largest_outputs_is_read(kept: Path) -> None:
+    assert all(len(read_run(kept).document[side]["peaks"]) == 10 for side in ("numpy", "torch"))
+    change(kept, lambda document: [document[side].pop("peaks") for side in ("numpy", "torch")])
+    assert all(read_run(kept).document[side]["peaks"] is None for side in ("numpy", "torch"))
 
 
 def test_a_folder_that_is_none_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -193,6 +193,77 @@ def test_only_what_ties_in_full_is_called_so() -> None:
             assert "tied" not in str(report)
 
 
+def two_maxima_and_a_square(x: Array) -> Array:
+    """Return the maxima of x[:3] and of x[3:6], the square of x[6], and the sum of the squares of the others."""
+    return np.array([x[:3].max(), x[3:6].max(), x[6] ** 2, np.sum(x[:6] ** 2)])
+
+
+def tied_in_full(x: Array, dy: Array, shares: float = 1.0, square: float = 2.0, squares: float = 2.0) -> Array:
+    """Return their gradient where x[:6] are all tied, in full to each; of the second maximum only ``shares`` of it.
+
+    The slopes of the square and of the squares are to be 2 x.
+    """
+    tied = np.repeat([dy[0], shares * dy[1]], 3) + squares * x[:6] * dy[3]
+    return np.append(tied, square * x[6] * dy[2])
+
+
+# What is wrong besides the first maximum's ties; none of it is seen by the one-sided slopes of tied elements alone.
+BESIDES: dict[str, dict[str, float]] = {
+    "of the other maximum each has 0.8, which is too much together": {"shares": 0.8},
+    "an element that does not tie": {"square": 3.0},
+    "tied elements in an output that has no kink": {"squares": 3.0},
+}
+
+
+@pytest.mark.parametrize("besides", BESIDES)
+def test_ties_in_full_are_no_cause_where_something_else_is_wrong_too(besides: str) -> None:
+    alone, both = (report_at_ties(wrong) for wrong in ({}, BESIDES[besides]))
+    assert IN_FULL.removeprefix("input's ") in str(alone)
+    assert both.verdict is Verdict.FAIL
+    assert "tied" not in str(both)
+
+
+def report_at_ties(wrong: dict[str, float]) -> gradcheck.Report:
+    x = np.array([1.0] * 3 + [2.0] * 3 + [0.7])
+
+    def vjp(inputs: tuple[Array, ...], dy: Array) -> tuple[Array]:
+        return (tied_in_full(inputs[0], dy, **wrong),)
+
+    return gradcheck.check_gradients(two_maxima_and_a_square, (x,), vjp)
+
+
+def opposed(x: Array) -> Array:
+    """Return a function of two elements that moves by 1 along each alone, and by 1/2 along both together."""
+    return np.maximum(0, np.maximum(x[:1] - x[1:] / 2, x[1:] - x[:1] / 2))
+
+
+def test_what_moves_less_together_than_alone_does_not_tie() -> None:
+    # Each has all of the slope in common, 1/2, which is within its own range, but not in full what it has alone.
+    report = gradcheck.check_gradients(opposed, (np.zeros(2),), lambda _, dy: (np.full(2, 0.5 * dy[0]),))
+    assert report.verdict is Verdict.FAIL
+    assert "tied" not in str(report)
+    right = gradcheck.check_gradients(opposed, (np.zeros(2),), lambda _, dy: (np.full(2, 0.25 * dy[0]),))
+    assert right.verdict is Verdict.PASS, str(right)
+
+
+class MoreThanTiesButAtZero(EveryTie):
+    """Gives each of several tied maxima the whole gradient where they are zero, and more where they are not."""
+
+    def backward(self, dy: Array) -> Array:
+        assert isinstance(self.layer, MaxPool2d)
+        windows = np.lib.stride_tricks.sliding_window_view(self.x, self.layer.kernel_size, axis=(2, 3))
+        maxima = windows[:, :, ::2, ::2].max(axis=(4, 5), keepdims=True)
+        several = (windows[:, :, ::2, ::2] == maxima).sum(axis=(4, 5)) > 1
+        return super().backward(np.where(several & (self.y != 0), 1.25, 1.0) * dy)
+
+
+def test_the_case_that_is_shown_is_the_one_whose_cause_is_named() -> None:
+    report = gradcheck.check_layer(MoreThanTiesButAtZero(POOLS[0]), RNG.standard_normal((2, 2, 4, 4)))
+    (failure,) = (each for each in report.failures if each.property == "gradients_agree_with_differences")
+    assert failure.failing == 2  # with ties, of which it can tell no cause, and with zeros
+    assert (failure.message, failure.diagnosis) == ("with zeros", IN_FULL)
+
+
 class EqualShares(EveryTie):
     """Shares the gradient among tied maxima, which is as good a generalised gradient as any."""
 

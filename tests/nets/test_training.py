@@ -98,10 +98,14 @@ def test_accuracy_is_the_share_of_right_classes() -> None:
     def same(x: Array) -> Array:
         return x
 
-    chunks = [(np.eye(3), np.array([0, 1, 0])), (np.eye(2, 3), np.array([0, 2]))]
+    chunks = [(np.eye(3, 4), np.array([0, 1, 0])), (np.eye(2, 4), np.array([0, 2]))]
     found = score(same, chunks, 4)
     assert found.accuracy == 3 / 5
     assert found.recalls == (2 / 3, 1.0, 0.0, None)
+    assert [score(lambda x: x - 2, chunks[i:], 4).peaks.tolist() for i in (0, 1)] == [
+        [-1, -1, -1, -2],
+        [-1, -1, -2, -2],
+    ]
     with pytest.raises(ValueError, match="a score needs at least one sample, got none"):
         score(same, [], 4)
 
