@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.comparison_runs import LOG, ComparisonRuns, Pair
+from cli.comparison_log import LOG
+from cli.comparison_runs import ComparisonRuns
 from cli.exit_codes import ExitCode
-from cli.experiment import SIZES, known_preset, run_options
+from cli.experiment import LAST_SEED, SIZES, known_preset, run_options
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 @click.command()
@@ -41,9 +42,11 @@ def compare(
     of it and of each of its variants (mnistcheck presets NAME shows them). A name with a colon is one of them alone.
 
     What is one program in NumPy and in PyTorch should be equal: that is proved as train --fair does it, of the first
-    --fair-steps steps.
+    --fair-steps steps. Where the numbers differ all the same, NumPy is trained again from nudged weights, which shows
+    whether rounding can be why.
 
-    With --out, every run that has ended is kept, and the same command goes on from there: also with more --seeds.
+    With --out, every run that has ended is kept, and the same command goes on from there, also with more --seeds: what
+    is shown is all that is kept.
     """
     from cli.comparison_tables import markdown_of, print_comparison
     from cli.console import print_json, results
@@ -51,16 +54,14 @@ def compare(
     if json and markdown:
         raise click.UsageError("--json and --markdown are two forms of one result; drop one")
     _require_common(chosen)
-    runs = ComparisonRuns(chosen, fair_steps, out)
-    first = runs.options["seed"]
+    asked = _seeds(chosen, seeds or 1)
     try:
-        document = _run_all(runs, fair_steps != 0, list(range(first, first + (seeds or 1))))
+        document = _run_all(ComparisonRuns(chosen, fair_steps, out), asked)
     except KeyboardInterrupt:
+        told = "nothing is kept; with --out DIR what has ended would be, and the same command would go on from there"
         if out is not None:
-            from cli.console import remarks
-
             told = f"what has ended is kept in {out / LOG}: the same command goes on from there"
-            remarks().print(told, markup=False, soft_wrap=True)
+        _tell(told)
         raise
     try:
         if out is not None:
@@ -92,34 +93,49 @@ def _require_common(options: Mapping[str, Any]) -> None:
             )
 
 
-def _run_all(runs: ComparisonRuns, proving: bool, seeds: list[int]) -> dict[str, Any]:
-    """Return what ``--json`` prints, once everything that is missing has been run; a line is told of each run."""
-    from cli.comparison_document import document_of
+def _seeds(options: Mapping[str, Any], count: int) -> range:
+    first: int = options["seed"]
+    if first + count - 1 > LAST_SEED:
+        raise click.UsageError(f"--seeds: {count} seeds from {first} on go past the last, {LAST_SEED}; lower --seed")
+    return range(first, first + count)
 
-    found: dict[str, list[dict[str, Any]]] = {variant.name: [] for variant in runs.variants}
-    proofs: dict[Pair, list[dict[str, Any]]] = {pair: [] for pair in runs.pairs}
-    for seed in seeds:
+
+def _run_all(runs: ComparisonRuns, asked: Iterable[int]) -> dict[str, Any]:
+    """Return what ``--json`` prints, once everything that is missing has been run; a line is told of each run."""
+    from cli.comparison_document import Findings, document_of
+    from nets.shadows import SHADOWS
+
+    found = Findings(runs, sorted({*asked, *runs.kept_seeds()}))
+    for seed in found.seeds:
         for variant in runs.variants:
             one, known = runs.trained(variant, seed)
-            found[variant.name].append(one)
-            accuracies = f"test {one['test_accuracy']:.2%}, training {one['train_accuracy']:.2%}"
-            _tell(f"{variant.name}, seed {seed}: {accuracies}, {one['seconds']:.1f} s", known=known)
-        for pair in runs.pairs if proving else ():
+            found.trained[variant.name, seed] = one
+            _tell(f"{variant.name}, seed {seed}: {_accuracies(one)}, {one['seconds']:.1f} s", known=known)
+        for pair in runs.pairs:
             proof, known = runs.proved(pair, seed)
-            proofs[pair].append(proof)
-            names = " and ".join(variant.name for variant in pair)
-            _tell(f"{names}, seed {seed}: {proof['verdict']}, {proof['steps']:,} steps", known=known)
-    return document_of(runs, seeds, found, proofs)
+            if proof is not None:
+                found.proofs[pair, seed] = proof
+                names = " and ".join(variant.name for variant in pair)
+                _tell(f"{names}, seed {seed}: {proof['verdict']}, {proof['steps']:,} steps", known=known)
+            for index in range(SHADOWS) if found.are_in_question(pair, seed) else ():
+                one, known = runs.shadowed(pair[0], seed, index)
+                found.shadows.setdefault((pair, seed), []).append(one)
+                _tell(f"{pair[0].name}, nudged, seed {seed}: {_accuracies(one)}", known=known)
+    return document_of(found)
 
 
-def _tell(text: str, *, known: bool) -> None:
+def _accuracies(one: Mapping[str, Any]) -> str:
+    return f"test {one['test_accuracy']:.2%}, training {one['train_accuracy']:.2%}"
+
+
+def _tell(text: str, *, known: bool = False) -> None:
     from cli.console import remarks
 
     remarks().print(f"{text} (kept)" if known else text, style="dim", markup=False, soft_wrap=True)
 
 
 def _write(folder: Path, document: dict[str, Any]) -> None:
-    """Write what is shown of a comparison beside its runs, in place of what was shown of fewer."""
+    """Write what is shown of a comparison beside its runs, in place of what was shown before."""
     from cli import convergence_figure, figures
     from cli.comparison_tables import markdown_of
     from gradcheck.files import write_whole

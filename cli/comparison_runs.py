@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli.comparison_log import LIBRARIES, opened
 from cli.experiment import chosen_dataset, chosen_preset, remark_on_size, run_of, steps_of
-from cli.run_directory import require_empty
 from cli.run_tables import SIDES
 
 if TYPE_CHECKING:
@@ -18,11 +18,9 @@ if TYPE_CHECKING:
     from gradcheck.contract import Array
     from nets.comparison import Variant
     from nets.run import Run
-    from nets.run_log import RunLog
     from nets.training import Training
 
-LOG, WEIGHTS = "runs.jsonl", "weights"
-LIBRARIES = ("mnistcheck", "numpy", "torch")  # whose versions decide what a run comes to
+WEIGHTS = "weights"
 
 # What is proved of a pair unless told otherwise: seconds, beside the minutes that training may take. Of batches of
 # thousands of images fewer steps are as telling.
@@ -59,42 +57,54 @@ class ComparisonRuns:
             remark_on_size(run, self.presets[name])
             if fair_steps != 0:
                 _require_rates(run)
-        self.log = RunLog() if folder is None else _opened(folder, self._keys())
+        self.log = RunLog() if folder is None else opened(folder, self._keys())
+
+    def kept_seeds(self) -> set[int]:
+        """Return the seeds from which every variant is known."""
+        seeds = {key["seed"] for key, _ in self.log.items()}
+        return {seed for seed in seeds if all(self.log.find(self._key(one, seed)) for one in self.variants)}
 
     def trained(self, variant: Variant, seed: int) -> tuple[dict[str, Any], bool]:
         """Return what a variant comes to from a seed, and whether that was known before."""
         key = self._key(variant, seed)
         found = self.log.find(key)
-        if found is not None and self._has_weights(variant, seed, found):
+        if found is not None and (not self._begins_what_is_missing(variant, seed) or self._has(variant, seed, found)):
             return found, True
         run = self._run(variant.preset, seed)
         if variant.start is not None:
             run = replace(run, start=self.weights[variant.start, seed])
         return self.log.add(key, self._train(variant, run)), False
 
-    def proved(self, pair: Pair, seed: int) -> tuple[dict[str, Any], bool]:
-        """Return what a fair run of a pair's first steps shows, and whether that was known before."""
-        from cli.console import bar
-        from gradcheck.report import trajectory_to_json
-        from nets.training import train_fair
+    def shadowed(self, variant: Variant, seed: int, index: int) -> tuple[dict[str, Any], bool]:
+        """Return what a variant comes to from weights that are nudged, and whether that was known before."""
+        from nets.shadows import SHADOWS, shadow
 
-        key = self._key_of_proof(pair, seed)
+        key = {**self._key(variant, seed), "shadow": index}
         found = self.log.find(key)
         if found is not None:
             return found, True
+        nudged = replace(variant, name=f"{variant.name}, nudged ({index + 1} of {SHADOWS})")
+        return self.log.add(key, self._train(nudged, shadow(self._run(variant.preset, seed), index))), False
+
+    def proved(self, pair: Pair, seed: int) -> tuple[dict[str, Any] | None, bool]:
+        """Return what a fair run of a pair's first steps shows, and whether that was known before.
+
+        What is known of more steps than are asked for stands in for them. None where none are asked for.
+        """
         run = self._run(pair[0].preset, seed)
         part = replace(run, steps=self._fair_steps(run))
-        told = f"proving that {' and '.join(one.name for one in pair)} are one program, seed {seed}"
-        with bar(part.steps) as update:
-            done = train_fair(
-                part,
-                sensitivity=run.preset.batch_size <= MOST_PLANTED,
-                progress=lambda now: update(now.step + 1, told),
-            )
-        if done.report is None:
-            raise AssertionError("a fair run has a report")
-        proof = {"seed": seed, "steps": part.steps, **trajectory_to_json(done.report, *SIDES)}
-        return self.log.add(key, proof), False
+        key = self._key_of_proof(pair, seed)
+        known = self._longest(key)
+        if known is not None and known["steps"] >= part.steps:
+            return known, True
+        if not part.steps:
+            return None, True
+        return self.log.add(key, _proof(part, f"{' and '.join(one.name for one in pair)} are one program")), False
+
+    def _longest(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the proof of the most steps that there is."""
+        alike = [found for kept, found in self.log.items() if {**kept, "steps": key["steps"]} == key]
+        return max(alike, key=lambda found: int(found["steps"]), default=None)
 
     def _train(self, variant: Variant, run: Run) -> dict[str, Any]:
         from cli.console import bar
@@ -140,13 +150,17 @@ class ComparisonRuns:
             write_whole(path, content)
         return digest(content)
 
-    def _has_weights(self, variant: Variant, seed: int, found: Mapping[str, Any]) -> bool:
-        """Return whether a variant's trained weights are at hand, if another starts from them."""
+    def _begins_what_is_missing(self, variant: Variant, seed: int) -> bool:
+        others = (one for one in self.variants if one.start == variant.name)
+        return any(self.log.find(self._key(one, seed)) is None for one in others)
+
+    def _has(self, variant: Variant, seed: int, found: Mapping[str, Any]) -> bool:
+        """Return whether a variant's trained weights are at hand."""
         from nets.datasets.dataset import digest
         from nets.weights import decode
 
         path = self._path(variant, seed)
-        if not self._begins_another(variant) or (variant.name, seed) in self.weights:
+        if (variant.name, seed) in self.weights:
             return True
         if not path.is_file() or digest(content := path.read_bytes()) != found["weights"]:
             return False
@@ -196,33 +210,16 @@ def _require_rates(run: Run) -> None:
         raise click.UsageError(f"{error}; with --fair-steps 0 no steps are compared") from None
 
 
-def _opened(folder: Path, keys: list[dict[str, Any]]) -> RunLog:
-    """Return the log of a folder; raises a usage error unless that is new, empty, or holds the comparison of ``keys``.
+def _proof(part: Run, claim: str) -> dict[str, Any]:
+    """Return what a fair run shows, told as the proof of a claim."""
+    from cli.console import bar
+    from gradcheck.report import trajectory_to_json
+    from nets.training import train_fair
 
-    It is written to at once, so that a folder that cannot be costs no training.
-    """
-    from nets.run_log import RunLog
-
-    path = folder / LOG
-    if not path.is_file():
-        require_empty(folder, "--out")
-        folder.mkdir(parents=True, exist_ok=True)
-    path.open("a").close()
-    log = RunLog(path)
-    for kept, _ in log.items():
-        if found := min((_differences(kept, key) for key in keys), key=len):
-            name, (theirs, ours) = next(iter(found.items()))
-            raise click.UsageError(f"--out: {folder} holds another comparison: its {name} is {theirs}, not {ours}")
-    return log
-
-
-def _differences(kept: Mapping[str, Any], key: Mapping[str, Any]) -> dict[str, tuple[object, object]]:
-    """Return in what two runs differ besides the seed and, of a proof, how many steps it looks at."""
-    skipped = {"seed", "steps"} if kept.get("engine") == key["engine"] == "both" else {"seed"}
-    kept, key = ({**one, "start": _without_seed(one.get("start"))} for one in (kept, key))
-    names = [name for name in {**key, **kept} if name not in skipped]
-    return {name: (kept.get(name), key.get(name)) for name in names if kept.get(name) != key.get(name)}
-
-
-def _without_seed(start: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return None if start is None else {name: value for name, value in start.items() if name != "seed"}
+    with bar(part.steps) as update:
+        report = train_fair(
+            part,
+            sensitivity=part.preset.batch_size <= MOST_PLANTED,
+            progress=lambda now: update(now.step + 1, f"proving that {claim}, seed {part.seed}"),
+        ).report
+    return {"seed": part.seed, "steps": part.steps, **trajectory_to_json(report, *SIDES)}

@@ -1,13 +1,13 @@
-"""A comparison's document as one table and its sentences, for the terminal and as Markdown."""
+"""A comparison's document as one table, for the terminal and as Markdown."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cli.run_tables import SIDES
+from cli.comparison_sentences import pair_sentence, published, warnings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from rich.console import Console
     from rich.table import Table
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 DASH = "-"  # where nothing should be equal to a variant
 UPDATES, EQUAL = "updates\nan epoch", "equal (steps compared)"  # columns
 GAP = 2  # between columns
-ACCURACIES = {"test_accuracy": "test", "train_accuracy": "training"}
 
 
 def print_comparison(out: Console, document: dict[str, Any]) -> None:
@@ -32,6 +31,8 @@ def print_comparison(out: Console, document: dict[str, Any]) -> None:
     for table in _tables(document, out.width):
         out.print(table)
         out.print()
+    for line in published(document):
+        out.print(line, markup=False, soft_wrap=True)
     for warning in warnings(document):
         out.print(f"warning: {warning}", style=STYLES["inconclusive"], markup=False, soft_wrap=True)
     for pair in document["pairs"]:
@@ -40,16 +41,19 @@ def print_comparison(out: Console, document: dict[str, Any]) -> None:
 
 
 def _tables(document: dict[str, Any], width: int) -> Iterator[Table]:
-    """Yield the table, or where it does not fit, accuracies and all else in two."""
-    rows = table_rows(document)
-    lines = [[line for row in rows for line in row[i].split("\n")] for i in range(len(rows[0]))]
-    needed = sum(max(map(len, column)) for column in lines) + GAP * (len(lines) - 1)
-    if needed <= width:
-        yield _table(rows)
-    else:
-        split = rows[0].index(UPDATES)
-        yield _table([row[:split] for row in rows])
-        yield _table([(row[0], *row[split:]) for row in rows])
+    """Yield the table, or where it does not fit, as many as its columns need, each with the variants' names."""
+    first, *columns = zip(*table_rows(document), strict=True)
+    shown = [first]
+    for column in columns:
+        if len(shown) > 1 and sum(map(_width, [*shown, column])) + GAP * len(shown) > width:
+            yield _table(list(zip(*shown, strict=True)))
+            shown = [first]
+        shown.append(column)
+    yield _table(list(zip(*shown, strict=True)))
+
+
+def _width(column: Iterable[str]) -> int:
+    return max(len(line) for cell in column for line in cell.split("\n"))
 
 
 def _table(rows: list[tuple[str, ...]]) -> Table:
@@ -74,7 +78,8 @@ def markdown_of(document: dict[str, Any]) -> str:
     head = tuple(column.replace("\n", " ") for column in head)
     marks = ("---", *["---:"] * (len(head) - 2), "---")
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in (head, marks, *rows))
-    told = "\n".join(f"- {line}" for line in (*warnings(document), *map(pair_sentence, document["pairs"])))
+    lines = (*published(document), *warnings(document), *map(pair_sentence, document["pairs"]))
+    told = "\n".join(f"- {line}" for line in lines)
     return "\n\n".join([f"**{title}**", "  \n".join(setting), table, told])
 
 
@@ -86,13 +91,13 @@ def heading(document: Mapping[str, Any]) -> list[str]:
     sizes = [f"{_common(variants, 'test_size')} test images", f"{_common(variants, 'train_size')} training"]
     if _common(variants, "validation_size") != "0":
         sizes.insert(1, f"{_common(variants, 'validation_size')} validation")
-    seed = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
-    epochs = f"{_common(variants, 'epochs')} epoch{'' if _common(variants, 'epochs') == '1' else 's'}"
+    unit = _unit(variants)
+    count = _common(variants, unit)
     images = f"{', '.join(sizes[:0:-1])} and {sizes[0]}"
     return [
         title,
         f"{data['name']}: {images}, sha256 {data['sha256'][:12]}",
-        f"{epochs}, {document['dtype']}, {seed}",
+        f"{count} {unit.removesuffix('s') if count == '1' else unit}, {document['dtype']}, {_seeds(seeds)}",
     ]
 
 
@@ -101,7 +106,11 @@ def _told(document: Mapping[str, Any]) -> list[str]:
     *lines, last = heading(document)
     count, level = len(document["seeds"]), document["confidence"]
     if count > 1:
-        last += f": means of {count}, with half the width of their {level:.0%} confidence interval"
+        decided = document["decided_by_seed"]
+        last += (
+            f": means of {count}, with half the width of their {level:.0%} confidence interval over what a seed decides"
+            f" ({', '.join(decided)}){'' if 'test images' in decided else ', on one test set'}"
+        )
     return [*lines, last]
 
 
@@ -123,62 +132,13 @@ def table_rows(document: dict[str, Any]) -> list[tuple[str, ...]]:
         "batch": [f"{one['batch_size']:,}" for one in variants],
         "weight\nscale": [one["weight_scale"] or "NumPy's" for one in variants],
     }
-    for field, name in (("epochs", "epochs"), ("train_size", "training\nimages")):
+    for field, name in ((_unit(variants), _unit(variants)), ("train_size", "training\nimages")):
         if len({one[field] for one in variants}) > 1:
             columns[name] = [f"{one[field]:,}" for one in variants]
     columns["seconds"] = [spread(one["seconds"], "{:.1f}") for one in variants]
     equal = {name: _verdict(pair) for pair in document["pairs"] for name in pair["variants"]}
     columns[EQUAL] = [equal.get(one["name"], DASH) for one in variants]
     return [tuple(columns), *zip(*columns.values(), strict=True)]
-
-
-def pair_sentence(pair: Mapping[str, Any]) -> str:
-    """Return the verdict on two variants, what it would have caught, and whether their numbers are equal."""
-    from gradcheck.report import describe_verdict, summarise_trajectory
-
-    names, verdict = pair["variants"], pair["verdict"]
-    if verdict in ("fail", "inconclusive"):
-        worst = next(proof for proof in pair["runs"] if proof["verdict"] == verdict)
-        told = summarise_trajectory(worst, SIDES)
-        seed = f" (seed {worst['seed']})" if len(pair["runs"]) > 1 else ""
-        return f"{' and '.join(names)}{seed}: {told} {_numbers(pair)}"
-    if verdict is None:
-        return f"{' and '.join(names)} should be equal; their steps were not compared. {_numbers(pair)}"
-    seeds = f" from each of {len(pair['runs'])} seeds" if len(pair["runs"]) > 1 else ""
-    smallest = pair["smallest_detectable_fault"]
-    caught = "no gradient's fault would have been caught"
-    if any(proof["sensitivity"] is None for proof in pair["runs"]):
-        caught = "no faults were planted, for which its steps take too long"
-    if smallest is not None:
-        caught = f"the smallest fault that this would have caught is a gradient times 1 + {smallest:.1e}"
-    return (
-        f"PASS: {describe_verdict(verdict, *names)}: {_steps(pair)}{seeds} agree within rounding noise; {caught}; "
-        f"{_horizon(pair)}. {_numbers(pair)}"
-    )
-
-
-def warnings(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is doubtful, each once, with the variants and seeds that it is said of."""
-    from gradcheck.report import describe_stop
-
-    told: dict[str, dict[str, list[int]]] = {}
-    for one in document["variants"]:
-        for done in one["runs"]:
-            stop = done["stopped_by"]
-            stopped = [describe_stop({**stop, "side": SIDES[one["engine"]]})] if stop else []
-            for text in (*done["warnings"], *stopped):
-                told.setdefault(text, {}).setdefault(one["name"], []).append(done["seed"])
-    for text, variants in told.items():
-        names: dict[tuple[int, ...], list[str]] = {}
-        for name, seeds in variants.items():
-            names.setdefault(tuple(seeds), []).append(name)
-        seed = {
-            seeds: f" (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))})"
-            for seeds in names
-            if len(document["seeds"]) > 1
-        }
-        of = "; ".join(", ".join(same) + seed.get(seeds, "") for seeds, same in names.items())
-        yield f"{of}: {text}"
 
 
 def percent(number: Mapping[str, Any]) -> str:
@@ -203,32 +163,21 @@ def _common(variants: Sequence[Mapping[str, Any]], field: str) -> str:
     return " or ".join(f"{value:,}" for value in dict.fromkeys(one[field] for one in variants))
 
 
+def _unit(variants: Sequence[Mapping[str, Any]]) -> str:
+    """Return in what the length of the runs is told: epochs, unless some run ends within one."""
+    return "epochs" if all(one["steps"] % one["updates_per_epoch"] == 0 for one in variants) else "steps"
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    if seeds[-1] - seeds[0] < len(seeds):
+        return f"seeds {seeds[0]} to {seeds[-1]}"
+    return f"seeds {', '.join(map(str, seeds))}"
+
+
 def _verdict(pair: Mapping[str, Any]) -> str:
     steps = "all" if pair["steps"] == pair["of_steps"] else f"{pair['steps']:,} of"
-    return "not compared" if pair["verdict"] is None else f"{pair['verdict']} ({steps} {pair['of_steps']:,})"
-
-
-def _steps(pair: Mapping[str, Any]) -> str:
-    if pair["steps"] == pair["of_steps"]:
-        return f"all {pair['of_steps']:,} steps"
-    return f"the first {pair['steps']:,} of {pair['of_steps']:,} steps"
-
-
-def _horizon(pair: Mapping[str, Any]) -> str:
-    reached = [step for step in pair["horizon_steps"] if step is not None]
-    if not reached:
-        return "the horizon, from which rounding alone parts any two runs, was not reached"
-    seeds = "" if len(pair["horizon_steps"]) == 1 else f" in {len(reached)} of {len(pair['horizon_steps'])} seeds"
-    return f"the horizon, from which rounding alone parts any two runs, is step {min(reached):,}{seeds}"
-
-
-def _numbers(pair: Mapping[str, Any]) -> str:
-    """Return whether the numbers in the table are equal, and if not, why, where that was shown."""
-    apart = pair["largest_differences"]
-    if pair["printed_equal"]:
-        return "Their accuracies are equal to the last digit printed."
-    told = " and ".join(f"{100 * apart[name]:.2g} points of {word}" for name, word in ACCURACIES.items() if apart[name])
-    if pair["verdict"] == "pass" and pair["parted_by_rounding"]:
-        return f"Their accuracies differ, by {told} accuracy: rounding has parted two chaotic runs."
-    unknown = "" if pair["verdict"] == "fail" else "; the steps compared do not say why"
-    return f"Their accuracies differ, by {told} accuracy{unknown}."
+    if pair["verdict"] is None or not pair["runs"]:
+        return pair["verdict"] or "not compared"
+    return f"{pair['verdict']} ({steps} {pair['of_steps']:,})"

@@ -59,6 +59,8 @@ FIELDS = (
     click.option("--test-of", type=click.Choice(["test", "train"]), help="Test on these, likewise."),
 )
 
+LAST_SEED = 2**53  # up to here every JSON reader has the same whole numbers
+
 DATA_DIR = click.option(
     "--data-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -74,7 +76,9 @@ OPTIONS = (
     *FIELDS,
     click.option("--lr", type=FiniteFloat(), help="Learning rate, at the schedule's start."),
     click.option("--steps", type=click.IntRange(min=1), help="Training steps.  [default: all; of record, 100]"),
-    click.option("--seed", type=click.IntRange(0, 2**53), default=0, show_default=True, help="Of weights and order."),
+    click.option(
+        "--seed", type=click.IntRange(0, LAST_SEED), default=0, show_default=True, help="Of weights and order."
+    ),
     click.option(
         "--dtype",
         type=click.Choice(["float64", "float32"]),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gradcheck.contract import Initializer
 from nets.initializers import Normal
 from nets.presets import PRESETS, Preset, configuration
+from nets.run import Run
 
 ENGINES = {"numpy": "NumPy", "torch": "PyTorch"}
 
@@ -70,6 +71,15 @@ def differing(presets: Iterable[Preset]) -> dict[str, list[object]]:
     told = [{**configuration(preset), "lr": preset.schedule.lr} for preset in presets]
     values = {name: list(dict.fromkeys(one[name] for one in told)) for name in told[0]}
     return {name: found for name, found in values.items() if len(found) > 1}
+
+
+def decided_by_seed(run: Run) -> list[str]:
+    """Return what another seed changes of a run, and so what the spread over seeds is a spread of."""
+    given, data = run.preset, run.dataset
+    drawn = not given.first and len(run.train) < len(data.train)
+    tested = drawn if data.test is None else len(run.test) < len(data.test)
+    parts = {"training images": drawn, "test images": given.test_of == "test" and tested}
+    return ["initial weights", "order of the images", *(name for name, by_seed in parts.items() if by_seed)]
 
 
 def weight_scale(weights: Initializer | None) -> str:

@@ -90,6 +90,13 @@ class Trained:
     stopped_early: bool = False
 
 
+@dataclass(frozen=True)
+class FairlyTrained(Trained):
+    """Both engines as trained side by side, with the proof."""
+
+    report: TrajectoryReport
+
+
 class Side:
     """One engine on its way through a run, and what it has come to so far."""
 
@@ -327,7 +334,7 @@ def train_fair(
     sensitivity: bool = True,
     faults: Mapping[str, Fault] | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
-) -> Trained:
+) -> FairlyTrained:
     """Train both engines side by side and prove them the same, or find where they part; one BLAS thread each.
 
     ``fault`` is planted in the NumPy engine. Raises ValueError for a schedule that follows validation losses.
@@ -357,7 +364,7 @@ def train_fair(
         for side, seconds in zip(sides.values(), (report.seconds, report.reference_seconds), strict=True):
             side.seconds = seconds
         outcomes = {name: side.outcome() for name, side in sides.items()}
-    return Trained({name: side.engine for name, side in sides.items()}, outcomes, report, report.stopped_by)
+    return FairlyTrained({name: side.engine for name, side in sides.items()}, outcomes, report, report.stopped_by)
 
 
 def recognised(outputs: Array, targets: Array) -> float:

@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,18 @@ import pytest
 import scipy.stats
 
 from cli.comparison_runs import ComparisonRuns
-from cli.comparison_tables import pair_sentence, table_rows
+from cli.comparison_sentences import pair_sentence
+from cli.comparison_tables import table_rows
 from cli.convergence_figure import draw
 from cli.drawing import FORMS, rendered
 from cli.main import run
 from gradcheck.contract import Array, Context
+from gradcheck.faults import GradientScale
+from gradcheck.trajectory.engine import Engine
 from nets.comparison import Variant, pairs_of, variants_of
 from nets.layers import Linear
 from nets.presets import PRESETS
-from nets.run import Run
+from nets.run import Program, Run
 
 Streams = pytest.CaptureFixture[str]
 
@@ -122,7 +126,8 @@ def test_the_two_that_should_be_equal_are_to_the_last_digit_and_by_the_verdict(
     _, ours, theirs, *_ = table_rows(document)
     assert ours[1:7] == theirs[1:7]
     sentence = pair_sentence(pair)
-    assert sentence.startswith("PASS: NumPy batch 1 and PyTorch batch 1 are the same program: the first 4 of 80 steps ")
+    same = "are the same program in the first 4 of 80 steps, which agree within rounding noise; "
+    assert sentence.startswith(f"PASS: NumPy batch 1 and PyTorch batch 1 {same}")
     assert sentence.endswith("Their accuracies are equal to the last digit printed.")
     assert sentence in (five / "comparison.md").read_text()
 
@@ -245,6 +250,7 @@ def test_of_several_seeds_the_worst_verdict_counts(capsys: Streams, monkeypatch:
 
     def tampered(self: ComparisonRuns, pair: Any, seed: int) -> Any:  # noqa: ANN401  as proved
         found, known = proved(self, pair, seed)
+        assert found is not None
         return {**found, "verdict": "inconclusive" if seed == 1 else found["verdict"]}, known
 
     monkeypatch.setattr(ComparisonRuns, "proved", tampered)
@@ -283,31 +289,103 @@ def test_a_fault_in_numpys_side_is_told_and_named(capsys: Streams) -> None:
     assert "2.weight's gradient is 1.001 times the reference's everywhere" in out
 
 
-@pytest.mark.parametrize(
-    ("fair_steps", "horizon", "told"),
-    [
-        (2, 1, "accuracy: rounding has parted two chaotic runs."),
-        (2, None, "accuracy; the steps compared do not say why."),
-        (0, None, "accuracy; the steps compared do not say why."),
-    ],
-)
-def test_numbers_that_differ_are_explained_by_rounding_only_after_the_horizon(
-    fair_steps: int, horizon: int | None, told: str, capsys: Streams, monkeypatch: pytest.MonkeyPatch
+LATE = 60
+LONGER = (*FAIR[:-2], "--epochs", "5", "--lr", "0.5")
+
+
+@pytest.fixture
+def late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plant a fault in NumPy's side that begins at step ``LATE``: from there on it climbs."""
+    right = Program.numpy_engine
+
+    def climbing(self: Program) -> Engine:
+        return right(self).planted(GradientScale("2.weight", -1.0, begin=LATE))
+
+    monkeypatch.setattr(Program, "numpy_engine", climbing)
+
+
+@pytest.mark.usefixtures("late")
+@pytest.mark.parametrize("fair_steps", [0, 20])
+def test_a_fault_after_the_steps_compared_is_not_explained_away(fair_steps: int, capsys: Streams) -> None:
+    told = compared(capsys, *LONGER, "--fair-steps", str(fair_steps), code=3)
+    (pair,) = told["pairs"]
+    assert (told["verdict"], pair["verdict"]) == ("inconclusive", "inconclusive")
+    assert pair["proved"] == ("pass" if fair_steps else None)
+    (one,) = pair["differences"]
+    assert (one["explained"], len(one["shadows"])) == (False, 3)
+    sentence = pair_sentence(pair)
+    assert sentence.startswith("INCONCLUSIVE: NumPy and PyTorch ")
+    assert "; rounding does not explain that: runs of NumPy alone that start one rounding apart " in sentence
+    assert sentence.endswith(
+        f". --fair-steps N compares {'more' if fair_steps else 'their'} steps, to find where they part."
+    )
+
+
+@pytest.mark.usefixtures("late")
+def test_more_steps_find_a_late_fault_as_the_sentence_says(capsys: Streams) -> None:
+    (pair,) = compared(capsys, *LONGER, "--fair-steps", str(LATE + 10), code=1)["pairs"]
+    assert f"FAIL: NumPy and PyTorch are not the same program. They part at step {LATE}, backward" in pair_sentence(
+        pair
+    )
+    assert [one["shadows"] for one in pair["differences"]] == [[]]  # nothing is left to explain
+
+
+CHAOTIC = (
+    "compare", "--preset", "fair", "--dataset", "digits", "--train-size", "60", "--dtype", "float32", "--epochs", "10",
+    "--network", "Linear(784, 16), Sigmoid(), Linear(16, 16), Sigmoid(), Linear(16, 10)",
+    "--weights", "Normal(0, 0.3)", "--lr", "1",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("fair_steps", [0, 10])
+def test_what_rounding_alone_does_to_chaotic_runs_is_shown_by_runs_of_numpy_alone(
+    fair_steps: int, capsys: Streams
 ) -> None:
-    trained, proved = ComparisonRuns.trained, ComparisonRuns.proved
+    told = compared(capsys, *CHAOTIC, "--fair-steps", str(fair_steps))
+    (pair,) = told["pairs"]
+    assert told["verdict"] == pair["verdict"] == ("pass" if fair_steps else None)
+    (one,) = pair["differences"]
+    ours, theirs = (each["runs"][0] for each in told["variants"])
+    nudged = [ours, *one["shadows"]]
+    for name in ("test_accuracy", "train_accuracy"):
+        assert one["apart"][name] == pair["largest_differences"][name] == abs(ours[name] - theirs[name])
+        assert one["rounding"][name] == max(abs(a[name] - b[name]) for a in nudged for b in nudged) > 0
+    apart, rounding = (100 * one[name]["test_accuracy"] for name in ("apart", "rounding"))
+    sentence = pair_sentence(pair)
+    assert f" Their accuracies differ, by {apart:.2g} points of test and " in sentence
+    assert (
+        f"rounding can do that: runs of NumPy alone that start one rounding apart differ by up to {rounding:.2g} "
+        in (sentence)
+    )
+
+
+def test_where_every_step_agrees_that_is_the_verdict_however_far_the_numbers_part(capsys: Streams) -> None:
+    (pair,) = compared(capsys, *CHAOTIC, "--fair-steps", "600")["pairs"]
+    assert [(one["explained"], one["shadows"]) for one in pair["differences"]] == [(True, [])]
+    sentence = pair_sentence(pair)
+    assert sentence.startswith("PASS: NumPy and PyTorch are the same program in all 600 steps, which agree ")
+    assert sentence.endswith(" points of training accuracy, and every step agrees: rounding has parted them.")
+
+
+def test_a_seed_that_nothing_explains_is_told_before_one_that_is_further_apart(
+    capsys: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = ComparisonRuns.trained
+    tests = {(0, "numpy"): 0.5, (0, "torch"): 0.9, (1, "numpy"): 0.5, (1, "torch"): 0.7, (2, "torch"): 0.5}
 
     def apart(self: ComparisonRuns, variant: Variant, seed: int) -> Any:  # noqa: ANN401  as trained
         found, known = trained(self, variant, seed)
-        return {**found, "test_accuracy": 0.75 if variant.engine == "numpy" else 0.5}, known
+        return {**found, "train_accuracy": 0.5, "test_accuracy": tests.get((seed, variant.engine), 0.5)}, known
 
-    def chaotic(self: ComparisonRuns, pair: Any, seed: int) -> Any:  # noqa: ANN401  as proved
-        found, known = proved(self, pair, seed)
-        return {**found, "free_run": {**found["free_run"], "horizon_step": horizon}}, known
+    def shadowed(_: ComparisonRuns, __: Variant, seed: int, index: int) -> Any:  # noqa: ANN401  as shadowed
+        return {"test_accuracy": 0.5 + 0.1 * index * (seed == 0), "train_accuracy": 0.5, "seconds": 0.0}, False
 
     monkeypatch.setattr(ComparisonRuns, "trained", apart)
-    monkeypatch.setattr(ComparisonRuns, "proved", chaotic)
-    (pair,) = compared(capsys, *FAIR[:-1], str(fair_steps))["pairs"]
-    assert pair_sentence(pair).endswith(f" Their accuracies differ, by 25 points of test {told}")
+    monkeypatch.setattr(ComparisonRuns, "shadowed", shadowed)
+    (pair,) = compared(capsys, *FAIR[:-1], "2", "--seeds", "3", code=3)["pairs"]
+    assert [(one["seed"], one["explained"]) for one in pair["differences"]] == [(0, True), (1, False)]
+    assert pair["largest_differences"] == {"test_accuracy": pytest.approx(0.4), "train_accuracy": 0}
+    assert " Their accuracies differ, from seed 1, by 20 points of test " in pair_sentence(pair)
 
 
 def test_a_run_that_is_not_finite_is_inconclusive_and_said(capsys: Streams) -> None:
@@ -325,7 +403,7 @@ def test_a_comparison_that_was_stopped_goes_on_as_if_it_had_not_been(
     five: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Streams
 ) -> None:
     out = tmp_path / "out"
-    trained, proved = ComparisonRuns._train, ComparisonRuns.proved
+    trained = ComparisonRuns._train
     made: list[str] = []
 
     def stopped_at(last: str) -> None:
@@ -341,13 +419,23 @@ def test_a_comparison_that_was_stopped_goes_on_as_if_it_had_not_been(
         stopped_at(name)
         code = run([*FIVE, "--out", str(out)])
         assert code == (0 if name == "nobody" else 130)
-        told = "the same command goes on from there"
+        told = f"what has ended is kept in {out / 'runs.jsonl'}: the same command goes on from there"
         assert (told in capsys.readouterr().err) == (name != "nobody")
     assert made == [one.name for one in variants_of("sigmoid-mse")]  # each once
-    assert proved is ComparisonRuns.proved
     whole, resumed = (strict((folder / "comparison.json").read_text()) for folder in (five, out))
     assert timeless(whole["variants"]) == timeless(resumed["variants"])
     assert timeless(whole["pairs"]) == timeless(resumed["pairs"])
+
+
+def test_stopped_without_a_folder_says_what_would_have_kept_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: Streams
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ComparisonRuns, "_train", stopped)
+    assert run([*FAIR]) == 130
+    assert "nothing is kept; with --out DIR what has ended would be" in capsys.readouterr().err
 
 
 def test_what_is_kept_is_not_trained_again(five: Path, monkeypatch: pytest.MonkeyPatch, capsys: Streams) -> None:
@@ -373,12 +461,70 @@ def test_lost_weights_are_trained_again(five: Path, tmp_path: Path, capsys: Stre
     shutil.copytree(five, out)
     (weights,) = (out / "weights").iterdir()
     (out / "runs.jsonl").write_text("".join(_lines_without(five, "PyTorch from NumPy's weights")))
+    unfinished = (out / "runs.jsonl").read_text()
     for damage in (weights.unlink, lambda: weights.write_bytes(b"damaged")):
         damage()
+        (out / "runs.jsonl").write_text(unfinished)
         told = compared(capsys, *FIVE, "--out", out)
         kept = strict((five / "comparison.json").read_text())
         assert timeless(told["variants"]) == timeless(kept["variants"])
         assert weights.read_bytes() == next((five / "weights").iterdir()).read_bytes()
+
+
+def test_lost_weights_that_nothing_needs_are_not(five: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(five, out)
+    shutil.rmtree(out / "weights")
+    monkeypatch.setattr("nets.training.Training", None)
+    assert run([*FIVE, "--out", str(out)]) == 0
+    assert (out / "runs.jsonl").read_bytes() == (five / "runs.jsonl").read_bytes()
+
+
+def test_what_asks_for_less_shows_all_that_is_kept(tmp_path: Path, capsys: Streams) -> None:
+    out = tmp_path / "out"
+    whole = compared(capsys, *FAIR[:-1], "5", "--seeds", "3", "--out", out)
+    written = {path.name: path.read_bytes() for path in out.iterdir() if path.name != "comparison.json"}
+    for less in (("5",), ("0",), ("2", "--seeds", "2", "--seed", "1")):
+        told = compared(capsys, *FAIR[:-1], *less, "--out", out)
+        assert {**told, "environment": {}} == {**whole, "environment": {}}
+        assert {path.name: path.read_bytes() for path in out.iterdir() if path.name != "comparison.json"} == written
+
+
+def test_a_proof_of_fewer_steps_does_not_stand_in_for_one_of_more(tmp_path: Path, capsys: Streams) -> None:
+    for steps in (2, 5, 3):
+        (pair,) = compared(capsys, *FAIR[:-1], str(steps), "--out", tmp_path / "out")["pairs"]
+        (proof,) = pair["runs"]
+        assert pair["steps"] == proof["lock_step"]["steps_compared"] == max(steps, 5 if steps != 2 else 2)
+
+
+def test_seeds_without_a_proof_are_not_told_as_proved(tmp_path: Path, capsys: Streams) -> None:
+    compared(capsys, *FAIR[:-1], "5", "--out", tmp_path / "out")
+    (pair,) = compared(capsys, *FAIR, "--seeds", "3", "--out", tmp_path / "out")["pairs"]
+    assert [proof["seed"] for proof in pair["runs"]] == [0]
+    assert " in the first 5 of 80 steps from 1 of 3 seeds, which agree " in pair_sentence(pair)
+
+
+def test_a_seed_that_is_not_finished_is_not_shown_unless_asked_for(tmp_path: Path, capsys: Streams) -> None:
+    out = tmp_path / "out"
+    compared(capsys, *FAIR, "--seeds", "2", "--out", out)
+    lines = (out / "runs.jsonl").read_text().splitlines(keepends=True)
+    (out / "runs.jsonl").write_text("".join(lines[:3]))  # of the second seed one variant alone
+    assert compared(capsys, *FAIR, "--out", out)["seeds"] == [0]
+    assert compared(capsys, *FAIR, "--seeds", "2", "--out", out)["seeds"] == [0, 1]
+
+
+def test_shadows_are_kept_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Streams) -> None:
+    whole = compared(capsys, *CHAOTIC, "--fair-steps", "0", "--out", tmp_path / "out")
+    monkeypatch.setattr("nets.training.Training", None)
+    again = compared(capsys, *CHAOTIC, "--fair-steps", "0", "--out", tmp_path / "out")
+    assert {**again, "environment": {}} == {**whole, "environment": {}}
+
+
+def test_a_log_of_other_versions_is_refused(five: Path, monkeypatch: pytest.MonkeyPatch, capsys: Streams) -> None:
+    version = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda part: "0.0" if part == "torch" else version(part))
+    told = refused(capsys, 2, *FIVE, "--out", five)
+    assert re.fullmatch(rf"--out: {re.escape(str(five))} holds another comparison: torch is .* there, not 0\.0", told)
 
 
 def _lines_without(folder: Path, start: str) -> list[str]:
@@ -387,11 +533,17 @@ def _lines_without(folder: Path, start: str) -> list[str]:
 
 
 def test_a_folder_of_something_else_is_refused(five: Path, tmp_path: Path, capsys: Streams) -> None:
-    other = refused(capsys, 2, *FIVE, "--epochs", "3", "--out", five)
-    assert other == f"--out: {five} holds another comparison: its steps is 80, not 120"
-    other = refused(capsys, 2, *FIVE, "--dtype", "float32", "--out", five)
-    assert other == f"--out: {five} holds another comparison: its dtype is float64, not float32"
-    assert f"--out: {five} holds another comparison: its preset is " in refused(capsys, 2, *FAIR, "--out", five)
+    for option, value, told in (
+        ("--epochs", "3", "--epochs or --steps (in steps) is 80 there, not 120"),
+        ("--steps", "3", "--epochs or --steps (in steps) is 80 there, not 3"),
+        ("--test-size", "30", "--test-size is 20 there, not 30"),
+        ("--train-size", "30", "--train-size is 40 there, not 30"),
+        ("--dtype", "float32", "--dtype is float64 there, not float32"),
+        ("--loss", "QuadraticCost()", "--loss is MSELoss() there, not QuadraticCost()"),
+        ("--preset", "sigmoid-bce", "--preset is sigmoid-mse there, not sigmoid-bce"),
+    ):
+        other = refused(capsys, 2, *FIVE, option, value, "--out", five)
+        assert other == f"--out: {five} holds another comparison: {told}"
     (tmp_path / "mine.txt").touch()
     assert refused(capsys, 2, *FAIR, "--out", tmp_path) == (
         f"--out needs a new or empty folder; {tmp_path} has something in it"
@@ -428,6 +580,10 @@ def test_a_folder_that_cannot_be_written_costs_no_training(tmp_path: Path, capsy
         ),
         (("--preset", "nobody"), "there is no preset 'nobody'; there are "),
         (("--json", "--markdown"), "--json and --markdown are two forms of one result; drop one"),
+        (
+            ("--seed", str(2**53 - 1), "--seeds", "3"),
+            f"--seeds: 3 seeds from {2**53 - 1} on go past the last, {2**53}; lower --seed",
+        ),
         (("--seeds", "1"), "Invalid value for '--seeds': 1 is not in the range x>=2."),
         (
             ("--schedule", "ReduceLROnPlateau(0.1)"),
@@ -502,7 +658,7 @@ def test_the_same_numbers_give_the_same_bytes(
     five: Path,
 ) -> None:
     drawn = [(five / f"convergence.{form}").read_bytes() for form in FORMS]
-    assert rendered(lambda: draw(document), *FORMS) == drawn
+    assert [rendered(lambda: draw(document), form)[0] for form in FORMS] == drawn
 
 
 def test_a_run_that_ended_in_its_first_epoch_has_a_figure(capsys: Streams, tmp_path: Path) -> None:
