@@ -199,7 +199,9 @@ def consensus(found: Sequence[Diagnosis | None]) -> Diagnosis | None:
     if len(told) == 1:  # that 3/2 has half of 3 samples in it is too likely an accident
         kept = dict(enumerate(pair for pair in first.details["quantities"] if not pair[1]))
     details = first.details | {"quantities": tuple(kept.values())}
-    return Diagnosis(Cause.FACTOR, details | ({"descents": losses} if kept and losses else {}))
+    if "descents" in details:  # as in `constant_factor`
+        details["descents"] = losses if kept else ()
+    return Diagnosis(Cause.FACTOR, details)
 
 
 def _descents(found: Diagnosis) -> tuple[Descent, ...]:

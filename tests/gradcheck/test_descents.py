@@ -12,7 +12,11 @@ from torch.nn import functional
 import gradcheck
 from examples.case_studies.layers import DescendsAnother, MeanSquares
 from gradcheck.agreement import Verdict
+from gradcheck.comparison import Quantity
 from gradcheck.contract import Array
+from gradcheck.descents import Descent
+from gradcheck.diagnosis import Cause, Diagnosis, consensus
+from gradcheck.report import describe_diagnosis
 
 Tensors = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Wrong = Callable[[Array, Array], Array]
@@ -108,6 +112,29 @@ DIVIDED: dict[str, Callable[[tuple[int, ...]], int]] = {
 def test_a_loss_that_is_descended_is_named(formula: str, divided: str) -> None:
     loss = Told(lambda p, t: gradient_of(SUMS[formula])(p, t) / DIVIDED[divided](p.shape))
     assert said_of(loss, *drawn((4, 5))) == f"{OTHER}{formula}{divided}"
+
+
+@pytest.mark.parametrize("divided", DIVIDED)
+def test_what_one_sample_leaves_open_others_tell(divided: str) -> None:
+    loss = Told(lambda p, t: (p - t) / DIVIDED[divided](p.shape))
+    assert said_of(loss, *drawn((1, 10))) == f"{OTHER}{HALF_SQUARES}{divided}"
+
+
+def test_a_factor_that_is_a_number_of_elements_in_one_case_only_makes_no_other_loss() -> None:
+    loss = Squares(lambda p, t: 10 * 2 * (p - t) / p.size)
+    assert said_of(loss, *drawn((2, 5))) == "prediction's gradient is exactly 10 times the numerical one"
+
+
+def test_a_factor_of_a_single_case_that_may_be_an_accident_makes_no_other_loss() -> None:
+    half = (Quantity("outputs", "input", (1,), 10), True)
+    descent = Descent("prediction - target", "half the sum of squares", "")
+    found = Diagnosis(Cause.FACTOR, {"factor": (5, 1), "quantities": (half,), "descents": (descent,)})
+    said = [describe_diagnosis("p", one) for one in (consensus([found]), consensus([found, found])) if one]
+    assert said == [
+        "p's gradient is exactly 5 times the numerical one",
+        "p's gradient is exactly 5 times the numerical one; 5 is half the number of outputs: it is prediction - target,"
+        " the gradient of half the sum of squares",
+    ]
 
 
 @pytest.mark.parametrize("divided", ["sum", "mean"])
