@@ -243,7 +243,7 @@ def test_a_large_picture_is_shrunk_and_has_the_ink_of_a_smaller_one(tmp_path: Pa
     np.testing.assert_allclose(ink_of(seen), ink_of(np.asarray(seven(), np.float32)), atol=0.05)
 
 
-def test_a_large_photograph_is_shrunk_as_it_is_decoded(tmp_path: Path) -> None:
+def test_a_large_photograph_is_shrunk(tmp_path: Path) -> None:
     large = seven().resize((4000, 3600), Image.Resampling.NEAREST)
     seen = read_picture(saved(large, tmp_path / "large.jpg", quality=95))
     assert seen.shape == (900, 1000)
