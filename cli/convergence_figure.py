@@ -18,11 +18,18 @@ if TYPE_CHECKING:
 WIDTH, PANEL = 8.0, 3.2  # inches, of the figure and the height of a panel
 FEW = 20  # epochs, up to which each is marked, since a line through one alone is invisible
 
-# Two that should be equal have one colour: the first is drawn wide and pale, the second thin and dashed upon it.
+# Two that should be equal have one colour: the first is drawn wide and pale, the second thin and dashed upon it. Of
+# curves that happen to be equal each must be seen, too: the thinner is upon the wider and has gaps, the dashes of all
+# pairs fall into each other's gaps, and marks differ in shape and size.
 COLOURS = (BLUE, VERMILION, "#009E73", PURPLE, "#E69F00", SKY)
-UNDER: dict[str, Any] = {"linewidth": 5.0, "alpha": 0.35, "solid_capstyle": "butt"}
-UPON: dict[str, Any] = {"linewidth": 1.5, "linestyle": (0, (4, 2))}
-ALONE: dict[str, Any] = {"linewidth": 1.5}
+MARKS = ("o", "s", "^", "D", "v", "P")
+UNDER: dict[str, Any] = {"linewidth": 5.0, "alpha": 0.35, "solid_capstyle": "butt", "markersize": 10, "zorder": 2.1}
+UPON: dict[str, Any] = {"linewidth": 1.5, "markersize": 4, "zorder": 2.4}
+ALONE: tuple[dict[str, Any], ...] = (
+    {"linewidth": 2.6, "markersize": 7.5, "zorder": 2.2},
+    {"linewidth": 1.8, "markersize": 5.5, "zorder": 2.3, "linestyle": (0, (5, 3))},
+    {"linewidth": 1.5, "markersize": 2.5, "zorder": 2.5, "linestyle": (0, (1, 2))},
+)
 
 # From this ratio of epochs on, those with few would be a line at the edge.
 UNLIKE = 4
@@ -86,20 +93,17 @@ def _panel(axes: Axes, document: Mapping[str, Any], field: str) -> None:
     import numpy as np
 
     styles = _styles(document)
-    marker = "o" if max(one["epochs"] for one in document["variants"]) <= FEW else ""
+    marked = max(one["epochs"] for one in document["variants"]) <= FEW
     for one in document["variants"]:
         curves = _curves(one, field)
         epochs = np.arange(1, curves.shape[1] + 1)
-        color, style = styles[one["name"]]
+        style = styles[one["name"]] if marked else {**styles[one["name"]], "marker": ""}
         if len(curves) > 1:
             axes.fill_between(
-                epochs, curves.min(axis=0), curves.max(axis=0), color=color, alpha=0.08, linewidth=0,
+                epochs, curves.min(axis=0), curves.max(axis=0), color=style["color"], alpha=0.08, linewidth=0,
                 gid=f"band of {one['name']}",
             )  # fmt: skip
-        axes.plot(
-            epochs, curves.mean(axis=0), color=color, label=one["name"], gid=one["name"],
-            marker=marker, markersize=3, **style,
-        )  # fmt: skip
+        axes.plot(epochs, curves.mean(axis=0), label=one["name"], gid=one["name"], **style)
     if field == "train_loss":
         _logarithmic(axes)
 
@@ -137,17 +141,19 @@ def _curves(variant: Mapping[str, Any], field: str) -> Array:
     return np.where(np.isfinite(curves), curves, np.nan)
 
 
-def _styles(document: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Return a colour and a style for each variant."""
-    styles: dict[str, tuple[str, dict[str, Any]]] = {}
-    colours = iter(COLOURS)
-    partners = dict(pair["variants"] for pair in document["pairs"])
-    upon = set(partners.values())
-    for one in document["variants"]:
-        name = one["name"]
-        if name in partners:
-            colour = next(colours)
-            styles[name], styles[partners[name]] = (colour, UNDER), (colour, UPON)
-        elif name not in upon:
-            styles[name] = next(colours), ALONE
-    return styles
+def _styles(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the style of each variant's line."""
+    styles: dict[str, dict[str, Any]] = {}
+    looks = ({"color": color, "marker": mark} for color, mark in zip(COLOURS, MARKS, strict=True))
+    pairs = [pair["variants"] for pair in document["pairs"]]
+    for index, (under, upon) in enumerate(pairs):
+        look = next(looks)
+        styles[under] = look | UNDER
+        styles[upon] = look | UPON | {"linestyle": _dashes(index, len(pairs))}
+    others = (one["name"] for one in document["variants"] if one["name"] not in styles)
+    return styles | {name: next(looks) | style for name, style in zip(list(others), ALONE, strict=False)}
+
+
+def _dashes(index: int, count: int) -> tuple[float, tuple[float, float]]:
+    """Return dashes that fall into the gaps of those of all other of ``count`` lines."""
+    return (0, (4, 2)) if count == 1 else (3 * index, (3, 3 * (count - 1)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -78,6 +79,12 @@ def timeless(value: object) -> object:
     if isinstance(value, dict):
         return {key: timeless(item) for key, item in value.items() if key not in ("seconds", "command")}
     return [timeless(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.fixture
+def unplanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plant no faults into what is proved, which takes longer than all else."""
+    monkeypatch.setattr("cli.comparison_runs.MOST_PLANTED", 0)
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +188,30 @@ def test_the_document_is_strict_json_with_its_version(capsys: Streams) -> None:
     assert told["variants"][0]["weight_scale"] == "XavierUniform"
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_every_row_of_every_table_is_one_line_that_fits(
+    width: int, seeds: int, five: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Streams
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    out = five
+    if seeds > 1:
+        shutil.copytree(five, out := tmp_path / "out")
+    assert run([*FIVE[:-1], "0", "--out", str(out), "--seeds", "2"][: None if seeds > 1 else -2]) == 0
+    told = strict((out / "comparison.json").read_text())
+    shown, _ = capsys.readouterr().out.split("\npublished: ")
+    lines = shown.splitlines()[3:]
+    assert max(len(line.rstrip()) for line in lines) <= width
+    tables = sum(line.startswith("variant ") for line in lines)
+    assert (tables > 1) == (width < 120 or seeds > 1)
+    for name, *cells in table_rows(told)[1:]:
+        mine = [line for line in lines if line.startswith(f"{name}  ")]
+        assert len(mine) == tables
+        assert [cell for line in mine for cell in re.split(" {2,}", line.strip())[1:]] == [
+            cell for cell in cells if cell
+        ]
+
+
 def test_the_table_fits_and_is_two_where_it_does_not(
     document: Any,  # noqa: ANN401  any JSON
     five: Path,
@@ -196,6 +227,45 @@ def test_the_table_fits_and_is_two_where_it_does_not(
         assert max(map(len, rows)) <= width
         for cell in next(row for row in table_rows(document) if row[0] == "PyTorch scale 0.1")[:7]:
             assert cell in " ".join(rows)
+
+
+@pytest.mark.parametrize(
+    ("length", "told"),
+    [
+        (("--epochs", "1"), "1 epoch, "),
+        (("--epochs", "3"), "3 epochs, "),
+        (("--steps", "80"), "2 or 40 epochs, "),  # of 40 batches and of 2
+        (("--steps", "3"), "3 steps, "),  # of which batches of 32 need two epochs
+        (("--steps", "3", "--epochs", "1"), "3 or 2 steps, "),
+    ],
+)
+def test_runs_are_told_in_epochs_where_these_are_whole_and_else_in_steps(
+    length: tuple[str, ...], told: str, capsys: Streams
+) -> None:
+    assert run([*FIVE[:-4], *length, "--fair-steps", "0"]) == 0
+    assert capsys.readouterr().out.splitlines()[2].startswith(told)
+
+
+def test_what_was_published_is_beside_what_comes_of_it(five: Path, document: Any, capsys: Streams) -> None:  # noqa: ANN401
+    line = "published: NumPy 96.5 % of the training, 87.6 % of the test images; PyTorch varies"
+    assert document["reported"]["sigmoid-mse"] == PRESETS["sigmoid-mse"].reported
+    assert f"- {line}\n" in (five / "comparison.md").read_text()
+    assert run([*FIVE, "--out", str(five)]) == 0
+    assert capsys.readouterr().out.count("published") == 1 == (five / "comparison.md").read_text().count("published")
+    sizes = ("--validation-size", "10", "--steps", "2", "--fair-steps", "0")
+    assert run(["compare", "--preset", "nielsen", *TINY, *sizes]) == 0
+    lines = [one for one in capsys.readouterr().out.splitlines() if one.startswith("published")]
+    assert lines == [
+        "published, nielsen: NumPy 84.05 %, 7 to 11 s an epoch",
+        "published, nielsen:torch: PyTorch 95.36 %, 5 to 7 s an epoch",
+    ]
+
+
+def test_data_with_fewer_images_than_the_preset_asks_for_is_remarked_on(capsys: Streams) -> None:
+    assert (
+        run(["compare", "--preset", "nnmnist:scratch", "--dataset", "digits", "--steps", "1", "--fair-steps", "0"]) == 0
+    )
+    assert "digits has too few images for the preset's 41,000: training on 1,000\n" in capsys.readouterr().err
 
 
 def test_markdown_has_the_same_cells(
@@ -245,6 +315,37 @@ def test_several_seeds_give_means_with_their_intervals(capsys: Streams) -> None:
     assert timeless(one["variants"][4]["runs"]) == timeless(told["variants"][4]["runs"][1:2])
 
 
+@pytest.mark.usefixtures("unplanted")
+def test_of_several_seeds_it_is_said_what_they_decide(capsys: Streams) -> None:
+    drawn = "initial weights, order of the images, training images, test images"
+    for args, decided in (
+        ((*FAIR, "--seeds", "2"), f"({drawn})"),
+        ((*FAIR, "--seeds", "2", "--first"), "(initial weights, order of the images), on one test set"),
+    ):
+        assert run([*args]) == 0
+        third = capsys.readouterr().out.splitlines()[2]
+        assert third.endswith(f" 95% confidence interval over what a seed decides {decided}")
+
+
+@pytest.mark.usefixtures("unplanted")
+def test_of_several_proofs_the_least_is_told(capsys: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
+    proved = ComparisonRuns.proved
+
+    def found(self: ComparisonRuns, pair: Any, seed: int) -> Any:  # noqa: ANN401  as proved
+        proof, known = proved(self, pair, seed)
+        assert proof is not None
+        free = {**proof["free_run"], "horizon_step": (None, 7, 5)[seed]}
+        return {**proof, "smallest_detectable_fault": (1e-14, 3e-14, 2e-14)[seed], "free_run": free}, known
+
+    monkeypatch.setattr(ComparisonRuns, "proved", found)
+    (pair,) = compared(capsys, *FAIR[:-1], "2", "--seeds", "3")["pairs"]
+    assert pair["smallest_detectable_fault"] == 3e-14
+    sentence = pair_sentence(pair)
+    assert "this would have caught is a gradient times 1 + 3.0e-14; the horizon, " in sentence
+    assert " parts any two runs, is step 5 in 2 of 3 seeds. " in sentence
+
+
+@pytest.mark.usefixtures("unplanted")
 def test_of_several_seeds_the_worst_verdict_counts(capsys: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
     proved = ComparisonRuns.proved
 
@@ -304,7 +405,7 @@ def late(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Program, "numpy_engine", climbing)
 
 
-@pytest.mark.usefixtures("late")
+@pytest.mark.usefixtures("late", "unplanted")
 @pytest.mark.parametrize("fair_steps", [0, 20])
 def test_a_fault_after_the_steps_compared_is_not_explained_away(fair_steps: int, capsys: Streams) -> None:
     told = compared(capsys, *LONGER, "--fair-steps", str(fair_steps), code=3)
@@ -337,6 +438,7 @@ CHAOTIC = (
 )  # fmt: skip
 
 
+@pytest.mark.usefixtures("unplanted")
 @pytest.mark.parametrize("fair_steps", [0, 10])
 def test_what_rounding_alone_does_to_chaotic_runs_is_shown_by_runs_of_numpy_alone(
     fair_steps: int, capsys: Streams
@@ -359,6 +461,7 @@ def test_what_rounding_alone_does_to_chaotic_runs_is_shown_by_runs_of_numpy_alon
     )
 
 
+@pytest.mark.usefixtures("unplanted")
 def test_where_every_step_agrees_that_is_the_verdict_however_far_the_numbers_part(capsys: Streams) -> None:
     (pair,) = compared(capsys, *CHAOTIC, "--fair-steps", "600")["pairs"]
     assert [(one["explained"], one["shadows"]) for one in pair["differences"]] == [(True, [])]
@@ -367,6 +470,7 @@ def test_where_every_step_agrees_that_is_the_verdict_however_far_the_numbers_par
     assert sentence.endswith(" points of training accuracy, and every step agrees: rounding has parted them.")
 
 
+@pytest.mark.usefixtures("unplanted")
 def test_a_seed_that_nothing_explains_is_told_before_one_that_is_further_apart(
     capsys: Streams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -480,16 +584,18 @@ def test_lost_weights_that_nothing_needs_are_not(five: Path, tmp_path: Path, mon
     assert (out / "runs.jsonl").read_bytes() == (five / "runs.jsonl").read_bytes()
 
 
+@pytest.mark.usefixtures("unplanted")
 def test_what_asks_for_less_shows_all_that_is_kept(tmp_path: Path, capsys: Streams) -> None:
     out = tmp_path / "out"
     whole = compared(capsys, *FAIR[:-1], "5", "--seeds", "3", "--out", out)
     written = {path.name: path.read_bytes() for path in out.iterdir() if path.name != "comparison.json"}
-    for less in (("5",), ("0",), ("2", "--seeds", "2", "--seed", "1")):
+    for less in (("0",), ("2", "--seeds", "2", "--seed", "1")):
         told = compared(capsys, *FAIR[:-1], *less, "--out", out)
         assert {**told, "environment": {}} == {**whole, "environment": {}}
         assert {path.name: path.read_bytes() for path in out.iterdir() if path.name != "comparison.json"} == written
 
 
+@pytest.mark.usefixtures("unplanted")
 def test_a_proof_of_fewer_steps_does_not_stand_in_for_one_of_more(tmp_path: Path, capsys: Streams) -> None:
     for steps in (2, 5, 3):
         (pair,) = compared(capsys, *FAIR[:-1], str(steps), "--out", tmp_path / "out")["pairs"]
@@ -497,6 +603,7 @@ def test_a_proof_of_fewer_steps_does_not_stand_in_for_one_of_more(tmp_path: Path
         assert pair["steps"] == proof["lock_step"]["steps_compared"] == max(steps, 5 if steps != 2 else 2)
 
 
+@pytest.mark.usefixtures("unplanted")
 def test_seeds_without_a_proof_are_not_told_as_proved(tmp_path: Path, capsys: Streams) -> None:
     compared(capsys, *FAIR[:-1], "5", "--out", tmp_path / "out")
     (pair,) = compared(capsys, *FAIR, "--seeds", "3", "--out", tmp_path / "out")["pairs"]
@@ -622,6 +729,21 @@ def test_the_figure_shows_the_numbers(document: Any) -> None:  # noqa: ANN401  a
         ours, theirs = (lines[name] for name in document["pairs"][0]["variants"])
         assert ours.get_linewidth() > 2 * theirs.get_linewidth()  # so that both are seen where they are equal
         assert ours.get_zorder() <= theirs.get_zorder()
+
+
+def test_curves_that_happen_to_be_equal_are_all_seen(document: Any, capsys: Streams) -> None:  # noqa: ANN401  any JSON
+    sizes = ("--train-size", "30", "--epochs", "1", "--test-size", "20", "--validation-size", "10", "--fair-steps", "0")
+    pairs = compared(capsys, "compare", "--preset", "nielsen", "--dataset", "digits", *sizes)
+    for told in (document, pairs):
+        lines = draw(told).axes[0].get_lines()
+        looks = {line.get_gid(): (line.get_linewidth(), line.get_linestyle()) for line in lines}
+        drawn = sorted(lines, key=lambda line: line.get_zorder())
+        for under, upon in itertools.pairwise(drawn):
+            assert upon.get_linewidth() <= under.get_linewidth()
+            assert upon.get_markersize() <= under.get_markersize()
+            hidden = looks[under.get_gid()] == looks[upon.get_gid()] and upon.get_linestyle() == "-"
+            assert not hidden or under.get_alpha() == upon.get_alpha() == 0.35
+        assert len({(line.get_marker(), line.get_markersize()) for line in lines}) == len(lines)
 
 
 def test_a_loss_that_falls_far_has_a_logarithmic_axis(document: Any) -> None:  # noqa: ANN401  any JSON
