@@ -104,7 +104,7 @@ def test_damaged_and_missing_files_are_named(tmp_path: Path, capsys: pytest.Capt
         (["show", "digits", "--part", "test"], 2, "digits has no test images of its own; it has train"),
         (["show", "digits", "--labels", "4,x"], 2, "--labels '4,x' is no list of digits such as 4,9"),
         (["show", "digits", "--labels", "7", "--count", "200"], 2, "digits has 179 train images of 7; asked for 200"),
-        (["show", "digits", "--out", "digits.gif"], 2, "--out digits.gif is no .svg or .png file"),
+        (["show", "digits", "--out", "digits.gif"], 2, "--out digits.gif is no .png or .svg file"),
         (["show", "digits", "--out", "no/such/folder.png"], 4, "Error: no/such: "),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
