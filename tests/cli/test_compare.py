@@ -611,6 +611,14 @@ def test_seeds_without_a_proof_are_not_told_as_proved(tmp_path: Path, capsys: St
     assert " in the first 5 of 80 steps from 1 of 3 seeds, which agree " in pair_sentence(pair)
 
 
+@pytest.mark.usefixtures("unplanted")
+def test_of_proofs_of_unequal_length_the_shortest_is_told(tmp_path: Path, capsys: Streams) -> None:
+    compared(capsys, *FAIR[:-1], "5", "--out", tmp_path / "out")
+    (pair,) = compared(capsys, *FAIR[:-1], "3", "--seeds", "2", "--out", tmp_path / "out")["pairs"]
+    assert [proof["steps"] for proof in pair["runs"]] == [5, 3]
+    assert " in the first 3 of 80 steps from each of 2 seeds, which agree " in pair_sentence(pair)
+
+
 def test_a_seed_that_is_not_finished_is_not_shown_unless_asked_for(tmp_path: Path, capsys: Streams) -> None:
     out = tmp_path / "out"
     compared(capsys, *FAIR, "--seeds", "2", "--out", out)
