@@ -103,7 +103,7 @@ def _seeds(options: Mapping[str, Any], count: int) -> range:
 def _run_all(runs: ComparisonRuns, asked: Iterable[int]) -> dict[str, Any]:
     """Return what ``--json`` prints, once everything that is missing has been run; a line is told of each run."""
     from cli.comparison_document import Findings, document_of
-    from nets.shadows import SHADOWS
+    from gradcheck.trajectory.noise import SHADOWS
 
     found = Findings(runs, sorted({*asked, *runs.kept_seeds()}))
     for seed in found.seeds:

@@ -77,7 +77,8 @@ class ComparisonRuns:
 
     def shadowed(self, variant: Variant, seed: int, index: int) -> tuple[dict[str, Any], bool]:
         """Return what a variant comes to from weights that are nudged, and whether that was known before."""
-        from nets.shadows import SHADOWS, shadow
+        from gradcheck.trajectory.noise import SHADOWS
+        from nets.shadows import shadow
 
         key = {**self._key(variant, seed), "shadow": index}
         found = self.log.find(key)

@@ -105,7 +105,7 @@ def _numbers(pair: Mapping[str, Any]) -> str:
     doubtful = [one for one in pair["differences"] if one["explained"] is False]
     one = max(doubtful or pair["differences"], key=lambda one: max(one["apart"].values()))
     seed = f", from seed {one['seed']}," if pair["seeds"] > 1 else ","
-    told = f"Their accuracies differ{seed} by {_points(one['apart'])} accuracy"
+    told = f"Their accuracies differ{seed} by {_points(one['apart'])}"
     if one["explained"] is None:
         return f"{told}."
     if one["rounding"] is None:
@@ -119,4 +119,5 @@ def _numbers(pair: Mapping[str, Any]) -> str:
 
 
 def _points(apart: Mapping[str, float]) -> str:
-    return " and ".join(f"{100 * apart[name]:.2g} points of {word}" for name, word in ACCURACIES.items())
+    told = " and ".join(f"{100 * apart[name]:.2g} points of {word}" for name, word in ACCURACIES.items())
+    return f"{told} accuracy"

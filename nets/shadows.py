@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from gradcheck.trajectory.noise import SHADOWS, nudged
+from gradcheck.trajectory.noise import nudged
 from nets.run import Run
 from nets.weights import state_dict
 
@@ -20,8 +20,6 @@ from nets.weights import state_dict
 FACTOR = 3
 
 ACCURACIES = ("test_accuracy", "train_accuracy")
-
-__all__ = ["ACCURACIES", "FACTOR", "SHADOWS", "apart", "may_be_rounding", "shadow", "spread"]
 
 
 def shadow(run: Run, index: int) -> Run:

@@ -90,7 +90,7 @@ class Trained:
     stopped_early: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FairlyTrained(Trained):
     """Both engines as trained side by side, with the proof."""
 
