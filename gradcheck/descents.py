@@ -80,7 +80,7 @@ LOSSES: dict[str, tuple[str, Callable[[Array, Array], Array]]] = {
     "softmax(prediction) - target": ("summed cross-entropy after a softmax", lambda z, t: _softmax(z) - t),
     "sigmoid(prediction) - target": (
         "summed binary cross-entropy after a sigmoid",
-        lambda z, t: 1 / (1 + np.exp(-z)) - t,
+        lambda z, t: _sigmoid(z) - t,
     ),
     "(prediction - target) / (prediction (1 - prediction))": (
         "summed binary cross-entropy of probabilities",
