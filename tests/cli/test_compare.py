@@ -33,6 +33,7 @@ from nets.presets import PRESETS
 from nets.run import Program, Run
 
 Streams = pytest.CaptureFixture[str]
+Json = dict[str, Any]
 
 TINY = ("--dataset", "digits", "--train-size", "40", "--test-size", "20")
 SMALL = (*TINY, "--network", "Linear(784, 8), Sigmoid(), Linear(8, 10), Sigmoid()", "--epochs", "2")
@@ -50,7 +51,7 @@ def _plain() -> Iterator[None]:
         yield
 
 
-def strict(text: str) -> Any:  # noqa: ANN401  any JSON
+def strict(text: str) -> Json:
     """Parse JSON without the constants that the standard does not have."""
 
     def refuse(constant: str) -> None:
@@ -59,7 +60,7 @@ def strict(text: str) -> Any:  # noqa: ANN401  any JSON
     return json.loads(text, parse_constant=refuse)
 
 
-def compared(capsys: Streams, *args: str | Path, code: int = 0) -> Any:  # noqa: ANN401  any JSON
+def compared(capsys: Streams, *args: str | Path, code: int = 0) -> Json:
     """Return the document of a comparison."""
     assert run([*map(str, args), "--json"]) == code
     return strict(capsys.readouterr().out)
@@ -97,14 +98,14 @@ def five(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def document(five: Path) -> Any:  # noqa: ANN401  any JSON
+def document(five: Path) -> Json:
     return strict((five / "comparison.json").read_text())
 
 
 # What is compared, and what it comes to.
 
 
-def test_the_five_published_models_are_one_table(document: Any) -> None:  # noqa: ANN401  any JSON
+def test_the_five_published_models_are_one_table(document: Json) -> None:
     head, *rows = ([cell.replace("\n", " ") for cell in row] for row in table_rows(document))
     assert head == [
         "variant", "test accuracy", "training accuracy", "gap, points", "updates an epoch", "batch", "weight scale",
@@ -125,7 +126,7 @@ def test_the_five_published_models_are_one_table(document: Any) -> None:  # noqa
 
 def test_the_two_that_should_be_equal_are_to_the_last_digit_and_by_the_verdict(
     five: Path,
-    document: Any,  # noqa: ANN401  any JSON
+    document: Json,
 ) -> None:
     (pair,) = document["pairs"]
     assert pair["variants"] == ["NumPy batch 1", "PyTorch batch 1"]
@@ -142,7 +143,7 @@ def test_the_two_that_should_be_equal_are_to_the_last_digit_and_by_the_verdict(
 
 def test_a_row_is_what_train_comes_to(
     five: Path,
-    document: Any,  # noqa: ANN401  any JSON
+    document: Json,
     capsys: Streams,
 ) -> None:
     weights = five / "weights" / "sigmoid-mse-numpy-0.safetensors"
@@ -155,8 +156,8 @@ def test_a_row_is_what_train_comes_to(
     for name, (preset, engine, *more) in commands.items():
         args = ("train", "--preset", preset, "--engine", engine, *SMALL, *more)
         trained = compared(capsys, *args)
-        assert timeless({**rows[name], **trained[engine]}) == timeless(rows[name])
-        epochs = [{"epoch": line["epoch"], **line[engine]} for line in trained["epochs"]]
+        assert timeless({**rows[name], **trained[str(engine)]}) == timeless(rows[name])
+        epochs = [{"epoch": line["epoch"], **line[str(engine)]} for line in trained["epochs"]]
         assert timeless(rows[name]["epochs"]) == timeless(epochs)
 
 
@@ -214,7 +215,7 @@ def test_every_row_of_every_table_is_one_line_that_fits(
 
 
 def test_the_table_fits_and_is_two_where_it_does_not(
-    document: Any,  # noqa: ANN401  any JSON
+    document: Json,
     five: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: Streams,
@@ -247,7 +248,7 @@ def test_runs_are_told_in_epochs_where_these_are_whole_and_else_in_steps(
     assert capsys.readouterr().out.splitlines()[2].startswith(told)
 
 
-def test_what_was_published_is_beside_what_comes_of_it(five: Path, document: Any, capsys: Streams) -> None:  # noqa: ANN401
+def test_what_was_published_is_beside_what_comes_of_it(five: Path, document: Json, capsys: Streams) -> None:
     line = "published: NumPy 96.5 % of the training, 87.6 % of the test images; PyTorch varies"
     assert document["reported"]["sigmoid-mse"] == PRESETS["sigmoid-mse"].reported
     assert f"- {line}\n" in (five / "comparison.md").read_text()
@@ -270,7 +271,7 @@ def test_data_with_fewer_images_than_the_preset_asks_for_is_remarked_on(capsys: 
 
 
 def test_markdown_has_the_same_cells(
-    document: Any,  # noqa: ANN401  any JSON
+    document: Json,
     five: Path,
     capsys: Streams,
 ) -> None:
@@ -725,7 +726,7 @@ def test_sizes_and_epochs_are_for_all_even_where_presets_differ_in_them(capsys: 
 # The figure.
 
 
-def test_the_figure_shows_the_numbers(document: Any) -> None:  # noqa: ANN401  any JSON
+def test_the_figure_shows_the_numbers(document: Json) -> None:
     upper, lower = draw(document).axes
     for axes, field, scale in ((upper, "train_accuracy", 100), (lower, "train_loss", 1)):
         lines = {line.get_gid(): line for line in axes.get_lines()}
@@ -740,7 +741,7 @@ def test_the_figure_shows_the_numbers(document: Any) -> None:  # noqa: ANN401  a
         assert ours.get_zorder() <= theirs.get_zorder()
 
 
-def test_curves_that_happen_to_be_equal_are_all_seen(document: Any, capsys: Streams) -> None:  # noqa: ANN401  any JSON
+def test_curves_that_happen_to_be_equal_are_all_seen(document: Json, capsys: Streams) -> None:
     sizes = ("--train-size", "30", "--epochs", "1", "--test-size", "20", "--validation-size", "10", "--fair-steps", "0")
     pairs = compared(capsys, "compare", "--preset", "nielsen", "--dataset", "digits", *sizes)
     for told in (document, pairs):
@@ -755,7 +756,7 @@ def test_curves_that_happen_to_be_equal_are_all_seen(document: Any, capsys: Stre
         assert len({(line.get_marker(), line.get_markersize()) for line in lines}) == len(lines)
 
 
-def test_a_loss_that_falls_far_has_a_logarithmic_axis(document: Any) -> None:  # noqa: ANN401  any JSON
+def test_a_loss_that_falls_far_has_a_logarithmic_axis(document: Json) -> None:
     losses = [epoch for one in document["variants"] for epoch in one["runs"][0]["epochs"]]
     for epoch in losses:
         epoch["train_loss"] = 0.25
@@ -785,7 +786,7 @@ def test_losses_of_different_kinds_share_no_axis(capsys: Streams) -> None:
 
 
 def test_the_same_numbers_give_the_same_bytes(
-    document: Any,  # noqa: ANN401  any JSON
+    document: Json,
     five: Path,
 ) -> None:
     drawn = [(five / f"convergence.{form}").read_bytes() for form in FORMS]
