@@ -72,7 +72,7 @@ def of_network(kept: KeptRun, mistakes: Sequence[Prediction]) -> Iterator[Sketch
                 mistakes, side, network.told, title, 4 if width < drawing.WIDE else SHOWN_IN_A_ROW
             )
 
-        yield Sketch("misclassified", "Misclassified test images, with what each is taken for.", draw)
+        yield Sketch("mistakes", "Misclassified test images, with what each is taken for.", draw)
     first = weights_figure.first_weights(network.program.model(), network.weights)
     if first is not None:
         says = f"The first weights, {first.name}, as images, of each side."

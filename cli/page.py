@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from cli.figures import Sketch
     from cli.finished_run import FinishedRun
     from cli.kept_run import KeptRun
     from cli.predictions import Prediction
 
+Mistakes = tuple[str, list[tuple[str, ...]]]  # a sentence and a table
 MISTAKES, LISTED = 24, 8  # misclassified images that are drawn, and of these those that are listed
 
 TOLD_ELSEWHERE = ("preset", "dataset", "data_dir", "train_size", "test_size")  # or is nobody else's
@@ -38,7 +40,7 @@ class Illustrated:
 
     run: FinishedRun
     figures: Mapping[str, tuple[bytes, bytes, str]]
-    mistakes: tuple[str, Sequence[tuple[str, ...]]] | None
+    mistakes: Mistakes | None
     missing: str | None
 
 
@@ -48,9 +50,8 @@ def illustrated(run: FinishedRun, data_dir: Path | None) -> Illustrated:
 
     sketches, mistakes, missing = [*figures.of_proof(run), *figures.of_learning(run)], None, None
     try:
-        kept, found = _predicted(run, data_dir)
-        sketches += figures.of_network(kept, found)
-        mistakes = _mistakes(kept, found) if found else None
+        network, mistakes = _of_network(run, data_dir)
+        sketches += network
     except UnreadableError as error:
         missing = str(error)
     drawn = figures.written(run.path, sketches)
@@ -59,7 +60,7 @@ def illustrated(run: FinishedRun, data_dir: Path | None) -> Illustrated:
     return Illustrated(run, told, mistakes, missing)
 
 
-def _mistakes(kept: KeptRun, found: Sequence[Prediction]) -> tuple[str, list[tuple[str, ...]]]:
+def _mistakes(kept: KeptRun, found: Sequence[Prediction]) -> Mistakes:
     """Return how much is misclassified, in a sentence, and the surest mistakes as a table."""
     from cli.predictions import prediction_rows
 
@@ -73,8 +74,9 @@ def _mistakes(kept: KeptRun, found: Sequence[Prediction]) -> tuple[str, list[tup
     return told, prediction_rows(found[:LISTED], kept.network.told)
 
 
-def _predicted(run: FinishedRun, data_dir: Path | None) -> tuple[KeptRun, list[Prediction]]:
-    """Return a run with its surest mistakes; raises `UnreadableError`."""
+def _of_network(run: FinishedRun, data_dir: Path | None) -> tuple[list[Sketch], Mistakes | None]:
+    """Return the figures of a run's network, and its surest mistakes if it makes any; raises `UnreadableError`."""
+    from cli import figures
     from cli.extras import missing_part
     from cli.kept_run import read_kept_run
     from cli.predictions import surest_mistakes
@@ -83,11 +85,10 @@ def _predicted(run: FinishedRun, data_dir: Path | None) -> tuple[KeptRun, list[P
     from nets.weights import CheckpointError
 
     try:
-        import sklearn  # noqa: F401  which counts what is taken for what
-
         kept = read_kept_run(run, data_dir)
         with one_thread_each():
-            return kept, surest_mistakes(kept, MISTAKES)
+            found = surest_mistakes(kept, MISTAKES)
+            return [*figures.of_network(kept, found)], _mistakes(kept, found) if found else None
     except (CheckpointError, DataError) as error:
         raise UnreadableError(str(error)) from None
     except ModuleNotFoundError as error:

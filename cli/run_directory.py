@@ -75,6 +75,7 @@ class RunDirectory:
         """Write a finished run; ``run.json`` comes last, and says that all is there."""
         from gradcheck.files import write_whole
         from gradcheck.report import SCHEMA_VERSION, dump_json
+        from nets.training import WEIGHTS
         from nets.weights import encode
 
         self.begin()
@@ -84,7 +85,7 @@ class RunDirectory:
             steps = zip(_each_step(history), _free_run(history, trained), strict=True)
             self._write_metrics({**told, **apart} for told, apart in steps)
         weights = {
-            name: {key: array for key, array in engine.state().items() if key.startswith(("param/", "buffer/"))}
+            name: {key: array for key, array in engine.state().items() if key.startswith(WEIGHTS)}
             for name, engine in trained.engines.items()
         }
         write_whole(self.path / "weights.safetensors", encode(_together(weights)))

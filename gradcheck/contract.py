@@ -49,7 +49,7 @@ class Key(NamedTuple):
         return np.random.Generator(np.random.Philox(key=[self.seed % 2**64, path], counter=[0, 0, 0, self.step]))
 
 
-def untapped(name: str, array: Array) -> Array:  # noqa: ARG001  the signature of a tap
+def untapped(_: str, array: Array) -> Array:
     """Return ``array``: the tap of a pass that nobody observes."""
     return array
 
@@ -157,7 +157,7 @@ class Layer(ABC):
     def cases(cls) -> SearchStrategy[Case]:
         """Draw a layer and an input for it, from the domain in which both are defined."""
 
-    def kinks(self, x: Array) -> Kinks | None:  # noqa: ARG002  most layers have none
+    def kinks(self, x: Array) -> Kinks | None:
         """Return the discrete choices made at ``x``, or None for a layer without any."""
         return None
 

@@ -26,19 +26,19 @@ class Fault:
     inside: ClassVar[bool] = False
     recalls: ClassVar[bool] = False
 
-    def batch(self, step: int, batch: Batch) -> Batch:  # noqa: ARG002  for those that begin
+    def batch(self, step: int, batch: Batch) -> Batch:
         """Return what a step learns from in place of ``batch``."""
         return batch
 
-    def tap(self, context: Context, name: str, array: Array) -> Array:  # noqa: ARG002  for those that need them
+    def tap(self, context: Context, name: str, array: Array) -> Array:
         """Return what is used, and shown, in place of an array that is tapped as ``name``, in any mode."""
         return array
 
-    def gradients(self, step: int, grads: Gradients, previous: Gradients, size: int) -> Gradients:  # noqa: ARG002
+    def gradients(self, step: int, grads: Gradients, previous: Gradients, size: int) -> Gradients:
         """Return what a step on ``size`` samples has for its gradients; ``previous`` are those of the step before."""
         return grads
 
-    def update(self, step: int, optimizer: Optimizer, params: dict[str, Array], grads: Gradients, lr: float) -> None:  # noqa: ARG002
+    def update(self, step: int, optimizer: Optimizer, params: dict[str, Array], grads: Gradients, lr: float) -> None:
         """Move the parameters."""
         optimizer.step(params, grads, lr)
 
@@ -54,7 +54,7 @@ class GradientFault(Fault):
             return grads
         return grads | {self.tensor: self.wrong(grads[self.tensor], previous.get(self.tensor), size)}
 
-    def wrong(self, grad: Array, previous: Array | None, size: int) -> Array:  # noqa: ARG002
+    def wrong(self, grad: Array, previous: Array | None, size: int) -> Array:
         """Return what is taken for ``grad``, that of ``size`` samples; ``previous`` is that of the step before."""
         return grad
 
@@ -65,7 +65,7 @@ class GradientScale(GradientFault):
 
     scale: float
 
-    def wrong(self, grad: Array, previous: Array | None, size: int) -> Array:  # noqa: ARG002
+    def wrong(self, grad: Array, previous: Array | None, size: int) -> Array:
         return np.asarray(grad * grad.dtype.type(self.scale))
 
 
@@ -73,7 +73,7 @@ class GradientScale(GradientFault):
 class GradientTranspose(GradientFault):
     """One parameter's gradient, transposed; its first two axes must be of one extent."""
 
-    def wrong(self, grad: Array, previous: Array | None, size: int) -> Array:  # noqa: ARG002
+    def wrong(self, grad: Array, previous: Array | None, size: int) -> Array:
         return np.swapaxes(grad, 0, 1).copy()
 
 
@@ -83,7 +83,7 @@ class GradientZero(GradientFault):
 
     index: tuple[int, ...]
 
-    def wrong(self, grad: Array, previous: Array | None, size: int) -> Array:  # noqa: ARG002
+    def wrong(self, grad: Array, previous: Array | None, size: int) -> Array:
         faulty = grad.copy()
         faulty[self.index] = 0
         return faulty
@@ -93,7 +93,7 @@ class GradientZero(GradientFault):
 class GradientMean(GradientFault):
     """One parameter's gradient, divided by the number of samples: a mean over the batch where a sum belongs."""
 
-    def wrong(self, grad: Array, previous: Array | None, size: int) -> Array:  # noqa: ARG002
+    def wrong(self, grad: Array, previous: Array | None, size: int) -> Array:
         return np.asarray(grad / grad.dtype.type(size))
 
 
@@ -103,7 +103,7 @@ class GradientStale(GradientFault):
 
     recalls: ClassVar[bool] = True
 
-    def wrong(self, grad: Array, previous: Array | None, size: int) -> Array:  # noqa: ARG002
+    def wrong(self, grad: Array, previous: Array | None, size: int) -> Array:
         return grad if previous is None else previous
 
 

@@ -14,7 +14,7 @@ from gradcheck.trajectory.engine import Engine
 from nets.datasets.dataset import CLASSES
 from nets.losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, NLLLoss, SummedBCELoss
 from nets.run import DTYPES, Program
-from nets.training import SIDES
+from nets.training import SIDES, WEIGHTS
 from nets.weights import load_state_dict
 
 # How outputs (n, 10) become probabilities. Those of the binary losses are one for each class, which need not sum to 1.
@@ -113,4 +113,4 @@ def _exp(outputs: Array) -> Array:
 
 
 def _weights(engine: Engine) -> dict[str, Array]:
-    return {key: array for key, array in engine.state().items() if key.startswith(("param/", "buffer/"))}
+    return {key: array for key, array in engine.state().items() if key.startswith(WEIGHTS)}

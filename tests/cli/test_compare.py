@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from cli.comparison_runs import ComparisonRuns
+from cli.comparison_runs import ComparisonRuns, Pair
 from cli.comparison_sentences import pair_sentence
 from cli.comparison_tables import table_rows
 from cli.convergence_figure import draw
@@ -329,17 +329,25 @@ def test_of_several_seeds_it_is_said_what_they_decide(capsys: Streams) -> None:
         assert third.endswith(f" 95% confidence interval over what a seed decides {decided}")
 
 
-@pytest.mark.usefixtures("unplanted")
-def test_of_several_proofs_the_least_is_told(capsys: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
+def tamper(monkeypatch: pytest.MonkeyPatch, edit: Callable[[Json, int], Json]) -> None:
+    """Let every proof be what ``edit`` makes of it and its seed."""
     proved = ComparisonRuns.proved
 
-    def found(self: ComparisonRuns, pair: Any, seed: int) -> Any:  # noqa: ANN401  as proved
+    def edited(self: ComparisonRuns, pair: Pair, seed: int) -> tuple[Json | None, bool]:
         proof, known = proved(self, pair, seed)
         assert proof is not None
-        free = {**proof["free_run"], "horizon_step": (None, 7, 5)[seed]}
-        return {**proof, "smallest_detectable_fault": (1e-14, 3e-14, 2e-14)[seed], "free_run": free}, known
+        return edit(proof, seed), known
 
-    monkeypatch.setattr(ComparisonRuns, "proved", found)
+    monkeypatch.setattr(ComparisonRuns, "proved", edited)
+
+
+@pytest.mark.usefixtures("unplanted")
+def test_of_several_proofs_the_least_is_told(capsys: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(proof: Json, seed: int) -> Json:
+        free = {**proof["free_run"], "horizon_step": (None, 7, 5)[seed]}
+        return {**proof, "smallest_detectable_fault": (1e-14, 3e-14, 2e-14)[seed], "free_run": free}
+
+    tamper(monkeypatch, found)
     (pair,) = compared(capsys, *FAIR[:-1], "2", "--seeds", "3")["pairs"]
     assert pair["smallest_detectable_fault"] == 3e-14
     sentence = pair_sentence(pair)
@@ -349,14 +357,7 @@ def test_of_several_proofs_the_least_is_told(capsys: Streams, monkeypatch: pytes
 
 @pytest.mark.usefixtures("unplanted")
 def test_of_several_seeds_the_worst_verdict_counts(capsys: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
-    proved = ComparisonRuns.proved
-
-    def tampered(self: ComparisonRuns, pair: Any, seed: int) -> Any:  # noqa: ANN401  as proved
-        found, known = proved(self, pair, seed)
-        assert found is not None
-        return {**found, "verdict": "inconclusive" if seed == 1 else found["verdict"]}, known
-
-    monkeypatch.setattr(ComparisonRuns, "proved", tampered)
+    tamper(monkeypatch, lambda proof, seed: {**proof, **({"verdict": "inconclusive"} if seed == 1 else {})})
     told = compared(capsys, *FAIR[:-1], "2", "--steps", "3", "--seeds", "2", code=3)
     assert told["verdict"] == told["pairs"][0]["verdict"] == "inconclusive"
     assert pair_sentence(told["pairs"][0]).startswith("NumPy and PyTorch (seed 1): INCONCLUSIVE: ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -150,3 +151,14 @@ def test_data_that_has_moved_is_named(mnist_dir: Path, tmp_path: Path, monkeypat
     page = (folder / "report.html").read_text()
     assert "MNIST is not in " not in page
     assert "The first weights" in page
+
+
+def test_without_scikit_learn_a_report_says_so(
+    kept: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
+    assert run(["report", str(kept)]) == 0
+    told = "nothing is shown of its weights and of the test images: they need scikit-learn: pip install"
+    assert told in capsys.readouterr().err
+    assert (kept / "learning.svg").exists()
+    assert not (kept / "confusion.svg").exists()

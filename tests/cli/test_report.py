@@ -571,7 +571,7 @@ def test_several_runs_are_one_document(runs: Path, tmp_path: Path, capsys: pytes
 
 def test_figures_are_those_of_the_run_whatever_was_there(kept: Path) -> None:
     assert run(["report", str(kept)]) == 0
-    names = ("trajectory", "learning", "confusion", "misclassified", "weights")
+    names = ("trajectory", "learning", "confusion", "mistakes", "weights")
     files = [kept / f"{name}.{form}" for name in names for form in ("svg", "png")]
     drawn = {path: path.read_bytes() for path in files}
     files[1].unlink()
@@ -628,3 +628,11 @@ def test_a_run_that_has_not_ended_is_to_be_resumed(tmp_path: Path, capsys: pytes
         f"Error: {tmp_path} holds a run that has not ended: mnistcheck train --resume {tmp_path} goes on with it\n"
     )
     assert capsys.readouterr().err == expected
+
+
+def test_a_prediction_is_drawn_over_no_figure_of_a_report(kept: Path) -> None:
+    assert run(["report", str(kept)]) == 0
+    drawn = {path: path.read_bytes() for path in kept.iterdir()}
+    for arguments in (["0"], ["--grid", "2"], ["--misclassified", "2"]):
+        assert run(["predict", str(kept), *arguments]) == 0
+    assert {path: path.read_bytes() for path in drawn} == drawn
