@@ -18,7 +18,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not long" $(ARGS)
 
 verify: $(READY)  ## check every layer, loss, optimizer, schedule and initialiser against differences and torch
 	$(BIN)/mnistcheck verify --jobs 2 $(ARGS)
