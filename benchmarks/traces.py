@@ -36,7 +36,7 @@ MOST_STEPS = 60
 def compared(run: Run, shadows: int, folder: Path) -> dict[str, TraceReport]:
     """Return the comparison with torch of both kinds of recording."""
     theirs = run.torch_engine()
-    rounding = ReferenceRounding(theirs, run.numpy_engine(), np.random.default_rng(run.seed))
+    rounding = ReferenceRounding(theirs, run.numpy_engine(), run.seed)
     record(theirs, run.batches(), folder / "torch", program="torch", shadows=0, rounding=rounding, seed=run.seed)
     record(run.numpy_engine(), run.batches(), folder / "free", program="NumPy", shadows=shadows, seed=run.seed)
     record_along(run.numpy_engine(), Trace(folder / "torch"), folder / "along", program="NumPy", shadows=shadows)

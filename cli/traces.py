@@ -124,13 +124,11 @@ def _engine(name: str, program: Program) -> Engine:
 
 def _rounding(name: str, program: Program) -> ReferenceRounding | None:
     """Return what knows how torch rounds."""
-    import numpy as np
-
     from gradcheck.trajectory.reference import ReferenceRounding
 
     if name == "numpy":
         return None
-    return ReferenceRounding(program.torch_engine(), program.numpy_engine(), np.random.default_rng(program.seed))
+    return ReferenceRounding(program.torch_engine(), program.numpy_engine(), program.seed)
 
 
 def _name(engine: str, program: Program) -> str:

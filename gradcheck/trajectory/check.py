@@ -169,12 +169,10 @@ def check_trajectory(
         raise ValueError("both engines need the same initial state: load one's into the other first")
     for fault in (faults or {}).values():
         engine.planted(fault)  # so that one that it cannot make is refused before the run
-    *seeds, rounding_seed, sampler_seed = np.random.SeedSequence(seed).spawn(4)
-    lock_rng, free_rng = map(np.random.default_rng, seeds)
-    rounding = ReferenceRounding(reference, engine, np.random.default_rng(rounding_seed), opinion)
-    sampler = Sampler(np.random.default_rng(sampler_seed))
-    lock = LockStep(engine, factor, shadows, lock_rng, rounding, *([sampler] if sensitivity else []))
-    free = FreeRun(engine, factor, shadows, free_rng, rounding)
+    rounding = ReferenceRounding(reference, engine, seed, opinion)
+    sampler = Sampler(Key(seed, path="sampler").generator())
+    lock = LockStep(engine, factor, shadows, seed, rounding, *([sampler] if sensitivity else []))
+    free = FreeRun(engine, factor, shadows, Key(seed, path="free-run").generator(), rounding)
     stopped: NonFinite | None = None
     reference_seconds = 0.0
     # Overflow is not an error here: what is not finite is found and named.
@@ -208,7 +206,7 @@ def check_trajectory(
         verdict = _verdict(lock_step, free_run, stopped)
         caught: Sensitivity | None = None
         if sensitivity and verdict is Verdict.PASS:
-            caught = planted_faults(engine, sampler, rounding, factor, shadows, faults or {})
+            caught = planted_faults(engine, sampler, rounding, factor, shadows, seed, faults or {})
     failures = [found for found in (lock_step.first_failure, free_run.first_failure) if found is not None]
     return TrajectoryReport(
         verdict=verdict,
@@ -243,9 +241,8 @@ def check_evaluation(
     """
     _require_evaluate(engine, reference)
     passed: list[Taken] = []
-    rngs = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(2))
-    rounding = ReferenceRounding(reference, engine, next(rngs), opinion)
-    lock = LockStep(engine, factor, shadows, next(rngs), rounding, passed.append)
+    rounding = ReferenceRounding(reference, engine, seed, opinion)
+    lock = LockStep(engine, factor, shadows, seed, rounding, passed.append)
     batch, context = Batch(np.array(x), np.empty(0), 0.0), Context(training=False, key=Key(seed, 0))
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         ratio = lock.compare(reference.state(), batch, context, observed(reference, batch, context))

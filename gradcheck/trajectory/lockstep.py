@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gradcheck.agreement import Verdict, ratio_of
-from gradcheck.contract import Array, Context, Gradients, Kinks
+from gradcheck.contract import Array, Context, Gradients, Key, Kinks
 from gradcheck.trajectory.causes import explained
 from gradcheck.trajectory.divergence import Divergence, Moment, locate, split, unlike
 from gradcheck.trajectory.engine import (
@@ -37,6 +37,12 @@ BEYOND = ("backward/", "update/")
 
 # For so many steps the reference's rounding of a tensor, once seen, is taken to be as large: to ask takes a hundred.
 REMEMBERED = 100
+
+# Of a tensor: the step in which the reference's rounding was asked for, what it was, and that over its largest element.
+Known = dict[str, tuple[int, float, float]]
+
+# What keys the shadows of a step that trains, and of an evaluation before it.
+SHADOWED = {True: "lock-step", False: "evaluation"}
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,8 @@ class LockStep:
     step is taken again, by shadows too, with the outputs of the reference's layers in place of its own, so that all
     choose alike; what comes after the forward pass is judged by that step.
 
-    ``watch`` is shown everything that passes.
+    ``watch`` is shown everything that passes. The shadows of a step are drawn by ``seed`` and the number of the step
+    alone, so that a step that is taken again, after other steps or none, is judged as it was.
     """
 
     def __init__(
@@ -82,15 +89,15 @@ class LockStep:
         engine: Engine,
         factor: float,
         shadows: int,
-        rng: np.random.Generator,
+        seed: int,
         rounding: Rounding,
         watch: Callable[[Taken], None] = lambda _: None,
     ) -> None:
         self.rounding, self.watch = rounding, watch
         self.engine, self.shadow = copy.deepcopy(engine), copy.deepcopy(engine)
-        self.factor, self.shadows, self.rng = factor, shadows, rng
-        # When the reference's rounding was asked for, what it was, and that in units of the tensor's largest element.
-        self.known: dict[str, tuple[int, float, float]] = {}
+        self.factor, self.shadows, self.seed = factor, shadows, seed
+        self.rng = Key(seed).generator()  # of the step that is compared
+        self.known: Known = {}
         self.orders: dict[tuple[object, ...], list[str]] = {}  # of execution, by what a step shows
         self.ratios: list[float] = []
         self.informative: dict[str, int] = {}
@@ -111,9 +118,10 @@ class LockStep:
         names = context.training, *reference.taps, "", *reference.grads, "", *reference.updated
         order = self.orders.setdefault(names, []) or execution_order(reference)
         self.orders[names] = order
+        self.rng = Key(self.seed, context.key.step, SHADOWED[context.training]).generator()
         self.engine.load(before)
         try:
-            trial = Taken(before, batch, context, observed(self.engine, batch, context), reference, order)
+            trial = Taken(before, batch, context, observed(self.engine, batch, context), reference, order, self.known)
             self._require_names(trial)
             for _ in range(self.shadows):
                 self._nudge(trial)
@@ -248,8 +256,11 @@ class LockStep:
     def _ask(self, trial: Taken, errors: dict[str, float]) -> None:
         """Judge anew, with the reference's own errors, and remember those."""
         limits = {name: max(trial.spreads[name], error) for name, error in errors.items()}
-        for name, error in errors.items():
-            self.known[name] = trial.context.key.step, error, ratio_of(error, largest_magnitude(trial.theirs[name]))
+        step = trial.context.key.step
+        self.known = self.known | {
+            name: (step, error, ratio_of(error, largest_magnitude(trial.theirs[name])))
+            for name, error in errors.items()
+        }
         self.second_opinions += self._judge(trial, [name for name in trial.failing() if name in limits], limits)
 
     def _remembered(self, trial: Taken) -> dict[str, float]:
@@ -312,13 +323,23 @@ class LockStep:
 
 
 class Taken:
-    """One step, taken by both and by the shadows, and what became of its comparisons, in execution order."""
+    """One step, taken by both and by the shadows, and what became of its comparisons, in execution order.
+
+    ``known`` is what was known before it of the reference's rounding.
+    """
 
     def __init__(
-        self, before: State, batch: Batch, context: Context, step: Step, reference: Step, order: list[str]
+        self,
+        before: State,
+        batch: Batch,
+        context: Context,
+        step: Step,
+        reference: Step,
+        order: list[str],
+        known: Known,
     ) -> None:
         self.before, self.batch, self.context = before, batch, context
-        self.step, self.reference, self.order = step, reference, order
+        self.step, self.reference, self.order, self.known = step, reference, order, known
         self.ours, self.theirs = tensors_of(step), tensors_of(reference)
         self.spreads = dict.fromkeys(order, 0.0)
         self.crossings: list[Crossing] = []

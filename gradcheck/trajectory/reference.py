@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from gradcheck.contract import Array, Context
+from gradcheck.contract import Array, Context, Key
 from gradcheck.trajectory.engine import Batch, Engine, State, StepError, observed, tensors_of
 from gradcheck.trajectory.kinks import kinks_of
 from gradcheck.trajectory.noise import hashed, largest_magnitude
@@ -39,7 +39,7 @@ class Rounding(Protocol):
 
 
 class ReferenceRounding:
-    """The rounding errors of a reference's steps.
+    """The rounding errors of a reference's steps; ``seed`` and the number of a step draw the lines of that step.
 
     A sum of thousands of terms, one after the other, rounds as their last places lie to its own: a nudge of the terms
     does not change that, and shadows miss it. Two things show it. ``opinion`` is the reference in another precision:
@@ -50,10 +50,8 @@ class ReferenceRounding:
     ``engine`` knows the kinks. More and Wild (2011), "Estimating computational noise".
     """
 
-    def __init__(
-        self, reference: Engine, engine: Engine, rng: np.random.Generator, opinion: Engine | None = None
-    ) -> None:
-        self.reference, self.engine, self.rng, self.opinion = reference, engine, rng, opinion
+    def __init__(self, reference: Engine, engine: Engine, seed: int, opinion: Engine | None = None) -> None:
+        self.reference, self.engine, self.seed, self.opinion = reference, engine, seed, opinion
         self.copies: tuple[Engine, Engine] | None = None
         if opinion is not None:
             state = opinion.state()
@@ -97,9 +95,9 @@ class ReferenceRounding:
         Once all are as large as ``needed``, no more is asked.
         """
         found: dict[str, list[float]] = {name: [] for name in needed}
-        largest = dict.fromkeys(needed, 0.0)
+        largest, rng = dict.fromkeys(needed, 0.0), self._generator(context)
         for _ in range(LINES):
-            line = self._line(before, batch)
+            line = self._line(before, batch, rng)
             for name, stack in self._fourths(self._copies()[0], line, tuple(needed), before, batch, context).items():
                 error = largest_magnitude(stack) / STANDARD
                 found[name].append(error if math.isfinite(error) else 0.0)
@@ -117,8 +115,9 @@ class ReferenceRounding:
         keys = [key for key, array in before.items() if np.issubdtype(array.dtype, np.floating)]
         names = tuple(f"update/{key}" for key in keys if key.startswith(("param/", "optim/")))
         found: tuple[dict[str, list[Array]], dict[str, list[Array]]] = ({}, {})
+        rng = self._generator(context)
         for _ in range(LINES_OF_EXCESS):
-            line = self._line(before, batch)
+            line = self._line(before, batch, rng)
             for side, engine in zip(found, self._copies(), strict=True):
                 for name, stack in self._fourths(engine, line, names, before, batch, context).items():
                     side.setdefault(name, []).append(np.mean((stack / STANDARD) ** 2, axis=0))
@@ -135,14 +134,13 @@ class ReferenceRounding:
         self.copies = self.copies or (copy.deepcopy(self.reference), copy.deepcopy(self.engine))
         return self.copies
 
-    def _line(self, before: State, batch: Batch) -> Shown:
+    def _generator(self, context: Context) -> np.random.Generator:
+        return Key(self.seed, context.key.step, "lines").generator()
+
+    def _line(self, before: State, batch: Batch, rng: np.random.Generator) -> Shown:
         """Return how far the parameters, and the input as ``x``, are moved from point to point."""
         start = {"x": batch.x, **{key: array for key, array in before.items() if key.startswith("param/")}}
-        return {key: self._unit(array) for key, array in start.items() if np.issubdtype(array.dtype, np.floating)}
-
-    def _unit(self, array: Array) -> Array:
-        distance = math.sqrt(np.finfo(array.dtype).eps) / 16 * largest_magnitude(array)
-        return np.asarray(distance * (0.5 + 0.5 * hashed(array, self.rng))).astype(array.dtype)
+        return {key: _unit(array, rng) for key, array in start.items() if np.issubdtype(array.dtype, np.floating)}
 
     def _fourths(
         self, engine: Engine, line: Shown, names: tuple[str, ...], before: State, batch: Batch, context: Context
@@ -181,6 +179,11 @@ class ReferenceRounding:
             if starts:
                 return [points[k : k + 5] for k in starts]
         return []
+
+
+def _unit(array: Array, rng: np.random.Generator) -> Array:
+    distance = math.sqrt(np.finfo(array.dtype).eps) / 16 * largest_magnitude(array)
+    return np.asarray(distance * (0.5 + 0.5 * hashed(array, rng))).astype(array.dtype)
 
 
 def _cast(array: Array, dtype: np.dtype[np.floating]) -> Array:

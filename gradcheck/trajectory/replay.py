@@ -169,7 +169,7 @@ def replay(case: Replay, engine: Engine, reference: Engine | None = None, *, see
                 with suppress(StepError):  # what it says of the step itself counts
                     observed(engine, *moment.earlier[1:])
             load(engine, moment.before)
-            lock = LockStep(engine, case.factor, case.shadows, np.random.default_rng(seed), _SavedRounding(case))
+            lock = LockStep(engine, case.factor, case.shadows, seed, _SavedRounding(case))
             lock.compare(moment.before, moment.batch, moment.context, step_of(moment.theirs))
             if reference is not None:
                 load(reference, moment.before)
