@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test verify lint demo bench clean
+.PHONY: help setup test test-all test-kernels verify lint demo bench clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## create the virtual environment in .venv
 
@@ -17,8 +17,19 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-test: $(READY)  ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not long" $(ARGS)
+# One thread of BLAS a worker: more of them wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+test: $(READY)  ## run the tests, in minutes
+	$(PYTEST) -m "not long" $(ARGS)
+
+test-all: $(READY)  ## run what `make test` leaves out: long tests, more drawn cases, two other kernels
+	$(PYTEST) -m long $(ARGS)
+	MNISTCHECK_TEST_PROFILE=deep $(PYTEST) -m "hypothesis and not long" $(ARGS)
+	$(BIN)/python -m tests.kernels --others
+
+test-kernels: $(READY)  ## run what depends on rounding on every kernel that this processor has
+	$(BIN)/python -m tests.kernels
 
 verify: $(READY)  ## check every layer, loss, optimizer, schedule and initialiser against differences and torch
 	$(BIN)/mnistcheck verify --jobs 2 $(ARGS)
