@@ -1,8 +1,9 @@
-"""What the tests share: Hypothesis profiles, and where MNIST is."""
+"""What the tests share: Hypothesis profiles, where MNIST is, and the line on what was skipped."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -20,5 +21,17 @@ def mnist_dir() -> Path:
     """Return the folder that holds MNIST/raw, or skip."""
     directory = os.environ.get("MNISTCHECK_DATA_DIR")
     if not directory or not (Path(directory) / "MNIST" / "raw").is_dir():
-        pytest.skip("real MNIST is not here: set MNISTCHECK_DATA_DIR to the folder that holds MNIST/raw")
+        pytest.skip(
+            "for want of real MNIST (mnistcheck data fetch mnist --data-dir D; MNISTCHECK_DATA_DIR=D make test)"
+        )
     return Path(directory)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Say last, below pytest's own sums, what was skipped for want of what, and how to provide it."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None:  # as in a worker
+        return
+    skipped = (str(report.longrepr[-1]).removeprefix("Skipped: ") for report in reporter.stats.get("skipped", []))
+    if wanting := [f"{count} {reason}" for reason, count in sorted(Counter(skipped).items())]:
+        reporter.write_line(f"Skipped: {'; '.join(wanting)}")

@@ -50,7 +50,7 @@ def browser() -> Iterator[webdriver.Chrome]:
     """Return a browser, or skip."""
     found = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
     if missing := [name for name, path in found.items() if path is None]:
-        pytest.skip(f"{' and '.join(missing)} not found: Debian's packages are chromium and chromium-driver")
+        pytest.skip(f"for want of {' and '.join(missing)} (apt-get install chromium chromium-driver)")
     options = webdriver.ChromeOptions()
     options.binary_location = str(found["chromium"])
     for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):

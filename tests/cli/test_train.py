@@ -375,7 +375,7 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(weights: Path, tmp_path
 @pytest.mark.parametrize("device", ["cuda", "cuda:3", "meta", "nonsense", "", "hpu", "mps", "privateuseone"])
 def test_a_device_that_is_not_there_is_refused_in_one_line(device: str, capsys: Streams) -> None:
     if device.startswith("cuda") and torch.cuda.is_available():
-        pytest.skip("there is one")
+        pytest.skip("for want of a machine without CUDA (CUDA_VISIBLE_DEVICES= make test)")
     message = refused(capsys, 2, *SMALL, "--device", device)
     assert message.startswith(f"device {device!r} is not to be had here (")
 

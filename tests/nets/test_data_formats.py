@@ -441,7 +441,7 @@ def test_what_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
         find_dataset(str(tmp_path), None)
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="for want of named pipes (another system)")
 def test_a_device_or_a_pipe_is_not_read(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
