@@ -956,7 +956,7 @@ def describe_other_faults(found: Json) -> str:
     return f"{told} ({kinds})" if caught else told
 
 
-SENSITIVITY = "The smallest faults that this run would have caught, planted into its own steps again:"
+SENSITIVITY = "The smallest faults that this run catches, each planted into the step that is named:"
 SENSITIVITY_COLUMNS = ("gradient times 1 +", "smallest", "in step", "and in other steps")
 
 
