@@ -17,6 +17,23 @@ FILE, LINE = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 CONSOLES = re.findall(r"```console\n\$ mnistcheck (.*?)\n(.*?)```", PAGE, flags=re.DOTALL)
 
 
+# Both commands of the page in one process: the second once the layer computes as the page's faulty file does.
+BETWEEN = "--- and once it is wrong ---"
+BOTH = f"""
+import sys
+from cli.main import run
+from nets.layers import softsign
+
+wrong, first, second = sys.argv[1:]
+assert run(first.split()) == 0
+print({BETWEEN!r})
+right = softsign.Softsign
+exec(compile(wrong, softsign.__file__, "exec"), vars(softsign))
+right.forward = softsign.Softsign.forward
+assert run(second.split()) == 1
+"""
+
+
 @pytest.fixture
 def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a copy of the project with the page's file, and not yet its line."""
@@ -50,7 +67,9 @@ def ratioless(line: str) -> list[str]:
 
 
 def test_a_file_without_its_line_is_seen(house: Path) -> None:
-    done = run(house, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/nets/test_registries.py")
+    done = run(
+        house, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/nets/test_registries.py", "-k", "forgotten"
+    )
     assert done.returncode == 1
     assert "Softsign is not registered" in PAGE
     assert "Softsign is not registered" in done.stdout
@@ -68,17 +87,14 @@ def test_with_its_line_the_layer_has_all_its_tests(house: Path) -> None:
 
 def test_the_command_prints_what_the_page_says(house: Path) -> None:
     registered(house)
-    program = ("-c", "from cli.main import main; main()")
     (command, shown), (again, failure) = CONSOLES
-    done = run(house, *program, *command.split())
+    wrong = FILE.replace("dy / (scale * scale)", "dy / scale")
+    assert wrong != FILE
+    done = run(house, "-c", BOTH, wrong, command, again)
     assert done.returncode == 0, done.stderr
-    printed = [ratioless(line) for line in done.stdout.splitlines()]
+    right, faulty = done.stdout.split(BETWEEN)
+    printed = [ratioless(line) for line in right.splitlines()]
     assert printed[: len(shown.splitlines())] == [ratioless(line) for line in shown.splitlines()]
-    source = house / "nets" / "layers" / "softsign.py"
-    source.write_text(FILE.replace("dy / (scale * scale)", "dy / scale"), encoding="utf-8")
-    done = run(house, *program, *again.split())
-    source.write_text(FILE, encoding="utf-8")
-    assert done.returncode == 1
     headline, _ = failure.splitlines()
-    assert headline.partition("FAIL")[0] + "FAIL in" in done.stdout
-    assert "the pullback is the odd one out" in done.stdout
+    assert headline.partition("FAIL")[0] + "FAIL in" in faulty
+    assert "the pullback is the odd one out" in faulty

@@ -109,8 +109,13 @@ def test_heavy_libraries_stay_out_of(statement: str) -> None:
     assert imported(statement, "torch", "scipy", "sklearn", "matplotlib", "jinja2", "pytest", "pooch") == set()
 
 
-def test_what_draws_is_imported_for_a_folder_alone() -> None:
-    train = "from cli.main import run; run(['train', '--fair', '--dataset', 'digits', '--steps', '2', '--json'])"
+@pytest.mark.parametrize(
+    "options",
+    ["'--engine', 'numpy'", pytest.param("'--fair', '--no-sensitivity'", marks=pytest.mark.long)],
+    ids=["numpy", "fair"],
+)
+def test_what_draws_is_imported_for_a_folder_alone(options: str) -> None:
+    train = f"from cli.main import run; run(['train', {options}, '--dataset', 'digits', '--steps', '2', '--json'])"
     assert imported(train, "matplotlib", "jinja2.environment") == set()
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import cache
 from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
@@ -27,11 +27,14 @@ from examples.case_studies import (
 )
 from gradcheck.agreement import Verdict
 from gradcheck.contract import Context, Key, Layer
+from gradcheck.files import write_whole
 from nets.datasets.digits import load_digits
 from nets.datasets.mnist import load_mnist
 from nets.layers import Linear, MaxPool2d
 from nets.presets import PRESETS
 from nets.run import prepare
+
+Told = Callable[[ModuleType], str]
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "case-studies.md").read_text(encoding="utf-8")
@@ -99,10 +102,19 @@ WORDS = {
 }  # fmt: skip
 
 
-@cache
-def told(case: ModuleType) -> str:
-    """Return what a case tells at a glance of the bundled digits."""
-    return "\n\n".join(case.story(page.Study(load_digits(), quick=True)))
+@pytest.fixture(scope="session")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
+    """Return what tells a case at a glance of the bundled digits, once for all processes of this session."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+    def tell(case: ModuleType) -> str:
+        path = folder / f"{name_of(case)}.md"
+        if not path.exists():
+            write_whole(path, "\n\n".join(case.story(page.Study(load_digits(), quick=True))).encode())
+        return path.read_text(encoding="utf-8")
+
+    return tell
 
 
 def name_of(case: ModuleType) -> str:
@@ -110,13 +122,13 @@ def name_of(case: ModuleType) -> str:
 
 
 @pytest.mark.parametrize("case", WORDS, ids=name_of)
-def test_a_case_is_told_in_the_words_of_the_checker(case: ModuleType) -> None:
+def test_a_case_is_told_in_the_words_of_the_checker(case: ModuleType, told: Told) -> None:
     for words in WORDS[case]:
         assert words in told(case)
 
 
 @pytest.mark.parametrize("case", WORDS, ids=name_of)
-def test_the_page_has_the_words_that_the_checker_has_now(case: ModuleType) -> None:
+def test_the_page_has_the_words_that_the_checker_has_now(case: ModuleType, told: Told) -> None:
     for words in WORDS[case]:
         assert words in PAGE
     for block in re.findall(r"```python\n.*?```", told(case), flags=re.DOTALL):
@@ -163,11 +175,6 @@ def test_a_planted_network_is_wrong_by_its_fault_alone(
     for name in theirs.keys() - unlike:
         scale = np.abs(theirs[name]).max()
         np.testing.assert_allclose(ours[name], wrong.get(name, 1.0) * theirs[name], rtol=1e-9, atol=1e-12 * scale)
-
-
-def rows(case: ModuleType, head: str) -> list[list[str]]:
-    """Return the cells of the table that has ``head`` in its first line, as a case is told at a glance."""
-    return cells(told(case), head)
 
 
 def cells(text: str, head: str) -> list[list[str]]:
@@ -233,7 +240,7 @@ CONCLUSIONS: list[tuple[ModuleType, str, Callable[[str], bool], str]] = [
     ("case", "said", "holds", "otherwise"), CONCLUSIONS, ids=lambda part: getattr(part, "__name__", "-")
 )
 def test_what_is_concluded_is_borne_out_by_the_numbers_beside_it(
-    case: ModuleType, said: str, holds: Callable[[str], bool], otherwise: str
+    case: ModuleType, said: str, holds: Callable[[str], bool], otherwise: str, told: Told
 ) -> None:
     for text in (told(case), PAGE):
         prose = " ".join(text.split())
@@ -241,33 +248,34 @@ def test_what_is_concluded_is_borne_out_by_the_numbers_beside_it(
         assert not otherwise or (otherwise in prose) == (not holds(text))
 
 
-def test_some_numbers_of_a_glance_bear_nothing_out_and_those_of_the_page_do() -> None:
+def test_some_numbers_of_a_glance_bear_nothing_out_and_those_of_the_page_do(told: Told) -> None:
     glances = [holds(told(case)) for case, _, holds, _ in CONCLUSIONS]
     assert not all(glances)
     assert all(holds(PAGE) for _, _, holds, _ in CONCLUSIONS)
 
 
 @pytest.mark.parametrize("case", WORDS, ids=name_of)
-def test_one_is_no_plural(case: ModuleType) -> None:
+def test_one_is_no_plural(case: ModuleType, told: Told) -> None:
     assert not re.search(r"\b1 (epochs|seeds|networks|runs|steps)\b", told(case))
 
 
-def test_the_two_losses_differ_by_20_or_more_before_the_sigmoid() -> None:
-    factors = [float(cells[1]) for cells in rows(another_loss, "least factor")]
+def test_the_two_losses_differ_by_20_or_more_before_the_sigmoid(told: Told) -> None:
+    factors = [float(row[1]) for row in cells(told(another_loss), "least factor")]
     assert len(factors) == 2
     assert min(factors) >= 20  # 5 / (a (1 - a)), and a (1 - a) is at most 1/4
 
 
-def test_output_biases_without_an_axis_stay_where_they_are() -> None:
-    (without, with_axis) = ([float(cells[-1])] for cells in rows(missing_axis, "largest gradient"))
+def test_output_biases_without_an_axis_stay_where_they_are(told: Told) -> None:
+    (without, with_axis) = ([float(row[-1])] for row in cells(told(missing_axis), "largest gradient"))
     assert without[0] < 1e-12 < with_axis[0]
 
 
-def test_digits_tie_and_random_numbers_do_not() -> None:
-    shares = {cells[0]: [float(cell.rstrip("%")) for cell in cells[1:]] for cells in rows(tied_maxima, "windows of")}
+def test_digits_tie_and_random_numbers_do_not(told: Told) -> None:
+    ties = cells(told(tied_maxima), "windows of")
+    shares = {name: [float(cell.rstrip("%")) for cell in some] for name, *some in ties}
     assert shares.pop("random numbers") == [0, 0, 0]
     assert min(tied for tied, _, _ in shares.values()) > 10
-    errors = [float(cells[1]) for cells in rows(tied_maxima, "the error of")]
+    errors = [float(row[1]) for row in cells(told(tied_maxima), "the error of")]
     assert min(errors) > 0.01
 
 

@@ -17,6 +17,8 @@ from cli.main import run
 from nets.datasets.digits import load_digits
 from nets.weights import encode, read
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 ARGS = ("train", "--dataset", "digits", "--train-size", "60", "--steps", "20", "--seed", "3")
 
 

@@ -9,13 +9,16 @@ import base64
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
+from cli.finished_run import read_run
 from cli.main import run
+from cli.page import illustrated
 
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}  # CSS pixels
 SCHEMES = ("light", "dark")
@@ -65,17 +68,22 @@ def browser() -> Iterator[webdriver.Chrome]:
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Return pages of a run that passes, of one that fails, of one that compares nothing, and of all three."""
     folder = tmp_path_factory.mktemp("pages")
-    size = ("--dataset", "digits", "--train-size", "300")
+    size = ("--dataset", "digits", "--train-size", "60", "--test-size", "200", "--epochs", "1")
+    fair = ("--fair", *size, "--network", "Linear(784, 16), Sigmoid(), Linear(16, 10)")
     commands = {
-        "pass": ["--fair", *size, "--epochs", "1"],
-        "fail": ["--fair", *size, "--epochs", "1", "--inject", "grad-scale:2.bias:0.999@25"],
-        "unfair": ["--preset", "mlp", *size, "--epochs", "4", "--batch-size", "10", "--validation-size", "100"],
+        "pass": (*fair, "--steps", "10"),
+        "fail": (*fair, "--inject", "grad-scale:2.bias:0.999@25"),
+        "unfair": ("--preset", "mlp", *size, "--epochs", "4", "--batch-size", "10", "--validation-size", "100"),
     }
-    for name, arguments in commands.items():
-        assert run(["train", *arguments, "--out", str(folder / name)]) == (1 if name == "fail" else 0)
-        assert run(["report", str(folder / name)]) == 0
     together = folder / "together.html"
-    assert run(["report", *(str(folder / name) for name in commands), "--out", str(together)]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cli.figures._write", lambda *_: None)  # which no page shows
+        patch.setattr("cli.page.illustrated", cache(illustrated))  # drawn once for both pages
+        patch.setattr("cli.finished_run.read_run", cache(read_run))
+        for name, arguments in commands.items():
+            assert run(["train", *arguments, "--out", str(folder / name)]) == (1 if name == "fail" else 0)
+            assert run(["report", str(folder / name)]) == 0
+        assert run(["report", *(str(folder / name) for name in commands), "--out", str(together)]) == 0
     return {**{name: folder / name / "report.html" for name in commands}, "together": together}
 
 

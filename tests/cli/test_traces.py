@@ -12,10 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from cli.main import run
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 ROOT = Path(__file__).parent.parent.parent
 SCRIPT = ROOT / "examples" / "plain_torch_trace.py"
@@ -40,17 +43,21 @@ def mnistcheck(
 
 
 def plain_torch(out: Path, *args: object, right: str = "", wrong: str = "") -> None:
-    """Run the example, with one thing in it changed."""
+    """Run the example in this process, with one thing in it changed."""
     source = SCRIPT.read_text(encoding="utf-8")
     assert source.count(right) == 1 or not right
-    script = out.parent / f"{out.name}.py"
-    script.write_text(source.replace(right, wrong) if right else source, encoding="utf-8")
-    subprocess.run([sys.executable, script, out, *map(str, args)], check=True, cwd=out.parent)
+    dtype = torch.get_default_dtype()
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
+        patch.setattr(sys, "argv", [str(SCRIPT), str(out), *map(str, args)])
+        try:
+            exec(compile(source.replace(right, wrong) if right else source, SCRIPT, "exec"), {})  # noqa: S102  our own
+        finally:
+            torch.set_default_dtype(dtype)
 
 
 def test_plain_torch_is_proved_the_same_program(tmp_path: Path, mnistcheck: Terminal) -> None:
     theirs, ours = tmp_path / "theirs", tmp_path / "ours"
-    plain_torch(theirs)
+    subprocess.run([sys.executable, SCRIPT, theirs], check=True, cwd=tmp_path)
     code, out, err = mnistcheck("record", "--engine", "numpy", "--preset", "fair", "--along", theirs, ours)
     assert (code, err) == (0, "")
     assert out == f"20 steps, 33.0 MB in {ours}\n"
@@ -233,8 +240,18 @@ def test_comparing_traces_needs_neither_program(tmp_path: Path, mnistcheck: Term
     assert done.stdout.splitlines()[-1] == "0"
 
 
-FAIR = ("train", "--fair", *DIGITS)
+FAIR = ("train", "--fair", *DIGITS, "--no-sensitivity", "--test-size", "20")
 FAULT = ("--inject", "grad-scale:0.weight:1.01@3")
+
+
+@pytest.fixture(scope="module")
+def failed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the file of the step at which a run has failed."""
+    folder = tmp_path_factory.mktemp("failed") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cli.figures.written", lambda *_: {})
+        assert run([*FAIR, *FAULT, "--out", str(folder)]) == 1
+    return folder / "replay.safetensors"
 
 
 def test_a_run_that_fails_keeps_the_step_and_says_how_to_see_it_again(mnistcheck: Terminal) -> None:
@@ -275,28 +292,26 @@ def test_a_run_that_passes_keeps_nothing(tmp_path: Path, mnistcheck: Terminal) -
     assert not (tmp_path / "run" / "replay.safetensors").exists()
 
 
-def _told_anew(file: Path, **told: Any) -> Path:  # noqa: ANN401  any JSON
-    """Change the configuration of a saved step."""
+def _told_anew(file: Path, out: Path, **told: Any) -> Path:  # noqa: ANN401  any JSON
+    """Write a saved step anew, with another configuration."""
     with safe_open(file, framework="np") as opened:
         about = json.loads(opened.metadata()["replay"])
     about["configuration"] |= told
-    save_file(load_file(file), file, {"replay": json.dumps(about)})
-    return file
+    save_file(load_file(file), out, {"replay": json.dumps(about)})
+    return out
 
 
-def test_once_mended_the_step_passes(tmp_path: Path, mnistcheck: Terminal) -> None:
-    mnistcheck(*FAIR, *FAULT, "--out", tmp_path / "run")
-    file = _told_anew(tmp_path / "run" / "replay.safetensors", inject=None)
+def test_once_mended_the_step_passes(failed: Path, tmp_path: Path, mnistcheck: Terminal) -> None:
+    file = _told_anew(failed, tmp_path / "replay.safetensors", inject=None)
     code, out, _ = mnistcheck("replay", file)
     assert code == 0
     assert out.splitlines()[-1] == "PASS: step 3 agrees within rounding noise now."
 
 
-def test_a_replay_without_torch_compares_with_what_it_gave(tmp_path: Path, mnistcheck: Terminal) -> None:
-    mnistcheck(*FAIR, *FAULT, "--out", tmp_path / "run")
+def test_a_replay_without_torch_compares_with_what_it_gave(failed: Path, tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')")
     done = subprocess.run(
-        [sys.executable, "-c", "from cli.main import main; main()", "replay", tmp_path / "run" / "replay.safetensors"],
+        [sys.executable, "-c", "from cli.main import main; main()", "replay", failed],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -331,10 +346,9 @@ DEEPER = "Linear(784, 128), ReLU(), Linear(128, 64), ReLU(), Linear(64, 10)"
     ],
 )
 def test_a_replay_of_something_else_is_one_line_and_exits_with_4(
-    tmp_path: Path, mnistcheck: Terminal, told: dict[str, Any], message: str
+    failed: Path, tmp_path: Path, mnistcheck: Terminal, told: dict[str, Any], message: str
 ) -> None:
-    mnistcheck(*FAIR, *FAULT, "--out", tmp_path / "run")
-    code, out, err = mnistcheck("replay", _told_anew(tmp_path / "run" / "replay.safetensors", **told))
+    code, out, err = mnistcheck("replay", _told_anew(failed, tmp_path / "replay.safetensors", **told))
     assert (code, out) == (4, "")
     (line,) = err.splitlines()
     assert line.startswith("Error: ")

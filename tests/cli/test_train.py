@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import re
@@ -28,6 +29,8 @@ from nets.datasets.digits import load_digits
 from nets.engines.torch_engine import TorchEngine
 from nets.presets import PRESETS
 from nets.weights import read
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 ROOT = Path(__file__).parent.parent.parent
 FEW = (
@@ -125,7 +128,42 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def seen_to_go_on(folder: Path, errors: str, whole: Path, *, killed: bool) -> None:
+    """See a run that a signal has stopped after its fourth checkpoint say how to go on, and go on."""
+    assert "Traceback" not in errors
+    assert not (folder / "run.json").exists()
+    kept = [strict(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert 0 < len(kept) < 3
+    if not killed:
+        said = re.fullmatch(r"interrupted after step \d+; go on with: (.*)", last(errors))
+        assert said
+        assert shlex.split(said[1]) == ["mnistcheck", "train", "--resume", str(folder)]
+    assert run(["train", "--resume", str(folder)]) == 0
+    assert remains(folder) == remains(whole)
+    assert (folder / "config.toml").read_text() == (whole / "config.toml").read_text()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_what_a_signal_has_stopped_goes_on_as_if_nothing_had_been(
+    how: signal.Signals, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Streams
+) -> None:
+    count = itertools.count(1)
+
+    def counted(path: Path, training: Any) -> None:  # noqa: ANN401  a training
+        save_checkpoint(path, training)
+        if next(count) == 4:
+            signal.raise_signal(how)
+
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr("nets.checkpoints.save_checkpoint", counted)
+        assert run([*REGULARISED, "--out", str(tmp_path / "a folder")]) == 130
+    seen_to_go_on(tmp_path / "a folder", capsys.readouterr().err, whole, killed=False)
+
+
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, *(pytest.param(one, marks=pytest.mark.long) for one in (signal.SIGINT, signal.SIGTERM))]
+)
 def test_a_process_that_is_stopped_goes_on_as_if_nothing_had_been(
     how: signal.Signals, whole: Path, tmp_path: Path
 ) -> None:
@@ -134,20 +172,8 @@ def test_a_process_that_is_stopped_goes_on_as_if_nothing_had_been(
         [sys.executable, "-c", SIGNALLED, *REGULARISED, "--out", str(folder), str(int(how))],
         capture_output=True, text=True, cwd=ROOT, check=False,
     )  # fmt: skip
-    assert "Traceback" not in done.stderr
-    assert not (folder / "run.json").exists()
-    kept = [strict(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert 0 < len(kept) < 3
-    if how == signal.SIGKILL:
-        assert done.returncode == -signal.SIGKILL
-    else:
-        assert done.returncode == 130
-        said = re.fullmatch(r"interrupted after step \d+; go on with: (.*)", last(done.stderr))
-        assert said
-        assert shlex.split(said[1]) == ["mnistcheck", "train", "--resume", str(folder)]
-    assert run(["train", "--resume", str(folder)]) == 0
-    assert remains(folder) == remains(whole)
-    assert (folder / "config.toml").read_text() == (whole / "config.toml").read_text()
+    assert done.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 130)
+    seen_to_go_on(folder, done.stderr, whole, killed=how == signal.SIGKILL)
 
 
 class Stop(BaseException):
@@ -316,6 +342,7 @@ def test_a_loss_that_is_not_finite_ends_in_3_and_names_step_layer_and_tensor(
     assert "2.output is not finite" in (tmp_path / "lost" / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_run_whose_last_step_ruined_it_can_be_reported(tmp_path: Path, capsys: Streams) -> None:
     args = [*SMALL, "--steps", "1", "--loss", "MSELoss()", "--lr", "1e200", "--out", str(tmp_path / "ruined")]
     assert run(args) == 0
@@ -768,7 +795,9 @@ def test_the_best_weights_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_leaves_costs_no_run(tmp_path: Path) -> None:
-    command = shlex.join([sys.executable, "-m", "cli.main", *SMALL, "--out", str(tmp_path / "run")])
+    command = shlex.join(
+        [sys.executable, "-m", "cli.main", *SMALL, "--engine", "numpy", "--out", str(tmp_path / "run")]
+    )
     subprocess.run(["bash", "-c", f"{command} | head -c 1"], cwd=ROOT, check=True, capture_output=True)
     assert {"run.json", "weights.safetensors"} <= {path.name for path in (tmp_path / "run").iterdir()}
 
