@@ -111,7 +111,7 @@ def test_claims_have_the_same_cases_drawn_once_and_nothing_in_common() -> None:
     Spoilt.drawn = 0
     found: list[list[str]] = []
 
-    def noted(case: Case, settings: Settings) -> Outcome:
+    def noted(case: Case, _: Settings) -> Outcome:
         assert not case.found
         found[-1].append((outcome := spoil(case)).message)
         return outcome

@@ -22,7 +22,7 @@ def test_right_objects_pass(name: str) -> None:
 @pytest.mark.parametrize("name", FAULTY)
 def test_faulty_objects_fail_and_nothing_wrong_is_said_of_the_cause(name: str) -> None:
     faulty = FAULTY[name]
-    report = faulty.example.report()
+    report = faulty.report()
     failures = {finding.property: finding for finding in report.failures}
     assert faulty.caught_by in failures, str(report)
     said = failures[faulty.caught_by].diagnosis
