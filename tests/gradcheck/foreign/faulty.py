@@ -418,7 +418,7 @@ def cosine_overshoot(epoch):
 LN, BN1, BN2 = torch_module("LayerNorm", 3), torch_module("BatchNorm1d", 3), torch_module("BatchNorm2d", 3)
 CE, POOL = torch_module("CrossEntropyLoss"), torch_module("MaxPool2d", 3, 2, 1)
 CONV_3 = torch_module("Conv2d", 3, 2, 3, stride=2, padding=1)
-CONVOLVED = IMAGES[:, :2, :3, :4]
+CONVOLVED = IMAGES[:, :1, :3, :4]
 
 FAULTY: dict[str, Faulty] = {
     # Linear layers.
@@ -502,13 +502,13 @@ FAULTY: dict[str, Faulty] = {
     "layer norm, eps outside": Faulty(layer(variant(LayerNorm, 3, forward=eps_outside), X, twin=LN), TWIN),
     "layer norm, gradients swapped": Faulty(layer(variant(LayerNorm, 3, backward=swapped_norm), X), DIFFERENCES, None),
     # Images.
-    "conv, bias averaged": Faulty(layer(variant(ConvByLoops, 2, 3, 2, backward=conv_backward(conv_bias_of_first)),
+    "conv, bias averaged": Faulty(layer(variant(ConvByLoops, 1, 2, 2, backward=conv_backward(conv_bias_of_first)),
                                         CONVOLVED), DIFFERENCES, "1/"),
-    "conv, weight averaged": Faulty(layer(variant(ConvByLoops, 2, 3, 2, backward=conv_backward(conv_averaged)),
+    "conv, weight averaged": Faulty(layer(variant(ConvByLoops, 1, 2, 2, backward=conv_backward(conv_averaged)),
                                           CONVOLVED), DIFFERENCES, "1/"),
-    "conv, kernel flipped": Faulty(layer(variant(ConvByLoops, 2, 3, 2, forward=lambda self, x: ConvByLoops.forward(
+    "conv, kernel flipped": Faulty(layer(variant(ConvByLoops, 1, 2, 2, forward=lambda self, x: ConvByLoops.forward(
         self, x[:, :, ::-1, ::-1])[:, :, ::-1, ::-1], backward=lambda self, dy: ConvByLoops.backward(
-        self, dy[:, :, ::-1, ::-1])[:, :, ::-1, ::-1]), CONVOLVED, twin=torch_module("Conv2d", 2, 3, 2)), TWIN),
+        self, dy[:, :, ::-1, ::-1])[:, :, ::-1, ::-1]), CONVOLVED, twin=torch_module("Conv2d", 1, 2, 2)), TWIN),
     "conv, overlaps overwritten": Faulty(layer(variant(Convolution, 0.3 * normal(2, 1, 3, 3), np.zeros(2), 2, 1,
                                                        backward=overwriting_col2im), IMAGES[:, :1, :, :5],
                                                        **WEIGHT_BIAS),
