@@ -47,7 +47,7 @@ def _long_sum(name: str, terms: int) -> Subject:
 SUBJECTS = [
     Subject("1e6 + sin(x)", lambda x: 1e6 + np.sin(x), lambda x, dy: dy * np.cos(x), RNG.uniform(-4, 4, (3, 4))),
     Subject("sin at 1e8", np.sin, lambda x, dy: dy * np.cos(x), 1e8 + RNG.uniform(-4, 4, (2, 3))),
-    _long_sum("sum of a hundred thousand", 10**5),
+    _long_sum("sum of thirty thousand", 30_000),
     Subject("x from 1e-8 to 1e8, squared", np.square, lambda x, dy: 2 * x * dy, _wide()),
     Subject("x from 1e-8 to 1e8, inverted", np.reciprocal, lambda x, dy: -dy / x**2, _wide()),
     Subject("x from 1e-8 to 1e8, summed", lambda x: np.asarray(x.sum()), lambda x, dy: dy * np.ones(x.shape), _wide()),
