@@ -182,8 +182,16 @@ def test_the_plain_difference_under_a_told_binary_cross_entropy_is_named(shape: 
 
 
 # No factor here may be named after batch or outputs; of 4 outputs, twice the mean is a sum over the batch, too.
-@pytest.mark.parametrize("shape", [(1, 10), (4, 5), (5, 4)], ids=str)
-@pytest.mark.parametrize(("factor", "said"), [(2, "exactly 2 times"), (-1, "exactly -1 times"), (1.5, "exactly 3/2 ")])
+@pytest.mark.parametrize(
+    ("shape", "factor", "said"),
+    [
+        ((1, 10), 2, "exactly 2 times"),
+        ((4, 5), 2, "exactly 2 times"),
+        ((5, 4), 2, "exactly 2 times"),
+        ((4, 5), -1, "exactly -1 times"),
+        ((4, 5), 1.5, "exactly 3/2 "),
+    ],
+)
 def test_a_mere_factor_makes_no_other_loss(shape: tuple[int, int], factor: float, said: str) -> None:
     found = said_of(Squares(lambda p, t: factor * 2 * (p - t) / p.size), *drawn(shape))
     assert found.startswith(f"prediction's gradient is {said}")
