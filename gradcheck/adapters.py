@@ -119,7 +119,7 @@ class ForeignLayer:
         if unknown := sorted(names & parameters.keys()):
             raise AdapterError(f"{self.name} has a parameter named {', '.join(unknown)}, as its input is: rename it")
         variables = variables_of(inputs) | parameters
-        kinds = {dtype: fresh(self.layer, dtype) for dtype in (np.float64, np.float32)}
+        kinds = {dtype: copier(fresh(self.layer, dtype)) for dtype in (np.float64, np.float32)}
 
         quiet: dict[bool, bool] = {}  # by mode: whether no call so far has drawn a random number
 
@@ -134,7 +134,7 @@ class ForeignLayer:
 
         def begin(given: Arrays, context: Context) -> tuple[Any, Array]:
             floating = [array.dtype for array in given.values() if array.dtype.kind == "f"]
-            layer = fresh(kinds[np.float32 if floating and all(d == np.float32 for d in floating) else np.float64])
+            layer = kinds[np.float32 if floating and all(d == np.float32 for d in floating) else np.float64]()
             for name, path in paths.items():
                 assign(layer, path, given[name])
             values = [given[a] if isinstance(a, str) else like(a, next(iter(given.values()), a)) for a in arguments]
@@ -262,9 +262,10 @@ class ForeignLoss:
         """Return the loss as a function of its prediction."""
         prediction, target = inputs
         takes_dvalue = _required_arguments(getattr(self.loss, self.backward)) == 1
+        kinds = {dtype: copier(self.loss, dtype) for dtype in (np.float64, np.float32)}
 
         def begin(given: Arrays) -> tuple[Any, Array]:
-            loss = fresh(self.loss, np.float32 if given["prediction"].dtype == np.float32 else np.float64)
+            loss = kinds[np.float32 if given["prediction"].dtype == np.float32 else np.float64]()
             value = getattr(loss, self.forward)(given["prediction"], like(target, given["prediction"]))
             # A number of Python's has no precision of its own.
             kind = given["prediction"].dtype
@@ -510,9 +511,23 @@ def fresh(owner: Owner, dtype: DTypeLike | None = None) -> Owner:
 
     Arrays that share memory, such as views of one flat buffer, still do so in the copy.
     """
+    return copier(owner, dtype)()
+
+
+def copier(owner: Owner, dtype: DTypeLike | None = None) -> Callable[[], Owner]:
+    """Return a function that makes a `fresh` copy at every call, of an object that nobody changes between them.
+
+    Its arrays are looked for once: that takes as long as to copy it.
+    """
+    arrays = arrays_in(owner)
+    return lambda: copy.deepcopy(owner, _copies(arrays, dtype))
+
+
+def _copies(arrays: list[Array], dtype: DTypeLike | None) -> dict[int, Any]:
+    """Return copies of arrays, in that precision if one is given, by the identity of what they are copies of."""
     memo: dict[int, Any] = {}
     copies: dict[int, Array] = {}
-    for array in arrays_in(owner):
+    for array in arrays:
         base = array
         while isinstance(base.base, np.ndarray):
             base = base.base
@@ -528,7 +543,7 @@ def fresh(owner: Owner, dtype: DTypeLike | None = None) -> Owner:
         memo[id(array)] = np.ndarray(
             array.shape, wanted, whole, offset, tuple(int(stride * ratio) for stride in array.strides)
         )
-    return copy.deepcopy(owner, memo)
+    return memo
 
 
 def arrays_in(owner: object) -> list[Array]:

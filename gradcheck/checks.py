@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gradcheck.adapters import AdapterError, ForeignLayer, ForeignLoss, ForeignOptimizer, ForeignSchedule, PlainFunction
+from gradcheck.adapters import (
+    AdapterError,
+    ForeignLayer,
+    ForeignLoss,
+    ForeignOptimizer,
+    ForeignSchedule,
+    PlainFunction,
+    fresh,
+)
 from gradcheck.agreement import Verdict, judge, largest
 from gradcheck.contract import Array, Case, Initializer, Layer, Loss, Optimizer, Schedule
 from gradcheck.diagnosis import consensus
@@ -19,12 +28,14 @@ from gradcheck.variations import AS_GIVEN, DEGENERATE, Variation, variations
 
 if TYPE_CHECKING:
     import torch
+    from hypothesis.strategies import SearchStrategy
 
 Subject = type[Layer] | type[Loss] | type[Optimizer] | type[Schedule] | type[Initializer]
 
 EXAMPLES = 25
 EXPLAINED = 8  # failing cases of a class whose cause is sought; that takes longer than to see that they fail
 VARIATIONS_EXPLAINED = 3  # and of one object
+KEPT = 8  # classes whose drawn cases are kept: each claim has the same ones, and to draw takes longer than to try
 DRAWN_TO_EXPLAIN = 3  # small cases of which fewer fail can seem to have a cause by accident
 
 # What is asked of variations; the rest is asked of the case as given alone.
@@ -392,7 +403,21 @@ def _remarks(tried: list[tuple[Variation, Outcome]]) -> Iterator[str]:
 
 
 def drawn_cases(subject: Subject, examples: int, seed: int) -> list[Case]:
-    """Return cases that Hypothesis draws from the ``cases()`` of a class."""
+    """Return cases that Hypothesis draws from the ``cases()`` of a class: no two callers share any of their objects."""
+    kept = _kept_cases(subject.cases, examples, seed)
+    try:
+        return fresh(kept)
+    except Exception:  # noqa: BLE001  what cannot be copied is drawn anew: the same cases
+        return _draw(subject.cases, examples, seed)
+
+
+@lru_cache(KEPT)
+def _kept_cases(strategy: Callable[[], SearchStrategy[Case]], examples: int, seed: int) -> list[Case]:
+    """Return cases that nobody is to call: they are what others are copies of."""
+    return _draw(strategy, examples, seed)
+
+
+def _draw(strategy: Callable[[], SearchStrategy[Case]], examples: int, seed: int) -> list[Case]:
     import hypothesis
 
     from gradcheck.strategies import DRAWN_ANEW
@@ -410,7 +435,7 @@ def drawn_cases(subject: Subject, examples: int, seed: int) -> list[Case]:
     def keep(case: Case) -> None:
         cases.append(case)
 
-    hypothesis.seed(seed)(options(hypothesis.given(subject.cases())(keep)))()
+    hypothesis.seed(seed)(options(hypothesis.given(strategy())(keep)))()
     return cases
 
 

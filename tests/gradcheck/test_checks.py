@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from gradcheck.agreement import Verdict
-from gradcheck.checks import Subject, check_class, properties_of
+from gradcheck.checks import Subject, check_class, drawn_cases, properties_of
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context
+from gradcheck.properties import Outcome, Settings
 from gradcheck.results import Finding
 from nets.layers import Flatten, Linear
 from nets.schedules import MultiStepLR
@@ -81,3 +83,72 @@ def test_what_a_subject_raises_is_its_failure() -> None:
 
     result = result_of(Broken, DIFFERENCES)
     assert (result.verdict, result.message) == (Verdict.FAIL, "raises RuntimeError: out of order")
+
+
+class Spoilt(Linear):
+    """Counts how often its cases are drawn."""
+
+    drawn = 0
+
+    @classmethod
+    def cases(cls) -> SearchStrategy[Case]:
+        cls.drawn += 1
+        return super().cases()
+
+
+def spoil(case: Case, _: Settings = Settings()) -> Outcome:
+    """Find what the case is, and leave nothing of it as it was."""
+    arrays = [*case.inputs, *case.subject.parameters().values()]
+    found = Outcome(Verdict.PASS, None, repr([[array.tolist(), array.dtype, array.strides] for array in arrays]))
+    for array in arrays:
+        array[...] = np.nan
+    case.tally.evaluations += 1
+    case.found["spoilt",] = True
+    return found
+
+
+def test_claims_have_the_same_cases_drawn_once_and_nothing_in_common() -> None:
+    Spoilt.drawn = 0
+    found: list[list[str]] = []
+
+    def noted(case: Case, _: Settings) -> Outcome:
+        assert not case.found
+        found[-1].append((outcome := spoil(case)).message)
+        return outcome
+
+    for _ in range(2):
+        for claim in (noted, noted):
+            found.append([])
+            assert check_class(Spoilt, claims=[claim], examples=5).evaluations == 5
+    assert Spoilt.drawn == 1
+    assert found == [found[0]] * 4
+    assert found[0] == [spoil(case).message for case in drawn_cases(Linear, 5, 0)]
+    assert "nan" not in str(found)
+
+
+def test_other_cases_are_drawn_for_another_seed_and_count_and_where_the_strategy_is_another() -> None:
+    def said(subject: Subject, examples: int, seed: int) -> list[str]:
+        return [spoil(case).message for case in drawn_cases(subject, examples, seed)]
+
+    class Other(Spoilt):
+        @classmethod
+        def cases(cls) -> SearchStrategy[Case]:
+            return super().cases().filter(lambda case: len(case.inputs[0]) > 1)
+
+    assert len(said(Spoilt, 5, 0)) == 5
+    assert len(said(Spoilt, 6, 0)) == 6
+    assert len({str(said(subject, 5, seed)) for subject in (Spoilt, Other) for seed in (0, 1)}) == 4
+
+
+def test_what_cannot_be_copied_is_drawn_anew() -> None:
+    class Locked(Spoilt):
+        @classmethod
+        def cases(cls) -> SearchStrategy[Case]:
+            def locked(case: Case) -> Case:
+                object.__setattr__(case.subject, "lock", threading.Lock())
+                return case
+
+            return super().cases().map(locked)
+
+    first, second = ([spoil(case).message for case in drawn_cases(Locked, 5, 0)] for _ in range(2))
+    assert first == second == [spoil(case).message for case in drawn_cases(Linear, 5, 0)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,8 @@ from gradcheck.contract import Layer, Loss
 
 ROOT = Path(__file__).parent.parent.parent
 Session = Callable[..., str]
+STRICT = ("-W", "error", "--strict-markers", "-v", "-rsx")
+OURS = ("PYTEST", "COV_")  # begin the variables by which our own session of pytest would meddle
 
 LAYERS = """
 import numpy as np
@@ -71,28 +75,57 @@ from layers import Dense, Halved, InPlaceReLU, MeanDense, x
 
 
 @pytest.fixture
-def session(tmp_path: Path) -> Session:
-    """Return a function that runs pytest, with warnings as errors, on a test module and returns what it prints."""
+def installed(tmp_path: Path) -> Path:
+    """Return a folder from which Python takes mnistcheck for installed, its plugin of pytest with it."""
     registered = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
     lines = [f"{name} = {value}" for name, value in registered["pytest11"].items()]
-    installed = tmp_path / "site" / "mnistcheck-0.dist-info"  # read before that of the environment, if there is one
-    installed.mkdir(parents=True)
-    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: mnistcheck\nVersion: 0\n", encoding="utf-8")
-    (installed / "entry_points.txt").write_text("\n".join(["[pytest11]", *lines]), encoding="utf-8")
+    information = tmp_path / "site" / "mnistcheck-0.dist-info"  # read before that of the environment, if there is one
+    information.mkdir(parents=True)
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: mnistcheck\nVersion: 0\n", encoding="utf-8")
+    (information / "entry_points.txt").write_text("\n".join(["[pytest11]", *lines]), encoding="utf-8")
     files = [path.relative_to(ROOT).as_posix() for path in (ROOT / "gradcheck").rglob("*.py")]
-    (installed / "RECORD").write_text("".join(f"{file},,\n" for file in files), encoding="utf-8")
+    (information / "RECORD").write_text("".join(f"{file},,\n" for file in files), encoding="utf-8")
     (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
     (tmp_path / "layers.py").write_text(LAYERS, encoding="utf-8")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV_"))}
-    environment |= {"PYTHONPATH": os.pathsep.join([str(installed.parent), str(ROOT)]), "COLUMNS": "200"}
+    return information.parent
+
+
+@pytest.fixture
+def session(tmp_path: Path, installed: Path) -> Session:
+    """Return a function that runs pytest, in a process of its own, on a test module and returns what it prints."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    environment |= {"PYTHONPATH": os.pathsep.join([str(installed), str(ROOT)]), "COLUMNS": "200"}
 
     def run(tests: str, *options: str) -> str:
         (tmp_path / "test_them.py").write_text(tests, encoding="utf-8")
-        command = [sys.executable, "-m", "pytest", "-W", "error", "--strict-markers", "-v", "-rsx", *options]
+        command = [sys.executable, "-m", "pytest", *STRICT, *options]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         return done.stdout + done.stderr
 
     return run
+
+
+@pytest.fixture
+def inner(tmp_path: Path, installed: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
+    """Return a function that does the same in this process, which has imported torch and all else already."""
+    for name in [name for name in os.environ if name.startswith(OURS) and name != "PYTEST_CURRENT_TEST"]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(installed), str(ROOT), *sys.path])
+    theirs = {"layers", "test_them"}
+    assert not theirs & sys.modules.keys()
+
+    def run(tests: str, *options: str) -> str:
+        (tmp_path / "test_them.py").write_text(tests, encoding="utf-8")
+        printed = io.StringIO()
+        with redirect_stdout(printed), redirect_stderr(printed):
+            pytest.main([*STRICT, "-p", "no:cacheprovider", "-p", "no:faulthandler", *options])
+        return printed.getvalue()
+
+    yield run
+    for name in theirs & sys.modules.keys():
+        del sys.modules[name]
 
 
 def outcomes(output: str) -> dict[str, str]:
@@ -100,12 +133,12 @@ def outcomes(output: str) -> dict[str, str]:
     return dict(re.findall(r"test_them\.py::\w+\[(\S+)\] (PASSED|FAILED|SKIPPED|XFAIL)", output))
 
 
-def test_a_right_layer_passes_one_test_a_property(session: Session) -> None:
-    output = session(
+def test_a_right_layer_passes_one_test_a_property(inner: Session) -> None:
+    output = inner(
         IMPORTS + "from gradcheck import Case\nfrom nets.layers import Linear, Tanh\n"
         "from nets.losses import MSELoss\nfrom nets.schedules import ConstantRate\n"
         "from nets.initializers import Normal\n"
-        "@parametrize_with_checks([Linear, ConstantRate(0.1), Normal, (Dense(3, 5), x), (Halved(), x, 2 * x),\n"
+        "@parametrize_with_checks([Linear, ConstantRate(0.1), Normal, (Dense(3, 2), x), (Halved(), x, 2 * x),\n"
         "    (Tanh(), x), Case(MSELoss(), (x, 2 * x))], examples=2)\n"
         "def test(check):\n    check()\n"
     )
@@ -125,8 +158,8 @@ def test_a_right_layer_passes_one_test_a_property(session: Session) -> None:
     assert "does not apply" in output
 
 
-def test_a_wrong_layer_fails_with_the_cause_and_the_element(session: Session) -> None:
-    output = session(IMPORTS + "@parametrize_with_checks([(MeanDense(3, 5), x)])\ndef test(check):\n    check()\n")
+def test_a_wrong_layer_fails_with_the_cause_and_the_element(inner: Session) -> None:
+    output = inner(IMPORTS + "@parametrize_with_checks([(MeanDense(3, 2), x)])\ndef test(check):\n    check()\n")
     assert outcomes(output)["MeanDense-gradients_agree_with_differences"] == "FAILED"
     assert outcomes(output)["MeanDense-arguments_are_left_untouched"] == "PASSED"
     assert "b's gradient is exactly 1/4 of the numerical one; 4 is the batch size" in output
@@ -135,23 +168,23 @@ def test_a_wrong_layer_fails_with_the_cause_and_the_element(session: Session) ->
     assert "checks.py:" not in output  # no frames of ours
 
 
-def test_the_fixture_fails_the_test_and_returns_the_report_of_a_pass(session: Session) -> None:
-    output = session(
+def test_the_fixture_fails_the_test_and_returns_the_report_of_a_pass(inner: Session) -> None:
+    output = inner(
         IMPORTS + "from gradcheck.properties import PROPERTIES\n"
         "from gradcheck.properties.gradients import gradients_agree_with_differences as differences\n"
         "from tests.gradcheck.trajectory.neuron import Neuron, batches, weights\n"
         "def test_right(gradcheck):\n"
-        "    assert gradcheck.check_layer(Dense(3, 5), x).subject == 'Dense'\n"
+        "    assert gradcheck.check_layer(Dense(3, 2), x).subject == 'Dense'\n"
         "    assert gradcheck.check_loss(Halved(), x, 2 * x)\n"
         "    assert gradcheck.check_gradients(np.sin, (x,), lambda inputs, dy: (dy * np.cos(inputs[0]),))\n"
         "    assert gradcheck.check_trajectory(Neuron(weights()), Neuron(weights()), batches(3))\n"
-        "def test_wrong(gradcheck):\n    gradcheck.check_layer(MeanDense(3, 5), x)\n"
+        "def test_wrong(gradcheck):\n    gradcheck.check_layer(MeanDense(3, 2), x)\n"
         "def test_parted(gradcheck):\n"
         "    twice = Neuron(weights(), corrupt=lambda _, grad: 2 * grad)\n"
         "    gradcheck.check_trajectory(twice, Neuron(weights()), batches(3))\n"
-        "def test_silent(gradcheck):\n    gradcheck.check_layer(Dense(3, 5), np.nan * x, claims=[differences])\n"
+        "def test_silent(gradcheck):\n    gradcheck.check_layer(Dense(3, 2), np.nan * x, claims=[differences])\n"
         "def test_untrained(gradcheck):\n    gradcheck.check_trajectory(Neuron(weights()), Neuron(weights()), [])\n"
-        "def test_without_input(gradcheck):\n    gradcheck.check_layer(Dense(3, 5))\n"
+        "def test_without_input(gradcheck):\n    gradcheck.check_layer(Dense(3, 2))\n"
     )
     assert "5 failed, 1 passed" in output
     assert "GradientMismatch: FAIL: MeanDense: " in output
@@ -162,9 +195,9 @@ def test_the_fixture_fails_the_test_and_returns_the_report_of_a_pass(session: Se
     assert "checks.py:" not in output
 
 
-def test_expected_failures_have_to_fail(session: Session) -> None:
-    output = session(
-        IMPORTS + "@parametrize_with_checks([(Dense(3, 2), x), (MeanDense(3, 5), x), (MeanDense(3, 2), x)],\n"
+def test_expected_failures_have_to_fail(inner: Session) -> None:
+    output = inner(
+        IMPORTS + "@parametrize_with_checks([(Dense(3, 2), x), (MeanDense(3, 2), x), (MeanDense(3, 2), x)],\n"
         "    expected_failures={'MeanDense-gradients_agree_with_differences': 'a mean',\n"
         "        'precisions_agree': 'why not', 'MeanDense_2-gradients_of_samples_do_not_mix': 'the same mean'})\n"
         "def test(check):\n    check()\n"
@@ -180,8 +213,8 @@ def test_expected_failures_have_to_fail(session: Session) -> None:
     assert re.search(r"XFAIL .*MeanDense_1-gradients_agree_with_differences\] - a mean", output)
 
 
-def test_what_could_not_be_told_is_skipped_with_its_reason(session: Session) -> None:
-    output = session(IMPORTS + "@parametrize_with_checks([(Dense(3, 5), np.nan * x)])\ndef test(check):\n    check()\n")
+def test_what_could_not_be_told_is_skipped_with_its_reason(inner: Session) -> None:
+    output = inner(IMPORTS + "@parametrize_with_checks([(Dense(3, 2), np.nan * x)])\ndef test(check):\n    check()\n")
     assert outcomes(output)["Dense-gradients_agree_with_differences"] == "SKIPPED"
     assert "could not tell: the output is not finite" in output
 
@@ -197,45 +230,63 @@ def test_a_session_without_torch_skips_what_needs_it(session: Session) -> None:
     assert "could not tell: PyTorch is not installed: pip install 'mnistcheck[torch]'" in output
 
 
-def test_what_cannot_be_checked_is_said_at_the_line_that_names_it(session: Session) -> None:
-    output = session(IMPORTS + "@parametrize_with_checks([Dense(3, 5)])\ndef test(check):\n    check()\n")
+def test_what_cannot_be_checked_is_said_at_the_line_that_names_it(inner: Session) -> None:
+    output = inner(IMPORTS + "@parametrize_with_checks([Dense(3, 2)])\ndef test(check):\n    check()\n")
     (message,) = re.findall(r"^E .*", output, flags=re.MULTILINE)
     assert message.endswith("got an object of Dense without an input: write (dense, x)")
     assert "test_them.py:6: in <module>" in output
     assert "parametrization.py" not in output
 
 
-def test_collecting_imports_no_torch_and_loading_the_plugin_no_numpy(session: Session, tmp_path: Path) -> None:
+OF_MANY = (
+    IMPORTS + "import nets.layers\n"
+    "@parametrize_with_checks([*nets.layers.LAYERS, (Dense(3, 2), x), (Dense(3, 2), x)])\n"
+    "def test(check):\n    check()\n"
+)
+
+
+def test_collecting_imports_no_torch_and_loading_the_plugin_no_numpy_and_processes_agree_on_ids(
+    session: Session, inner: Session, tmp_path: Path
+) -> None:
     (tmp_path / "conftest.py").write_text(
         "import sys\nloaded = {'gradcheck.pytest_plugin', 'numpy', 'hypothesis'} & sys.modules.keys()\n"
         "def pytest_collection_finish(session):\n"
         "    print('loaded', *loaded, 'collected', *{'torch', 'nets.layers'} & sys.modules.keys(), 'end')\n"
     )
-    output = session(
-        IMPORTS + "import nets.layers\n"
-        "@parametrize_with_checks([*nets.layers.LAYERS, (Dense(3, 5), x)])\ndef test(check):\n    check()\n",
-        "--collect-only",
-    )
+    output = session(OF_MANY, "--collect-only")
     assert "loaded gradcheck.pytest_plugin collected nets.layers end" in output, output
-    assert "test[Sigmoid-gradients_agree_with_differences]" in output
+    (tmp_path / "conftest.py").unlink()
+    theirs, ours = (re.findall(r"<Function (.+)>", each) for each in (output, inner(OF_MANY, "--collect-only")))
+    assert theirs == ours  # or pytest-xdist would refuse its workers
+    assert {"test[Sigmoid-gradients_agree_with_differences]", "test[Dense_2-precisions_agree]"} <= set(ours)
 
 
-def test_workers_agree_on_ids_and_further_arguments_are_free(session: Session) -> None:
-    tests = (
-        IMPORTS + "@pytest.mark.parametrize('times', [1, 2])\n"
-        "@parametrize_with_checks([(Dense(3, 5), x), (Dense(3, 2), x)])\n"
-        "def test(check, times, tmp_path):\n    assert [check() for _ in range(times)]\n"
-    )
-    alone, shared = session(tests), session(tests, "-p", "xdist", "-n", "2")
-    assert outcomes(alone)["Dense_2-gradients_agree_with_differences-2"] == "PASSED"
-    counts = [re.findall(r"(\d+ passed, \d+ skipped)", output) for output in (alone, shared)]
-    assert counts[0] == counts[1] != []
+OF_TIMES = (
+    IMPORTS + "@pytest.mark.parametrize('times', [1, 2])\n"
+    "@parametrize_with_checks([(Halved(), x[:2], x[2:]), (Halved(), x[2:], x[:2])])\n"
+    "def test(check, times, tmp_path):\n    assert [check() for _ in range(times)]\n"
+)
 
 
-def test_the_example_of_the_readme_passes(session: Session) -> None:
+def passed_and_skipped(output: str) -> list[str]:
+    return re.findall(r"(\d+ passed, \d+ skipped)", output)
+
+
+def test_further_arguments_are_free(inner: Session) -> None:
+    output = inner(OF_TIMES)
+    assert outcomes(output)["Halved_2-gradients_agree_with_differences-2"] == "PASSED"
+    assert passed_and_skipped(output)
+
+
+@pytest.mark.long
+def test_workers_agree_on_ids(session: Session, inner: Session) -> None:
+    assert passed_and_skipped(session(OF_TIMES, "-p", "xdist", "-n", "2")) == passed_and_skipped(inner(OF_TIMES)) != []
+
+
+def test_the_example_of_the_readme_passes(inner: Session) -> None:
     page = (ROOT / "README.md").read_text(encoding="utf-8")
     (example,) = (each for each in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL) if "(gradcheck)" in each)
-    output = session(example)
+    output = inner(example)
     assert "FAILED" not in output, output
     assert outcomes(output)["InPlaceReLU-arguments_are_left_untouched"] == "XFAIL"
     assert "::test_dense PASSED" in output

@@ -1145,8 +1145,8 @@ def cosine_similarity_vjp(inputs, dy):
     return dy * (b / (na * nb) - s * a / na**2), dy * (a / (na * nb) - s * b / nb**2)
 
 
-X, IMAGES = normal(4, 3), normal(2, 3, 8, 8)
-PIXELS = np.round(np.abs(normal(2, 2, 8, 8, seed=20)).clip(0, 1) * 16) * (normal(2, 2, 8, 8, seed=21) > 0)  # as digits
+X, IMAGES = normal(4, 3), normal(2, 3, 4, 6)  # as few numbers as tell axes apart: a check calls a layer for each
+PIXELS = np.round(np.abs(normal(2, 2, 4, 6, seed=20)).clip(0, 1) * 16) * (normal(2, 2, 4, 6, seed=21) > 0)  # as digits
 LABELS, ONE_HOT = np.array([2, 0, 1, 2]), np.eye(3)[[2, 0, 1, 2]]
 SIGNS = np.where(normal(4, 3, seed=22) > 0, 1.0, -1.0)
 PROBABILITIES = 1 / (1 + np.exp(-X))
@@ -1192,7 +1192,7 @@ RIGHT: dict[str, Example] = {
     "linear of dicts, twin": layer(LinearOfDicts(), X, twin=LINEAR, **TRANSPOSED_ITEMS),
     "linear of dicts, float32": layer(LinearOfDicts(), X.astype(np.float32)),
     "affine of lists": layer(Affine(normal(3, 2), np.zeros(2)), X),
-    "affine of lists on images": layer(Affine(0.1 * normal(192, 2), np.zeros(2)), IMAGES),
+    "affine of lists on images": layer(Affine(0.1 * normal(24, 2), np.zeros(2)), IMAGES[:, :1]),
     "linear of attributes": layer(LinearOfAttributes(), X, **W_B),
     "linear of attributes, twin": layer(LinearOfAttributes(), X, twin=LINEAR, **TRANSPOSED),
     "accumulating linear": layer(
@@ -1225,25 +1225,27 @@ RIGHT: dict[str, Example] = {
     "dropout of a random state": layer(DropoutOfRandomState(), X, twin=torch_module("Dropout", 0.25)),
     "batch norm": layer(BatchNorm(3), X, **NORM),
     "batch norm, twin": layer(BatchNorm(3), X, twin=torch_module("BatchNorm1d", 3), **NORM_WITH_STATE),
-    "batch norm of images": layer(BatchNorm(3), IMAGES, twin=torch_module("BatchNorm2d", 3), **NORM_WITH_STATE),
+    "batch norm of images": layer(
+        BatchNorm(2), IMAGES[:, :2, :2, :3], twin=torch_module("BatchNorm2d", 2), **NORM_WITH_STATE
+    ),
     "batch norm of a course": layer(BookBatchNorm(3), X),
     "layer norm": layer(LayerNorm(3), X, twin=torch_module("LayerNorm", 3)),
     "layer norm of sequences": layer(LayerNorm(4), QKV[0], twin=torch_module("LayerNorm", 4)),
     "rms norm": layer(RMSNorm(3), X),
-    "conv by loops": layer(ConvByLoops(3), IMAGES[:, :, :6, :6], twin=torch_module("Conv2d", 3, 3, 3)),
-    "conv of pixels": layer(ConvByLoops(2, 2, 3, 2, 1), PIXELS, twin=torch_module("Conv2d", 2, 2, 3, 2, 1)),
+    "conv by loops": layer(ConvByLoops(1, 2, 2), IMAGES[:, :1, :3, :4], twin=torch_module("Conv2d", 1, 2, 2)),
+    "conv of pixels": layer(ConvByLoops(1, 2, 3, 2, 1), PIXELS[:, :1], twin=torch_module("Conv2d", 1, 2, 3, 2, 1)),
     "conv by im2col": layer(
-        Convolution(0.3 * normal(2, 3, 3, 3), np.zeros(2), 2, 1), IMAGES,
-        twin=torch_module("Conv2d", 3, 2, 3, stride=2, padding=1), **WEIGHT_BIAS,
+        Convolution(0.3 * normal(3, 2, 2, 2), np.zeros(3), 2, 1), IMAGES[:, :2, :, :5],
+        twin=torch_module("Conv2d", 2, 3, 2, stride=2, padding=1), **WEIGHT_BIAS,
     ),
     "max pool by reshape": layer(MaxPoolByReshape(), IMAGES),
     "max pool by reshape of pixels": layer(MaxPoolByReshape(), PIXELS),
-    "max pool by loops": layer(MaxPoolByLoops(), IMAGES, twin=torch_module("MaxPool2d", 2)),
+    "max pool by loops": layer(MaxPoolByLoops(), IMAGES[:, :2], twin=torch_module("MaxPool2d", 2)),
     "max pool by strides": layer(MaxPoolByStrides(), PIXELS, twin=torch_module("MaxPool2d", 2)),
-    "overlapping max pool": layer(MaxPoolByLoops(3, 1), PIXELS, twin=torch_module("MaxPool2d", 3, 1)),
+    "overlapping max pool": layer(MaxPoolByLoops(3, 1), PIXELS[:, :1], twin=torch_module("MaxPool2d", 3, 1)),
     "average pool": layer(AveragePool(), IMAGES, twin=torch_module("AvgPool2d", 2)),
     "global average pool": layer(GlobalAveragePool(), IMAGES),
-    "up-sampling": layer(UpSample(), IMAGES[:, :, :4, :4], twin=torch_module("Upsample", scale_factor=2)),
+    "up-sampling": layer(UpSample(), IMAGES[:, :2, :3, :4], twin=torch_module("Upsample", scale_factor=2)),
     "embedding": layer(Embedding(), np.array([[1, 0], [1, 4]]), twin=torch_module("Embedding", 5, 3)),
     "flatten": layer(Flatten(), IMAGES, twin=torch_module("Flatten")),
     "identity": layer(Identity(), X, twin=torch_module("Identity")),
