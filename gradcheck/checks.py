@@ -423,7 +423,7 @@ def _drawn(name: str, claim: Property, cases: list[Case], settings: Settings) ->
     tried: list[tuple[Case, Outcome]] = []
     for each in cases:
         explained = sum(bool(outcome.causes) for _, outcome in tried)
-        found = check_case(each, claim, replace(settings, explain=explained < EXPLAINED))
+        found = check_case(each, claim, replace(settings, explain=settings.explain and explained < EXPLAINED))
         if found is not None:
             tried.append((each, found))
     if not tried:

@@ -157,7 +157,7 @@ def test_a_state_is_a_copy() -> None:
         assert not np.array_equal(state["param/2.weight"], engine.state()["param/2.weight"])
 
 
-@pytest.mark.parametrize("steps", [pytest.param(20, id="few"), pytest.param(100, id="all", marks=pytest.mark.long)])
+@pytest.mark.parametrize("steps", [pytest.param(10, id="few"), pytest.param(100, id="all", marks=pytest.mark.long)])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("activation", [Sigmoid, ReLU])
 @pytest.mark.parametrize("optimizer", [SGD, momentum, Adam])
@@ -180,7 +180,7 @@ def convolutional(dtype: type) -> Layer:
     return model.astype(dtype)
 
 
-@pytest.mark.parametrize("steps", [pytest.param(8, id="few"), pytest.param(30, id="all", marks=pytest.mark.long)])
+@pytest.mark.parametrize("steps", [pytest.param(6, id="few"), pytest.param(30, id="all", marks=pytest.mark.long)])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("optimizer", [SGD, momentum, Adam])
 def test_convolutional_networks_are_the_same_program(
