@@ -232,13 +232,18 @@ def check_class(
 
     All are tried and the smallest failing one is reported: shrinking would take longer than everything else.
     """
-    findings, evaluations = [], 0
-    for claim in claims if claims is not None else properties_of(subject):
-        finding, spent = _drawn(subject, claim, examples, seed, settings)
-        evaluations += spent
-        if finding is not None:
-            findings.append(finding)
-    return Report(subject.__name__, tuple(findings), evaluations, seed, settings)
+    name, tried = subject.__name__, properties_of(subject) if claims is None else tuple(claims)
+    try:
+        cases = drawn_cases(subject, examples, seed)  # once: to draw them takes as long as most properties do
+    except ImportError:
+        raise  # a missing library is nobody's fault here
+    except Exception as error:  # noqa: BLE001  the strategy is the subject's own, and so is what it raises
+        message = f"cases() raises {type(error).__name__}: {error}"
+        failed = (Finding(name, claim.__name__, Verdict.FAIL, 0, message=message) for claim in tried)
+        return Report(name, tuple(failed), 0, seed, settings)
+    found = (_drawn(name, claim, cases, settings) for claim in tried)
+    findings = tuple(finding for finding in found if finding is not None)
+    return Report(name, findings, sum(case.tally.evaluations for case in cases), seed, settings)
 
 
 def check_variations(
@@ -439,26 +444,15 @@ def _draw(strategy: Callable[[], SearchStrategy[Case]], examples: int, seed: int
     return cases
 
 
-def _drawn(
-    subject: Subject, claim: Property, examples: int, seed: int, settings: Settings
-) -> tuple[Finding | None, int]:
-    name = subject.__name__
+def _drawn(name: str, claim: Property, cases: list[Case], settings: Settings) -> Finding | None:
     tried: list[tuple[Case, Outcome]] = []
-    try:
-        cases = drawn_cases(subject, examples, seed)
-    except ImportError:
-        raise  # a missing library is nobody's fault here
-    except Exception as error:  # noqa: BLE001  the strategy is the subject's own, and so is what it raises
-        message = f"cases() raises {type(error).__name__}: {error}"
-        return Finding(name, claim.__name__, Verdict.FAIL, 0, message=message), 0
     for each in cases:
         explained = sum(bool(outcome.causes) for _, outcome in tried)
-        found = check_case(each, claim, replace(settings, explain=explained < EXPLAINED))
+        found = check_case(each, claim, replace(settings, explain=settings.explain and explained < EXPLAINED))
         if found is not None:
             tried.append((each, found))
-    spent = sum(each.tally.evaluations for each in cases)
     if not tried:
-        return None, spent
+        return None
     failing = [(case, outcome) for case, outcome in tried if outcome.verdict is Verdict.FAIL]
     failing.sort(key=lambda pair: _size(pair[0]))
     place, explanation = _explained(failing, DRAWN_TO_EXPLAIN)
@@ -468,7 +462,7 @@ def _drawn(
     message = worst.message if worst else ""
     if verdict is Verdict.INCONCLUSIVE:
         message = next((outcome.message for outcome in outcomes if outcome.message), "")
-    finding = Finding(
+    return Finding(
         subject=name,
         property=claim.__name__,
         verdict=verdict,
@@ -480,7 +474,6 @@ def _drawn(
         diagnosis=explanation,
         case=case,
     )
-    return finding, spent
 
 
 def _explained(failing: list[tuple[Case, Outcome]], needed: int) -> tuple[int, str]:

@@ -14,7 +14,7 @@ from gradcheck.agreement import Verdict, Worst, compare
 from gradcheck.autograd import twin_updates
 from gradcheck.contract import Array, Case, Optimizer
 from gradcheck.properties.outcome import SHADOWS, Outcome, Settings, failure, inconclusive, judged
-from gradcheck.trajectory.noise import FACTOR, nudged, spread, update_rounding
+from gradcheck.trajectory.noise import FACTOR, largest_difference, nudged, update_rounding
 
 
 class Step(NamedTuple):
@@ -22,6 +22,15 @@ class Step(NamedTuple):
 
     grads: dict[str, Array]
     lr: float
+
+
+class _Compared(NamedTuple):
+    """What is ours after a step, what is torch's, and by how much rounding may set them apart, by tensor."""
+
+    step: int
+    ours: dict[str, Array]
+    theirs: dict[str, Array]
+    allowed: dict[str, float]
 
 
 def updates_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outcome:
@@ -44,9 +53,8 @@ def state_agrees_with_twin(case: Case, settings: Settings = Settings()) -> Outco
     if isinstance(case.subject, ForeignOptimizer):
         return None  # whose state is its own affair
     worsts = []
-    for dtype in settings.dtypes:
-        params, steps = _trial(case, dtype, settings.steps, missing=True)
-        for index, ours, theirs, allowed in _compared(case, params, steps):
+    for params, compared in _runs(case, settings, missing=True):
+        for index, ours, theirs, allowed in compared:
             if ours.keys() != theirs.keys():
                 kept, wanted = (", ".join(sorted(each.keys() - params.keys())) or "nothing" for each in (ours, theirs))
                 return failure(f"after step {index} {kept} is kept, in torch {wanted}")
@@ -55,7 +63,6 @@ def state_agrees_with_twin(case: Case, settings: Settings = Settings()) -> Outco
                 if own != torchs:
                     return failure(f"{name} is {own}, in torch {torchs}")
                 worsts.append(compare(f"{name} after step {index}", ours[name], theirs[name], allowed[name]))
-    case.tally.evaluations += len(settings.dtypes) * (SHADOWS + 1) * settings.steps
     return judged(worsts) if worsts else None  # nothing is kept
 
 
@@ -148,36 +155,49 @@ def parameters_are_moved_in_place(case: Case, settings: Settings = Settings()) -
 
 def _agreement(case: Case, settings: Settings, *, missing: bool) -> Outcome:
     worsts: list[tuple[int, Worst | None]] = []
-    for dtype in settings.dtypes:
-        params, steps = _trial(case, dtype, settings.steps, missing=missing)
-        for index, ours, theirs, allowed in _compared(case, params, steps):
-            for name in params:
-                if ours[name].dtype != dtype:
-                    return failure(f"{name} is {dtype}, and {ours[name].dtype} after step {index}")
+    for params, compared in _runs(case, settings, missing=missing):
+        for index, ours, theirs, allowed in compared:
+            for name, param in params.items():
+                if ours[name].dtype != param.dtype:
+                    return failure(f"{name} is {param.dtype}, and {ours[name].dtype} after step {index}")
                 worst = compare(f"{name} after step {index}", ours[name], theirs[name], allowed[name])
                 worsts.append((index, worst))
-    case.tally.evaluations += len(settings.dtypes) * (SHADOWS + 1) * settings.steps
     first = next(((step, worst) for step, worst in worsts if worst is not None and worst.ratio > 1), None)
     if first is None:
         return judged(worst for _, worst in worsts)
     return failure(_since(first[0], settings.steps), first[1])
 
 
-def _compared(
-    case: Case, params: dict[str, Array], steps: list[Step]
-) -> Iterator[tuple[int, dict[str, Array], dict[str, Array], dict[str, float]]]:
-    """Yield after every step what is ours, what is torch's, and by how much rounding may set them apart."""
+def _runs(case: Case, settings: Settings, *, missing: bool) -> list[tuple[dict[str, Array], list[_Compared]]]:
+    """Return, in each precision, the parameters at first, and what becomes of them and of the state in each step.
+
+    Parameters and state come together, and two properties ask for them.
+    """
+    kept = ("updates", str(missing), str(settings.steps), *settings.dtypes)
+    if kept not in case.found:
+        trials = [_trial(case, dtype, settings.steps, missing=missing) for dtype in settings.dtypes]
+        case.found[kept] = [(params, list(_compared(case, params, steps))) for params, steps in trials]
+        case.tally.evaluations += len(settings.dtypes) * (SHADOWS + 1) * settings.steps
+    found: list[tuple[dict[str, Array], list[_Compared]]] = case.found[kept]
+    return found
+
+
+def _compared(case: Case, params: dict[str, Array], steps: list[Step]) -> Iterator[_Compared]:
     rng = case.rng()
     shadows = [_run(case.subject, params, steps, rng) for _ in range(SHADOWS)]
     runs = zip(_run(case.subject, params, steps), twin_updates(case.subject, params, steps), strict=True)
     rounding: dict[str, float] = {}
     before = params
     for index, (ours, theirs) in enumerate(runs):
-        wide = spread(ours, [run[index] for run in shadows])
+        allowed = {}
         for name, array in ours.items():
             was = before.get(name, np.zeros_like(array))
             rounding[name] = rounding.get(name, 0.0) + update_rounding(was, array)
-        yield index, ours, theirs, {name: max(FACTOR * wide[name], rounding[name]) for name in ours}
+            around = np.stack([run[index][name] for run in shadows])
+            allowed[name] = max(
+                FACTOR * largest_difference(around, np.broadcast_to(array, around.shape)), rounding[name]
+            )
+        yield _Compared(index, ours, theirs, allowed)
         before = ours
 
 

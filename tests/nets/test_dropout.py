@@ -75,7 +75,7 @@ class DroppedTwice(Sequential):
 
 
 def test_dropouts_in_a_chain_draw_masks_of_their_own_as_in_torch() -> None:
-    report = check_class(DroppedTwice)
+    report = check_class(DroppedTwice, examples=6)
     assert [finding.property for finding in report.findings if finding.verdict is not Verdict.PASS] == []
     chain, x = Sequential((Dropout(0.5), Dropout(0.5))), np.ones(64)
     shown: dict[str, Array] = {}

@@ -157,15 +157,16 @@ def test_a_state_is_a_copy() -> None:
         assert not np.array_equal(state["param/2.weight"], engine.state()["param/2.weight"])
 
 
+@pytest.mark.parametrize("steps", [pytest.param(10, id="few"), pytest.param(100, id="all", marks=pytest.mark.long)])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("activation", [Sigmoid, ReLU])
 @pytest.mark.parametrize("optimizer", [SGD, momentum, Adam])
 @pytest.mark.parametrize("size", [1, 7])
 def test_numpy_and_torch_are_the_same_program(
-    dtype: type, activation: type[Layer], optimizer: Callable[[], Optimizer], size: int
+    dtype: type, activation: type[Layer], optimizer: Callable[[], Optimizer], size: int, steps: int
 ) -> None:
     ours, theirs = (engine(network(dtype, activation), CrossEntropyLoss(), optimizer()) for engine in ENGINES)
-    report = check_trajectory(ours, theirs, batches(100, dtype, size), sensitivity=False)
+    report = check_trajectory(ours, theirs, batches(steps, dtype, size), sensitivity=False)
     assert report, report.first_divergence
     assert report.lock_step.uninformative == ()
 
@@ -179,11 +180,14 @@ def convolutional(dtype: type) -> Layer:
     return model.astype(dtype)
 
 
+@pytest.mark.parametrize("steps", [pytest.param(6, id="few"), pytest.param(30, id="all", marks=pytest.mark.long)])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("optimizer", [SGD, momentum, Adam])
-def test_convolutional_networks_are_the_same_program(dtype: type, optimizer: Callable[[], Optimizer]) -> None:
+def test_convolutional_networks_are_the_same_program(
+    dtype: type, optimizer: Callable[[], Optimizer], steps: int
+) -> None:
     rng = np.random.default_rng(1)
-    images = [Batch(rng.random((4, 1, 7, 6)).astype(dtype), rng.integers(0, 3, 4), 0.01) for _ in range(30)]
+    images = [Batch(rng.random((4, 1, 7, 6)).astype(dtype), rng.integers(0, 3, 4), 0.01) for _ in range(steps)]
     ours, theirs = (engine(convolutional(dtype), CrossEntropyLoss(), optimizer()) for engine in ENGINES)
     report = check_trajectory(ours, theirs, images, sensitivity=False)
     assert report, report.first_divergence

@@ -12,10 +12,10 @@ from nets.datasets.digits import load_digits
 from nets.layers import BatchNorm2d, Conv2d, Flatten, LeakyReLU, MaxPool2d, ReLU, Sequential
 
 
-def patches() -> Array:
-    """Return corners of digits, (3, 1, 9, 8), flat but for a stroke."""
-    images = load_digits().train.images[:3] / 16
-    return np.asarray(images, np.float64).reshape(3, 1, 28, 28)[:, :, 4:13, 6:14]
+def patches(count: int, height: int, width: int) -> Array:
+    """Return corners of digits, (count, 1, height, width), flat but for a stroke."""
+    images = load_digits().train.images[:count] / 16
+    return np.asarray(images, np.float64).reshape(count, 1, 28, 28)[:, :, 4 : 4 + height, 6 : 6 + width]
 
 
 LAYERS: list[Layer] = [
@@ -31,11 +31,14 @@ LAYERS: list[Layer] = [
 ]
 
 
+@pytest.mark.parametrize(
+    "size", [pytest.param((2, 5, 6), id="small"), pytest.param((3, 9, 8), id="large", marks=pytest.mark.long)]
+)
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
-def test_every_property_holds_on_digits(layer: Layer) -> None:
+def test_every_property_holds_on_digits(layer: Layer, size: tuple[int, int, int]) -> None:
     rng = np.random.default_rng(0)
     layer = layer.replace_arrays({name: rng.standard_normal(a.shape) for name, a in layer.parameters().items()})
-    x = patches()
+    x = patches(*size)
     assert (x == 0).mean() > 0.25
     report = gradcheck.check_layer(layer, x)
     assert report.verdict is Verdict.PASS, str(report)

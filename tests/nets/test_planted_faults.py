@@ -5,17 +5,19 @@ from __future__ import annotations
 import pytest
 
 from gradcheck.agreement import Verdict
-from gradcheck.checks import Subject, check_class, properties_of
+from gradcheck.checks import EXAMPLES, Subject, check_class, properties_of
 from gradcheck.collection import CONTRACTS
 from gradcheck.contract import Layer, Loss
-from gradcheck.properties import PROPERTIES, Property
+from gradcheck.properties import PROPERTIES, Property, Settings
 from gradcheck.results import GradientMismatch
 from tests.nets.faults.catalogue import BLIND, EQUIVALENT, NAMED, PAGE, PLANTED, TOLD_ANEW, WRITTEN, claims_of, page
 from tests.nets.faults.fault import DIFFERENCES, Fault
 
-# Ten cases at a time, from up to three seeds: nearly every fault is caught in the first.
-FEW = 10
-TRIES = 3
+# How many cases at a time, from up to how many seeds: nearly every fault is caught in the first.
+CASES_AND_SEEDS = [pytest.param(2, 30, id="few"), pytest.param(10, 3, id="all", marks=pytest.mark.long)]
+
+# Right parts are tried on more: as many as of every registered part, and as many as `mnistcheck verify` draws.
+EXAMPLES_TRIED = [pytest.param(4, id="few"), pytest.param(EXAMPLES, id="all", marks=pytest.mark.long)]
 
 
 def name_of(subject: Subject) -> str:
@@ -31,9 +33,11 @@ def claim_of(subject: Subject, name: str) -> list[Property]:
 @pytest.mark.parametrize(
     "fault", [pytest.param(fault, id=f"{name_of(fault.subject)}-{fault.claim}") for fault in PLANTED]
 )
-def test_a_planted_fault_is_caught(fault: Fault) -> None:
+@pytest.mark.parametrize(("cases", "seeds"), CASES_AND_SEEDS)
+def test_a_planted_fault_is_caught(fault: Fault, cases: int, seeds: int) -> None:
     subject, claim, tensor, _ = fault
-    tries = (check_class(subject, claims=claim_of(subject, claim), examples=FEW, seed=seed) for seed in range(TRIES))
+    claims, settings = claim_of(subject, claim), Settings(explain=False)  # causes have tests of their own
+    tries = (check_class(subject, claims=claims, examples=cases, seed=seed, settings=settings) for seed in range(seeds))
     report = next((report for report in tries if report.failures), None)
     assert report is not None
     (result,) = report.findings
@@ -47,21 +51,24 @@ def test_a_planted_fault_is_caught(fault: Fault) -> None:
 
 
 @pytest.mark.parametrize("subject", BLIND, ids=name_of)
-def test_differences_pass_what_they_cannot_see(subject: Subject) -> None:
-    assert check_class(subject, claims=claim_of(subject, DIFFERENCES), examples=FEW).verdict is Verdict.PASS
+@pytest.mark.parametrize("examples", EXAMPLES_TRIED)
+def test_differences_pass_what_they_cannot_see(subject: Subject, examples: int) -> None:
+    assert check_class(subject, claims=claim_of(subject, DIFFERENCES), examples=examples).verdict is Verdict.PASS
 
 
 @pytest.mark.parametrize("subject", [subject for subject, _ in EQUIVALENT], ids=name_of)
-def test_what_is_no_mistake_is_not_accused(subject: Subject) -> None:
-    report = check_class(subject)
+@pytest.mark.parametrize("examples", EXAMPLES_TRIED)
+def test_what_is_no_mistake_is_not_accused(subject: Subject, examples: int) -> None:
+    report = check_class(subject, examples=examples)
     assert report.verdict is Verdict.PASS, str(report)
 
 
 @pytest.mark.parametrize("subject", TOLD_ANEW, ids=name_of)
-def test_what_is_told_anew_is_right_but_for_its_fault(subject: Subject) -> None:
+@pytest.mark.parametrize("examples", EXAMPLES_TRIED)
+def test_what_is_told_anew_is_right_but_for_its_fault(subject: Subject, examples: int) -> None:
     caught_by = {fault.claim for fault in PLANTED if issubclass(fault.subject, subject)} | {DIFFERENCES}
     claims = [claim for claim in properties_of(subject) if claim.__name__ in caught_by]
-    report = check_class(subject, claims=claims, examples=FEW)
+    report = check_class(subject, claims=claims, examples=examples)
     assert report.verdict is Verdict.PASS, str(report)
 
 

@@ -86,7 +86,7 @@ def test_every_argument_of_torch_is_there_or_refused(subject: type, theirs: Any)
 
 @cache
 def drawn(subject: type) -> dict[str, list[object]]:
-    return domain(subject, examples=100)
+    return domain(subject, examples=25)
 
 
 @pytest.mark.parametrize(

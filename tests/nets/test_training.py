@@ -110,12 +110,35 @@ def test_accuracy_is_the_share_of_right_classes() -> None:
         score(same, [], 4)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("preset", list(PRESETS))
-def test_a_fair_run_passes_on_digits(digits: Dataset, preset: str, dtype: str) -> None:
-    steps = 8 if ":" in preset or preset in ("cnn", "mlp-wide") else 100  # variants, and what is slow
-    run = prepare(PRESETS[preset], digits, train_size=500, test_size=200, steps=steps, dtype=dtype)
-    pair = train_fair(run, sensitivity=preset == "fair")
+SLOW_OR_VARIANTS = [name for name in PRESETS if ":" in name or name in ("cnn", "mlp-wide")]
+
+
+def steps_of(preset: str, *, few: bool) -> int:
+    """Return how many steps of a preset to prove."""
+    if few:
+        return 2 if preset in ("cnn", "mlp-wide") else 3
+    return 8 if preset in SLOW_OR_VARIANTS else 100
+
+
+FAIR_RUNS = [
+    pytest.param(
+        preset,
+        dtype,
+        few,
+        marks=[] if few and (dtype == "float64" or preset not in SLOW_OR_VARIANTS) else pytest.mark.long,
+        id=f"{preset}-{dtype}-{'few' if few else 'all'}",
+    )
+    for preset in PRESETS
+    for dtype in ("float64", "float32")
+    for few in (True, False)
+]
+
+
+@pytest.mark.parametrize(("preset", "dtype", "few"), FAIR_RUNS)
+def test_a_fair_run_passes_on_digits(digits: Dataset, preset: str, dtype: str, few: bool) -> None:
+    steps, sizes = steps_of(preset, few=few), (100, 40) if few else (500, 200)
+    run = prepare(PRESETS[preset], digits, train_size=sizes[0], test_size=sizes[1], steps=steps, dtype=dtype)
+    pair = train_fair(run, sensitivity=preset == "fair" and not few)
     report = pair.report
     assert report is not None
     assert report.verdict is Verdict.PASS
@@ -170,9 +193,11 @@ def test_an_evaluation_changes_no_bit_of_a_run(digits: Dataset, preset: str) -> 
         assert states[0] == states[1]
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_normalised_network_that_torch_sums_at_length_passes_both(digits: Dataset, seed: int) -> None:
-    report = train_fair(prepare(PRESETS["regularised"], digits, steps=60, seed=seed), sensitivity=False).report
+@pytest.mark.parametrize(
+    ("seed", "steps"), [(0, 20), *(pytest.param(seed, 60, marks=pytest.mark.long) for seed in range(3))]
+)
+def test_a_normalised_network_that_torch_sums_at_length_passes_both(digits: Dataset, seed: int, steps: int) -> None:
+    report = train_fair(prepare(PRESETS["regularised"], digits, steps=steps, seed=seed), sensitivity=False).report
     assert report is not None
     assert report.lock_step.verdict is Verdict.PASS
     assert report.free_run.first_failure is None
@@ -206,7 +231,7 @@ def test_what_torch_rounds_by_excuses_no_drift_of_a_normalised_network(digits: D
 
 @pytest.mark.parametrize("preset", ["fair", "regularised"])
 def test_training_side_by_side_is_the_fair_run_without_its_proof(digits: Dataset, preset: str) -> None:
-    run = prepare(PRESETS[preset], digits, train_size=48, epochs=3)  # three rates of `regularised`
+    run = prepare(PRESETS[preset], digits, train_size=20, epochs=3)  # three rates of `regularised`
     fair, plain = train_fair(run, sensitivity=False), train_both(run)
     assert plain.report is None
     for mine, yours in ((fair.engines[side], plain.engines[side]) for side in fair.engines):
@@ -218,11 +243,11 @@ def test_training_side_by_side_is_the_fair_run_without_its_proof(digits: Dataset
 
 @pytest.mark.parametrize(("dtype", "scale"), [("float64", 1 + 1e-12), ("float32", 1 + 1e-4)])
 @pytest.mark.parametrize("tensor", ["0.weight", "0.bias", "2.weight", "2.bias"])
-@pytest.mark.parametrize("begin", [0, 12])
+@pytest.mark.parametrize(("begin", "steps"), [(0, 1), (3, 4), pytest.param(12, 25, marks=pytest.mark.long)])
 def test_an_injected_fault_is_found_at_its_step_and_tensor(
-    digits: Dataset, dtype: str, scale: float, tensor: str, begin: int
+    digits: Dataset, dtype: str, scale: float, tensor: str, begin: int, steps: int
 ) -> None:
-    run = prepare(PRESETS["fair"], digits, steps=25, dtype=dtype)
+    run = prepare(PRESETS["fair"], digits, steps=steps, dtype=dtype)
     report = train_fair(run, fault=GradientScale(tensor, scale, begin=begin)).report
     assert report is not None
     found = report.first_divergence
@@ -251,8 +276,9 @@ def test_both_sides_get_one_thread() -> None:
     assert torch.get_num_threads() == before
 
 
-def test_a_fair_run_passes_on_real_mnist(mnist_dir: Path) -> None:
-    run = prepare(PRESETS["fair"], load_dataset("mnist", mnist_dir), steps=300)
-    report = train_fair(run).report
+@pytest.mark.parametrize("steps", [20, pytest.param(300, marks=pytest.mark.long)])
+def test_a_fair_run_passes_on_real_mnist(mnist_dir: Path, steps: int) -> None:
+    run = prepare(PRESETS["fair"], load_dataset("mnist", mnist_dir), steps=steps)
+    report = train_fair(run, sensitivity=steps == 300).report
     assert report
-    assert report.lock_step.steps_compared == 300
+    assert report.lock_step.steps_compared == steps
