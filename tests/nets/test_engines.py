@@ -180,7 +180,7 @@ def convolutional(dtype: type) -> Layer:
     return model.astype(dtype)
 
 
-@pytest.mark.parametrize("steps", [pytest.param(6, id="few"), pytest.param(30, id="all", marks=pytest.mark.long)])
+@pytest.mark.parametrize("steps", [pytest.param(4, id="few"), pytest.param(30, id="all", marks=pytest.mark.long)])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("optimizer", [SGD, momentum, Adam])
 def test_convolutional_networks_are_the_same_program(

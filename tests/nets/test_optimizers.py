@@ -315,9 +315,10 @@ def test_what_is_kept_is_named_shaped_and_valued_as_in_torch(optimizer: Optimize
         np.testing.assert_allclose(array, theirs[key], rtol=20 * np.finfo(dtype).eps, atol=1e-7 * (dtype is np.float32))
 
 
+@pytest.mark.parametrize("steps", [pytest.param(12, id="few"), pytest.param(30, id="all", marks=pytest.mark.long)])
 @pytest.mark.parametrize("optimizer", RULES, ids=lambda rule: type(rule).__name__)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_engines_take_the_same_steps(optimizer: Optimizer, dtype: DTypeLike) -> None:
+def test_engines_take_the_same_steps(optimizer: Optimizer, dtype: DTypeLike, steps: int) -> None:
     model: Layer = Sequential((Linear.create(12, 8), Sigmoid(), Linear.create(8, 3)))
     initialize(model, np.random.default_rng(0), XavierNormal(), Normal(std=0.1))
     ours, theirs = (
@@ -325,7 +326,7 @@ def test_engines_take_the_same_steps(optimizer: Optimizer, dtype: DTypeLike) -> 
         for engine in (NumpyEngine, TorchEngine)
     )
     rng = np.random.default_rng(1)
-    batches = [Batch(rng.random((4, 12)).astype(dtype), rng.integers(0, 3, 4), 0.01) for _ in range(30)]
+    batches = [Batch(rng.random((4, 12)).astype(dtype), rng.integers(0, 3, 4), 0.01) for _ in range(steps)]
     report = check_trajectory(ours, theirs, batches, sensitivity=False)
     assert report.verdict is Verdict.PASS, report.first_divergence
     assert report.lock_step.uninformative == ()
