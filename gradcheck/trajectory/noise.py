@@ -56,7 +56,7 @@ def hashed(array: Array, rng: np.random.Generator) -> Array:
     mixed >>= ALL_BUT_24
     folded = mixed.astype(np.float32)
     folded *= TO_UNIT
-    return folded.reshape(array.shape)
+    return np.asarray(folded.reshape(array.shape))
 
 
 class Recorder:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import gradcheck
-from gradcheck.adapters import AdapterError
+from gradcheck.adapters import AdapterError, copier, fresh
 from gradcheck.agreement import Verdict
 from gradcheck.checks import check_layer, check_loss, check_optimizer, check_schedule
 from gradcheck.contract import Array, ShapeError
@@ -30,6 +30,7 @@ from tests.gradcheck.foreign.right import (
     Add,
     DropoutOfGenerator,
     Embedding,
+    FlatLinear,
     LinearOfAttributes,
     LinearOfDicts,
     Tanh,
@@ -182,6 +183,21 @@ def test_objects_and_generators_stay_as_they_were() -> None:
     assert pickle.dumps(layer) == before
     assert pickle.dumps(np.random.get_state()) == state
     assert np.array_equal(x, X)
+
+
+@pytest.mark.parametrize("dtype", [None, np.float32])
+def test_every_copy_is_as_the_first_and_shares_memory_as_its_original_does(dtype: type | None) -> None:
+    layer = FlatLinear()
+    before, copied = pickle.dumps(layer), copier(layer, dtype)
+    expected = pickle.dumps(fresh(layer, dtype))
+    for _ in range(3):
+        copy = copied()
+        assert pickle.dumps(copy) == expected
+        assert {array.dtype for array in (copy.flat, *copy.params.values())} == {np.dtype(dtype or np.float64)}
+        copy.flat[...] = 7
+        assert (copy.params["W"] == 7).all()
+        assert (copy.params["b"] == 7).all()
+    assert pickle.dumps(layer) == before
 
 
 def test_a_large_layer_takes_seconds() -> None:

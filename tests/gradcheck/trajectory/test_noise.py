@@ -44,6 +44,29 @@ def test_a_nudge_is_in_units_of_the_arrays_own_precision(dtype: type, value: flo
     assert len({*by}) > 3
 
 
+def plainly(array: Array, rng: np.random.Generator, precision: type | None) -> Array:
+    """Return what `nudged` does, as its formula says: array (1 + u eps), u uniform in [-2, 2) by the hashed value."""
+    first, second = rng.bit_generator.random_raw(2)
+    mixed = array.astype(np.float64).reshape(-1).view(np.uint64) * (first | np.uint64(1))
+    mixed = (mixed ^ (mixed >> np.uint64(32))) * (second | np.uint64(1))
+    folded = (mixed >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
+    u = folded.reshape(array.shape) * np.float32(4) - np.float32(2)
+    return np.asarray(array + array * (np.finfo(precision or array.dtype).eps * u.astype(array.dtype)))
+
+
+@pytest.mark.parametrize("precision", [None, np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float16, *FLOATS])
+@pytest.mark.parametrize("shape", [(), (0, 2), (7,), (3, 4, 5)], ids=str)
+def test_nudges_are_those_of_the_plain_formula_bit_for_bit(
+    shape: tuple[int, ...], dtype: type, precision: type | None
+) -> None:
+    x: Array = np.asarray(np.random.default_rng(0).standard_normal(shape), dtype)
+    kept = x.copy()
+    quick, plain = (nudge(x, np.random.default_rng(1), precision) for nudge in (nudged, plainly))
+    assert (quick.dtype, quick.shape, quick.tolist()) == (plain.dtype, plain.shape, plain.tolist())
+    assert np.array_equal(x, kept)
+
+
 def test_a_nudge_is_in_units_of_the_precision_that_is_given() -> None:
     x = np.linspace(1, 2, 100)
     by = (nudged(x, np.random.default_rng(0), np.float32) - x) / x / np.finfo(np.float32).eps
