@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -200,11 +199,11 @@ def test_every_copy_is_as_the_first_and_shares_memory_as_its_original_does(dtype
     assert pickle.dumps(layer) == before
 
 
-def test_a_large_layer_takes_seconds() -> None:
+def test_a_large_layer_takes_far_fewer_calls_than_it_has_elements() -> None:
     layer = LinearOfDicts(300, 300)
-    start = time.perf_counter()
-    assert gradcheck.check_layer(layer, np.random.default_rng(0).standard_normal((2, 300)))
-    assert time.perf_counter() - start < 60
+    report = gradcheck.check_layer(layer, np.random.default_rng(0).standard_normal((2, 300)))
+    assert report
+    assert report.evaluations < layer.params["W"].size / 10
 
 
 def test_reports_are_strict_json() -> None:
