@@ -38,7 +38,7 @@ NETWORK = (
 @pytest.fixture(scope="module")
 def run() -> Run:
     preset = dataclasses.replace(PRESETS["cnn"], network=NETWORK)
-    return prepare(preset, load_digits(), train_size=200, test_size=20, steps=STEPS, dtype="float32")
+    return prepare(preset, load_digits(), train_size=40, test_size=20, batch_size=4, steps=STEPS, dtype="float32")
 
 
 class InAnotherOrder(Conv2d):
