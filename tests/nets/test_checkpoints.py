@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import islice
@@ -74,13 +74,20 @@ def without_seconds(training: Training) -> tuple[dict[str, Any], dict[str, bytes
     return numbers, {name: array.dtype.str.encode() + array.tobytes() for name, array in arrays.items()}
 
 
+# Before the first step, within an epoch, at its end, within the last, and after the last step; or after any.
+STOPS = [pytest.param((0, 2, 3, 7, STEPS), id="few"), pytest.param(range(STEPS + 1), id="all", marks=pytest.mark.long)]
+
+
+@pytest.mark.parametrize("stops", STOPS)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", list(CONFIGURATIONS))
-def test_a_run_that_is_stopped_after_any_step_ends_as_if_it_had_not_been(name: str, dtype: str, tmp_path: Path) -> None:
+def test_a_run_that_is_stopped_after_any_step_ends_as_if_it_had_not_been(
+    name: str, dtype: str, stops: Sequence[int], tmp_path: Path
+) -> None:
     whole = after(training_of(name, dtype))
     assert whole.step == STEPS
     expected, outcomes = without_seconds(whole), whole.finish().outcomes
-    for stop in range(STEPS + 1):
+    for stop in stops:
         path = tmp_path / f"{stop}.safetensors"
         stopped = after(training_of(name, dtype), stop)
         save_checkpoint(path, stopped)
