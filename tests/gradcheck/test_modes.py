@@ -16,6 +16,8 @@ from gradcheck.properties import Settings
 from gradcheck.properties.gradients import gradients_agree_with_differences
 from nets.layers import Linear
 
+pytestmark = pytest.mark.rounding
+
 
 class Relu:
     """A rectifier as anybody writes it."""

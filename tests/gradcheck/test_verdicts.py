@@ -17,6 +17,8 @@ from gradcheck.contract import Array, Case
 from gradcheck.properties.gradients import backward_is_linear, gradients_agree_with_differences
 from nets.layers import BatchNorm1d, LayerNorm, LeakyReLU, MaxPool2d, ReLU
 
+pytestmark = pytest.mark.rounding
+
 RNG = np.random.default_rng(0)
 
 

@@ -17,6 +17,8 @@ from nets.presets import PRESETS
 from nets.run import DTYPES, prepare
 from nets.training import train_fair
 
+pytestmark = pytest.mark.rounding
+
 # In float32 some are caught, but are too near to rounding to be told from others.
 VELOCITY = "optim/momentum_buffer/0.weight"
 FLOAT64 = ("float64",)

@@ -17,6 +17,8 @@ from nets.layers import Conv1d, Conv2d, ConvTranspose2d
 from nets.layers.windows import Pair
 from nets.refusals import UnsupportedArgumentError
 
+pytestmark = pytest.mark.rounding
+
 
 def normal(*shape: int) -> Array:
     """Return numbers of full mantissas, the same for the same shape."""

@@ -22,6 +22,8 @@ from nets.losses import CrossEntropyLoss
 from nets.optimizers import SGD, Adam
 from nets.refusals import UnsupportedArgumentError
 
+pytestmark = pytest.mark.rounding
+
 
 def test_repeated_indices_add_up_and_the_padding_gets_nothing() -> None:
     weight = np.arange(8.0).reshape(4, 2)

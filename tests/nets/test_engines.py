@@ -35,6 +35,8 @@ from nets.layers import (
 from nets.losses import CrossEntropyLoss, MSELoss
 from nets.optimizers import SGD, Adam
 
+pytestmark = pytest.mark.rounding
+
 if TYPE_CHECKING:
     import torch
     from hypothesis.strategies import SearchStrategy

@@ -11,6 +11,8 @@ from gradcheck.contract import Array, Layer
 from nets.datasets.digits import load_digits
 from nets.layers import BatchNorm2d, Conv2d, Flatten, LeakyReLU, MaxPool2d, ReLU, Sequential
 
+pytestmark = pytest.mark.rounding
+
 
 def patches(count: int, height: int, width: int) -> Array:
     """Return corners of digits, (count, 1, height, width), flat but for a stroke."""

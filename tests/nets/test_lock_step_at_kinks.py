@@ -26,6 +26,8 @@ from nets.layers import Conv2d, Sequential
 from nets.presets import PRESETS
 from nets.run import Run, prepare
 
+pytestmark = pytest.mark.rounding
+
 STEPS = 4
 
 # That of the preset, with fewer channels.

@@ -17,6 +17,8 @@ from nets.layers import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, Residual
 from nets.refusals import UnsupportedArgumentError
 from nets.weights import to_torch
 
+pytestmark = pytest.mark.rounding
+
 TRAINING = Context(training=True)
 
 

@@ -26,6 +26,8 @@ from nets.losses import CrossEntropyLoss
 from nets.optimizers import OPTIMIZERS, SGD, Adagrad, Adam, AdamW, ClippedByNorm, ClippedByValue, RMSprop
 from nets.optimizers.flat_arrays import FlatArrays
 
+pytestmark = pytest.mark.rounding
+
 if TYPE_CHECKING:
     from gradcheck.contract import Layer
 

@@ -18,6 +18,8 @@ from nets.losses import CrossEntropyLoss
 from nets.optimizers import SGD, Adam
 from nets.sequential import kinks_along
 
+pytestmark = pytest.mark.rounding
+
 
 def test_the_branch_is_added_and_its_gradient_too() -> None:
     layer = Residual(Linear(np.array([[0.0, 2.0], [0.0, 0.0]]), np.array([10.0, 0.0])))

@@ -27,6 +27,8 @@ from nets.run import Run, default_sizes, prepare
 from nets.schedules import MultiStepLR
 from nets.training import train_both, train_fair
 
+pytestmark = pytest.mark.rounding
+
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:

@@ -12,6 +12,8 @@ from gradcheck.properties import DTYPES, Settings
 from nets import INITIALIZERS, LAYERS, LOSSES, OPTIMIZERS, SCHEDULES
 from nets.weights import FORMATS, decode, encode, from_torch, load_state_dict, state_dict, to_torch
 
+pytestmark = pytest.mark.rounding
+
 SUBJECTS: list[Subject] = [*LAYERS, *LOSSES, *OPTIMIZERS, *SCHEDULES, *INITIALIZERS]
 
 

@@ -10,6 +10,8 @@ from gradcheck.properties import PROPERTIES
 from tests.gradcheck.foreign.faulty import FAULTY
 from tests.gradcheck.foreign.right import RIGHT
 
+pytestmark = pytest.mark.rounding
+
 pytest.importorskip("torch")
 
 

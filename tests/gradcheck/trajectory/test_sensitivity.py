@@ -19,6 +19,8 @@ from gradcheck.trajectory.reference import ReferenceRounding
 from gradcheck.trajectory.sensitivity import STEPS, Sampler, Sensitivity, SmallestFault
 from tests.gradcheck.trajectory.neuron import Evaluated, Neuron, WrongInEvaluation, batches, weights
 
+pytestmark = pytest.mark.rounding
+
 TENSOR = "0.weight"
 OF_THE_GRADIENT = {
     f"sign of {TENSOR}'s gradient",
