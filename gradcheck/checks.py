@@ -35,7 +35,7 @@ Subject = type[Layer] | type[Loss] | type[Optimizer] | type[Schedule] | type[Ini
 EXAMPLES = 25
 EXPLAINED = 8  # failing cases of a class whose cause is sought; that takes longer than to see that they fail
 VARIATIONS_EXPLAINED = 3  # and of one object
-KEPT = 8  # classes whose drawn cases are kept: each claim has the same ones, and to draw takes longer than to try
+KEPT = 8  # classes whose drawn cases are kept, by their ``cases`` itself: what else that reads must not change
 DRAWN_TO_EXPLAIN = 3  # small cases of which fewer fail can seem to have a cause by accident
 
 # What is asked of variations; the rest is asked of the case as given alone.
@@ -233,17 +233,25 @@ def check_class(
     All are tried and the smallest failing one is reported: shrinking would take longer than everything else.
     """
     name, tried = subject.__name__, properties_of(subject) if claims is None else tuple(claims)
-    try:
-        cases = drawn_cases(subject, examples, seed)  # once: to draw them takes as long as most properties do
-    except ImportError:
-        raise  # a missing library is nobody's fault here
-    except Exception as error:  # noqa: BLE001  the strategy is the subject's own, and so is what it raises
-        message = f"cases() raises {type(error).__name__}: {error}"
-        failed = (Finding(name, claim.__name__, Verdict.FAIL, 0, message=message) for claim in tried)
-        return Report(name, tuple(failed), 0, seed, settings)
-    found = (_drawn(name, claim, cases, settings) for claim in tried)
-    findings = tuple(finding for finding in found if finding is not None)
-    return Report(name, findings, sum(case.tally.evaluations for case in cases), seed, settings)
+    findings: list[Finding] = []
+    before: list[Case] = []
+    evaluations = 0
+    for claim in tried:
+        try:
+            cases = drawn_cases(subject, examples, seed)
+        except ImportError:
+            raise  # a missing library is nobody's fault here
+        except Exception as error:  # noqa: BLE001  the strategy is the subject's own, and so is what it raises
+            message = f"cases() raises {type(error).__name__}: {error}"
+            findings.append(Finding(name, claim.__name__, Verdict.FAIL, 0, message=message))
+            continue
+        for case, last in zip(cases, before, strict=False):  # there are none before the first claim
+            case.found.update(last.found)  # what was computed, and not what may have been spoilt
+        if (finding := _found(name, claim, cases, settings)) is not None:
+            findings.append(finding)
+        evaluations += sum(case.tally.evaluations for case in cases)
+        before = cases
+    return Report(name, tuple(findings), evaluations, seed, settings)
 
 
 def check_variations(
@@ -408,7 +416,10 @@ def _remarks(tried: list[tuple[Variation, Outcome]]) -> Iterator[str]:
 
 
 def drawn_cases(subject: Subject, examples: int, seed: int) -> list[Case]:
-    """Return cases that Hypothesis draws from the ``cases()`` of a class: no two callers share any of their objects."""
+    """Return cases that Hypothesis draws from the ``cases()`` of a class, once: that takes longer than to try them.
+
+    No two callers share an array or an attribute of them; what a function closes over is not copied.
+    """
     kept = _kept_cases(subject.cases, examples, seed)
     try:
         return fresh(kept)
@@ -444,7 +455,7 @@ def _draw(strategy: Callable[[], SearchStrategy[Case]], examples: int, seed: int
     return cases
 
 
-def _drawn(name: str, claim: Property, cases: list[Case], settings: Settings) -> Finding | None:
+def _found(name: str, claim: Property, cases: list[Case], settings: Settings) -> Finding | None:
     tried: list[tuple[Case, Outcome]] = []
     for each in cases:
         explained = sum(bool(outcome.causes) for _, outcome in tried)

@@ -956,8 +956,8 @@ def describe_other_faults(found: Json) -> str:
     return f"{told} ({kinds})" if caught else told
 
 
-SENSITIVITY = "The smallest faults that this run catches, each planted into the step that is named:"
-SENSITIVITY_COLUMNS = ("gradient times 1 +", "smallest", "in step", "and in other steps")
+SENSITIVITY = "Faults that this run catches, each planted in the step that is named:"
+SENSITIVITY_COLUMNS = ("gradient", "times 1 +", "in step", "and in other steps")
 
 
 # What a figure of a run says, beside its numbers.

@@ -32,7 +32,7 @@ CAPABILITIES = ("DEFAULT", "AVX2", "AVX512")  # of torch, each with those before
 SWITCHES: tuple[dict[str, str], ...] = (
     {"MKL_CBWR": "COMPATIBLE"},  # torch's BLAS, with SSE2 alone and in one order
     {"MKL_CBWR": "AUTO"},  # with its best instructions, in one order
-    {"NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4"},  # NumPy's own loops, such as float32's exp
+    {"NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4"},  # NumPy's own loops, such as float32's exp, from NumPy 2.4 on
     {"OMP_NUM_THREADS": "2"},
     {"OMP_NUM_THREADS": "4"},
 )
@@ -59,7 +59,7 @@ class Kernels(NamedTuple):
 
 
 def environment(forced: Mapping[str, str]) -> dict[str, str]:
-    """Return this process's environment, with one thread where nothing else is said, and what is forced."""
+    """Return this process's environment without its own choices, with one thread, and with what is forced."""
     free = {name for switch in SWITCHES for name in switch} | {"OPENBLAS_CORETYPE", "ATEN_CPU_CAPABILITY"}
     own = {name: value for name, value in os.environ.items() if name not in free}
     return own | {"OMP_NUM_THREADS": "1"} | dict(forced)
@@ -110,7 +110,6 @@ def main() -> int:
     """Run the command and print a row as each run ends, then what pytest says has failed."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--others", action="store_true", help="only two that are not the processor's own")
-    parser.add_argument("--list", action="store_true", help="only say which there are")
     parser.add_argument("command", nargs="*", help="what to run, after --; by default the tests marked rounding")
     options = parser.parse_args()
     own = probed({})
@@ -122,18 +121,16 @@ def main() -> int:
     print("| kernels | BLAS of NumPy | torch | result | exit | s |\n|---|---|---|---|---|---|", flush=True)
     failed: list[str] = []
     for one in kernels:
-        if options.list:
-            print(f"| {one} | {one.blas} | {one.capability} | | | |")
-            continue
         began = time.perf_counter()
         command = options.command or COMMAND
         done = subprocess.run(command, env=environment(one.forced), capture_output=True, text=True, check=False)
-        lines = (done.stdout + done.stderr).strip().splitlines() or [""]
+        lines = [line for line in done.stdout.splitlines() if line and not line.startswith("Skipped: ")] or [""]
         seconds = time.perf_counter() - began
         last = lines[-1].strip("= ").partition(" in ")[0]
         print(f"| {one} | {one.blas} | {one.capability} | {last} | {done.returncode} | {seconds:.0f} |", flush=True)
         if done.returncode:
-            failed += [f"{one}:", *(line for line in lines if line.startswith(("FAILED", "ERROR"))), *lines[-3:]]
+            named = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+            failed += [f"{one}:", *(named or [*lines[-3:], *done.stderr.splitlines()[-3:]])]
     print("\n".join(["", *failed] if failed else []))
     return 1 if failed else 0
 

@@ -39,9 +39,9 @@ class SmallestFault:
     """A relative fault of one gradient that this run catches: the gradient times ``1 + size``, from ``step`` on.
 
     That fails this very run in this very step: it was planted there, with the run's own shadows and all that the run
-    knew by then. It is `MARGIN` times the smallest that was caught so, and was caught with other shadows too, so that
-    another seed, start or processor can be expected to catch it. Of the ``steps`` that were drawn from the run, it is
-    caught in the ``share``.
+    knew by then. It is at least `MARGIN` times the smallest that was caught so, and was caught with other shadows too,
+    so that another seed, start or processor can be expected to catch it. Of the ``steps`` that were drawn from the run,
+    it is caught in the ``share``.
     """
 
     tensor: str
@@ -55,7 +55,8 @@ class SmallestFault:
 class Sensitivity:
     """What a run would have caught.
 
-    ``by_tensor`` holds the smallest fault of every gradient, None of one where not even twice the gradient is caught;
+    ``by_tensor`` holds the smallest fault of every gradient, None of one where not even twice the gradient is caught,
+    or where other shadows still miss what is `RAISES` times larger by a quarter;
     ``caught`` and ``missed`` name the other faults that were planted.
     """
 

@@ -297,7 +297,7 @@ def test_what_a_page_may_add(kept: Path) -> None:
     change(kept, lambda document: document.update(sensitivity=found))
     assert run(["report", str(kept)]) == 0
     text = Page((kept / "report.html").read_text()).text
-    for told in ("The smallest faults that this run catches", "2.0e-14", "1,812", "6 of 8", "none"):
+    for told in ("Faults that this run catches", "2.0e-14", "1,812", "6 of 8", "none"):
         assert told in text
     assert "Of 2 other faults these were not caught: <b>label-shift</b>" in text
     assert (

@@ -1,8 +1,8 @@
 """A rectified network with pools in float32: kinks part every step, and faults are caught all the same.
 
 Whether torch and NumPy round apart is the processor's affair, so here the first layer's outputs are moved by up to one
-unit in the last place, each place by its own share, as another order of summation does it. Digits lie on a flat
-background: its windows, whose pixels tie on one side, do not on the other.
+unit in the last place, each place by its own share, as another order of summation does it. Digits have a flat
+background. On one side the pixels of a window there are tied; on the other they are not.
 """
 
 from __future__ import annotations
@@ -131,6 +131,7 @@ def test_a_fault_after_a_crossed_kink_is_caught_and_named(
     assert diagnosis in found.diagnosis
 
 
+# The second layer has few units, of which none is near its kink; a tenth carries some across.
 @pytest.mark.parametrize(("layer", "share"), [("0", 1e-3), ("7", 0.1)])
 def test_a_crossing_that_rounding_does_not_explain_fails(run: Run, layer: str, share: float) -> None:
     report = report_of(run, Shifted(begin=1, layer=layer, share=share))

@@ -204,7 +204,6 @@ def test_a_normalised_network_that_torch_sums_at_length_passes_both(digits: Data
     assert report.lock_step.verdict is Verdict.PASS
     assert report.free_run.first_failure is None
     assert report.free_run.steps_compared > 0
-    assert report.lock_step.second_opinions > 0 or steps < 60  # without which it would fail, but for a few steps
 
 
 class Drifting(NumpyEngine):
