@@ -242,7 +242,7 @@ class RetoldCrossEntropy(CrossEntropyLoss):
         value, of_terms = reduced(-(q * log_softmax).sum(axis=1), self.reduction, over)
 
         def backward(dvalue: Array) -> Array:
-            share = of_terms(dvalue)
+            share = np.where(counted.any(), of_terms(dvalue), 0)  # of a mean over no target torch has zeros
             p = context.tapped("backward", "softmax", np.exp(log_softmax))
             return (np.expand_dims(share, 1) if share.ndim else share) * self.of_logits(p, q)
 
