@@ -44,7 +44,8 @@ blas = [pool["architecture"] for pool in threadpoolctl.threadpool_info() if pool
 print(json.dumps([blas[0] if blas else "none", torch.backends.cpu.get_cpu_capability()]))
 """
 
-COMMAND = (sys.executable, "-m", "pytest", "-n", "auto", "-q", "-m", "rounding and not long", "-p", "no:cacheprovider")
+WORKERS = ("-n", "auto", "--dist", "loadgroup")
+COMMAND = (sys.executable, "-m", "pytest", *WORKERS, "-q", "-m", "rounding and not long", "-p", "no:cacheprovider")
 
 
 class Kernels(NamedTuple):

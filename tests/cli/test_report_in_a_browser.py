@@ -20,6 +20,8 @@ from cli.finished_run import read_run
 from cli.main import run
 from cli.page import illustrated
 
+pytestmark = pytest.mark.xdist_group("browser")  # what its tests share is made once
+
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}  # CSS pixels
 SCHEMES = ("light", "dark")
 FIGURES = {"pass": 5, "fail": 5, "unfair": 4, "together": 14}

@@ -21,7 +21,8 @@ from nets.layers import Dropout, Flatten, Linear, Sequential, Sigmoid
 from nets.losses import CrossEntropyLoss
 from nets.optimizers import SGD
 
-pytestmark = pytest.mark.rounding
+# Its runs are shared: in one process they are made once.
+pytestmark = [pytest.mark.rounding, pytest.mark.xdist_group("sensitivity")]
 
 DTYPES = [np.float64, np.float32]
 DROPOUT = Dropout(0.25)
