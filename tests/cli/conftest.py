@@ -1,7 +1,8 @@
-"""What the tests of the command line share: pictures that are left blank where nobody looks at them."""
+"""What the tests of the command line share: blank pictures where nobody looks, and processes that hear Ctrl-C."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -27,3 +28,10 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 def drawn(undrawn: None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001  after it
     """Draw after all, in a file whose other tests leave pictures blank."""
     monkeypatch.setattr(drawing, "rendered", RENDERED)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _heard() -> None:
+    """Let Ctrl-C be heard: what a shell starts in the background ignores it, and so does all that it starts itself."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
