@@ -1,6 +1,6 @@
 """Whether the smallest fault that a run says it catches is caught: in that run, from another seed, by other kernels.
 
-    python benchmarks/smallest_fault.py [--data-dir DIR] [--keep sizes.json] [--seeds 2]
+    python benchmarks/smallest_fault.py [--data-dir DIR] [--keep sizes.json] [--seeds 2] [--preset NAME ...]
 
 Runs of every preset in both precisions say which size of which gradient they catch (but for nnmnist:scratch, whose
 batch is all of the training images). That size, and a hundredth of it, are planted and counted. `--keep` writes the

@@ -423,7 +423,7 @@ def drawn_cases(subject: Subject, examples: int, seed: int) -> list[Case]:
     kept = _kept_cases(subject.cases, examples, seed)
     try:
         return fresh(kept)
-    except Exception:  # noqa: BLE001  what cannot be copied is drawn anew: the same cases
+    except Exception:  # noqa: BLE001  copying is the subject's own code; without a copy the same cases are drawn anew
         return _draw(subject.cases, examples, seed)
 
 
