@@ -17,8 +17,9 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-# One thread of BLAS a worker: more of them wait for each other. Tests of one group share what takes long to make.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup
+# One thread of BLAS a worker: more of them wait for each other. Each worker takes whole stretches of tests, which share
+# what takes long to make, and what another has not begun.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 test: $(READY)  ## run the tests, in minutes
 	$(PYTEST) -m "not long" $(ARGS)

@@ -44,7 +44,7 @@ blas = [pool["architecture"] for pool in threadpoolctl.threadpool_info() if pool
 print(json.dumps([blas[0] if blas else "none", torch.backends.cpu.get_cpu_capability()]))
 """
 
-WORKERS = ("-n", "auto", "--dist", "loadgroup")
+WORKERS = ("-n", "auto", "--dist", "worksteal")
 COMMAND = (sys.executable, "-m", "pytest", *WORKERS, "-q", "-m", "rounding and not long", "-p", "no:cacheprovider")
 
 

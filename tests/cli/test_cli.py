@@ -75,7 +75,7 @@ def strict_json(text: str) -> Any:  # noqa: ANN401  any JSON
 
 
 def test_a_fair_run_ends_in_one_sentence() -> None:
-    done = program(*DIGITS)
+    done = program(*DIGITS)  # a process of its own, as a user starts it
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == (
         "PASS: NumPy and PyTorch are the same program: all of 40 steps agree within rounding noise."

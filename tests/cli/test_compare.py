@@ -842,6 +842,7 @@ def test_without_matplotlib_all_else_is_written(
 # On real MNIST.
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("unplanted")
 def test_numpy_and_pytorch_are_equal_on_mnist_too(mnist_dir: Path, capsys: Streams) -> None:
     data = ("--dataset", "mnist", "--data-dir", mnist_dir, "--test-size", "500")

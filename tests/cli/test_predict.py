@@ -209,6 +209,7 @@ def test_a_grid_has_the_first_test_images_and_lists_the_mistakes(
         assert picture.size[0] > 700
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("drawn")
 def test_the_same_picture_is_drawn_twice(kept: Path, tmp_path: Path) -> None:
     for name in ("a.png", "b.png", "a.svg", "b.svg"):

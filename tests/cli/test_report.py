@@ -30,7 +30,7 @@ from cli.main import run
 from cli.trajectory_figure import COLUMNS, draw
 from gradcheck.report import FIGURE
 
-pytestmark = [pytest.mark.usefixtures("undrawn"), pytest.mark.xdist_group("report")]
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 ARGS = (
     "train", "--fair", "--dataset", "digits", "--steps", "40", "--test-size", "50", "--no-sensitivity",

@@ -20,11 +20,11 @@ from cli.finished_run import read_run
 from cli.main import run
 from cli.page import illustrated
 
-pytestmark = pytest.mark.xdist_group("browser")  # what its tests share is made once
-
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}  # CSS pixels
 SCHEMES = ("light", "dark")
 FIGURES = {"pass": 5, "fail": 5, "unfair": 4, "together": 14}
+# The last two show what the first two do.
+PAGES = [pytest.param(name, marks=pytest.mark.long if name in ("unfair", "together") else ()) for name in FIGURES]
 
 # Elements that reach beyond the window, and are in nothing that can be scrolled sideways.
 OVERFLOWING = """
@@ -67,8 +67,8 @@ def browser() -> Iterator[webdriver.Chrome]:
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Return pages of a run that passes, of one that fails, of one that compares nothing, and of all three."""
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
+    """Return what makes a page, once: of a run that passes, that fails or that compares nothing, or of all three."""
     folder = tmp_path_factory.mktemp("pages")
     size = ("--dataset", "digits", "--train-size", "60", "--test-size", "200", "--epochs", "1")
     fair = ("--fair", *size, "--network", "Linear(784, 16), Sigmoid(), Linear(16, 10)")
@@ -77,16 +77,24 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "fail": (*fair, "--inject", "grad-scale:2.bias:0.999@25"),
         "unfair": ("--preset", "mlp", *size, "--epochs", "4", "--batch-size", "10", "--validation-size", "100"),
     }
-    together = folder / "together.html"
+
+    @cache
+    def made(name: str) -> Path:
+        if name == "together":
+            together = folder / "together.html"
+            assert run(["report", *(str(made(one).parent) for one in commands), "--out", str(together)]) == 0
+            return together
+        with pytest.MonkeyPatch.context() as blind:
+            blind.setattr("cli.figures.written", lambda *_: {})  # the page draws it again
+            assert run(["train", *commands[name], "--out", str(folder / name)]) == (1 if name == "fail" else 0)
+        assert run(["report", str(folder / name)]) == 0
+        return folder / name / "report.html"
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cli.figures._write", lambda *_: None)  # which no page shows
         patch.setattr("cli.page.illustrated", cache(illustrated))  # drawn once for both pages
         patch.setattr("cli.finished_run.read_run", cache(read_run))
-        for name, arguments in commands.items():
-            assert run(["train", *arguments, "--out", str(folder / name)]) == (1 if name == "fail" else 0)
-            assert run(["report", str(folder / name)]) == 0
-        assert run(["report", *(str(folder / name) for name in commands), "--out", str(together)]) == 0
-    return {**{name: folder / name / "report.html" for name in commands}, "together": together}
+        yield made
 
 
 def opened(browser: webdriver.Chrome, page: Path, width: str, scheme: str = "light") -> None:
@@ -123,11 +131,11 @@ def photographed(browser: webdriver.Chrome, path: Path) -> bytes:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_whole(
-    browser: webdriver.Chrome, pages: dict[str, Path], tmp_path: Path, name: str, width: str, scheme: str
+    browser: webdriver.Chrome, page: Callable[[str], Path], tmp_path: Path, name: str, width: str, scheme: str
 ) -> None:
-    opened(browser, pages[name], width, scheme)
+    opened(browser, page(name), width, scheme)
     folder = Path(os.environ.get("MNISTCHECK_SCREENSHOTS", tmp_path))
     picture = photographed(browser, folder / f"{name}-{width}-{scheme}.png")
     assert complaints(browser) == []
@@ -136,18 +144,18 @@ def test_a_page_is_whole(
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_verdict_is_what_is_seen_first(browser: webdriver.Chrome, pages: dict[str, Path], width: str) -> None:
-    opened(browser, pages["pass"], width)
+def test_the_verdict_is_what_is_seen_first(browser: webdriver.Chrome, page: Callable[[str], Path], width: str) -> None:
+    opened(browser, page("pass"), width)
     (headline,) = browser.find_elements("tag name", "h1")
     assert headline.text == "PASS: NumPy and PyTorch are the same program."
     place = headline.rect
     assert place["y"] + place["height"] < WIDTHS[width][1] / 4
 
 
-def test_light_and_dark_differ(browser: webdriver.Chrome, pages: dict[str, Path]) -> None:
+def test_light_and_dark_differ(browser: webdriver.Chrome, page: Callable[[str], Path]) -> None:
     colours = []
     for scheme in SCHEMES:
-        opened(browser, pages["pass"], "phone", scheme)
+        opened(browser, page("pass"), "phone", scheme)
         colours.append(
             browser.execute_script(
                 "return [getComputedStyle(document.body).backgroundColor, getComputedStyle(document.images[0]).filter];"
@@ -179,10 +187,10 @@ FAULTS: dict[str, tuple[Callable[[str], str], str]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_faulty_page_is_not_whole(
-    browser: webdriver.Chrome, pages: dict[str, Path], tmp_path: Path, fault: str
+    browser: webdriver.Chrome, page: Callable[[str], Path], tmp_path: Path, fault: str
 ) -> None:
     plant, word = FAULTS[fault]
-    source = pages["pass"].read_text()
+    source = page("pass").read_text()
     faulty = tmp_path / "faulty.html"
     faulty.write_text(plant(source))
     assert faulty.read_text() != source

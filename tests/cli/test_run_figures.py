@@ -143,7 +143,9 @@ def test_weights_of_any_size_are_drawn(value: float) -> None:
         assert rendered(lambda: weights_figure.draw(weights_figure.FirstWeights("0.weight", images)), form)
 
 
-@pytest.mark.parametrize(("option", "per_epoch"), [("--keep-last", 4), ("--drop-last", 3)])
+@pytest.mark.parametrize(
+    ("option", "per_epoch"), [pytest.param("--keep-last", 4, marks=pytest.mark.long), ("--drop-last", 3)]
+)
 def test_the_epochs_of_a_fair_run_are_those_that_it_took(tmp_path: Path, option: str, per_epoch: int) -> None:
     size = ("--train-size", "10", "--batch-size", "3", "--test-size", "20", "--epochs", "2", option)
     args = ("train", "--fair", "--dataset", "digits", *size, "--no-sensitivity", "--out", str(tmp_path / "run"))

@@ -36,7 +36,7 @@ def moments() -> Given:
     digits, found = load_digits(), {}
     presets: list[Preset] = [*(PRESETS[name] for name in ("nielsen", "regularised", "nnmnist")), DECAYED, PLAIN, SLOW]
     for preset in presets:
-        run = prepare(preset, digits, steps=STEP + 1)
+        run = prepare(preset, digits, steps=STEP + 1, train_size=200, test_size=20)
         weight = next(iter(run.numpy_engine().params))
         report = train_fair(run, fault=parse_fault(f"grad-scale:{weight}:2@{STEP}", run)).report
         assert report is not None

@@ -102,6 +102,7 @@ def test_a_run_that_is_stopped_after_any_step_ends_as_if_it_had_not_been(
         assert without_seconds(after(stopped)) == expected
 
 
+@pytest.mark.long
 @given(st.lists(st.integers(0, 4), max_size=4), st.sampled_from(list(CONFIGURATIONS)))
 def test_a_run_may_be_stopped_again_and_again(
     tmp_path_factory: pytest.TempPathFactory, steps: list[int], name: str

@@ -114,7 +114,12 @@ def test_a_right_network_passes_though_kinks_part_every_step(run: Run, monkeypat
     [
         (GradientScale("9.bias", 2.0), (0, "backward", "9.bias"), "gradient is exactly 2 times the reference's"),
         (GradientScale("0.weight", 2.0, begin=1), (1, "backward", "0.weight"), "gradient is exactly 2 times"),
-        (GradientScale("3.bias", 1.01), (0, "backward", "3.bias"), "gradient is 1.01 times the reference's"),
+        pytest.param(
+            GradientScale("3.bias", 1.01),
+            (0, "backward", "3.bias"),
+            "gradient is 1.01 times the reference's",
+            marks=pytest.mark.long,
+        ),
         (GradientZero("9.bias", (5,), begin=2), (2, "backward", "9.bias"), "element [5] of 9.bias's gradient is zero"),
         (CorrectionWithoutPower(), (1, "update", "param/0.weight"), "bias correction for t = 1, where t is 2"),
         (UpdateDropped(begin=3), (3, "update", "param/0.weight"), "is what it was before the step"),
@@ -132,7 +137,7 @@ def test_a_fault_after_a_crossed_kink_is_caught_and_named(
 
 
 # The second layer has few units, of which none is near its kink; a tenth carries some across.
-@pytest.mark.parametrize(("layer", "share"), [("0", 1e-3), ("7", 0.1)])
+@pytest.mark.parametrize(("layer", "share"), [("0", 1e-3), pytest.param("7", 0.1, marks=pytest.mark.long)])
 def test_a_crossing_that_rounding_does_not_explain_fails(run: Run, layer: str, share: float) -> None:
     report = report_of(run, Shifted(begin=1, layer=layer, share=share))
     found = report.first_divergence

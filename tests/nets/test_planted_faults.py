@@ -17,6 +17,9 @@ from tests.nets.faults.fault import DIFFERENCES, Fault
 FEWEST = 2
 CASES_AND_SEEDS = [pytest.param(FEWEST, 30, id="few"), pytest.param(10, 3, id="all", marks=pytest.mark.long)]
 
+# Properties that few faults break, so that all of them are in the short run.
+RARE = {"backward_is_linear", "gradients_of_samples_do_not_mix"}
+
 # Right parts are tried on more: as many as of every registered part, and as many as `mnistcheck verify` draws.
 FEW = 4
 EXAMPLES_TRIED = [pytest.param(FEW, id="few"), pytest.param(EXAMPLES, id="all", marks=pytest.mark.long)]
@@ -32,9 +35,19 @@ def claim_of(subject: Subject, name: str) -> list[Property]:
     return [claim for claim in properties_of(subject) if claim.__name__ == name]
 
 
-@pytest.mark.parametrize(
-    "fault", [pytest.param(fault, id=f"{name_of(fault.subject)}-{fault.claim}") for fault in PLANTED]
-)
+# In the short run each class breaks the first of the properties that it is planted for.
+BROKEN_FIRST = {id(fault) for fault in {one.subject: one for one in reversed(PLANTED)}.values()}
+FAULTS = [
+    pytest.param(
+        fault,
+        id=f"{name_of(fault.subject)}-{fault.claim}",
+        marks=[] if id(fault) in BROKEN_FIRST or fault.claim in RARE else pytest.mark.long,
+    )
+    for fault in PLANTED
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize(("cases", "seeds"), CASES_AND_SEEDS)
 def test_a_planted_fault_is_caught(fault: Fault, cases: int, seeds: int) -> None:
     subject, claim, tensor, _ = fault
@@ -57,7 +70,7 @@ def test_a_planted_fault_is_caught(fault: Fault, cases: int, seeds: int) -> None
 
 @pytest.mark.parametrize("subject", BLIND, ids=name_of)
 def test_differences_pass_what_they_cannot_see(subject: Subject) -> None:
-    assert check_class(subject, claims=claim_of(subject, DIFFERENCES), examples=FEW).verdict is Verdict.PASS
+    assert check_class(subject, claims=claim_of(subject, DIFFERENCES), examples=FEWEST).verdict is Verdict.PASS
 
 
 @pytest.mark.parametrize("subject", [subject for subject, _ in EQUIVALENT], ids=name_of)

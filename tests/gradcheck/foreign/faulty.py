@@ -510,7 +510,7 @@ FAULTY: dict[str, Faulty] = {
         self, x[:, :, ::-1, ::-1])[:, :, ::-1, ::-1], backward=lambda self, dy: ConvByLoops.backward(
         self, dy[:, :, ::-1, ::-1])[:, :, ::-1, ::-1]), CONVOLVED, twin=torch_module("Conv2d", 1, 2, 2)), TWIN),
     "conv, overlaps overwritten": Faulty(layer(variant(Convolution, 0.3 * normal(2, 1, 3, 3), np.zeros(2), 2, 1,
-                                                       backward=overwriting_col2im), IMAGES[:, :1, :, :5],
+                                                       backward=overwriting_col2im), IMAGES[:, :1, :, :4],
                                                        **WEIGHT_BIAS),
                                          DIFFERENCES, None),
     "max pool, every tie": Faulty(layer(variant(MaxPoolByReshape, backward=lambda self, dy: (
