@@ -517,10 +517,10 @@ def test_a_bug_of_ours_exits_with_5_and_shows_where(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     "args",
     [
-        "verify MultiStepLR --list",
         "presets --json",
         "--help",
         f"{shlex.join(TRAINED)} --steps 3 --engine numpy",
+        pytest.param("verify MultiStepLR --list", marks=pytest.mark.long),
         pytest.param("verify MultiStepLR --json", marks=pytest.mark.long),
         pytest.param(shlex.join(DIGITS), marks=pytest.mark.long),
     ],

@@ -17,9 +17,6 @@ from tests.nets.faults.fault import DIFFERENCES, Fault
 FEWEST = 2
 CASES_AND_SEEDS = [pytest.param(FEWEST, 30, id="few"), pytest.param(10, 3, id="all", marks=pytest.mark.long)]
 
-# Properties that few faults break, so that all of them are in the short run.
-RARE = {"backward_is_linear", "gradients_of_samples_do_not_mix"}
-
 # Right parts are tried on more: as many as of every registered part, and as many as `mnistcheck verify` draws.
 FEW = 4
 EXAMPLES_TRIED = [pytest.param(FEW, id="few"), pytest.param(EXAMPLES, id="all", marks=pytest.mark.long)]
@@ -30,19 +27,20 @@ def name_of(subject: Subject) -> str:
     return f"{subject.__module__.rpartition('.')[2]}.{subject.__name__}"
 
 
+def part_of(subject: Subject) -> Subject:
+    """Return the part that a faulty class is made from."""
+    return next(kind for kind in subject.__mro__ if kind.__module__.startswith("nets."))
+
+
 def claim_of(subject: Subject, name: str) -> list[Property]:
     """Return the property of this name."""
     return [claim for claim in properties_of(subject) if claim.__name__ == name]
 
 
-# In the short run each class breaks the first of the properties that it is planted for.
-BROKEN_FIRST = {id(fault) for fault in {one.subject: one for one in reversed(PLANTED)}.values()}
+# The short run has a fault of every part and property; the long one has all.
+FIRST = {(part_of(fault.subject), fault.claim): fault for fault in reversed(PLANTED)}.values()
 FAULTS = [
-    pytest.param(
-        fault,
-        id=f"{name_of(fault.subject)}-{fault.claim}",
-        marks=[] if id(fault) in BROKEN_FIRST or fault.claim in RARE else pytest.mark.long,
-    )
+    pytest.param(fault, id=f"{name_of(fault.subject)}-{fault.claim}", marks=[] if fault in FIRST else pytest.mark.long)
     for fault in PLANTED
 ]
 
