@@ -22,7 +22,6 @@ from gradcheck.report import describe_diagnosis
 Tensors = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Wrong = Callable[[Array, Array], Array]
 
-RNG = np.random.default_rng(0)
 SHAPES = [(1, 10), (4, 5), (3, 7)]
 HALF_SQUARES = (
     "prediction - target, the gradient of half the sum of squares, or of summed cross-entropy before its sigmoid or"
@@ -75,8 +74,9 @@ def gradient_of(loss: Tensors) -> Wrong:
 
 
 def drawn(shape: tuple[int, ...]) -> tuple[Array, Array]:
-    """Return probabilities, and as many targets of 0 and 1."""
-    return RNG.uniform(0.1, 0.9, shape), RNG.integers(2, size=shape).astype(np.float64)
+    """Return probabilities, and as many targets of 0 and 1: for a shape always the same."""
+    rng = np.random.default_rng(0)
+    return rng.uniform(0.1, 0.9, shape), rng.integers(2, size=shape).astype(np.float64)
 
 
 def said_of(loss: object, prediction: Array, target: Array) -> str:
@@ -142,7 +142,8 @@ def test_cross_entropy_is_named_with_classes_and_with_rows(divided: str) -> None
     wrong = gradient_of(lambda z, t: functional.cross_entropy(z, t, reduction=divided))
     formula = "softmax(prediction) - target, the gradient of summed cross-entropy after a softmax"
     of = f"{OTHER}{formula}{', all divided by the batch size' if divided == 'mean' else ''}"
-    logits, classes = RNG.standard_normal((4, 5)), RNG.integers(5, size=4)
+    rng = np.random.default_rng(0)
+    logits, classes = rng.standard_normal((4, 5)), rng.integers(5, size=4)
     assert said_of(Told(wrong), logits, classes) == of
     assert said_of(Told(wrong), logits, np.eye(5)[classes]) == of
 
@@ -153,7 +154,7 @@ def test_a_prediction_without_a_batch_is_divided_by_its_outputs() -> None:
 
 
 def test_the_plain_difference_is_what_cross_entropy_gives_back_before_a_sigmoid_or_softmax() -> None:
-    scores = RNG.standard_normal((4, 5))
+    scores = np.random.default_rng(0).standard_normal((4, 5))
     targets = np.eye(5)[[0, 3, 1, 1]]
     logits = torch.tensor(scores)
     found = gradient_of(lambda z, t: functional.binary_cross_entropy(torch.sigmoid(z), t, reduction="sum"))

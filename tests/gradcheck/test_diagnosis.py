@@ -556,7 +556,7 @@ UNNAMED: dict[str, tuple[Problem, str, Fault]] = {
         "input",
         lambda dy: LAYER_NORM.pullback(dy)["input"] / STD,
     ),
-    "overlaps dropped": changed(CONV, "input", lambda g: g * (RNG.uniform(size=g.shape) > 0.5)),
+    "overlaps dropped": changed(CONV, "input", lambda g: g * (np.random.default_rng(0).uniform(size=g.shape) > 0.5)),
     "weight gradient with the wrong input": (DENSE, "weight", lambda dy: X[::-1].T @ dy),
     "two sums of two": (TWO, "w", lambda dy: np.abs(X).T @ dy),
 }
