@@ -14,8 +14,7 @@ from tests.nets.faults.catalogue import BLIND, EQUIVALENT, NAMED, PAGE, PLANTED,
 from tests.nets.faults.fault import DIFFERENCES, Fault
 
 # How many cases at a time, from up to how many seeds: nearly every fault is caught in the first.
-FEWEST = 2
-CASES_AND_SEEDS = [pytest.param(FEWEST, 30, id="few"), pytest.param(10, 3, id="all", marks=pytest.mark.long)]
+FEWEST, MOST = (2, 30), (10, 3)
 
 # Right parts are tried on more: as many as of every registered part, and as many as `mnistcheck verify` draws.
 FEW = 4
@@ -37,21 +36,26 @@ def claim_of(subject: Subject, name: str) -> list[Property]:
     return [claim for claim in properties_of(subject) if claim.__name__ == name]
 
 
+def called(fault: Fault, tried: tuple[int, int]) -> str:
+    return f"{'few' if tried == FEWEST else 'all'}-{name_of(fault.subject)}-{fault.claim}"
+
+
 # The short run has a fault of every part and property; the long one has all.
 FIRST = {(part_of(fault.subject), fault.claim): fault for fault in reversed(PLANTED)}.values()
-FAULTS = [
-    pytest.param(fault, id=f"{name_of(fault.subject)}-{fault.claim}", marks=[] if fault in FIRST else pytest.mark.long)
-    for fault in PLANTED
-]
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize(("cases", "seeds"), CASES_AND_SEEDS)
+@pytest.mark.parametrize(
+    ("fault", "cases", "seeds"),
+    [
+        *(pytest.param(fault, *FEWEST, id=called(fault, FEWEST)) for fault in FIRST),
+        *(pytest.param(fault, *MOST, id=called(fault, MOST), marks=pytest.mark.long) for fault in PLANTED),
+    ],
+)
 def test_a_planted_fault_is_caught(fault: Fault, cases: int, seeds: int) -> None:
     subject, claim, tensor, _ = fault
     claims = claim_of(subject, claim)
     # Causes have tests of their own. A fault of an optimizer shows in float64, and two precisions take twice as long.
-    quick = cases == FEWEST and issubclass(subject, Optimizer)
+    quick = (cases, seeds) == FEWEST and issubclass(subject, Optimizer)
     settings = Settings(explain=False, dtypes=DTYPES[:1] if quick else DTYPES)
     tries = (check_class(subject, claims=claims, examples=cases, seed=seed, settings=settings) for seed in range(seeds))
     report = next((report for report in tries if report.failures), None)
@@ -68,7 +72,7 @@ def test_a_planted_fault_is_caught(fault: Fault, cases: int, seeds: int) -> None
 
 @pytest.mark.parametrize("subject", BLIND, ids=name_of)
 def test_differences_pass_what_they_cannot_see(subject: Subject) -> None:
-    assert check_class(subject, claims=claim_of(subject, DIFFERENCES), examples=FEWEST).verdict is Verdict.PASS
+    assert check_class(subject, claims=claim_of(subject, DIFFERENCES), examples=2).verdict is Verdict.PASS
 
 
 @pytest.mark.parametrize("subject", [subject for subject, _ in EQUIVALENT], ids=name_of)
