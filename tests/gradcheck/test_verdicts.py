@@ -160,15 +160,12 @@ def test_kinks_are_no_false_alarm_without_a_twin(layer: ReLU | LeakyReLU | MaxPo
         assert outcome.verdict is Verdict.PASS, outcome
 
 
-@pytest.mark.parametrize("seeds", [(0,), pytest.param((1, 2), marks=pytest.mark.long)], ids=str)
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 @pytest.mark.parametrize("layer", KINKING, ids=repr)
 @pytest.mark.parametrize("x", LONG_UNLESS_TIED, ids=KINKED)
-def test_kinks_of_variations_are_none_either(
-    layer: ReLU | LeakyReLU | MaxPool2d, x: Array, seeds: tuple[int, ...]
-) -> None:
-    for seed in seeds:
-        report = gradcheck.check_layer(Foreign(layer), x, seed=seed)
-        assert report.verdict is Verdict.PASS, str(report)
+def test_kinks_of_variations_are_none_either(layer: ReLU | LeakyReLU | MaxPool2d, x: Array, seed: int) -> None:
+    report = gradcheck.check_layer(Foreign(layer), x, seed=seed)
+    assert report.verdict is Verdict.PASS, str(report)
 
 
 class EveryTie(Foreign):

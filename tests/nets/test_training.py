@@ -119,7 +119,7 @@ def steps_of(preset: str, *, few: bool) -> int:
     """Return how many steps of a preset to prove."""
     if few:
         return 2 if preset in ("cnn", "mlp-wide") else 3
-    return 8 if preset in SLOW_OR_VARIANTS else 100
+    return 8 if preset in SLOW_OR_VARIANTS else 60
 
 
 DTYPES = ("float64", "float32")
