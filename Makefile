@@ -26,7 +26,7 @@ test: $(READY)  ## run the tests, in minutes
 
 test-all: $(READY)  ## run what `make test` leaves out: long tests, more drawn cases, two other kernels
 	$(PYTEST) -m long $(ARGS)
-	MNISTCHECK_TEST_PROFILE=deep $(PYTEST) -m "hypothesis and not long" $(ARGS)
+	MNISTCHECK_TEST_PROFILE=deep $(PYTEST) -m hypothesis $(ARGS)
 	$(BIN)/python -m tests.kernels --others
 
 test-kernels: $(READY)  ## run what depends on rounding on every kernel that this processor has
