@@ -17,7 +17,7 @@ pytestmark = pytest.mark.rounding
 pytest.importorskip("torch")
 
 
-# Those whose like, which `make test` checks, is another only in what it is given or holds.
+# Left to the long run: what differs from another, which the short run checks, only in what it is given or holds.
 LIKE_OTHERS = {
     "batch norm": "batch norm, twin",
     "batch norm of images": "batch norm, twin",
@@ -43,17 +43,17 @@ FAULTY_LIKE_OTHERS = {
 }
 
 
-def told_apart(names: Iterable[str], like_others: Mapping[str, str]) -> list[object]:
+def short_or_long(names: Iterable[str], like_others: Mapping[str, str]) -> list[object]:
     return [pytest.param(name, marks=[pytest.mark.long] if name in like_others else []) for name in names]
 
 
-@pytest.mark.parametrize("name", told_apart(RIGHT, LIKE_OTHERS))
+@pytest.mark.parametrize("name", short_or_long(RIGHT, LIKE_OTHERS))
 def test_right_objects_pass(name: str) -> None:
     report = RIGHT[name].report()
     assert report.verdict is Verdict.PASS, str(report)
 
 
-@pytest.mark.parametrize("name", told_apart(FAULTY, FAULTY_LIKE_OTHERS))
+@pytest.mark.parametrize("name", short_or_long(FAULTY, FAULTY_LIKE_OTHERS))
 def test_faulty_objects_fail_and_nothing_wrong_is_said_of_the_cause(name: str) -> None:
     faulty = FAULTY[name]
     report = faulty.report()
