@@ -18,14 +18,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 import gradcheck
-from gradcheck.adapters import PlainFunction
-from gradcheck.agreement import Verdict
 from gradcheck.checks import Subject, check_case, check_class, properties_of
 from gradcheck.contract import Array, Case, Context, Layer
-from gradcheck.functions import Arrays, Function, Pullback, function_of
+from gradcheck.numerics.agreement import Verdict
+from gradcheck.numerics.functions import Arrays, Function, Pullback, function_of
 from gradcheck.properties import Mode, Outcome, Property, Settings
 from gradcheck.properties.gradients import gradients_agree_with_differences
-from gradcheck.results import Finding
+from gradcheck.report.findings import Finding
+from gradcheck.subjects.foreign import PlainFunction
 from nets import LAYERS, LOSSES, OPTIMIZERS
 from nets.engines.torch_engine import one_thread_each
 from nets.layers.batch_norm import BatchNorm2d

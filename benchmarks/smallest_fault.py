@@ -22,7 +22,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gradcheck.faults import GradientScale
+from gradcheck.trajectory.faults import GradientScale
 from nets.datasets.catalogue import load_dataset
 from nets.presets import PRESETS
 from nets.run import Run, prepare

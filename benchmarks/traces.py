@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from gradcheck.agreement import Verdict
-from gradcheck.trajectory.noise import FACTOR
+from gradcheck.numerics.agreement import Verdict
+from gradcheck.numerics.rounding import FACTOR
 from gradcheck.trajectory.recording import record, record_along
 from gradcheck.trajectory.reference import ReferenceRounding
 from gradcheck.trajectory.trace import Trace

@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck.agreement import Verdict
 from gradcheck.contract import Array, Context, Key
+from gradcheck.numerics.agreement import Verdict
 from gradcheck.trajectory.check import check_trajectory
 from nets.datasets.catalogue import load_dataset
 from nets.engines.torch_engine import one_thread_each

@@ -55,7 +55,7 @@ def bar(total: int) -> Iterator[Callable[[int, str], None]]:
 
 def print_json(document: dict[str, Any]) -> None:
     """Print one strict JSON document to stdout."""
-    from gradcheck.report import SCHEMA_VERSION, dump_json
+    from gradcheck.report.json import SCHEMA_VERSION, dump_json
 
     click.echo(dump_json({"schema_version": SCHEMA_VERSION, **document}))
 

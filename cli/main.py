@@ -9,17 +9,17 @@ from collections.abc import Sequence
 
 import click
 
-from cli.compare import compare
-from cli.data import data
+from cli.commands.compare import compare
+from cli.commands.data import data
+from cli.commands.predict import predict
+from cli.commands.presets import presets
+from cli.commands.replay import replay
+from cli.commands.report import report
+from cli.commands.traces import compare_traces, record
+from cli.commands.train import train
+from cli.commands.verify import verify
 from cli.exit_codes import ExitCode
 from cli.extras import missing_part
-from cli.predict import predict
-from cli.presets import presets
-from cli.replay import replay
-from cli.report import report
-from cli.traces import compare_traces, record
-from cli.train import train
-from cli.verify import verify
 
 
 @click.group(context_settings={"auto_envvar_prefix": "MNISTCHECK", "help_option_names": ["-h", "--help"]})

@@ -2,14 +2,16 @@
 
 from typing import TYPE_CHECKING
 
+from gradcheck.words import spoken_in
+
 if TYPE_CHECKING:
-    from gradcheck.adapters import AdapterError
-    from gradcheck.agreement import Verdict
     from gradcheck.checks import check_class, check_gradients, check_layer, check_loss, check_optimizer, check_schedule
     from gradcheck.contract import Case, Context
-    from gradcheck.parametrization import parametrize_with_checks
+    from gradcheck.numerics.agreement import Verdict
     from gradcheck.properties import Mode
-    from gradcheck.results import Finding, GradientMismatch, Report
+    from gradcheck.report.findings import Finding, GradientMismatch, Report
+    from gradcheck.subjects.foreign import AdapterError
+    from gradcheck.testing.parametrization import parametrize_with_checks
     from gradcheck.trajectory import TrajectoryMismatch, TrajectoryReport, check_trajectory
     from gradcheck.trajectory.check import Evaluation, EvaluationReport, check_evaluation
     from gradcheck.trajectory.engine import Batch, Engine, Step, StepError
@@ -57,21 +59,23 @@ __all__ = [
     "save_replay",
 ]
 
+spoken_in("gradcheck.report.checks")
+
 # Where a name comes from when it is first used: pytest imports this package in every session, NumPy only when needed.
 _MODULES = {
-    "AdapterError": "gradcheck.adapters",
+    "AdapterError": "gradcheck.subjects.foreign",
     "Batch": "gradcheck.trajectory.engine",
     "Case": "gradcheck.contract",
     "Context": "gradcheck.contract",
     "Engine": "gradcheck.trajectory.engine",
     "Evaluation": "gradcheck.trajectory.check",
     "EvaluationReport": "gradcheck.trajectory.check",
-    "Finding": "gradcheck.results",
-    "GradientMismatch": "gradcheck.results",
+    "Finding": "gradcheck.report.findings",
+    "GradientMismatch": "gradcheck.report.findings",
     "Mode": "gradcheck.properties",
     "Replay": "gradcheck.trajectory.replay",
     "ReplayError": "gradcheck.trajectory.replay",
-    "Report": "gradcheck.results",
+    "Report": "gradcheck.report.findings",
     "Step": "gradcheck.trajectory.engine",
     "StepError": "gradcheck.trajectory.engine",
     "Trace": "gradcheck.trajectory.trace",
@@ -79,12 +83,12 @@ _MODULES = {
     "TraceReport": "gradcheck.trajectory.trace_comparison",
     "TrajectoryMismatch": "gradcheck.trajectory",
     "TrajectoryReport": "gradcheck.trajectory",
-    "Verdict": "gradcheck.agreement",
+    "Verdict": "gradcheck.numerics.agreement",
     "check_evaluation": "gradcheck.trajectory.check",
     "check_trajectory": "gradcheck.trajectory",
     "compare_traces": "gradcheck.trajectory.trace_comparison",
     "load_replay": "gradcheck.trajectory.replay",
-    "parametrize_with_checks": "gradcheck.parametrization",
+    "parametrize_with_checks": "gradcheck.testing.parametrization",
     "record": "gradcheck.trajectory.recording",
     "record_along": "gradcheck.trajectory.recording",
     "replay": "gradcheck.trajectory.replay",

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gradcheck.adapters import (
+from gradcheck.contract import Array, Case, Initializer, Layer, Loss, Optimizer, Schedule
+from gradcheck.diagnosis.gradients import consensus
+from gradcheck.numerics.agreement import Verdict, judge, largest
+from gradcheck.properties import DTYPES, PROPERTIES, Mode, Outcome, Property, Settings
+from gradcheck.report.findings import Finding, Report
+from gradcheck.report.gradients import describe_diagnosis
+from gradcheck.subjects.foreign import (
     AdapterError,
     ForeignLayer,
     ForeignLoss,
@@ -19,12 +25,7 @@ from gradcheck.adapters import (
     PlainFunction,
     fresh,
 )
-from gradcheck.agreement import Verdict, judge, largest
-from gradcheck.contract import Array, Case, Initializer, Layer, Loss, Optimizer, Schedule
-from gradcheck.diagnosis import consensus
-from gradcheck.properties import DTYPES, PROPERTIES, Mode, Outcome, Property, Settings
-from gradcheck.results import Finding, Report
-from gradcheck.variations import AS_GIVEN, DEGENERATE, Variation, variations
+from gradcheck.subjects.variations import AS_GIVEN, DEGENERATE, Variation, variations
 
 if TYPE_CHECKING:
     import torch
@@ -365,7 +366,7 @@ def _check(
         function, arguments, options = call
 
         def again() -> str:
-            from gradcheck.snippets import snippet_of_call
+            from gradcheck.report.snippets import snippet_of_call
 
             return snippet_of_call(function, arguments, options, case.seed, settings)
 
@@ -505,8 +506,6 @@ def _explained(failing: list[tuple[Case, Outcome]], needed: int) -> tuple[int, s
 
 
 def _sentences(outcomes: list[Outcome], needed: int) -> str:
-    from gradcheck.report import describe_diagnosis
-
     sentences = []
     for name in outcomes[0].causes:
         opinions = [outcome.causes[name] for outcome in outcomes if name in outcome.causes]

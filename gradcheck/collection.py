@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck.adapters import AdapterError
 from gradcheck.checks import Subject, check_class, check_layer, check_loss, drawn_cases, properties_of
 from gradcheck.contract import Case, Initializer, Layer, Loss, Optimizer, Schedule
 from gradcheck.properties import Settings
-from gradcheck.results import Finding, Report
+from gradcheck.report.findings import Finding, Report
+from gradcheck.report.values import Shape
+from gradcheck.subjects.foreign import AdapterError
 
 EXAMPLES_OF_DOMAIN = 200  # cases, of which the values of a hyper-parameter are told
 
@@ -103,10 +104,6 @@ def _check_foreign(case: Sequence[Any], seed: int, settings: Settings) -> Report
     if len(inputs) == 2 and is_loss(subject):
         return check_loss(subject, inputs[0], inputs[1], **options)
     return check_layer(subject, *inputs, **options)
-
-
-class Shape(tuple[int, ...]):
-    """The shape of an array that was drawn."""
 
 
 def domain(subject: Subject, examples: int = EXAMPLES_OF_DOMAIN, seed: int = 0) -> dict[str, list[object]]:

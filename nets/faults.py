@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from gradcheck.contract import Array, Context, Gradients, Optimizer, Schedule
-from gradcheck.faults import Fault
+from gradcheck.trajectory.faults import Fault
 
 if TYPE_CHECKING:
     from gradcheck.trajectory.engine import Batch

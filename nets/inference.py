@@ -7,8 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-from gradcheck.agreement import severity
 from gradcheck.contract import EVALUATION, Array, Loss
+from gradcheck.numerics.agreement import severity
 from gradcheck.trajectory.check import EvaluationReport, check_evaluation
 from gradcheck.trajectory.engine import Engine
 from nets.datasets.dataset import CLASSES

@@ -13,7 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from gradcheck.contract import Context, Key, Layer, Optimizer
-from gradcheck.faults import (
+from gradcheck.trajectory.check import Evaluation
+from gradcheck.trajectory.engine import Batch, observed
+from gradcheck.trajectory.faults import (
     Fault,
     GradientFault,
     GradientMean,
@@ -24,8 +26,6 @@ from gradcheck.faults import (
     LabelShift,
     OutputCast,
 )
-from gradcheck.trajectory.check import Evaluation
-from gradcheck.trajectory.engine import Batch, observed
 from nets.datasets.dataset import CLASSES, Dataset, Samples
 from nets.faults import CorrectionWithoutPower, DropoutInEvaluation, MomentumLost, RateOfNextEpoch
 from nets.layers.dropout import Dropout

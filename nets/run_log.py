@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from gradcheck.report import strict
+from gradcheck.report.json import strict
 from nets.datasets.dataset import DataError, digest
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from gradcheck.trajectory.noise import nudged
+from gradcheck.numerics.rounding import nudged
 from nets.run import Run
 from nets.weights import state_dict
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck.contract import Array, Context, Key, Loss
-from gradcheck.faults import Fault
+from gradcheck.numerics.rounding import FACTOR, SHADOWS
 from gradcheck.trajectory.check import (
     Evaluation,
     NonFinite,
@@ -21,7 +21,7 @@ from gradcheck.trajectory.check import (
     first_non_finite,
 )
 from gradcheck.trajectory.engine import Batch, Engine, StepError, load, observed
-from gradcheck.trajectory.noise import FACTOR, SHADOWS
+from gradcheck.trajectory.faults import Fault
 from nets.datasets.dataset import CLASSES, Samples
 from nets.engines.torch_engine import one_thread_each
 from nets.metrics import Score, score

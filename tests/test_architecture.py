@@ -16,7 +16,7 @@ import gradcheck
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("gradcheck", "nets", "cli")
 FORBIDDEN = {"gradcheck": {"nets", "cli", "click", "rich"}, "nets": {"cli", "click", "rich"}, "cli": set()}
-TORCH_FILES = {"gradcheck/autograd.py", "nets/engines/torch_engine.py", "nets/weights.py"}
+TORCH_FILES = {"gradcheck/subjects/twin.py", "nets/engines/torch_engine.py", "nets/weights.py"}
 LATE = {"torch", "scipy", "sklearn", "matplotlib", "jinja2", "safetensors", "pooch", "requests"}
 VAGUE = {"utils", "util", "helpers", "common", "base", "core", "misc"}
 
@@ -120,7 +120,7 @@ def test_what_draws_is_imported_for_a_folder_alone(options: str) -> None:
 
 
 def test_what_pytest_loads_in_every_session_is_light() -> None:
-    assert imported("import gradcheck.pytest_plugin", "torch", "hypothesis", "numpy") == set()
+    assert imported("import gradcheck.testing.pytest_plugin", "torch", "hypothesis", "numpy") == set()
 
 
 def imported(statement: str, *libraries: str) -> set[str]:

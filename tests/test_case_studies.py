@@ -25,9 +25,9 @@ from examples.case_studies import (
     stuck_output,
     tied_maxima,
 )
-from gradcheck.agreement import Verdict
 from gradcheck.contract import Context, Key, Layer
 from gradcheck.files import write_whole
+from gradcheck.numerics.agreement import Verdict
 from nets.datasets.digits import load_digits
 from nets.datasets.mnist import load_mnist
 from nets.layers import Linear, MaxPool2d

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from gradcheck.autograd import set_keys
 from gradcheck.contract import Key
+from gradcheck.subjects.twin import set_keys
 from gradcheck.trajectory import TrajectoryReport
 from nets import INITIALIZERS, LAYERS, LOSSES, OPTIMIZERS, SCHEDULES
 from nets.layers import Sequential

@@ -11,7 +11,8 @@ from examples.case_studies.page import Study, code, counted, headline, named, qu
 from examples.case_studies.runs import before, chain, compared, engine, trained, verdict
 from gradcheck import check_loss
 from gradcheck.contract import Array, Loss
-from gradcheck.report import describe_free_run, free_run_to_json
+from gradcheck.report.json import free_run_to_json
+from gradcheck.report.runs import describe_free_run
 from nets.cautions import doubts
 from nets.layers import Sequential
 from nets.losses import MSELoss, SummedBCELoss

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from gradcheck.contract import Array, Layer
-from gradcheck.report import summarise_trajectory, trajectory_to_json
+from gradcheck.report.json import trajectory_to_json
+from gradcheck.report.runs import summarise_trajectory
 from gradcheck.trajectory.check import Evaluation, TrajectoryReport, check_trajectory
 from nets.engines.numpy_engine import NumpyEngine
 from nets.engines.torch_engine import one_thread_each

@@ -4,7 +4,6 @@ A property is a function of a `Case` and `Settings` that returns an `Outcome`; i
 lists them by kind.
 """
 
-from gradcheck.adapters import ForeignLayer, ForeignLoss, PlainFunction
 from gradcheck.contract import Initializer, Layer, Loss, Optimizer, Schedule
 from gradcheck.properties.behaviour import (
     arguments_are_left_untouched,
@@ -46,6 +45,7 @@ from gradcheck.properties.updates import (
     state_is_all_that_is_kept,
     updates_agree_with_twin,
 )
+from gradcheck.subjects.foreign import ForeignLayer, ForeignLoss, PlainFunction
 
 _OF_FUNCTIONS: tuple[Property, ...] = (
     gradients_agree_with_differences,

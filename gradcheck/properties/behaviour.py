@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck.agreement import Verdict, Worst, compare
 from gradcheck.contract import Array, Case, Kinks, Layer, Loss, ShapeError
-from gradcheck.directions import Point, samples_are_independent
-from gradcheck.functions import Function, cast, function_of
+from gradcheck.numerics.agreement import Verdict, Worst, compare
+from gradcheck.numerics.directions import Point, samples_are_independent
+from gradcheck.numerics.functions import Function, cast, function_of
+from gradcheck.numerics.rounding import spread
 from gradcheck.properties.outcome import (
     DTYPES,
     Outcome,
@@ -26,7 +27,6 @@ from gradcheck.properties.outcome import (
     shadows_of,
     useful,
 )
-from gradcheck.trajectory.noise import spread
 
 KEYS = 8  # under which a layer that draws random numbers does not do the same by chance
 # Of 8 bits, whose squares and sums wrap around, and of none but positive numbers, whose negatives do.

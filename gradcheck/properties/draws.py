@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gradcheck.adapters import same_randomness
-from gradcheck.agreement import Worst, compare
-from gradcheck.autograd import twin_draws
 from gradcheck.contract import Array, Case, Initializer
+from gradcheck.numerics.agreement import Worst, compare
 from gradcheck.properties.outcome import Outcome, Settings, failure, judged
+from gradcheck.subjects.foreign import same_randomness
+from gradcheck.subjects.twin import twin_draws
 
 # How often each of the tests below calls a right initialiser wrong.
 FALSE_ALARM = 1e-9

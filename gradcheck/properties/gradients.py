@@ -10,11 +10,11 @@ from math import sqrt
 
 import numpy as np
 
-from gradcheck.agreement import Worst, compare, largest, ratio_of
 from gradcheck.contract import Array, Case
-from gradcheck.diagnosis import Cause, Diagnosis, Evidence, diagnose
-from gradcheck.differences import DEVIATIONS, Estimate, Integers, Lines, derivatives, elementwise_noise, hidden
-from gradcheck.directions import (
+from gradcheck.diagnosis.gradients import Cause, Diagnosis, Evidence, diagnose
+from gradcheck.numerics.agreement import Worst, compare, largest, ratio_of
+from gradcheck.numerics.differences import DEVIATIONS, Estimate, Integers, Lines, derivatives, elementwise_noise, hidden
+from gradcheck.numerics.directions import (
     Point,
     along,
     complex_step,
@@ -23,8 +23,9 @@ from gradcheck.directions import (
     stacked_complex_step,
     stacked_coordinates,
 )
-from gradcheck.functions import Pullback, cast, function_of, shadow
-from gradcheck.generalised import generalised_gradient
+from gradcheck.numerics.functions import Pullback, cast, function_of, shadow
+from gradcheck.numerics.generalised import generalised_gradient
+from gradcheck.numerics.rounding import Recorder, nudged, spread
 from gradcheck.properties.outcome import (
     LARGE,
     SHADOWS,
@@ -40,7 +41,6 @@ from gradcheck.properties.outcome import (
     shadows_of,
     useful,
 )
-from gradcheck.trajectory.noise import Recorder, nudged, spread
 
 PROBES = 8  # of fast mode, a tensor;
 PROBES_OF_LARGE = 2  # fewer where there are so many elements that a call takes long

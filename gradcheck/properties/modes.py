@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradcheck.adapters import ForeignLayer
-from gradcheck.agreement import Verdict
-from gradcheck.autograd import TwinError, twin_outputs
 from gradcheck.contract import Array, Case
+from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties.outcome import Outcome, Settings, cotangent, failure, inconclusive
+from gradcheck.subjects.foreign import ForeignLayer
+from gradcheck.subjects.twin import TwinError, twin_outputs
 
 # Calls of a random layer and of its twin whose means are compared, and how many standard errors apart they may be:
 # exceeded by chance once in 1e8.

@@ -9,11 +9,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import DTypeLike
 
-from gradcheck.agreement import Verdict, Worst, largest
 from gradcheck.contract import Array, Case
-from gradcheck.diagnosis import Diagnosis
-from gradcheck.functions import Arrays, Function, shadow
-from gradcheck.trajectory.noise import Recorder, noise_of
+from gradcheck.diagnosis.gradients import Diagnosis
+from gradcheck.numerics.agreement import Verdict, Worst, largest
+from gradcheck.numerics.functions import Arrays, Function, shadow
+from gradcheck.numerics.rounding import Recorder, noise_of
 
 DTYPES = ("float64", "float32")
 Mode = Literal["auto", "full", "fast"]

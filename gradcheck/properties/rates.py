@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from gradcheck.agreement import compare
-from gradcheck.autograd import twin_rates
 from gradcheck.contract import Array, Case, Schedule
+from gradcheck.numerics.agreement import compare
 from gradcheck.properties.outcome import Outcome, Settings, judged
+from gradcheck.subjects.twin import twin_rates
 
 # By how much a loss has to improve for a plateau to end: the drawn histories have steps around these. 1e-4 is torch's.
 THRESHOLDS = (0.0, 1e-4, 0.1)

@@ -7,13 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from gradcheck.adapters import ForeignLayer
-from gradcheck.agreement import Verdict, Worst, compare
-from gradcheck.autograd import TwinError, twin_of
 from gradcheck.contract import Array, Case, Layer, Loss, Tap, untapped
-from gradcheck.differences import derivatives
-from gradcheck.directions import Point, coordinates
-from gradcheck.functions import Arrays, Function, cast, function_of
+from gradcheck.numerics.agreement import Verdict, Worst, compare
+from gradcheck.numerics.differences import derivatives
+from gradcheck.numerics.directions import Point, coordinates
+from gradcheck.numerics.functions import Arrays, Function, cast, function_of
+from gradcheck.numerics.rounding import Recorder, largest_difference, nudged, spread
 from gradcheck.properties.outcome import (
     SHADOWS,
     Outcome,
@@ -28,7 +27,8 @@ from gradcheck.properties.outcome import (
     shadows_of,
     useful,
 )
-from gradcheck.trajectory.noise import Recorder, largest_difference, nudged, spread
+from gradcheck.subjects.foreign import ForeignLayer
+from gradcheck.subjects.twin import TwinError, twin_of
 
 CLOSE = 1e-6  # two of pullback, differences and twin that are relatively this close are of one opinion
 

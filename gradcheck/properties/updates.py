@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gradcheck.adapters import ForeignOptimizer
-from gradcheck.agreement import Verdict, Worst, compare
-from gradcheck.autograd import twin_updates
 from gradcheck.contract import Array, Case, Optimizer
+from gradcheck.numerics.agreement import Verdict, Worst, compare
+from gradcheck.numerics.rounding import FACTOR, largest_difference, nudged, update_rounding
 from gradcheck.properties.outcome import SHADOWS, Outcome, Settings, failure, inconclusive, judged
-from gradcheck.trajectory.noise import FACTOR, largest_difference, nudged, update_rounding
+from gradcheck.subjects.foreign import ForeignOptimizer
+from gradcheck.subjects.twin import twin_updates
 
 
 class Step(NamedTuple):

@@ -1,7 +1,7 @@
 """Why a step is wrong: the likeliest cause, named only if it explains every element of the tensor that is.
 
-Gradients are judged by the hypotheses of `gradcheck.diagnosis` that need one cotangent only; the rest of a step by
-those below. None is an answer; a wrong cause is not.
+Gradients are judged by the hypotheses of `gradcheck.diagnosis.gradients` that need one cotangent only; the rest of a
+step by those below. None is an answer; a wrong cause is not.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck.comparison import FITTED, ONE, PRECISION, TWO, Comparison, distinct, factor_of, multiple_of, rounded
+from gradcheck import words
 from gradcheck.contract import Array
-from gradcheck.diagnosis import (
+from gradcheck.diagnosis.fits import FITTED, ONE, PRECISION, TWO, Comparison, distinct, factor_of, multiple_of, rounded
+from gradcheck.diagnosis.gradients import (
     Cause,
     Diagnosis,
     Evidence,
@@ -31,7 +32,7 @@ from gradcheck.diagnosis import (
     term_in_value,
     turned,
 )
-from gradcheck.diagnosis import quantities as quantities_of
+from gradcheck.diagnosis.gradients import quantities as quantities_of
 from gradcheck.trajectory.divergence import Divergence, Moment, split
 
 # Allowances of steps are for whole tensors and may be wide beside an element, as in float32; but tensors are large, and
@@ -145,9 +146,8 @@ Hypothesis = Callable[[Scene], Found | None]
 
 def explained(found: Divergence, moment: Moment) -> str | None:
     """Return why the tensor of a divergence is wrong, in words, or None if nothing is known."""
-    from gradcheck.report import describe_cause
-
-    return describe_cause(found, diagnose_step(f"{found.phase}/{found.tensor}", moment))
+    why = diagnose_step(f"{found.phase}/{found.tensor}", moment)
+    return None if why is None else words.cause(why, found)
 
 
 def diagnose_step(name: str, moment: Moment) -> Found | None:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradcheck.agreement import Verdict
+from gradcheck import words
 from gradcheck.contract import Array, Context, Key
-from gradcheck.faults import Fault
+from gradcheck.numerics.agreement import Verdict
+from gradcheck.numerics.rounding import FACTOR, SHADOWS
 from gradcheck.trajectory.divergence import Divergence, split, unlike
 from gradcheck.trajectory.engine import (
     Batch,
@@ -23,9 +24,9 @@ from gradcheck.trajectory.engine import (
     observed,
     tensors_of,
 )
+from gradcheck.trajectory.faults import Fault
 from gradcheck.trajectory.freerun import FreeRun, FreeRunResult
 from gradcheck.trajectory.lockstep import LockStep, LockStepResult, Taken
-from gradcheck.trajectory.noise import FACTOR, SHADOWS
 from gradcheck.trajectory.reference import ReferenceRounding
 from gradcheck.trajectory.sensitivity import Sampler, Sensitivity
 from gradcheck.trajectory.sensitivity import sensitivity as planted_faults
@@ -115,11 +116,9 @@ class TrajectoryReport:
 
     def raise_if_failed(self) -> None:
         """Raise `TrajectoryMismatch` if the engines are not the same program."""
-        from gradcheck.report import describe_divergence
-
         __tracebackhide__ = True  # pytest shows the line that called
         if self.verdict is Verdict.FAIL and self.first_divergence is not None:
-            raise TrajectoryMismatch(describe_divergence(self.first_divergence, self.factor), self)
+            raise TrajectoryMismatch(words.text(self), self)
 
 
 def check_trajectory(

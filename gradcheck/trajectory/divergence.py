@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gradcheck.agreement import disagreement
 from gradcheck.contract import PHASES, Array, Context, Gradients, Phase
+from gradcheck.numerics.agreement import disagreement
 from gradcheck.trajectory.engine import Batch, State, layer_of
 
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from gradcheck.contract import Array, Context, Gradients, Kinks
-from gradcheck.faults import Fault, Planted
-from gradcheck.trajectory.noise import Recorder
+from gradcheck.numerics.rounding import Recorder
+from gradcheck.trajectory.faults import Fault, Planted
 
 State = dict[str, Array]
 STATE = ("param", "buffer", "optim")  # the parts of a state, besides its number of steps

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gradcheck.agreement import Verdict, ratio_of
 from gradcheck.contract import Array, Context
+from gradcheck.numerics.agreement import Verdict, ratio_of
+from gradcheck.numerics.rounding import largest_magnitude
 from gradcheck.trajectory.divergence import Divergence, locate
 from gradcheck.trajectory.engine import Batch, Engine, State, Step, StepError, observed
 from gradcheck.trajectory.kinks import Crossing, crossings, kinks_of
-from gradcheck.trajectory.noise import largest_magnitude
 from gradcheck.trajectory.reference import ReferenceRounding
 
 # Beyond this relative distance, allowance over size of all parameters, free-running networks are too far apart for

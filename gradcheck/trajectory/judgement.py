@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from gradcheck.agreement import ratio_of
 from gradcheck.contract import Array
+from gradcheck.numerics.agreement import ratio_of
+from gradcheck.numerics.rounding import largest_difference, largest_magnitude, noise_of
 from gradcheck.trajectory.divergence import unlike_arrays
 from gradcheck.trajectory.engine import State
-from gradcheck.trajectory.noise import largest_difference, largest_magnitude, noise_of
 
 # An allowance above this share of what is compared (for an update, of how far it moved) can tell nothing.
 USEFUL = 1e-2

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gradcheck.agreement import Verdict, ratio_of
 from gradcheck.contract import Array, Context, Gradients, Key, Kinks
+from gradcheck.numerics.agreement import Verdict, ratio_of
+from gradcheck.numerics.rounding import largest_difference, largest_magnitude
 from gradcheck.trajectory.causes import explained
 from gradcheck.trajectory.divergence import Divergence, Moment, locate, split, unlike
 from gradcheck.trajectory.engine import (
@@ -25,7 +26,6 @@ from gradcheck.trajectory.engine import (
 )
 from gradcheck.trajectory.judgement import USEFUL, Judgement, exact, informative, judged
 from gradcheck.trajectory.kinks import Crossing, crossings, kinks_of
-from gradcheck.trajectory.noise import largest_difference, largest_magnitude
 from gradcheck.trajectory.reference import Rounding
 
 # Shadows added where a comparison is over its allowance, before it is believed: the spread of three is by chance small

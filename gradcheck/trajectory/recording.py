@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck.contract import Array, Context, Key
+from gradcheck.numerics.rounding import spread
 from gradcheck.trajectory.check import NonFinite, first_non_finite
 from gradcheck.trajectory.engine import (
     Batch,
@@ -26,7 +27,6 @@ from gradcheck.trajectory.engine import (
     tensors_of,
 )
 from gradcheck.trajectory.judgement import exact
-from gradcheck.trajectory.noise import spread
 from gradcheck.trajectory.reference import ReferenceRounding
 from gradcheck.trajectory.trace import Header, Trace, TraceError, TraceWriter
 

@@ -10,9 +10,9 @@ from typing import Protocol
 import numpy as np
 
 from gradcheck.contract import Array, Context, Key
+from gradcheck.numerics.rounding import hashed, largest_magnitude
 from gradcheck.trajectory.engine import Batch, Engine, State, StepError, observed, tensors_of
 from gradcheck.trajectory.kinks import kinks_of
-from gradcheck.trajectory.noise import hashed, largest_magnitude
 
 LINES, POINTS = 8, 9  # nine equal distances give five fourth differences
 SHRINKS = (1, 4, 16)  # of the distance, where kinks are crossed

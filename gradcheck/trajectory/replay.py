@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck.agreement import Verdict
 from gradcheck.contract import PHASES, Array, Context, Key
 from gradcheck.files import write_whole
+from gradcheck.numerics.agreement import Verdict
+from gradcheck.numerics.rounding import FACTOR, SHADOWS
 from gradcheck.trajectory.divergence import Divergence, Moment
 from gradcheck.trajectory.engine import Batch, Engine, State, StepError, load, observed, step_of, tensors_of
 from gradcheck.trajectory.lockstep import LockStep
-from gradcheck.trajectory.noise import FACTOR, SHADOWS
 from gradcheck.trajectory.trace import TraceError, read_about, read_safetensors, to_safetensors
 
 FORMAT, VERSION = "mnistcheck-replay", 1

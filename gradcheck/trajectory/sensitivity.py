@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from gradcheck.contract import Array, Context
-from gradcheck.faults import Fault, GradientScale, GradientStale, GradientZero
+from gradcheck.numerics.rounding import largest_magnitude
 from gradcheck.trajectory.engine import Batch, Engine, State, StepError, observed, step_of
+from gradcheck.trajectory.faults import Fault, GradientScale, GradientStale, GradientZero
 from gradcheck.trajectory.judgement import exact
 from gradcheck.trajectory.lockstep import Known, LockStep, Taken
-from gradcheck.trajectory.noise import largest_magnitude
 from gradcheck.trajectory.reference import ReferenceRounding
 
 # Steps of a run, drawn evenly, that faults are planted in, besides those that can tell most of a tensor.

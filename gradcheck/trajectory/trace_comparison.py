@@ -9,13 +9,13 @@ from enum import StrEnum, auto
 
 import numpy as np
 
-from gradcheck.agreement import Verdict
 from gradcheck.contract import Array
+from gradcheck.numerics.agreement import Verdict
+from gradcheck.numerics.rounding import FACTOR, largest_magnitude
 from gradcheck.trajectory.causes import explained
 from gradcheck.trajectory.divergence import Divergence, Moment, locate
 from gradcheck.trajectory.freerun import HORIZON
 from gradcheck.trajectory.judgement import Judgement, exact, informative, judged
-from gradcheck.trajectory.noise import FACTOR, largest_magnitude
 from gradcheck.trajectory.trace import NOISE, RecordedStep, Trace
 
 

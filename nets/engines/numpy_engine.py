@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Context, Kinks, Layer, Loss, Optimizer
-from gradcheck.faults import Fault, Planted
 from gradcheck.trajectory.engine import Batch, Engine, State, Step, StepError
+from gradcheck.trajectory.faults import Fault, Planted
 from nets.optimizers.flat_arrays import FlatArrays
 from nets.sequential import kinks_along
 

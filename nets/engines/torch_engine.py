@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradcheck.autograd import set_keys
 from gradcheck.contract import EVALUATION, Array, Context, Layer, Loss, Optimizer, Tap, untapped
+from gradcheck.subjects.twin import set_keys
 from gradcheck.trajectory.engine import Engine, State, Step
 from nets.weights import to_torch
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cli import drawing
+from cli.figures import drawing
 
 BLANK = {"svg": b"<svg></svg>\n", "png": b"\x89PNG"}
 RENDERED = drawing.rendered

@@ -506,7 +506,7 @@ def test_a_bug_of_ours_exits_with_5_and_shows_where(monkeypatch: pytest.MonkeyPa
     def broken(*_: object) -> None:
         raise RuntimeError("our fault")
 
-    monkeypatch.setattr("cli.verify._choose", broken)
+    monkeypatch.setattr("cli.commands.verify._choose", broken)
     done = mnistcheck("verify")
     assert done.returncode == 5
     assert "RuntimeError: our fault" in done.stderr

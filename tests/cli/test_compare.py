@@ -18,15 +18,15 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from cli.comparison_runs import ComparisonRuns, Pair
-from cli.comparison_sentences import pair_sentence
-from cli.comparison_tables import table_rows
-from cli.convergence_figure import draw
-from cli.drawing import FORMS, rendered
+from cli.comparison.runs import ComparisonRuns, Pair
+from cli.comparison.sentences import pair_sentence
+from cli.comparison.tables import table_rows
+from cli.figures.convergence import draw
+from cli.figures.drawing import FORMS, rendered
 from cli.main import run
 from gradcheck.contract import Array, Context
-from gradcheck.faults import GradientScale
 from gradcheck.trajectory.engine import Engine
+from gradcheck.trajectory.faults import GradientScale
 from nets.comparison import Variant, pairs_of, variants_of
 from nets.layers import Linear
 from nets.presets import PRESETS
@@ -88,7 +88,7 @@ def timeless(value: object) -> object:
 @pytest.fixture
 def unplanted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plant no faults into what is proved, which takes longer than all else."""
-    monkeypatch.setattr("cli.comparison_runs.MOST_PLANTED", 0)
+    monkeypatch.setattr("cli.comparison.runs.MOST_PLANTED", 0)
 
 
 @pytest.fixture(scope="module")

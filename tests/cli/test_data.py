@@ -158,7 +158,7 @@ def test_the_labels_are_those_of_the_images(tmp_path: Path, monkeypatch: pytest.
         drawn_samples.append((samples, numbers))
         return b""
 
-    monkeypatch.setattr("cli.samples_figure.render", keep)
+    monkeypatch.setattr("cli.figures.samples.render", keep)
     path, wanted = WRITTEN["csv"](tmp_path, DIGITS), int(DIGITS.y[0])
     count = int((DIGITS.y == wanted).sum())
     options = ["--labels", str(wanted), "--count", str(count), "--out", str(tmp_path / "a.png")]

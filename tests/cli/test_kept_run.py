@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cli.finished_run import read_run
-from cli.kept_run import read_kept_run
 from cli.main import run
+from cli.runs.finished import read_run
+from cli.runs.kept import read_kept_run
 from nets.datasets.digits import load_digits
 from nets.weights import encode, read
 

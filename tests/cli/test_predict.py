@@ -18,8 +18,8 @@ from safetensors.numpy import load_file, save_file
 from sklearn.datasets import load_digits
 
 from cli.main import run
-from gradcheck.agreement import Verdict
 from gradcheck.contract import Array, Backward, Context
+from gradcheck.numerics.agreement import Verdict
 from gradcheck.trajectory.check import EvaluationReport
 from nets.inference import Network
 from nets.layers import ReLU

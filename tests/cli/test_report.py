@@ -21,14 +21,14 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.lines import Line2D
 
-from cli import drawing
-from cli.drawing import WIDE, rendered
-from cli.figures import of_learning, of_proof
-from cli.finished_run import DOCUMENT_LIMIT, read_run, repetition
-from cli.kept_run import read_kept_run
+from cli.figures import drawing
+from cli.figures.drawing import WIDE, rendered
+from cli.figures.sketches import of_learning, of_proof
+from cli.figures.trajectory import COLUMNS, draw
 from cli.main import run
-from cli.trajectory_figure import COLUMNS, draw
-from gradcheck.report import FIGURE
+from cli.runs.finished import DOCUMENT_LIMIT, read_run, repetition
+from cli.runs.kept import read_kept_run
+from gradcheck.report.runs import FIGURE
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 

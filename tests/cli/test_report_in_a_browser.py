@@ -16,9 +16,9 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-from cli.finished_run import read_run
 from cli.main import run
-from cli.page import illustrated
+from cli.page.html import illustrated
+from cli.runs.finished import read_run
 
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}  # CSS pixels
 SCHEMES = ("light", "dark")
@@ -85,15 +85,15 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], P
             assert run(["report", *(str(made(one).parent) for one in commands), "--out", str(together)]) == 0
             return together
         with pytest.MonkeyPatch.context() as blind:
-            blind.setattr("cli.figures.written", lambda *_: {})  # the page draws it again
+            blind.setattr("cli.figures.sketches.written", lambda *_: {})  # the page draws it again
             assert run(["train", *commands[name], "--out", str(folder / name)]) == (1 if name == "fail" else 0)
         assert run(["report", str(folder / name)]) == 0
         return folder / name / "report.html"
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cli.figures._write", lambda *_: None)  # which no page shows
-        patch.setattr("cli.page.illustrated", cache(illustrated))  # drawn once for both pages
-        patch.setattr("cli.finished_run.read_run", cache(read_run))
+        patch.setattr("cli.figures.sketches._write", lambda *_: None)  # which no page shows
+        patch.setattr("cli.page.html.illustrated", cache(illustrated))  # drawn once for both pages
+        patch.setattr("cli.runs.finished.read_run", cache(read_run))
         yield made
 
 

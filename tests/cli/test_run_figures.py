@@ -10,11 +10,13 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from cli import confusion_figure, learning_figure, weights_figure
-from cli.drawing import NARROW, WIDE, rendered
-from cli.finished_run import read_run
-from cli.kept_run import read_kept_run
+from cli.figures import confusion as confusion_figure
+from cli.figures import learning as learning_figure
+from cli.figures import weights as weights_figure
+from cli.figures.drawing import NARROW, WIDE, rendered
 from cli.main import run
+from cli.runs.finished import read_run
+from cli.runs.kept import read_kept_run
 from gradcheck.contract import Array
 from nets.inference import confusion, mistakes
 

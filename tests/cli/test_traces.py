@@ -249,7 +249,7 @@ def failed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the file of the step at which a run has failed."""
     folder = tmp_path_factory.mktemp("failed") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cli.figures.written", lambda *_: {})
+        patch.setattr("cli.figures.sketches.written", lambda *_: {})
         assert run([*FAIR, *FAULT, "--out", str(folder)]) == 1
     return folder / "replay.safetensors"
 

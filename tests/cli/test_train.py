@@ -21,9 +21,9 @@ import pytest
 import torch
 
 import gradcheck.files
-from cli.finished_run import read_run, repetition
+from cli.commands.train import train
 from cli.main import run
-from cli.train import train
+from cli.runs.finished import read_run, repetition
 from nets.checkpoints import save_checkpoint
 from nets.datasets.digits import load_digits
 from nets.engines.torch_engine import TorchEngine
@@ -808,8 +808,8 @@ def test_a_disk_that_is_full_at_the_end_costs_no_result(
     def full(path: Path, _: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr("cli.run_directory.RunDirectory.checkpoint", lambda *_: None)
-    monkeypatch.setattr("cli.run_directory.RunDirectory.begin", lambda *_: None)
+    monkeypatch.setattr("cli.runs.directory.RunDirectory.checkpoint", lambda *_: None)
+    monkeypatch.setattr("cli.runs.directory.RunDirectory.begin", lambda *_: None)
     monkeypatch.setattr(gradcheck.files, "write_whole", full)
     assert run([*SMALL, "--out", str(tmp_path / "run")]) == 4
     out, err = capsys.readouterr()

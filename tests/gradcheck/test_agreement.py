@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from gradcheck.agreement import Verdict, compare, judge, largest, severity, worst
 from gradcheck.contract import ShapeError
+from gradcheck.numerics.agreement import Verdict, compare, judge, largest, severity, worst
 
 
 def test_the_worst_element_is_measured_in_allowances() -> None:

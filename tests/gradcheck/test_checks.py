@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from gradcheck.agreement import Verdict
 from gradcheck.checks import Subject, check_class, drawn_cases, properties_of
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context
+from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties import Outcome, Settings
-from gradcheck.results import Finding
+from gradcheck.report.findings import Finding
 from nets.layers import Flatten, Linear
 from nets.schedules import MultiStepLR
 from tests.nets.faults.batch_norm import CountsInFloats, CountsInPlace, Misnamed

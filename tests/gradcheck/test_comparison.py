@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from gradcheck.comparison import Comparison, axes_of_fit, axis_sets, distinct, factor_of, multiple_of
 from gradcheck.contract import Array
+from gradcheck.diagnosis.fits import Comparison, axes_of_fit, axis_sets, distinct, factor_of, multiple_of
 
 NUMERIC = np.array([1.0, -2.0, 0.5, 3.0, 0.0])
 

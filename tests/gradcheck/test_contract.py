@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Key, Layer, Loss, ShapeError, require_shape
-from gradcheck.trajectory.noise import Recorder
+from gradcheck.numerics.rounding import Recorder
 from nets.layers import Flatten, Linear, ReLU, Sequential, Sigmoid
 from nets.losses import CrossEntropyLoss, MSELoss
 

@@ -11,13 +11,13 @@ from torch.nn import functional
 
 import gradcheck
 from examples.case_studies.layers import DescendsAnother, MeanSquares
-from gradcheck.agreement import Verdict
-from gradcheck.comparison import Quantity
 from gradcheck.contract import Array
-from gradcheck.descents import Descent
-from gradcheck.diagnosis import Cause, Diagnosis, consensus
+from gradcheck.diagnosis.fits import Quantity
+from gradcheck.diagnosis.gradients import Cause, Diagnosis, consensus
+from gradcheck.diagnosis.losses import Descent
+from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties.gradients import gradients_agree_with_differences
-from gradcheck.report import describe_diagnosis
+from gradcheck.report.gradients import describe_diagnosis
 
 Tensors = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Wrong = Callable[[Array, Array], Array]

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradcheck.contract import Array
-from gradcheck.diagnosis import Cause, Evidence, diagnose
-from gradcheck.report import describe_diagnosis
+from gradcheck.diagnosis.gradients import Cause, Evidence, diagnose
+from gradcheck.report.gradients import describe_diagnosis
 
 Pullback = Callable[[Array], dict[str, Array]]
 Fault = Callable[[Array], Array]

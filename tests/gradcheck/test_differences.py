@@ -8,9 +8,16 @@ import numpy as np
 import pytest
 
 from gradcheck.contract import Array, Case, Context
-from gradcheck.differences import Estimate, derivatives, elementwise_noise, hidden, one_sided
-from gradcheck.directions import Point, along, complex_step, coordinates, samples_are_independent, stacked_coordinates
-from gradcheck.functions import Arrays, Function, Pullback
+from gradcheck.numerics.differences import Estimate, derivatives, elementwise_noise, hidden, one_sided
+from gradcheck.numerics.directions import (
+    Point,
+    along,
+    complex_step,
+    coordinates,
+    samples_are_independent,
+    stacked_coordinates,
+)
+from gradcheck.numerics.functions import Arrays, Function, Pullback
 
 SMOOTH: list[tuple[str, Callable[[Array], Array], Callable[[Array], Array]]] = [
     ("square", lambda x: x * x, lambda x: 2 * x),

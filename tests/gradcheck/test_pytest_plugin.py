@@ -17,8 +17,8 @@ import pytest
 
 import nets.layers
 from gradcheck import AdapterError, Case, check_layer, parametrize_with_checks
-from gradcheck.adapters import ForeignLayer
 from gradcheck.contract import Layer, Loss
+from gradcheck.subjects.foreign import ForeignLayer
 
 ROOT = Path(__file__).parent.parent.parent
 Session = Callable[..., str]
@@ -249,12 +249,12 @@ def test_collecting_imports_no_torch_and_loading_the_plugin_no_numpy_and_process
     session: Session, inner: Session, tmp_path: Path
 ) -> None:
     (tmp_path / "conftest.py").write_text(
-        "import sys\nloaded = {'gradcheck.pytest_plugin', 'numpy', 'hypothesis'} & sys.modules.keys()\n"
+        "import sys\nloaded = {'gradcheck.testing.pytest_plugin', 'numpy', 'hypothesis'} & sys.modules.keys()\n"
         "def pytest_collection_finish(session):\n"
         "    print('loaded', *loaded, 'collected', *{'torch', 'nets.layers'} & sys.modules.keys(), 'end')\n"
     )
     output = session(OF_MANY, "--collect-only")
-    assert "loaded gradcheck.pytest_plugin collected nets.layers end" in output, output
+    assert "loaded gradcheck.testing.pytest_plugin collected nets.layers end" in output, output
     (tmp_path / "conftest.py").unlink()
     theirs, ours = (re.findall(r"<Function (.+)>", each) for each in (output, inner(OF_MANY, "--collect-only")))
     assert theirs == ours  # or pytest-xdist would refuse its workers

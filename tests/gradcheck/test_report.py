@@ -9,26 +9,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gradcheck.agreement import Verdict, Worst
-from gradcheck.autograd import twin_of
-from gradcheck.comparison import Quantity
 from gradcheck.contract import Case, ShapeError
-from gradcheck.diagnosis import Cause, Diagnosis
-from gradcheck.functions import function_of
-from gradcheck.report import (
-    SENTENCES,
-    describe_diagnosis,
-    describe_divergence,
-    describe_free_run,
-    describe_lock_step,
-    describe_silence,
-    free_run_to_json,
-    lock_step_to_json,
-    strict,
-    summarise_trajectory,
-    trajectory_to_json,
-)
-from gradcheck.results import Finding, GradientMismatch, Report
+from gradcheck.diagnosis.fits import Quantity
+from gradcheck.diagnosis.gradients import Cause, Diagnosis
+from gradcheck.numerics.agreement import Verdict, Worst
+from gradcheck.numerics.functions import function_of
+from gradcheck.report.checks import describe_silence
+from gradcheck.report.findings import Finding, GradientMismatch, Report
+from gradcheck.report.gradients import SENTENCES, describe_diagnosis
+from gradcheck.report.json import free_run_to_json, lock_step_to_json, strict, trajectory_to_json
+from gradcheck.report.runs import describe_free_run, describe_lock_step, summarise_trajectory
+from gradcheck.report.steps import describe_divergence
+from gradcheck.subjects.twin import twin_of
 from gradcheck.trajectory import check_trajectory
 from gradcheck.trajectory.engine import Batch
 from nets.layers import Linear

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import gradcheck
-from gradcheck.adapters import ForeignLayer
-from gradcheck.agreement import Verdict
 from gradcheck.checks import check_case
 from gradcheck.contract import Array, Case
+from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties.gradients import backward_is_linear, gradients_agree_with_differences
+from gradcheck.subjects.foreign import ForeignLayer
 from nets.layers import BatchNorm1d, LayerNorm, LeakyReLU, MaxPool2d, ReLU
 
 pytestmark = pytest.mark.rounding

@@ -7,9 +7,9 @@ import copy
 import pytest
 
 from gradcheck.contract import Context, Key
-from gradcheck.faults import Fault
 from gradcheck.trajectory import TrajectoryMismatch
 from gradcheck.trajectory.engine import observed
+from gradcheck.trajectory.faults import Fault
 from nets.datasets.dataset import Dataset
 from nets.datasets.digits import load_digits
 from nets.injection import KINDS, parse_fault

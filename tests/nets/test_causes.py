@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from gradcheck.contract import Array, Context
-from gradcheck.report import describe_cause
-from gradcheck.trajectory.causes import diagnose_step
+from gradcheck.trajectory.causes import diagnose_step, explained
 from gradcheck.trajectory.divergence import Moment, unlike
 from nets.datasets.digits import load_digits
 from nets.injection import parse_fault
@@ -50,7 +49,7 @@ def told(moment: Moment, name: str, ours: Array, training: bool = True) -> str |
     """Return what is said of a step in which one tensor of ours is another."""
     context = moment.context if training else Context(key=moment.context.key)
     wrong = replace(moment, ours=moment.ours | {name: ours}, context=context)
-    return describe_cause(unlike(STEP, name, ""), diagnose_step(name, wrong))
+    return explained(unlike(STEP, name, ""), wrong)
 
 
 def after(moment: Moment, tensor: str, factor: float) -> Array:
@@ -276,7 +275,7 @@ def test_a_rate_that_all_parameters_share_is_named(moments: Given) -> None:
     sentence = (
         "every parameter moved 2 times as far as in the reference: as with a learning rate of 0.1 in place of 0.05"
     )
-    assert describe_cause(unlike(STEP, WEIGHT, ""), diagnose_step(WEIGHT, wrong)) == sentence
+    assert explained(unlike(STEP, WEIGHT, ""), wrong) == sentence
 
 
 def test_dropout_where_there_is_none(moments: Given) -> None:

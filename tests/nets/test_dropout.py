@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from gradcheck.agreement import Verdict
-from gradcheck.autograd import set_keys
 from gradcheck.checks import check_class
 from gradcheck.contract import Array, Case, Context, Key, ShapeError
+from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties.behaviour import gradients_of_samples_do_not_mix
+from gradcheck.subjects.twin import set_keys
 from nets.layers import Dropout, Dropout2d, Linear, Sequential
 from nets.refusals import UnsupportedArgumentError
 

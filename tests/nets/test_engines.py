@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from gradcheck.agreement import Verdict
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Key, Layer, Optimizer, buffer
-from gradcheck.faults import GradientFault, GradientScale
+from gradcheck.numerics.agreement import Verdict
 from gradcheck.trajectory import check_trajectory
 from gradcheck.trajectory.engine import Batch, Engine, Step, execution_order, observed
+from gradcheck.trajectory.faults import GradientFault, GradientScale
 from gradcheck.trajectory.reference import ReferenceRounding
 from nets.engines.numpy_engine import NumpyEngine
 from nets.engines.torch_engine import TorchEngine

@@ -13,8 +13,8 @@ import torch
 from sklearn.metrics import accuracy_score, log_loss, mean_squared_error
 
 from gradcheck.contract import Array, Context, Key
-from gradcheck.faults import GradientScale
 from gradcheck.trajectory.engine import Engine, StepError
+from gradcheck.trajectory.faults import GradientScale
 from nets.datasets.augmentation import Augmentation
 from nets.datasets.dataset import Dataset
 from nets.datasets.digits import load_digits

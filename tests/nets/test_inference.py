@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from gradcheck.agreement import Verdict
 from gradcheck.contract import Array, Backward, Context, Loss
+from gradcheck.numerics.agreement import Verdict
 from gradcheck.trajectory.check import EvaluationReport
 from gradcheck.trajectory.engine import Engine
 from nets import inference

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from gradcheck.agreement import Verdict
 from gradcheck.checks import drawn_cases
 from gradcheck.contract import Array, Initializer, Layer
+from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties.draws import DEVIATIONS, ELEMENTS, FALSE_ALARM, correlations, distances, same_distribution
 from nets import LAYERS
 from nets.initializers import (

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import gradcheck
-from gradcheck.agreement import Verdict
 from gradcheck.contract import Array, Layer
+from gradcheck.numerics.agreement import Verdict
 from nets.datasets.digits import load_digits
 from nets.layers import BatchNorm2d, Conv2d, Flatten, LeakyReLU, MaxPool2d, ReLU, Sequential
 

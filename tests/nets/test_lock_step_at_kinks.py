@@ -14,10 +14,10 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from gradcheck.agreement import Verdict
 from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients, Optimizer
-from gradcheck.faults import Fault, GradientScale, GradientZero
+from gradcheck.numerics.agreement import Verdict
 from gradcheck.trajectory import TrajectoryReport, check_trajectory
+from gradcheck.trajectory.faults import Fault, GradientScale, GradientZero
 from gradcheck.trajectory.lockstep import LockStep, Taken
 from nets.datasets.digits import load_digits
 from nets.engines.numpy_engine import NumpyEngine

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from gradcheck.agreement import Verdict
 from gradcheck.checks import check_case, properties_of
 from gradcheck.contract import Array, Case, Context, Layer, ShapeError
+from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties.behaviour import gradients_of_samples_do_not_mix
 from nets.layers import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, Residual, Sequential
 from nets.refusals import UnsupportedArgumentError

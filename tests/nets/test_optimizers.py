@@ -12,10 +12,10 @@ import pytest
 import torch
 from numpy.typing import DTypeLike
 
-from gradcheck.agreement import Verdict
-from gradcheck.autograd import twin_updates
 from gradcheck.checks import drawn_cases
 from gradcheck.contract import Array, Case, Gradients, Optimizer, ShapeError
+from gradcheck.numerics.agreement import Verdict
+from gradcheck.subjects.twin import twin_updates
 from gradcheck.trajectory import check_trajectory
 from gradcheck.trajectory.engine import Batch
 from nets.engines.numpy_engine import NumpyEngine

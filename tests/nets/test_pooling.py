@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gradcheck.contract import Array, Context, Layer, ShapeError
-from gradcheck.trajectory.noise import Recorder, nudged
+from gradcheck.numerics.rounding import Recorder, nudged
 from nets.initializers import initialize
 from nets.layers import AdaptiveAvgPool2d, AvgPool2d, Conv2d, MaxPool2d, ReLU, Sequential
 from nets.refusals import UnsupportedArgumentError

@@ -7,11 +7,11 @@ import functools
 import numpy as np
 import pytest
 
-from gradcheck.agreement import Verdict
-from gradcheck.faults import Fault, GradientScale
+from gradcheck.numerics.agreement import Verdict
 from gradcheck.trajectory import TrajectoryReport, check_trajectory
 from gradcheck.trajectory.check import Evaluation
 from gradcheck.trajectory.engine import Batch, Engine
+from gradcheck.trajectory.faults import Fault, GradientScale
 from gradcheck.trajectory.sensitivity import SmallestFault
 from nets.engines.numpy_engine import NumpyEngine
 from nets.engines.torch_engine import TorchEngine

@@ -11,11 +11,11 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from gradcheck.agreement import Verdict
 from gradcheck.contract import Array, Context, Key
-from gradcheck.faults import GradientScale
+from gradcheck.numerics.agreement import Verdict
 from gradcheck.trajectory import check_trajectory
 from gradcheck.trajectory.engine import Step, observed
+from gradcheck.trajectory.faults import GradientScale
 from nets.datasets.catalogue import load_dataset
 from nets.datasets.dataset import Dataset
 from nets.datasets.digits import load_digits

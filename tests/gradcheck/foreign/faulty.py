@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import gradcheck
-from gradcheck.adapters import ForeignLayer, ForeignLoss
 from gradcheck.properties import PROPERTIES
+from gradcheck.subjects.foreign import ForeignLayer, ForeignLoss
 from tests.gradcheck.foreign.right import (
     IMAGES,
     LABELS,

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 
 import pytest
 
-from gradcheck.agreement import Verdict
 from gradcheck.collection import CONTRACTS
+from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties import PROPERTIES
 from tests.gradcheck.foreign.faulty import FAULTY
 from tests.gradcheck.foreign.right import RIGHT

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 import gradcheck
-from gradcheck.adapters import AdapterError, copier, fresh
-from gradcheck.agreement import Verdict
 from gradcheck.checks import check_layer, check_loss, check_optimizer, check_schedule
 from gradcheck.contract import Array, ShapeError
+from gradcheck.numerics.agreement import Verdict
+from gradcheck.subjects.foreign import AdapterError, copier, fresh
 from nets.optimizers import SGD as NativeSGD
 from nets.schedules import ConstantRate
 from tests.gradcheck.foreign.right import (

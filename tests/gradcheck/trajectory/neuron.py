@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from gradcheck.contract import Array, Context, Kinks
-from gradcheck.faults import Fault
 from gradcheck.trajectory.engine import Batch, Engine, State, Step
+from gradcheck.trajectory.faults import Fault
 
 
 class Neuron(Engine):

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gradcheck.agreement import Verdict
 from gradcheck.contract import Array, Context, Gradients
-from gradcheck.faults import Fault, GradientFault, OutputCast
+from gradcheck.numerics.agreement import Verdict
 from gradcheck.trajectory import TrajectoryMismatch, check_trajectory
 from gradcheck.trajectory.check import Progress
 from gradcheck.trajectory.engine import Batch, Step
+from gradcheck.trajectory.faults import Fault, GradientFault, OutputCast
 from tests.gradcheck.trajectory.neuron import Neuron, batches, weights
 
 STEPS = 60

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gradcheck.agreement import Verdict
 from gradcheck.contract import Array, Context
-from gradcheck.faults import Fault
+from gradcheck.numerics.agreement import Verdict
 from gradcheck.trajectory import TrajectoryMismatch, check_trajectory
 from gradcheck.trajectory.check import Evaluation, check_evaluation
 from gradcheck.trajectory.engine import Engine
+from gradcheck.trajectory.faults import Fault
 from tests.gradcheck.trajectory.neuron import Evaluated, Neuron, WrongInEvaluation, batches, weights
 
 X = batches(1, seed=9)[0].x

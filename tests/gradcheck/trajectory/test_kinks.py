@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gradcheck.agreement import Verdict
 from gradcheck.contract import Array, Context, Kinks
+from gradcheck.numerics.agreement import Verdict
 from gradcheck.trajectory import TrajectoryReport, check_trajectory
 from gradcheck.trajectory.engine import Batch, Step
 from gradcheck.trajectory.kinks import crossings

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gradcheck.contract import Array
-from gradcheck.trajectory.noise import Recorder, hashed, largest_difference, noise_of, nudged, spread
+from gradcheck.numerics.rounding import Recorder, hashed, largest_difference, noise_of, nudged, spread
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

@@ -9,9 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gradcheck.agreement import Verdict
 from gradcheck.contract import Array, Context, Key, Optimizer
-from gradcheck.faults import (
+from gradcheck.numerics.agreement import Verdict
+from gradcheck.trajectory import check_trajectory
+from gradcheck.trajectory.engine import Batch, Engine, FaultyEngine, State, Step, observed
+from gradcheck.trajectory.faults import (
     Fault,
     GradientMean,
     GradientScale,
@@ -22,8 +24,6 @@ from gradcheck.faults import (
     OutputCast,
     Planted,
 )
-from gradcheck.trajectory import check_trajectory
-from gradcheck.trajectory.engine import Batch, Engine, FaultyEngine, State, Step, observed
 from tests.gradcheck.trajectory.neuron import Neuron, batches, weights
 
 BEGIN = 3

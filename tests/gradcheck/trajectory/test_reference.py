@@ -9,11 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gradcheck.agreement import Verdict
 from gradcheck.contract import Array, Context
-from gradcheck.faults import GradientScale
+from gradcheck.numerics.agreement import Verdict
 from gradcheck.trajectory import check_trajectory
 from gradcheck.trajectory.engine import Batch, Step, observed, tensors_of
+from gradcheck.trajectory.faults import GradientScale
 from gradcheck.trajectory.reference import ReferenceRounding
 from tests.gradcheck.trajectory.neuron import Neuron, batches, weights
 

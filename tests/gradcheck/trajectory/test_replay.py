@@ -14,8 +14,8 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import gradcheck
-from gradcheck.agreement import Verdict
 from gradcheck.contract import Array, Context
+from gradcheck.numerics.agreement import Verdict
 from gradcheck.trajectory.check import Evaluation, check_trajectory
 from gradcheck.trajectory.replay import Replay, ReplayError, load_replay, replay, save_replay
 from tests.gradcheck.trajectory.neuron import Neuron, batches, weights

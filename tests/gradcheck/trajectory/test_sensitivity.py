@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gradcheck.agreement import Verdict
 from gradcheck.contract import Array, Context
-from gradcheck.faults import Fault, GradientScale, OutputCast
+from gradcheck.numerics.agreement import Verdict
 from gradcheck.trajectory import TrajectoryReport, check_trajectory
 from gradcheck.trajectory.check import Evaluation
 from gradcheck.trajectory.engine import Batch, State, Step, observed
+from gradcheck.trajectory.faults import Fault, GradientScale, OutputCast
 from gradcheck.trajectory.lockstep import LockStep, Taken
 from gradcheck.trajectory.reference import ReferenceRounding
 from gradcheck.trajectory.sensitivity import STEPS, Sampler, Sensitivity, SmallestFault

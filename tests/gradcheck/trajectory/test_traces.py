@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from gradcheck.agreement import Verdict
 from gradcheck.contract import Array, Context
-from gradcheck.report import describe_traces, summarise_traces
+from gradcheck.numerics.agreement import Verdict
+from gradcheck.report.traces import describe_traces, summarise_traces
 from gradcheck.trajectory.engine import Batch, Step, execution_order, observed, step_of, tensors_of
 from gradcheck.trajectory.recording import record, record_along
 from gradcheck.trajectory.trace import Entry, Header, Trace, TraceError

@@ -1,0 +1,1 @@
+"""Figures, drawn by Matplotlib. Knows no page and no command."""

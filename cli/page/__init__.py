@@ -1,0 +1,1 @@
+"""The page of a run: one file of HTML. Knows no command."""

@@ -1,0 +1,174 @@
+"""What to probe: every element of a tensor, or random directions through it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcheck.contract import Array, Context
+from gradcheck.numerics.differences import LAST_STEP, Integers, Lines, elementwise_noise
+from gradcheck.numerics.functions import Arrays, Function
+
+# Elements of the input, and of the outputs, that samples stacked along the batch axis may have at a time.
+STACKED = 1 << 20
+
+OWN_STEP = 2.0**-12  # of an element's own size, to which steps go down where it is far below the largest
+
+
+@dataclass(frozen=True)
+class Point:
+    """A function, the point at which its gradients are judged, and what shadows showed of its rounding there.
+
+    ``context()`` makes the context of a call; ``outputs`` are those of the shadows.
+    """
+
+    function: Function
+    variables: Arrays
+    context: Callable[[], Context]
+    y: Array
+    dy: Array
+    outputs: list[Array]
+
+    def value(self, name: str, array: Array) -> Array:
+        """Return f with one variable replaced."""
+        return self.function.call({**self.variables, name: array}, self.context())[0]
+
+
+def coordinates(point: Point, name: str) -> Lines:
+    """Return the lines along which one element of a variable moves: line l moves element l, in row-major order."""
+    x = point.variables[name]
+
+    def at(lines: Integers, t: Array) -> tuple[Array, Array]:
+        values, taken = np.empty((len(lines), point.y.size), point.y.dtype), np.empty(len(lines), x.dtype)
+        for row, (line, distance) in enumerate(zip(lines, t, strict=True)):
+            moved = x.copy()
+            moved.flat[line] += distance
+            taken[row] = moved.flat[line] - x.flat[line]
+            values[row] = point.value(name, moved).reshape(-1)
+        return values, taken
+
+    return _lines(point, at, np.full(x.size, _unit(x)), np.zeros(x.size, np.intp), 1, np.abs(x).reshape(-1))
+
+
+def stacked_coordinates(point: Point, name: str) -> Lines:
+    """Return the same lines for an input whose samples are independent: many are evaluated in one call.
+
+    Copies of the batch are stacked along the batch axis; in each, one element of every sample moves. A line's outputs
+    are those of its own sample.
+    """
+    x = point.variables[name]
+    samples, size, outputs = len(x), x[0].size, point.y[0].size
+    block = np.repeat(np.arange(samples), size)
+
+    def at(lines: Integers, t: Array) -> tuple[Array, Array]:
+        values, taken = np.empty((len(lines), outputs), point.y.dtype), np.empty(len(lines), x.dtype)
+        sample, element = np.divmod(lines, size)
+        places, copy_of = np.unique(element, return_inverse=True)
+        width = max(1, STACKED // max(1, samples * max(size, outputs)))
+        for start in range(0, len(places), width):
+            rows = np.flatnonzero((copy_of >= start) & (copy_of < start + width))
+            where = copy_of[rows] - start, sample[rows], element[rows]
+            stack = np.tile(x.reshape(1, samples, size), (min(width, len(places) - start), 1, 1))
+            stack[where] += t[rows]
+            taken[rows] = stack[where] - x.reshape(samples, size)[where[1:]]
+            result = point.value(name, stack.reshape(-1, *x.shape[1:]))
+            values[rows] = result.reshape(-1, samples, outputs)[where[:2]]
+        return values, taken
+
+    return _lines(point, at, np.full(x.size, _unit(x)), block, samples, np.abs(x).reshape(-1))
+
+
+def along(point: Point, name: str, directions: Array) -> Lines:
+    """Return the lines in the given ``directions``, (lines, *shape of the variable).
+
+    Rounding of the moved point is not undone here: it is like that of its elements by a nudge, which shadows measure.
+    """
+    x = point.variables[name]
+
+    def at(lines: Integers, t: Array) -> tuple[Array, Array]:
+        moved = (point.value(name, x + d * directions[line]) for line, d in zip(lines, t, strict=True))
+        return np.array([value.reshape(-1) for value in moved]).reshape(len(lines), point.y.size), t
+
+    largest = np.abs(directions).reshape(len(directions), -1).max(axis=1, initial=0.0)
+    scale = _unit(x) / np.where(largest > 0, largest, 1.0)
+    return _lines(point, at, scale, np.zeros(len(directions), np.intp), 1, scale)
+
+
+def complex_step(point: Point, name: str) -> Array | None:
+    """Return the gradient of ``<dy, f>`` as ``Im <dy, f(x + i t e)> / t``, or None where f does not take or give it.
+
+    Without cancellation, and so exact to rounding, if f is analytic; nothing tells whether it is, so the result must be
+    confirmed. Squire and Trapp (1998).
+    """
+    x, tiny = point.variables[name], 2.0**-100
+    gradient = np.empty(x.shape)
+    moved = x.astype(np.complex128)
+    for index in np.ndindex(x.shape):
+        moved[index] += 1j * tiny
+        y = point.value(name, moved)
+        moved[index] = x[index]
+        if y.dtype.kind != "c":
+            return None
+        gradient[index] = np.vdot(point.dy, y.imag) / tiny
+    return gradient
+
+
+def stacked_complex_step(point: Point, name: str) -> Array | None:
+    """Return the same gradient for an input whose samples are independent, by many samples in one call."""
+    x, tiny = point.variables[name], 2.0**-100
+    samples, size = len(x), x[0].size
+    gradient = np.empty((samples, size))
+    width = max(1, STACKED // max(1, samples * max(size, point.y[0].size)))
+    for start in range(0, size, width):
+        places = np.arange(start, min(start + width, size))
+        stack = np.tile(x.reshape(1, samples, size).astype(np.complex128), (len(places), 1, 1))
+        stack[np.arange(len(places)), :, places] += 1j * tiny
+        y = point.value(name, stack.reshape(-1, *x.shape[1:]))
+        if y.dtype.kind != "c":
+            return None
+        rows = y.imag.reshape(len(places), samples, -1)
+        gradient[:, places] = (rows * point.dy.reshape(samples, -1)).sum(axis=2).T / tiny
+    return gradient.reshape(x.shape)
+
+
+def samples_are_independent(point: Point, name: str) -> bool:
+    """Return whether each sample's output is seen to depend on that sample alone, and on no number of samples."""
+    x, y = point.variables[name], point.y
+    if len(point.function.inputs) > 1 or len(point.function.arguments) > 1 or x.ndim < 2 or not y.ndim or not x.size:
+        return False
+    if len(y) != len(x) or not y.size:
+        return False
+    rng = np.random.default_rng(len(x))
+    other = x + 2.0**-7 * _unit(x) * rng.standard_normal(x.shape)
+    try:
+        together, alone = point.value(name, np.concatenate([x, other])), point.value(name, other)
+    except Exception:  # noqa: BLE001  a function that takes no other batch is simply not stacked
+        return False
+    if together.shape != (2 * len(x), *y.shape[1:]) or alone.shape != y.shape:
+        return False
+    noise = 8 * elementwise_noise(y, point.outputs).max(initial=0.0)
+    return bool(np.all(np.abs(together - np.concatenate([y, alone])) <= noise))
+
+
+def _lines(
+    point: Point,
+    at: Callable[[Integers, Array], tuple[Array, Array]],
+    scale: Array,
+    block: Integers,
+    blocks: int,
+    sizes: Array,
+) -> Lines:
+    y, dy = point.y.reshape(blocks, -1), point.dy.reshape(blocks, -1)
+    moves = np.array([(output - point.y).reshape(blocks, -1) for output in point.outputs]).swapaxes(0, 1)
+    noise = elementwise_noise(point.y, point.outputs).reshape(blocks, -1)
+    own = np.where(sizes > 0, OWN_STEP * sizes, np.inf)
+    return Lines(at, scale, block, y, dy, noise, moves, np.minimum(LAST_STEP * scale, own))
+
+
+def _unit(x: Array) -> float:
+    """Return the power of two at or below the tensor's largest element, or 1: a unit that steps are exact in."""
+    top = float(np.abs(x).max(initial=0.0))
+    return 2.0 ** math.floor(math.log2(top)) if top > 0 and math.isfinite(top) else 1.0

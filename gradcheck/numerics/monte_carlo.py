@@ -1,0 +1,84 @@
+"""Arrays whose every operation rounds at random: how far rounding inside an object that has no taps moves its results.
+
+Monte Carlo arithmetic: Parker (1997); Denis, de Oliveira Castro and Petit, "Verificarlo" (2016).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradcheck.contract import Array
+from gradcheck.numerics.rounding import nudged
+
+# What gives an operand, a whole number or a truth, all of them exactly.
+EXACT = frozenset(
+    {"maximum", "minimum", "fmax", "fmin", "negative", "positive", "absolute", "fabs", "sign", "copysign"}
+    | {"floor", "ceil", "rint", "trunc", "conjugate", "spacing", "nextafter"}
+)
+# Functions that are no ufuncs and round.
+ROUNDING = frozenset({"dot", "einsum", "inner", "outer", "tensordot", "vdot", "trace", "norm"})
+
+
+class Nudging(np.ndarray[Any, Any]):
+    """An array that nudges what is computed from it by one unit in the last place, wherever that could have rounded."""
+
+    rng: np.random.Generator | None
+
+    def __array_finalize__(self, other: object) -> None:
+        self.rng = getattr(other, "rng", None)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: Any, *inputs: Any, out: Any = None, **options: Any) -> Any:  # noqa: ANN401
+        plain = [plain_of(value) for value in inputs]
+        if out is not None:
+            options["out"] = tuple(plain_of(value) for value in out)
+        if isinstance(options.get("where"), np.ndarray):
+            options["where"] = plain_of(options["where"])
+        result = getattr(ufunc, method)(*plain, **options)
+        if method == "at" or isinstance(result, tuple) or result is None:
+            return result
+        moved = result if ufunc.__name__ in EXACT else self._rounded(result, plain)
+        if out is not None:
+            if moved is not result:
+                options["out"][0][...] = moved
+            return out[0]
+        return self._like(moved)
+
+    def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:  # noqa: ANN401
+        result = super().__array_function__(function, types, arguments, options)
+        if function.__name__ in ROUNDING and isinstance(result, (np.ndarray, np.floating)):
+            return self._like(self._rounded(np.asarray(result), []))
+        return result
+
+    def dot(self, other: Any, out: Any = None) -> Any:  # noqa: ANN401  as ndarray.dot, which is no ufunc
+        return np.dot(self, other, out)
+
+    def _rounded(self, result: Any, operands: list[Any]) -> Any:  # noqa: ANN401  an array or number
+        array = np.asarray(result)
+        if array.dtype.kind != "f" or self.rng is None:
+            return result
+        moved = nudged(array, self.rng)
+        for operand in operands:  # x * 1 and x + 0 are exact
+            if np.ndim(operand) <= array.ndim and np.shape(operand) in ((), array.shape):
+                moved = np.where(array == operand, array, moved)
+        return moved.astype(array.dtype, copy=False)
+
+    def _like(self, result: Any) -> Any:  # noqa: ANN401  an array or number
+        if not isinstance(result, (np.ndarray, np.floating)) or result.dtype.kind != "f":
+            return result
+        return nudging(np.asarray(result), self.rng)
+
+
+def nudging(array: Array, rng: np.random.Generator | None) -> Array:
+    """Return an array, or a view of it, that nudges what is computed from it."""
+    if array.dtype.kind != "f":
+        return array
+    view = array.view(Nudging)
+    view.rng = rng
+    return view
+
+
+def plain_of(value: Any) -> Any:  # noqa: ANN401  an operand of NumPy's
+    """Return the array that a nudging one is a view of, or any other value as it is."""
+    return value.view(np.ndarray) if isinstance(value, Nudging) else value

@@ -1,0 +1,134 @@
+"""How far rounding alone moves a computation: shadows.
+
+A shadow is the same computation with its arrays nudged by one unit in the last place at every tap. How far the
+shadows spread around the computation is what rounding can do to it, whatever the order of operations; it is measured
+anew wherever it is needed, and never chosen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from gradcheck.contract import Array
+from gradcheck.numerics.agreement import disagreement
+
+FACTOR = 8.0  # allowance over measured noise; 99.9 % of right comparisons are below 3 (docs/architecture.md)
+SHADOWS = 3
+
+# What Adam, the longest of the rules, does to a gradient; each operation rounds to eps / 2, on both sides.
+OPERATIONS_OF_AN_UPDATE = 10
+
+# Of `nudged`, which most of a check's time goes through: to make a number NumPy's takes as long as to use it.
+ONE, HALF_OF_64, ALL_BUT_24 = np.uint64(1), np.uint64(32), np.uint64(40)
+TO_UNIT, TWO, FOUR = np.float32(2.0**-24), np.float32(2), np.float32(4)
+EPSILONS = {kind: np.finfo(kind).eps for kind in (np.float16, np.float32, np.float64, np.longdouble)}
+
+
+def nudged(array: Array, rng: np.random.Generator, precision: DTypeLike | None = None) -> Array:
+    """Return ``array * (1 + u * eps)``, u uniform in [-2, 2) for each value: one unit in the last place on average.
+
+    Equal elements are nudged alike, so that what ties still does: rounding does not part the maxima of a flat window,
+    since equal numbers in equal order give equal sums. Nudges of one size and random sign would too often cancel: those
+    of a sum near 1 and of a softmax formed from it do so in all of three shadows once in eight steps. Zeros stay zero,
+    so that those of a rectifier or of an image do not become tiny numbers of random sign. Arrays that are not
+    floating-point are returned as they are. ``eps`` is that of ``precision``, by default the array's own.
+    """
+    if array.dtype.kind != "f":
+        return array
+    eps = EPSILONS[array.dtype.type] if precision is None else np.finfo(precision).eps
+    units = hashed(array, rng)
+    units *= FOUR
+    units -= TWO
+    return np.asarray(array + array * (eps * units.astype(array.dtype, copy=False)))
+
+
+def hashed(array: Array, rng: np.random.Generator) -> Array:
+    """Return a float32 in [0, 1) for each element, which its value alone decides: its bits, multiplied and folded."""
+    bits = array.astype(np.float64).reshape(-1).view(np.uint64)  # with an axis, since numbers warn of overflow
+    first, second = rng.bit_generator.random_raw(2) | ONE
+    mixed = bits * first
+    mixed ^= mixed >> HALF_OF_64
+    mixed *= second
+    mixed >>= ALL_BUT_24
+    folded = mixed.astype(np.float32)
+    folded *= TO_UNIT
+    return np.asarray(folded.reshape(array.shape))
+
+
+class Recorder:
+    """A tap that keeps what it is shown, by name, and nudges it first if given a generator, as `nudged` does.
+
+    In place of what has a name in ``forced`` it gives what is there, un-nudged; what it was shown is kept.
+    """
+
+    def __init__(
+        self,
+        rng: np.random.Generator | None = None,
+        precision: DTypeLike | None = None,
+        forced: Mapping[str, Array] | None = None,
+    ) -> None:
+        self.taps: dict[str, Array] = {}
+        self.rng, self.precision, self.forced = rng, precision, forced or {}
+
+    def __call__(self, name: str, array: Array) -> Array:
+        if name in self.forced:
+            self.taps[name] = array
+            return self.forced[name].copy()
+        if self.rng is not None:
+            array = nudged(array, self.rng, self.precision)
+        self.taps[name] = array
+        return array
+
+
+def largest_difference(a: Array, b: Array) -> float:
+    """Return the largest `disagreement` of two arrays of one shape."""
+    if a.size == 0:
+        return 0.0
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference = np.subtract(a, b)
+    high, low = float(difference.max()), float(difference.min())
+    if math.isfinite(high) and math.isfinite(low):
+        return max(high, -low)
+    return float(disagreement(a, b).max())
+
+
+def spread(base: Mapping[str, Array], shadows: Iterable[Mapping[str, Array]]) -> dict[str, float]:
+    """Return, per tensor, the largest difference of any shadow from ``base``."""
+    widest = dict.fromkeys(base, 0.0)
+    for shadow in shadows:
+        for name, array in base.items():
+            widest[name] = max(widest[name], largest_difference(shadow[name], array))
+    return widest
+
+
+def noise_of(reference: Array, spread_of_shadows: float, factor: float, before: Array | None = None) -> float:
+    """Return the rounding noise of a tensor, so that ``factor * noise`` is its allowance.
+
+    That is the spread of the shadows; but the allowance is never less than eps times the largest element, half of
+    which the last rounding alone can cost each side, or for a tensor that was ``before``, than `update_rounding`.
+    """
+    if before is None:
+        floor = float(np.finfo(reference.dtype).eps) * largest_magnitude(reference)
+    else:
+        floor = update_rounding(before, reference)
+    return max(spread_of_shadows, floor / factor if math.isfinite(floor) else 0.0)
+
+
+def update_rounding(before: Array, after: Array) -> float:
+    """Return by how much rounding alone can set two updates of one tensor apart.
+
+    The last sum costs up to eps times the larger of what the tensor was and what it is, and the way to it up to
+    ``OPERATIONS_OF_AN_UPDATE`` eps times how far the tensor moved. No shadow shows that: Adam's first update is the
+    learning rate, however a gradient is nudged.
+    """
+    top = max(largest_magnitude(before), largest_magnitude(after))
+    return float(np.finfo(after.dtype).eps) * (top + OPERATIONS_OF_AN_UPDATE * largest_difference(after, before))
+
+
+def largest_magnitude(array: Array) -> float:
+    """Return ``max |a|``, and 0 for no elements."""
+    return float(max(array.max(), -array.min())) if array.size else 0.0

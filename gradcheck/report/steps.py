@@ -1,0 +1,143 @@
+"""Where two programs part, and why, in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from gradcheck import words
+from gradcheck.diagnosis.gradients import Diagnosis
+from gradcheck.report.gradients import SENTENCES
+from gradcheck.report.text import Json, element, noise_units
+from gradcheck.trajectory.causes import StepCause, StepDiagnosis
+from gradcheck.trajectory.check import TrajectoryReport
+from gradcheck.trajectory.divergence import Divergence
+
+
+@words.cause.register
+def _of_a_step(why: StepDiagnosis, found: Divergence) -> str:
+    return STEP_SENTENCES[why.cause](found.tensor.rpartition("/")[2], why.details)
+
+
+@words.cause.register
+def _of_a_gradient(why: Diagnosis, found: Divergence) -> str:
+    is_gradient = found.phase == "backward" and not found.tensor.endswith((".input", ".prediction"))
+    name = f"{found.tensor}'s gradient" if is_gradient else found.tensor
+    if found.phase == "backward" and not is_gradient:
+        name = f"the gradient of {found.tensor}"
+    return SENTENCES[why.cause](name, why.details | {"reference": "the reference's"})
+
+
+def _other_order(tensor: str, found: Json) -> str:
+    whose = {"x": "the samples", "y": "the labels"}.get(tensor, tensor)
+    if found["rolled"] is not None:
+        by = found["rolled"]
+        return (
+            f"{whose} are the reference's, moved along the batch by {abs(by)} {'forwards' if by > 0 else 'backwards'}"
+        )
+    return f"{whose} are the reference's in another order"
+
+
+def _labels_shifted(_: str, found: Json) -> str:
+    by = found["by"]
+    return (
+        f"every label is {abs(by)} class{'' if abs(by) == 1 else 'es'} {'above' if by > 0 else 'below'} the reference's"
+    )
+
+
+def _rescaled(tensor: str, found: Json) -> str:
+    offset = f" {'+' if found['offset'] > 0 else '-'} {abs(found['offset']):g}" if found["offset"] else ""
+    return f"{tensor} is {found['factor']:g} times the reference's{offset}: another range of the input"
+
+
+def _other_precision(tensor: str, found: Json) -> str:
+    if found["lower"]:
+        return f"{tensor} is the reference's, rounded to {found['precision']}"
+    return f"{tensor} holds the reference's numbers in {found['precision']}"
+
+
+def _dropout(tensor: str, found: Json) -> str:
+    if found["on"]:
+        where = "where the reference has none" if found["training"] else "which is left on in evaluation"
+        return f"{tensor} has dropout in it, p = {found['p']:g}, {where}"
+    return f"{tensor} has no dropout in it, of which the reference has p = {found['p']:g}"
+
+
+def _moved_by_factor(tensor: str, found: Json) -> str:
+    factor = found["factor"]
+    times = f"{factor:.12g}" if isinstance(factor, float) else "/".join(map(str, factor)).removesuffix("/1")
+    moved = f"{'every parameter' if found['everything'] else tensor} moved {times} times as far as in the reference"
+    if found["lr"] is None:
+        return moved
+    given, used = found["lr"]
+    return f"{moved}: as with a learning rate of {used:g} in place of {given:g}"
+
+
+def _momentum(tensor: str, found: Json) -> str:
+    velocity = f"{tensor}'s velocity (momentum_buffer)"
+    if found["lost"]:
+        return f"{velocity} is the gradient alone: what it was before the step is not kept"
+    return f"{velocity} is off by {found['multiple']:g} times what it was before the step: another momentum, or none"
+
+
+def _correction(tensor: str, found: Json) -> str:
+    if math.isinf(found["t"]):
+        return f"{tensor} moved as by Adam without its bias correction"
+    power = ": the power t is missing, or t is not counted on" if found["t"] == 1 else ""
+    return f"{tensor} moved as by Adam's bias correction for t = {found['t']:g}, where t is {found['given']}{power}"
+
+
+def _weight_decay(tensor: str, found: Json) -> str:
+    how = "more" if found["more"] else "less"
+    return (
+        f"{tensor}'s update is off by a multiple of the parameter: as by a weight decay of {found['decay']:g} {how} "
+        "than the reference's"
+    )
+
+
+STEP_SENTENCES: dict[StepCause, Callable[[str, Json], str]] = {
+    StepCause.OTHER_ORDER: _other_order,
+    StepCause.LABELS_SHIFTED: _labels_shifted,
+    StepCause.RESCALED: _rescaled,
+    StepCause.OTHER_PRECISION: _other_precision,
+    StepCause.DROPOUT: _dropout,
+    StepCause.STALE: lambda tensor, _: f"{tensor}'s gradient is the reference's of the step before: it is stale",
+    StepCause.NOT_UPDATED: lambda tensor, _: f"{tensor} is what it was before the step: it is not updated",
+    StepCause.MOVED_BY_FACTOR: _moved_by_factor,
+    StepCause.MOMENTUM: _momentum,
+    StepCause.CORRECTION: _correction,
+    StepCause.WEIGHT_DECAY: _weight_decay,
+}
+
+
+def describe_divergence(found: Divergence, factor: float, ours: str = "ours", theirs: str = "the reference") -> str:
+    """Return where two engines part, with both values and what was allowed, and why, if that is known."""
+    where = f"step {found.step:,}, {'' if found.training else 'in evaluation, '}{found.phase}"
+    why = f". {found.diagnosis[:1].upper()}{found.diagnosis[1:]}" if found.diagnosis else ""
+    if found.message:
+        return f"{where}, {found.tensor}: {ours} {found.message}{why}"
+    difference = abs(found.ours - found.theirs)
+    relative = f", relative {difference / abs(found.theirs):.2g}" if found.theirs else ""
+    values = f"{ours} {found.ours!r}, {theirs} {found.theirs!r}"
+    noise = f"{noise_units(found.ratio, factor)} x rounding noise, {factor:g} allowed"
+    size = f"difference {difference:.3g}{relative}: {noise}"
+    if math.isinf(found.ratio):
+        size = "they must be equal" if found.allowed == 0 else "one is not finite"
+    return f"{where}, {element(found.tensor, found.index)}: {values} ({size}){why}"
+
+
+@words.text.register
+def _parted(report: TrajectoryReport) -> str:
+    if report.first_divergence is None:
+        raise ValueError("the engines did not part")
+    return describe_divergence(report.first_divergence, report.factor)
+
+
+def describe_crossing(step: int, crossing: Json) -> str:
+    """Return where one side alone crossed a kink, and whether rounding explains it; from `crossing_to_json`."""
+    sample, unit = (crossing["index"] or [0])[0], crossing["index"][1:]
+    where = element(f"step {step:,}, layer {crossing['layer']}, sample {sample}, unit ", unit)
+    others = f", the widest of {crossing['units']}" if (crossing["units"] or 1) > 1 else ""
+    told = "which explains it" if crossing["explained"] else "which does not explain it"
+    units = crossing["gap"] / crossing["noise"] if crossing["noise"] else math.inf
+    return f"{where}{others}: {crossing['gap']:.1e} apart, {units:.1f} x what rounding moves its layer by, {told}"

@@ -1,0 +1,1 @@
+"""What test suites use: the pytest plugin and the parametrization of its tests."""
