@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import inspect
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,31 @@ PACKAGES = ("gradcheck", "nets", "cli")
 FORBIDDEN = {"gradcheck": {"nets", "cli", "click", "rich"}, "nets": {"cli", "click", "rich"}, "cli": set()}
 TORCH_FILES = {"gradcheck/subjects/twin.py", "nets/engines/torch_engine.py", "nets/weights.py"}
 LATE = {"torch", "scipy", "sklearn", "matplotlib", "jinja2", "safetensors", "pooch", "requests"}
+# The rooms of a package, from the ground up: a room may use those before it, and skip floors. The package itself is the
+# front door, from which all can be reached.
+ROOMS = {
+    "gradcheck": [
+        {"words", "files", "contract", "strategies"},
+        {"numerics"},
+        {"subjects"},
+        {"diagnosis"},
+        {"properties"},
+        {"trajectory"},
+        {"report"},
+        {"checks"},
+        {"collection"},
+        {"testing"},
+    ],
+    "cli": [
+        {"exit_codes", "extras", "configuration", "console", "experiment", "training_options"},
+        {"runs"},
+        {"comparison"},
+        {"figures"},
+        {"page"},
+        {"commands"},
+        {"main"},
+    ],
+}
 VAGUE = {"utils", "util", "helpers", "common", "base", "core", "misc"}
 
 
@@ -41,17 +67,98 @@ def violations(root: Path) -> list[str]:
 
 
 def imports(node: ast.AST, function: str | None) -> Iterator[tuple[str, str | None]]:
-    """Yield what is imported when code runs, with the name of the innermost function around it."""
+    """Yield what is imported when code runs, module or name, with the name of the innermost function around it."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Import):
             yield from ((alias.name, function) for alias in child.names)
         elif isinstance(child, ast.ImportFrom):
-            yield child.module or "", function
+            yield from ((f"{child.module}.{alias.name}", function) for alias in child.names)
         elif isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
             continue
         else:
             inner = child.name if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)) else function
             yield from imports(child, inner)
+
+
+def uses(root: Path) -> dict[str, set[str]]:
+    """Return for every module below ``root`` which others it imports when its code runs, in functions, too."""
+    paths = {}
+    for path in (path for package in PACKAGES for path in (root / package).rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    found = {}
+    for name, path in paths.items():
+        imported = {module for module, _ in imports(ast.parse(path.read_text(encoding="utf-8")), None)}
+        found[name] = {longest for module in imported if (longest := longest_of(module, paths)) not in (None, name)}
+    return found
+
+
+def longest_of(module: str, known: Collection[str]) -> str | None:
+    """Return the module that ``package.module.name`` is taken from."""
+    while module and module not in known:
+        module = module.rpartition(".")[0]
+    return module or None
+
+
+def climbs(root: Path) -> list[str]:
+    """Return every import from a room above, as ``module: what it imports``."""
+
+    def floor(module: str) -> int | None:
+        package, _, rest = module.partition(".")
+        rooms, room = ROOMS.get(package, []), rest.partition(".")[0]
+        return next((floor for floor, names in enumerate(rooms) if room in names), None)
+
+    found = []
+    for module, used in sorted(uses(root).items()):
+        for other in sorted(used):
+            here, there = floor(module), floor(other)
+            if module.partition(".")[0] == other.partition(".")[0] and here is not None and there is not None:
+                found += [f"{module}: {other}"] if there > here else []
+    return found
+
+
+def circle(root: Path) -> list[str]:
+    """Return modules of which each imports the next and the last the first, if there are any."""
+    try:
+        graphlib.TopologicalSorter(uses(root)).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_room_imports_from_one_above() -> None:
+    assert climbs(ROOT) == []
+
+
+def test_every_room_has_its_floor() -> None:
+    for package, rooms in ROOMS.items():
+        inside = {path.stem for path in (ROOT / package).iterdir() if path.suffix == ".py" or path.is_dir()}
+        assert inside - {"__init__", "__main__", "__pycache__", "py"} == set().union(*rooms)
+
+
+def test_no_module_imports_itself_in_the_end() -> None:
+    assert circle(ROOT) == []
+
+
+@pytest.mark.parametrize("source", ["import {}", "def f():\n    import {}", "def f():\n    from {} import name"])
+def test_a_planted_climb_and_circle_are_seen(tmp_path: Path, source: str) -> None:
+    for package in ("numerics", "report"):
+        (tmp_path / "gradcheck" / package).mkdir(parents=True)
+        (tmp_path / "gradcheck" / package / "__init__.py").write_text("", encoding="utf-8")
+    (tmp_path / "gradcheck" / "numerics" / "kinks.py").write_text("", encoding="utf-8")
+    (tmp_path / "gradcheck" / "report" / "text.py").write_text("import gradcheck.numerics.kinks", encoding="utf-8")
+    assert (climbs(tmp_path), circle(tmp_path)) == ([], [])
+    planted = source.format("gradcheck.report.text")
+    (tmp_path / "gradcheck" / "numerics" / "kinks.py").write_text(planted, encoding="utf-8")
+    assert climbs(tmp_path) == ["gradcheck.numerics.kinks: gradcheck.report.text"]
+    assert set(circle(tmp_path)) == {"gradcheck.numerics.kinks", "gradcheck.report.text"}
+
+
+def test_what_only_the_type_checker_imports_is_no_circle(tmp_path: Path) -> None:
+    (tmp_path / "nets").mkdir()
+    (tmp_path / "nets" / "a.py").write_text("import nets.b", encoding="utf-8")
+    (tmp_path / "nets" / "b.py").write_text("if TYPE_CHECKING:\n    import nets.a", encoding="utf-8")
+    assert circle(tmp_path) == []
 
 
 def test_the_house_is_in_order() -> None:

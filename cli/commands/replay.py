@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.exit_codes import ExitCode
+from cli.runs.directory import CASE
 
 if TYPE_CHECKING:
     from gradcheck.trajectory.check import TrajectoryReport
     from gradcheck.trajectory.replay import Replay, Replayed
     from nets.engines.numpy_engine import NumpyEngine
     from nets.run import Program, Run
-
-CASE = "replay.safetensors"  # in a run's folder
 
 
 def keep_failure(run: Run, report: TrajectoryReport | None, inject: str | None, folder: Path | None) -> Path | None:

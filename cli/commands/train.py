@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.commands.replay import keep_failure
-from cli.configuration import FILE, all_settings, from_file, read, written
+from cli.configuration import all_settings, written
 from cli.exit_codes import ExitCode
-from cli.experiment import FiniteFloat, prepared_run, require_rates, run_options, steps_of
+from cli.experiment import prepared_run, require_rates, steps_of
 from cli.figures import sketches
 from cli.runs.directory import CHECKPOINT, RunDirectory, lines_of
 from cli.runs.finished import read_run
 from cli.runs.tables import SIDES, print_run
+from cli.training_options import training_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -51,63 +52,8 @@ class WithFaults(click.Command):
             )
 
 
-def resumed(ctx: click.Context, _: click.Parameter, path: Path | None) -> Path | None:
-    """Take the options of the run that a folder holds: the callback of an eager option."""
-    if path is None:
-        return None
-    if (path / "run.json").exists():
-        raise click.UsageError(
-            f"{path} is finished; --init-from {path / 'weights.safetensors'} goes on from its weights"
-        )
-    if not (path / FILE).exists():
-        raise click.UsageError(f"{path} holds no run: train --out writes one")
-    ctx.default_map = {**read(path / FILE, ctx.command), "out": path}
-    return path
-
-
 @click.command(cls=WithFaults)
-@click.option("--fair", is_flag=True, help="Compare every step, and prove both the same or say where they part.")
-@click.option(
-    "--engine", type=click.Choice(["numpy", "torch", "both"]), default="both", show_default=True, help="Who trains."
-)
-@run_options
-@click.option("--test-size", type=click.IntRange(min=1), help="Test images.  [default: all]")
-@click.option(
-    "--init-from",
-    type=click.Path(path_type=Path),
-    metavar="WEIGHTS",
-    help="Start from a .safetensors, .npz or .pt file.",
-)
-@click.option("--patience", type=click.IntRange(min=1), help="Stop after so many epochs without a better validation.")
-@click.option("--device", default="cpu", show_default=True, help="Where torch trains: cpu, cuda.")
-@click.option("--inject", metavar="FAULT", help="Plant a fault, KIND[:ARGUMENTS][@STEP], NumPy side only.")
-@click.option("--factor", type=FiniteFloat(), help="Allowance over measured rounding noise.  [default: 8]")
-@click.option("--shadows", type=click.IntRange(1, 1000), help="Nudged runs that measure it.  [default: 3]")
-@click.option("--every", type=click.IntRange(min=1), help="Compare every so many steps in lock-step.  [default: 1]")
-@click.option("--no-sensitivity", is_flag=True, help="Do not plant faults to see what the run would have caught.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write the run into this new folder.")
-@click.option(
-    "--checkpoint-every", type=click.IntRange(min=1), metavar="STEPS", help="In --out.  [default: every epoch]"
-)
-@click.option(
-    "--resume",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    is_eager=True,
-    callback=resumed,
-    help="Go on with the run that was stopped in this folder.",
-)
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    is_eager=True,
-    expose_value=False,
-    callback=from_file,
-    help="Options from a TOML file, by their names; the command line comes first.",
-)
-@click.option("--print-config", is_flag=True, help="Print all of them as such a file, and stop.")
-@click.option("--json", is_flag=True, help="Print one JSON document instead of tables.")
+@training_options
 def train(
     fair: bool,
     engine: str,

@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cli.commands.replay import CASE
+from cli.runs.directory import CASE
 from cli.runs.finished import repetition
 from cli.runs.tables import SIDES, outcome_rows, proof_rows, recall_rows, summary_rows
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 CHECKPOINT, BEST = Path("checkpoint", "last.safetensors"), Path("checkpoint", "best.safetensors")
 
+CASE = "replay.safetensors"  # the step at which a run has failed, to be taken again
+
 # Each side's weights by themselves, in the format that its own people read.
 FORMATS = {"numpy": ".npz", "torch": ".pt"}
 

@@ -92,8 +92,8 @@ def read_kept_run(finished: FinishedRun, data_dir: Path | None = None) -> KeptRu
 
     ``data_dir`` says where its data is, if that has moved.
     """
-    from cli.commands.train import train
     from cli.experiment import chosen_preset
+    from cli.training_options import options_in
     from nets.datasets.dataset import DataError
     from nets.inference import Network
     from nets.run import DTYPES, Program
@@ -102,7 +102,7 @@ def read_kept_run(finished: FinishedRun, data_dir: Path | None = None) -> KeptRu
     path = finished.path
     moved = [] if data_dir is None else ["--data-dir", str(data_dir)]
     try:
-        options = train.make_context("train", ["--config", str(path / FILE), *moved]).params
+        options = options_in(path / FILE, *moved)
         program = Program(chosen_preset(options), options["seed"], DTYPES[options["dtype"]])
     except click.ClickException as error:
         raise DataError(f"{path / FILE} says what was trained, and cannot be read: {error.format_message()}") from None

@@ -10,8 +10,8 @@ import numpy as np
 from gradcheck.contract import EVALUATION, Array, Context, Kinks, Layer, Loss, Optimizer
 from gradcheck.trajectory.engine import Batch, Engine, State, Step, StepError
 from gradcheck.trajectory.faults import Fault, Planted
+from nets.layers.containers import kinks_along
 from nets.optimizers.flat_arrays import FlatArrays
-from nets.sequential import kinks_along
 
 
 class NumpyEngine(Engine):

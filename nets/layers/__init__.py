@@ -5,6 +5,8 @@ from nets.layers.adaptive_avg_pool2d import AdaptiveAvgPool2d as AdaptiveAvgPool
 from nets.layers.avg_pool2d import AvgPool2d as AvgPool2d
 from nets.layers.batch_norm import BatchNorm1d as BatchNorm1d
 from nets.layers.batch_norm import BatchNorm2d as BatchNorm2d
+from nets.layers.containers import Residual as Residual
+from nets.layers.containers import Sequential as Sequential
 from nets.layers.conv1d import Conv1d as Conv1d
 from nets.layers.conv2d import Conv2d as Conv2d
 from nets.layers.conv_transpose2d import ConvTranspose2d as ConvTranspose2d
@@ -22,14 +24,12 @@ from nets.layers.linear import Linear as Linear
 from nets.layers.max_pool2d import MaxPool2d as MaxPool2d
 from nets.layers.prelu import PReLU as PReLU
 from nets.layers.relu import ReLU as ReLU
-from nets.layers.residual import Residual as Residual
 from nets.layers.sigmoid import Sigmoid as Sigmoid
 from nets.layers.silu import SiLU as SiLU
 from nets.layers.softmax import LogSoftmax as LogSoftmax
 from nets.layers.softmax import Softmax as Softmax
 from nets.layers.softplus import Softplus as Softplus
 from nets.layers.tanh import Tanh as Tanh
-from nets.sequential import Sequential as Sequential
 
 LAYERS: tuple[type[Layer], ...] = tuple(
     each

@@ -12,8 +12,8 @@ from gradcheck.contract import Array, Context, Layer, ShapeError
 from gradcheck.numerics.rounding import Recorder, nudged
 from nets.initializers import initialize
 from nets.layers import AdaptiveAvgPool2d, AvgPool2d, Conv2d, MaxPool2d, ReLU, Sequential
+from nets.layers.containers import kinks_along
 from nets.refusals import UnsupportedArgumentError
-from nets.sequential import kinks_along
 
 
 def row(*pixels: float) -> Array:

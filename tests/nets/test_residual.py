@@ -14,9 +14,9 @@ from nets.engines.numpy_engine import NumpyEngine
 from nets.engines.torch_engine import TorchEngine
 from nets.initializers import initialize
 from nets.layers import BatchNorm1d, Dropout, Linear, ReLU, Residual, Sequential
+from nets.layers.containers import kinks_along
 from nets.losses import CrossEntropyLoss
 from nets.optimizers import SGD, Adam
-from nets.sequential import kinks_along
 
 pytestmark = pytest.mark.rounding
 
