@@ -35,7 +35,7 @@ from nets.weights import decode
 pytestmark = pytest.mark.usefixtures("undrawn")
 
 ROOT = Path(__file__).parent.parent.parent
-PROGRAM = (sys.executable, "-c", "from cli.main import main; main()")
+PROGRAM = (sys.executable, "-m", "cli")
 SMALL = ("--network", "Linear(784, 8), Sigmoid(), Linear(8, 10)")
 TRAINED = ("train", "--dataset", "digits", "--train-size", "60", "--steps", "40", "--test-size", "50", *SMALL)
 SENSITIVE = (*TRAINED, "--fair")
