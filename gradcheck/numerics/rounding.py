@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike
 from gradcheck.contract import Array
 from gradcheck.numerics.agreement import disagreement
 
-FACTOR = 8.0  # allowance over measured noise; 99.9 % of right comparisons are below 3 (docs/architecture.md)
+FACTOR = 8.0  # allowance over measured noise; 99.9 % of right comparisons are below 3 (docs/measurements.md)
 SHADOWS = 3
 
 # What Adam, the longest of the rules, does to a gradient; each operation rounds to eps / 2, on both sides.
