@@ -1,4 +1,4 @@
-"""What the README shows is true."""
+"""What the README and the pages of docs/ show is true."""
 
 from __future__ import annotations
 
@@ -17,6 +17,24 @@ from nets.layers import Sequential
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+
+
+def example_of(page: str) -> str:
+    """Return the program that a page shows."""
+    (source,) = re.findall(r"```python\n(.*?)```", DOCS[page], flags=re.DOTALL)
+    return str(source)
+
+
+def test_the_index_lists_every_page() -> None:
+    assert set(re.findall(r"\]\(([\w-]+\.md)\)", DOCS["README.md"])) == DOCS.keys() - {"README.md"}
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{name}" for name in DOCS)])
+def test_every_link_leads_to_a_file(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    targets = {link.partition("#")[0] for link in re.findall(r"\]\((?!https?:)([^)#]+)", text)}
+    assert [target for target in sorted(targets) if not (ROOT / page).parent.joinpath(target).exists()] == []
 
 
 def test_every_make_target_of_the_readme_exists() -> None:
@@ -26,14 +44,14 @@ def test_every_make_target_of_the_readme_exists() -> None:
     assert all(re.search(rf"^{target}:.*## ", makefile, flags=re.MULTILINE) for target in targets)
 
 
-def test_the_network_of_the_readme_trains_and_torch_reads_its_weights(
+def test_the_network_of_the_docs_trains_and_torch_reads_its_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (source,) = (each for each in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL) if "initialize" in each)
+    source = example_of("networks.md")
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     given = {"images": rng.random((4, 1, 28, 28)), "labels": rng.integers(0, 10, 4)}
-    exec(compile(source, "README.md", "exec"), given)  # noqa: S102  our own page
+    exec(compile(source, "docs", "exec"), given)  # noqa: S102  our own page
     model = given["model"]
     assert isinstance(model, Sequential)
     module = model.twin().double()
@@ -44,10 +62,10 @@ def test_the_network_of_the_readme_trains_and_torch_reads_its_weights(
         assert np.array_equal(tensor.numpy(), (model.parameters() | model.buffers())[name])
 
 
-def test_the_engines_of_the_readme_are_the_same_program() -> None:
-    (source,) = (each for each in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL) if "(Engine)" in each)
+def test_the_engines_of_the_docs_are_the_same_program() -> None:
+    source = example_of("compare-your-engines.md")
     given: dict[str, object] = {}
-    exec(compile(source, "README.md", "exec"), given)  # noqa: S102  our own page
+    exec(compile(source, "docs", "exec"), given)  # noqa: S102  our own page
     report = given["report"]
     assert isinstance(report, TrajectoryReport)
     assert report.sensitivity is not None
@@ -55,11 +73,11 @@ def test_the_engines_of_the_readme_are_the_same_program() -> None:
     assert report.sensitivity.smallest.size < 1e-12
 
 
-def test_the_readme_counts_right() -> None:
+def test_the_docs_count_right() -> None:
     clipping = sum(rule.__name__.startswith("Clipped") for rule in OPTIMIZERS)
     counts = {
         "layers": len(LAYERS), "losses": len(LOSSES), "optimizers": len(OPTIMIZERS) - clipping,
         "schedules": len(SCHEDULES), "initialisers": len(INITIALIZERS),
     }  # fmt: skip
     for what, count in counts.items():
-        assert f" {count} {what}" in README.replace("\n", " "), f"there are {count} {what}"
+        assert f" {count} {what}" in DOCS["networks.md"].replace("\n", " "), f"there are {count} {what}"
