@@ -237,6 +237,10 @@ def imported(statement: str, *libraries: str) -> set[str]:
     return set(output.stdout.splitlines()[-1].split())
 
 
+def test_the_front_door_has_few_names() -> None:
+    assert len(gradcheck.__all__) <= 20
+
+
 def test_the_front_door_opens_to_every_name() -> None:
     opened = {name: getattr(gradcheck, name) for name in gradcheck.__all__}
     assert [name for name, value in opened.items() if inspect.isroutine(value) and value.__name__ != name] == []

@@ -11,7 +11,7 @@ import gradcheck
 from gradcheck.checks import check_case
 from gradcheck.contract import Array, Case
 from gradcheck.numerics.agreement import Verdict
-from gradcheck.properties import Settings
+from gradcheck.properties import Mode, Settings
 from gradcheck.properties.gradients import gradients_agree_with_differences
 from gradcheck.subjects.foreign import PlainFunction
 from nets.layers import Linear
@@ -48,7 +48,7 @@ def pullback(inputs: tuple[Array, ...], dy: Array, element: int | None = None, s
 
 @pytest.mark.parametrize("mode", ["full", "fast", "auto"])
 @pytest.mark.parametrize("element", [0, 123, 399])
-def test_every_mode_leads_to_the_wrong_element(mode: gradcheck.Mode, element: int) -> None:
+def test_every_mode_leads_to_the_wrong_element(mode: Mode, element: int) -> None:
     def wrong(inputs: tuple[Array, ...], dy: Array) -> tuple[Array]:
         return pullback(inputs, dy, element, 1 + 1e-6)
 

@@ -13,6 +13,7 @@ import gradcheck
 from gradcheck.checks import check_case
 from gradcheck.contract import Array, Case
 from gradcheck.numerics.agreement import Verdict
+from gradcheck.properties import Mode
 from gradcheck.properties.gradients import backward_is_linear, gradients_agree_with_differences
 from gradcheck.subjects.foreign import ForeignLayer
 from nets.layers import BatchNorm1d, LayerNorm, LeakyReLU, MaxPool2d, ReLU
@@ -68,7 +69,7 @@ DROWNED = ("x from 1e-8 to 1e8, inverted", "fast")
 
 @pytest.mark.parametrize("subject", [*SUBJECTS, LONG], ids=lambda subject: subject.name)
 @pytest.mark.parametrize("mode", ["full", "fast"])
-def test_a_right_pullback_passes(subject: Subject, mode: gradcheck.Mode) -> None:
+def test_a_right_pullback_passes(subject: Subject, mode: Mode) -> None:
     report = gradcheck.check_gradients(
         subject.f, (subject.x,), lambda inputs, dy: (subject.slope(*inputs, dy),), mode=mode
     )
@@ -78,7 +79,7 @@ def test_a_right_pullback_passes(subject: Subject, mode: gradcheck.Mode) -> None
 
 @pytest.mark.parametrize("subject", [*SUBJECTS, LONG], ids=lambda subject: subject.name)
 @pytest.mark.parametrize("mode", ["full", "fast"])
-def test_one_element_off_by_one_part_in_a_thousand_fails(subject: Subject, mode: gradcheck.Mode) -> None:
+def test_one_element_off_by_one_part_in_a_thousand_fails(subject: Subject, mode: Mode) -> None:
     def wrong(inputs: tuple[Array, ...], dy: Array) -> tuple[Array]:
         gradient = np.array(subject.slope(*inputs, dy))
         gradient.flat[-1] *= 1.001

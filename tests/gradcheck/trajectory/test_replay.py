@@ -183,7 +183,7 @@ def test_files_that_are_none_are_one_line(tmp_path: Path) -> None:
         load_replay(path)
 
 
-def test_the_front_door_has_them(tmp_path: Path) -> None:
-    gradcheck.save_replay(str(tmp_path / "case.safetensors"), failed(Neuron(weights(), corrupt=wrong)))
-    case = gradcheck.load_replay(str(tmp_path / "case.safetensors"))
+def test_the_front_door_has_it(tmp_path: Path) -> None:
+    save_replay(str(tmp_path / "case.safetensors"), failed(Neuron(weights(), corrupt=wrong)))
+    case = load_replay(str(tmp_path / "case.safetensors"))
     assert gradcheck.replay(case, Neuron(weights()))
