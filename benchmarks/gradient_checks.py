@@ -25,7 +25,7 @@ from gradcheck.numerics.functions import Arrays, Function, Pullback, function_of
 from gradcheck.properties import Mode, Outcome, Property, Settings
 from gradcheck.properties.gradients import gradients_agree_with_differences
 from gradcheck.report.findings import Finding
-from gradcheck.subjects.foreign import PlainFunction
+from gradcheck.subjects.function import PlainFunction
 from nets import LAYERS, LOSSES, OPTIMIZERS
 from nets.engines.torch_engine import one_thread_each
 from nets.layers.batch_norm import BatchNorm2d

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gradcheck.contract import Case
     from gradcheck.numerics.agreement import Verdict
     from gradcheck.report.findings import GradientMismatch, Report
-    from gradcheck.subjects.foreign import AdapterError
+    from gradcheck.subjects.attributes import AdapterError
     from gradcheck.testing.parametrization import parametrize_with_checks
     from gradcheck.trajectory import TrajectoryMismatch, check_trajectory
     from gradcheck.trajectory.engine import Batch, Engine, Step
@@ -49,7 +49,7 @@ spoken_in("gradcheck.report.checks")
 
 # Where a name comes from when it is first used: pytest imports this package in every session, NumPy only when needed.
 _MODULES = {
-    "AdapterError": "gradcheck.subjects.foreign",
+    "AdapterError": "gradcheck.subjects.attributes",
     "Batch": "gradcheck.trajectory.engine",
     "Case": "gradcheck.contract",
     "Engine": "gradcheck.trajectory.engine",

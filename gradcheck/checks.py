@@ -16,15 +16,13 @@ from gradcheck.numerics.agreement import Verdict, judge, largest
 from gradcheck.properties import DTYPES, PROPERTIES, Mode, Outcome, Property, Settings
 from gradcheck.report.findings import Finding, Report
 from gradcheck.report.gradients import describe_diagnosis
-from gradcheck.subjects.foreign import (
-    AdapterError,
-    ForeignLayer,
-    ForeignLoss,
-    ForeignOptimizer,
-    ForeignSchedule,
-    PlainFunction,
-    fresh,
-)
+from gradcheck.subjects.attributes import AdapterError
+from gradcheck.subjects.copies import fresh
+from gradcheck.subjects.function import PlainFunction
+from gradcheck.subjects.layer import ForeignLayer
+from gradcheck.subjects.loss import ForeignLoss
+from gradcheck.subjects.optimizer import ForeignOptimizer
+from gradcheck.subjects.schedule import ForeignSchedule
 from gradcheck.subjects.variations import AS_GIVEN, DEGENERATE, Variation, variations
 
 if TYPE_CHECKING:

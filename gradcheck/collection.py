@@ -16,7 +16,7 @@ from gradcheck.contract import Case, Initializer, Layer, Loss, Optimizer, Schedu
 from gradcheck.properties import Settings
 from gradcheck.report.findings import Finding, Report
 from gradcheck.report.values import Shape
-from gradcheck.subjects.foreign import AdapterError
+from gradcheck.subjects.attributes import AdapterError
 
 EXAMPLES_OF_DOMAIN = 200  # cases, of which the values of a hyper-parameter are told
 

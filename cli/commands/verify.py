@@ -144,7 +144,7 @@ def _check(module: str | None, name: str, claim: str, examples: int, seed: int, 
 @cache  # a module's own cases() are made once, not for every property
 def _collected(module: str | None) -> list[Collected]:
     from gradcheck.collection import Collected, collect
-    from gradcheck.subjects.foreign import AdapterError
+    from gradcheck.subjects.attributes import AdapterError
 
     if module is None:
         from nets import INITIALIZERS, LAYERS, LOSSES, OPTIMIZERS, SCHEDULES

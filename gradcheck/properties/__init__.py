@@ -45,7 +45,9 @@ from gradcheck.properties.updates import (
     state_is_all_that_is_kept,
     updates_agree_with_twin,
 )
-from gradcheck.subjects.foreign import ForeignLayer, ForeignLoss, PlainFunction
+from gradcheck.subjects.function import PlainFunction
+from gradcheck.subjects.layer import ForeignLayer
+from gradcheck.subjects.loss import ForeignLoss
 
 _OF_FUNCTIONS: tuple[Property, ...] = (
     gradients_agree_with_differences,

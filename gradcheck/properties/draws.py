@@ -10,7 +10,7 @@ import numpy as np
 from gradcheck.contract import Array, Case, Initializer
 from gradcheck.numerics.agreement import Worst, compare
 from gradcheck.properties.outcome import Outcome, Settings, failure, judged
-from gradcheck.subjects.foreign import same_randomness
+from gradcheck.subjects.randomness import same_randomness
 from gradcheck.subjects.twin import twin_draws
 
 # How often each of the tests below calls a right initialiser wrong.

@@ -7,7 +7,7 @@ import numpy as np
 from gradcheck.contract import Array, Case
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties.outcome import Outcome, Settings, cotangent, failure, inconclusive
-from gradcheck.subjects.foreign import ForeignLayer
+from gradcheck.subjects.layer import ForeignLayer
 from gradcheck.subjects.twin import TwinError, twin_outputs
 
 # Calls of a random layer and of its twin whose means are compared, and how many standard errors apart they may be:

@@ -27,7 +27,7 @@ from gradcheck.properties.outcome import (
     shadows_of,
     useful,
 )
-from gradcheck.subjects.foreign import ForeignLayer
+from gradcheck.subjects.layer import ForeignLayer
 from gradcheck.subjects.twin import TwinError, twin_of
 
 CLOSE = 1e-6  # two of pullback, differences and twin that are relatively this close are of one opinion

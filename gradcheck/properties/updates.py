@@ -13,7 +13,7 @@ from gradcheck.contract import Array, Case, Optimizer
 from gradcheck.numerics.agreement import Verdict, Worst, compare
 from gradcheck.numerics.rounding import FACTOR, largest_difference, nudged, update_rounding
 from gradcheck.properties.outcome import SHADOWS, Outcome, Settings, failure, inconclusive, judged
-from gradcheck.subjects.foreign import ForeignOptimizer
+from gradcheck.subjects.optimizer import ForeignOptimizer
 from gradcheck.subjects.twin import twin_updates
 
 

@@ -23,7 +23,8 @@ from gradcheck.contract import (
     ShapeError,
 )
 from gradcheck.numerics.functions import Arrays, Function, Pullback, function_of, like
-from gradcheck.subjects.foreign import AdapterError, ForeignSchedule
+from gradcheck.subjects.attributes import AdapterError
+from gradcheck.subjects.schedule import ForeignSchedule
 
 if TYPE_CHECKING:
     import torch

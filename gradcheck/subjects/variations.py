@@ -10,7 +10,8 @@ import numpy as np
 
 from gradcheck.contract import Array, Case, Layer, Loss
 from gradcheck.numerics.functions import function_of
-from gradcheck.subjects.foreign import ForeignLayer, ForeignLoss
+from gradcheck.subjects.layer import ForeignLayer
+from gradcheck.subjects.loss import ForeignLoss
 
 AS_GIVEN = "as given"
 TIES, ZEROS, SINGLE = "with ties", "with zeros", "with a batch of 1"

@@ -15,7 +15,9 @@ from gradcheck.contract import Case, Layer, Loss
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties import DTYPES, PROPERTIES, Mode, Property, Settings
 from gradcheck.report.findings import Report
-from gradcheck.subjects.foreign import AdapterError, ForeignLayer, ForeignLoss
+from gradcheck.subjects.attributes import AdapterError
+from gradcheck.subjects.layer import ForeignLayer
+from gradcheck.subjects.loss import ForeignLoss
 
 if TYPE_CHECKING:
     import pytest

@@ -40,7 +40,7 @@ def demanding(check: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(check)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         from gradcheck.report.checks import describe_silence
-        from gradcheck.subjects.foreign import AdapterError
+        from gradcheck.subjects.attributes import AdapterError
 
         __tracebackhide__ = True
         try:

@@ -13,7 +13,7 @@ from gradcheck.contract import Array, Case
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties import Mode, Settings
 from gradcheck.properties.gradients import gradients_agree_with_differences
-from gradcheck.subjects.foreign import PlainFunction
+from gradcheck.subjects.function import PlainFunction
 from nets.layers import Linear
 
 pytestmark = pytest.mark.rounding

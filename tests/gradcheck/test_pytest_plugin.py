@@ -18,7 +18,7 @@ import pytest
 import nets.layers
 from gradcheck import AdapterError, Case, check_layer, parametrize_with_checks
 from gradcheck.contract import Layer, Loss
-from gradcheck.subjects.foreign import ForeignLayer
+from gradcheck.subjects.layer import ForeignLayer
 
 ROOT = Path(__file__).parent.parent.parent
 Session = Callable[..., str]

@@ -15,7 +15,7 @@ from gradcheck.contract import Array, Case
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties import Mode
 from gradcheck.properties.gradients import backward_is_linear, gradients_agree_with_differences
-from gradcheck.subjects.foreign import ForeignLayer
+from gradcheck.subjects.layer import ForeignLayer
 from nets.layers import BatchNorm1d, LayerNorm, LeakyReLU, MaxPool2d, ReLU
 
 pytestmark = pytest.mark.rounding

@@ -9,7 +9,8 @@ import numpy as np
 
 import gradcheck
 from gradcheck.properties import PROPERTIES
-from gradcheck.subjects.foreign import ForeignLayer, ForeignLoss
+from gradcheck.subjects.layer import ForeignLayer
+from gradcheck.subjects.loss import ForeignLoss
 from tests.gradcheck.foreign.right import (
     IMAGES,
     LABELS,

@@ -19,7 +19,8 @@ import gradcheck
 from gradcheck.checks import check_layer, check_loss, check_optimizer, check_schedule
 from gradcheck.contract import Array, ShapeError
 from gradcheck.numerics.agreement import Verdict
-from gradcheck.subjects.foreign import AdapterError, copier, fresh
+from gradcheck.subjects.attributes import AdapterError
+from gradcheck.subjects.copies import copier, fresh
 from nets.optimizers import SGD as NativeSGD
 from nets.schedules import ConstantRate
 from tests.gradcheck.foreign.right import (

@@ -1,0 +1,118 @@
+"""Where an object keeps its parameters and gradients: paths such as params['W'] or layers[0].W.T, read and set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradcheck.contract import Array
+
+if TYPE_CHECKING:
+    pass
+
+
+TRAINING_FLAGS = ("training", "train", "train_flg", "is_training")  # of forward, where it takes the mode
+
+
+class AdapterError(TypeError):
+    """An object does not offer what is needed to check it."""
+
+
+def items_of(owner: object, attribute: str) -> dict[str, str]:
+    """Return the paths of what a dict or list in an attribute holds, by its keys or numbers; there may be none."""
+    items = getattr(owner, attribute, None)
+    if isinstance(items, Mapping):
+        return {str(key): f"{attribute}.{key}" for key in items}
+    if isinstance(items, (list, tuple)):
+        return {str(i): f"{attribute}.{i}" for i in range(len(items))}
+    if callable(items) or items is None:
+        return {}
+    raise AdapterError(
+        f"{type(owner).__name__}.{attribute} is a {type(items).__name__}; a dict of arrays by name is needed"
+    )
+
+
+def input_names(count: int) -> list[str]:
+    """Return what inputs are called: ``input``, or of several ``input0``, ``input1``, ..."""
+    return ["input"] if count == 1 else [f"input{i}" for i in range(count)]
+
+
+def arguments_of(inputs: tuple[Array, ...]) -> tuple[str | Array, ...]:
+    """Return inputs as the arguments of a `Function`: those that have a gradient by name, others themselves."""
+    return tuple(n if a.dtype.kind == "f" else a for n, a in zip(input_names(len(inputs)), inputs, strict=True))
+
+
+def variables_of(inputs: tuple[Array, ...]) -> dict[str, Array]:
+    """Return those inputs that have a gradient, by name."""
+    return {n: a for n, a in zip(input_names(len(inputs)), inputs, strict=True) if a.dtype.kind == "f"}
+
+
+def resolve(owner: object, path: str) -> object:
+    """Return what a path of attributes, keys and numbers leads to, such as ``params.W`` or ``W.T``."""
+    return _walk(owner, path)[2]
+
+
+def _walk(owner: object, path: str) -> tuple[object, str, object]:
+    """Return what holds the end of a path, the last step there, and what it leads to."""
+    current = owner
+    parent: object = None
+    part = ""
+    parts = path.split(".")
+    while parts:
+        # Keys may have dots in them, as those of a network's parameters often do: the longest that fits is taken.
+        keys = current if isinstance(current, Mapping) else {}
+        taken = next((n for n in range(len(parts), 1, -1) if ".".join(parts[:n]) in keys), 1)
+        part, parts = ".".join(parts[:taken]), parts[taken:]
+        try:
+            parent, current = current, _step(current, part)
+        except (AttributeError, KeyError, IndexError, ValueError):
+            raise AdapterError(f"{type(owner).__name__} has no {path}: there is no {part!r}") from None
+    return parent, part, current
+
+
+def _step(current: object, part: str) -> object:
+    if isinstance(current, Mapping):
+        return current[part] if part in current else current[int(part)]
+    if isinstance(current, (list, tuple)):
+        return current[int(part)]
+    return getattr(current, part)
+
+
+def assign(owner: object, path: str, value: Array) -> None:
+    """Put a value where a path leads: into an array in place, or in the place of a number."""
+    parent, last, current = _walk(owner, path)
+    number: Callable[[Array], object] = type(current)
+    if isinstance(current, np.ndarray):
+        current[...] = value
+    elif isinstance(parent, dict):
+        parent[last] = number(value)
+    elif isinstance(parent, list):
+        parent[int(last)] = number(value)
+    else:
+        setattr(parent, last, number(value))
+
+
+def set_mode(layer: object, *, training: bool) -> None:
+    """Tell a layer to train or to evaluate, in whichever way it can be told."""
+    train, evaluate = (getattr(layer, name, None) for name in ("train", "eval"))
+    method = train if training else evaluate
+    if callable(method):
+        method()
+    elif callable(train):
+        train(training)
+    elif hasattr(layer, "training"):
+        layer.training = training
+
+
+def require_method(owner: object, name: str) -> None:
+    """Raise `AdapterError` unless there is a method of that name."""
+    if not callable(getattr(owner, name, None)):
+        raise AdapterError(f"{type(owner).__name__} needs a method {name}; name its own with forward= or backward=")
+
+
+def require_numbers(who: str, name: str, path: str, value: object) -> None:
+    """Raise `AdapterError` unless a parameter is a floating-point array or number."""
+    if np.asarray(value).dtype.kind != "f":
+        raise AdapterError(f"{who}'s parameter {name} at {path} needs to be floating-point numbers, got {value!r:.60}")
