@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import argparse
 
-from gradcheck.checks import Subject, check_class, properties_of
+from gradcheck.checks import check_class
 from gradcheck.properties import DTYPES, Settings
+from gradcheck.trials import Subject, properties_of
 from nets import LAYERS, LOSSES, OPTIMIZERS
 
 COLUMNS = {

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 import gradcheck
-from gradcheck.checks import Subject, check_case, check_class, properties_of
+from gradcheck.checks import check_class
 from gradcheck.contract import Array, Case, Context, Layer
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.numerics.functions import Arrays, Function, Pullback, function_of
@@ -26,6 +26,7 @@ from gradcheck.properties import Mode, Outcome, Property, Settings
 from gradcheck.properties.gradients import gradients_agree_with_differences
 from gradcheck.report.findings import Finding
 from gradcheck.subjects.function import PlainFunction
+from gradcheck.trials import Subject, check_case, properties_of
 from nets import LAYERS, LOSSES, OPTIMIZERS
 from nets.engines.torch_engine import one_thread_each
 from nets.layers.batch_norm import BatchNorm2d

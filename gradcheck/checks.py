@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gradcheck.contract import Array, Case, Initializer, Layer, Loss, Optimizer, Schedule
-from gradcheck.diagnosis.gradients import consensus
-from gradcheck.numerics.agreement import Verdict, judge, largest
-from gradcheck.properties import DTYPES, PROPERTIES, Mode, Outcome, Property, Settings
+from gradcheck.contract import Array, Case, Layer, Loss, Optimizer, Schedule
+from gradcheck.numerics.agreement import Verdict
+from gradcheck.properties import DTYPES, Mode, Outcome, Property, Settings
 from gradcheck.report.findings import Finding, Report
-from gradcheck.report.gradients import describe_diagnosis
 from gradcheck.subjects.attributes import AdapterError
-from gradcheck.subjects.copies import fresh
 from gradcheck.subjects.function import PlainFunction
 from gradcheck.subjects.layer import ForeignLayer
 from gradcheck.subjects.loss import ForeignLoss
 from gradcheck.subjects.optimizer import ForeignOptimizer
 from gradcheck.subjects.schedule import ForeignSchedule
 from gradcheck.subjects.variations import AS_GIVEN, DEGENERATE, Variation, variations
+from gradcheck.trials import EXAMPLES, Subject, drawn_cases, found_in, joined, properties_of, unless_torch_is_missing
 
 if TYPE_CHECKING:
     import torch
-    from hypothesis.strategies import SearchStrategy
 
-Subject = type[Layer] | type[Loss] | type[Optimizer] | type[Schedule] | type[Initializer]
 
-EXAMPLES = 25
-EXPLAINED = 8  # failing cases of a class whose cause is sought; that takes longer than to see that they fail
 VARIATIONS_EXPLAINED = 3  # and of one object
-KEPT = 8  # classes whose drawn cases are kept, by their ``cases`` itself: what else that reads must not change
-DRAWN_TO_EXPLAIN = 3  # small cases of which fewer fail can seem to have a cause by accident
+
 
 # What is asked of variations; the rest is asked of the case as given alone.
 VARIED = (
@@ -246,7 +238,7 @@ def check_class(
             continue
         for case, last in zip(cases, before, strict=False):  # there are none before the first claim
             case.found.update(last.found)  # what was computed, and not what may have been spoilt
-        if (finding := _found(name, claim, cases, settings)) is not None:
+        if (finding := found_in(name, claim, cases, settings)) is not None:
             findings.append(finding)
         evaluations += sum(case.tally.evaluations for case in cases)
         before = cases
@@ -259,25 +251,6 @@ def check_variations(
     """Try properties (by default all) of a case as given and of its variations."""
     remark = _unnamed(case.subject) if isinstance(case.subject, ForeignLayer) else ""
     return _check(case, settings, None, remark, claims)
-
-
-def properties_of(subject: object) -> tuple[Property, ...]:
-    """Return the properties that apply to a class or object."""
-    kind = subject if isinstance(subject, type) else type(subject)
-    return next(properties for base, properties in PROPERTIES.items() if issubclass(kind, base))
-
-
-def check_case(case: Case, claim: Property, settings: Settings = Settings()) -> Outcome | None:
-    """Return what a property finds in a case; whatever the subject raises is its failure."""
-    try:
-        with np.errstate(all="ignore"):
-            return claim(case, settings)
-    except ImportError:
-        raise  # a missing library is nobody's fault here
-    except AdapterError:
-        raise  # nor is an object that was wrongly described
-    except Exception as error:  # noqa: BLE001  whatever a subject raises on its own domain is a failure of the subject
-        return Outcome(Verdict.FAIL, None, f"raises {type(error).__name__}: {error}")
 
 
 def _require_object(who: str, what: str, value: object) -> None:
@@ -353,10 +326,10 @@ def _check(
             outcomes = found.setdefault(claim.__name__, [])
             explained = sum(bool(outcome.causes) for _, outcome in outcomes)
             explain = explained < VARIATIONS_EXPLAINED and variation.name not in DEGENERATE
-            outcome = _without_torch(variation.case, claim, replace(settings, explain=explain))
+            outcome = unless_torch_is_missing(variation.case, claim, replace(settings, explain=explain))
             if outcome is not None:
                 outcomes.append((variation, outcome))
-    findings = [_joined(name, claim, outcomes) for claim, outcomes in found.items() if outcomes]
+    findings = [joined(name, claim, outcomes) for claim, outcomes in found.items() if outcomes]
     if remark and findings:
         findings[0] = replace(findings[0], remarks=(*findings[0].remarks, remark))
     again = None
@@ -369,150 +342,3 @@ def _check(
             return snippet_of_call(function, arguments, options, case.seed, settings)
 
     return Report(name, tuple(findings), case.tally.evaluations, case.seed, settings, again)
-
-
-def _without_torch(case: Case, claim: Property, settings: Settings) -> Outcome | None:
-    try:
-        return check_case(case, claim, settings)
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        return Outcome(Verdict.INCONCLUSIVE, None, "PyTorch is not installed: pip install 'mnistcheck[torch]'")
-
-
-def _joined(name: str, claim: str, tried: list[tuple[Variation, Outcome]]) -> Finding:
-    failing = [(v, o) for v, o in tried if o.verdict is Verdict.FAIL]
-    # A degenerate case has a cause only where that is one of ties, of which it has many.
-    failing.sort(key=lambda pair: (pair[0].name in DEGENERATE) * (1 if pair[1].causes else 2))
-    ordinary = [(v.case, o) for v, o in failing if v.name not in DEGENERATE]
-    place, explanation = _explained(ordinary or [(v.case, o) for v, o in failing if o.causes], 1)
-    variation, outcome = failing[place] if failing else (None, None)
-    message = outcome.message if outcome else ""
-    if variation is not None and variation.name != AS_GIVEN:
-        message = f"{variation.name}: {message}".removesuffix(": ")
-    verdict = judge([o.verdict for _, o in tried])
-    if verdict is Verdict.INCONCLUSIVE:
-        message = next((o.message for _, o in tried if o.message), "")
-    return Finding(
-        subject=name,
-        property=claim,
-        verdict=verdict,
-        examples=len(tried),
-        failing=len(failing),
-        inconclusive=sum(o.verdict is Verdict.INCONCLUSIVE for _, o in tried),
-        worst=outcome.worst if outcome else largest(*(o.worst for _, o in tried)),
-        message=message,
-        diagnosis=explanation,
-        remarks=tuple(_remarks(tried)),
-        case=variation.case if variation else None,
-    )
-
-
-def _remarks(tried: list[tuple[Variation, Outcome]]) -> Iterator[str]:
-    for variation, outcome in tried:
-        if outcome.remark:
-            yield outcome.remark if variation.name == AS_GIVEN else f"{variation.name}: {outcome.remark}"
-
-
-def drawn_cases(subject: Subject, examples: int, seed: int) -> list[Case]:
-    """Return cases that Hypothesis draws from the ``cases()`` of a class, once: that takes longer than to try them.
-
-    No two callers share an array or an attribute of them; what a function closes over is not copied.
-    """
-    kept = _kept_cases(subject.cases, examples, seed)
-    try:
-        return fresh(kept)
-    except Exception:  # noqa: BLE001  copying is the subject's own code; without a copy the same cases are drawn anew
-        return _draw(subject.cases, examples, seed)
-
-
-@lru_cache(KEPT)
-def _kept_cases(strategy: Callable[[], SearchStrategy[Case]], examples: int, seed: int) -> list[Case]:
-    """Return cases that nobody is to call: they are what others are copies of."""
-    return _draw(strategy, examples, seed)
-
-
-def _draw(strategy: Callable[[], SearchStrategy[Case]], examples: int, seed: int) -> list[Case]:
-    import hypothesis
-
-    from gradcheck.strategies import DRAWN_ANEW
-
-    options = hypothesis.settings(
-        max_examples=examples,
-        deadline=None,
-        database=None,
-        phases=[hypothesis.Phase.generate],
-        suppress_health_check=list(hypothesis.HealthCheck),
-        backend=DRAWN_ANEW,
-    )
-    cases: list[Case] = []
-
-    def keep(case: Case) -> None:
-        cases.append(case)
-
-    hypothesis.seed(seed)(options(hypothesis.given(strategy())(keep)))()
-    return cases
-
-
-def _found(name: str, claim: Property, cases: list[Case], settings: Settings) -> Finding | None:
-    tried: list[tuple[Case, Outcome]] = []
-    for each in cases:
-        explained = sum(bool(outcome.causes) for _, outcome in tried)
-        found = check_case(each, claim, replace(settings, explain=settings.explain and explained < EXPLAINED))
-        if found is not None:
-            tried.append((each, found))
-    if not tried:
-        return None
-    failing = [(case, outcome) for case, outcome in tried if outcome.verdict is Verdict.FAIL]
-    failing.sort(key=lambda pair: _size(pair[0]))
-    place, explanation = _explained(failing, DRAWN_TO_EXPLAIN)
-    case, worst = failing[place] if failing else (None, None)
-    outcomes = [outcome for _, outcome in tried]
-    verdict = judge([outcome.verdict for outcome in outcomes])
-    message = worst.message if worst else ""
-    if verdict is Verdict.INCONCLUSIVE:
-        message = next((outcome.message for outcome in outcomes if outcome.message), "")
-    return Finding(
-        subject=name,
-        property=claim.__name__,
-        verdict=verdict,
-        examples=len(tried),
-        failing=len(failing),
-        inconclusive=sum(outcome.verdict is Verdict.INCONCLUSIVE for outcome in outcomes),
-        worst=worst.worst if worst else largest(*(outcome.worst for outcome in outcomes)),
-        message=message,
-        diagnosis=explanation,
-        case=case,
-    )
-
-
-def _explained(failing: list[tuple[Case, Outcome]], needed: int) -> tuple[int, str]:
-    """Return which failing case to show, and in words what it and those with as many axes say of the cause.
-
-    That is the first case, unless only of cases with other axes a cause is found.
-    """
-    by_axes: dict[tuple[int, ...], list[int]] = {}
-    for place, (case, outcome) in enumerate(failing):
-        if outcome.diagnosis:
-            return place, outcome.diagnosis
-        by_axes.setdefault(tuple(array.ndim for array in case.inputs), []).append(place)
-    for places in by_axes.values():
-        sentences = _sentences([failing[place][1] for place in places], needed)
-        if sentences:
-            return places[0], sentences
-    return 0, ""
-
-
-def _sentences(outcomes: list[Outcome], needed: int) -> str:
-    sentences = []
-    for name in outcomes[0].causes:
-        opinions = [outcome.causes[name] for outcome in outcomes if name in outcome.causes]
-        cause = consensus(opinions) if len(opinions) >= needed else None
-        if cause is not None:
-            sentences.append(describe_diagnosis(name, cause))
-    return "; ".join(sentences)
-
-
-def _size(case: Case) -> tuple[int, int]:
-    arrays = [*case.inputs, *(case.subject.parameters().values() if isinstance(case.subject, Layer) else ())]
-    return sum(array.size for array in arrays), sum(int(np.count_nonzero(array)) for array in arrays)

@@ -30,6 +30,7 @@ ROOMS = {
         {"properties"},
         {"trajectory"},
         {"report"},
+        {"trials"},
         {"checks"},
         {"collection"},
         {"testing"},

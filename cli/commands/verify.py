@@ -59,11 +59,11 @@ def verify(
     ratio is disagreement over what rounding and truncation allow: above 1 fails.
     """
     from cli.console import STYLES, environment, print_json, remarks, results
-    from gradcheck.checks import EXAMPLES
     from gradcheck.numerics.agreement import Verdict
     from gradcheck.properties import DTYPES, Settings
     from gradcheck.report.checks import describe_failure, summarise
     from gradcheck.report.json import finding_to_json
+    from gradcheck.trials import EXAMPLES
 
     if listing:
         return _list(_choose(names, module), seed, json=json)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from gradcheck.checks import EXAMPLES, check_class, check_layer, check_loss, check_variations, properties_of
+from gradcheck.checks import check_class, check_layer, check_loss, check_variations
 from gradcheck.collection import CONTRACTS, is_loss
 from gradcheck.contract import Case, Layer, Loss
 from gradcheck.numerics.agreement import Verdict
@@ -18,6 +18,7 @@ from gradcheck.report.findings import Report
 from gradcheck.subjects.attributes import AdapterError
 from gradcheck.subjects.layer import ForeignLayer
 from gradcheck.subjects.loss import ForeignLoss
+from gradcheck.trials import EXAMPLES, properties_of
 
 if TYPE_CHECKING:
     import pytest

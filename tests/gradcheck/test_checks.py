@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from gradcheck.checks import Subject, check_class, drawn_cases, properties_of
+from gradcheck.checks import check_class
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties import Outcome, Settings
 from gradcheck.report.findings import Finding
+from gradcheck.trials import Subject, drawn_cases, properties_of
 from nets.layers import Flatten, Linear
 from nets.schedules import MultiStepLR
 from tests.nets.faults.batch_norm import CountsInFloats, CountsInPlace, Misnamed

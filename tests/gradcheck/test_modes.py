@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import gradcheck
-from gradcheck.checks import check_case
 from gradcheck.contract import Array, Case
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties import Mode, Settings
 from gradcheck.properties.gradients import gradients_agree_with_differences
 from gradcheck.subjects.function import PlainFunction
+from gradcheck.trials import check_case
 from nets.layers import Linear
 
 pytestmark = pytest.mark.rounding

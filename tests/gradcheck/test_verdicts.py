@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import gradcheck
-from gradcheck.checks import check_case
 from gradcheck.contract import Array, Case
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties import Mode
 from gradcheck.properties.gradients import backward_is_linear, gradients_agree_with_differences
 from gradcheck.subjects.layer import ForeignLayer
+from gradcheck.trials import check_case
 from nets.layers import BatchNorm1d, LayerNorm, LeakyReLU, MaxPool2d, ReLU
 
 pytestmark = pytest.mark.rounding

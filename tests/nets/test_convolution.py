@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from gradcheck.checks import check_case, properties_of
 from gradcheck.contract import Array, Case, Layer, ShapeError
 from gradcheck.numerics.agreement import Verdict
+from gradcheck.trials import check_case, properties_of
 from nets.layers import Conv1d, Conv2d, ConvTranspose2d
 from nets.layers.windows import Pair
 from nets.refusals import UnsupportedArgumentError

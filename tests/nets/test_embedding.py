@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from gradcheck import check_layer
-from gradcheck.checks import check_case, properties_of
 from gradcheck.contract import Array, Case, Context, Layer, Optimizer
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.trajectory import check_trajectory
 from gradcheck.trajectory.engine import Batch, execution_order, observed
+from gradcheck.trials import check_case, properties_of
 from nets.engines.numpy_engine import NumpyEngine
 from nets.engines.torch_engine import TorchEngine
 from nets.initializers import Normal, ZeroRow, initialize

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from gradcheck.checks import drawn_cases
 from gradcheck.contract import Array, Initializer, Layer
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties.draws import DEVIATIONS, ELEMENTS, FALSE_ALARM, correlations, distances, same_distribution
+from gradcheck.trials import drawn_cases
 from nets import LAYERS
 from nets.initializers import (
     LINEAR,

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from gradcheck.checks import check_case, properties_of
 from gradcheck.contract import Array, Case, Context, Layer, ShapeError
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties.behaviour import gradients_of_samples_do_not_mix
+from gradcheck.trials import check_case, properties_of
 from nets.layers import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, Residual, Sequential
 from nets.refusals import UnsupportedArgumentError
 from nets.weights import to_torch

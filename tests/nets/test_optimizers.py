@@ -12,12 +12,12 @@ import pytest
 import torch
 from numpy.typing import DTypeLike
 
-from gradcheck.checks import drawn_cases
 from gradcheck.contract import Array, Case, Gradients, Optimizer, ShapeError
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.subjects.twin import twin_updates
 from gradcheck.trajectory import check_trajectory
 from gradcheck.trajectory.engine import Batch
+from gradcheck.trials import drawn_cases
 from nets.engines.numpy_engine import NumpyEngine
 from nets.engines.torch_engine import TorchEngine
 from nets.initializers import Normal, XavierNormal, initialize

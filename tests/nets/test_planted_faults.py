@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from gradcheck.checks import EXAMPLES, Subject, check_class, properties_of
+from gradcheck.checks import check_class
 from gradcheck.collection import CONTRACTS
 from gradcheck.contract import Layer, Loss, Optimizer
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties import DTYPES, PROPERTIES, Property, Settings
 from gradcheck.report.findings import GradientMismatch
+from gradcheck.trials import EXAMPLES, Subject, properties_of
 from tests.nets.faults.catalogue import BLIND, EQUIVALENT, NAMED, PAGE, PLANTED, TOLD_ANEW, WRITTEN, claims_of, page
 from tests.nets.faults.fault import DIFFERENCES, Fault
 

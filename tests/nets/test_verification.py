@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gradcheck.checks import EXAMPLES, Subject, check_class, drawn_cases, properties_of
+from gradcheck.checks import check_class
 from gradcheck.contract import Layer
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties import DTYPES, Settings
+from gradcheck.trials import EXAMPLES, Subject, drawn_cases, properties_of
 from nets import INITIALIZERS, LAYERS, LOSSES, OPTIMIZERS, SCHEDULES
 from nets.weights import FORMATS, decode, encode, from_torch, load_state_dict, state_dict, to_torch
 

@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 
-from gradcheck.checks import Subject
 from gradcheck.collection import CONTRACTS
 from gradcheck.contract import Layer, Loss
+from gradcheck.trials import Subject
 from tests.nets.faults.fault import DIFFERENCES, Fault
 
 FAMILIES = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gradcheck.checks import Subject
+from gradcheck.trials import Subject
 
 DIFFERENCES = "gradients_agree_with_differences"
 TWIN = "gradients_agree_with_twin"
