@@ -9,8 +9,8 @@ import pytest
 from gradcheck.collection import CONTRACTS
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties import PROPERTIES
-from tests.gradcheck.foreign.faulty import FAULTY
-from tests.gradcheck.foreign.right import RIGHT
+from tests.gradcheck.subjects.faulty import FAULTY
+from tests.gradcheck.subjects.right import RIGHT
 
 pytestmark = pytest.mark.rounding
 

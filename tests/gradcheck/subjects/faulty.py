@@ -11,7 +11,7 @@ import gradcheck
 from gradcheck.properties import PROPERTIES
 from gradcheck.subjects.layer import ForeignLayer
 from gradcheck.subjects.loss import ForeignLoss
-from tests.gradcheck.foreign.right import (
+from tests.gradcheck.subjects.right import (
     IMAGES,
     LABELS,
     LINEAR,

@@ -23,7 +23,7 @@ from gradcheck.subjects.attributes import AdapterError
 from gradcheck.subjects.copies import copier, fresh
 from nets.optimizers import SGD as NativeSGD
 from nets.schedules import ConstantRate
-from tests.gradcheck.foreign.right import (
+from tests.gradcheck.subjects.right import (
     RIGHT,
     SGD,
     W_B,

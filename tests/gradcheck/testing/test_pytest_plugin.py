@@ -20,7 +20,7 @@ from gradcheck import AdapterError, Case, check_layer, parametrize_with_checks
 from gradcheck.contract import Layer, Loss
 from gradcheck.subjects.layer import ForeignLayer
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 Session = Callable[..., str]
 STRICT = ("-W", "error", "--strict-markers", "-v", "-rsx")
 OURS = ("PYTEST", "COV_")  # begin the variables by which our own session of pytest would meddle
