@@ -46,7 +46,7 @@ FIELDS = (
     click.option("--weights", metavar="RULE", help="Initial ones, as Normal(0, 0.1); none for torch's default."),
     click.option("--biases", metavar="RULE", help="Initial ones, likewise."),
     click.option("--loss", metavar="LOSS", help="As CrossEntropyLoss(label_smoothing=0.1)."),
-    click.option("--reported-loss", metavar="LOSS", help="Told of every epoch in place of the one descended; none."),
+    click.option("--reported-loss", metavar="LOSS", help="The loss printed, if it is not the one trained on; none."),
     click.option("--optimizer", metavar="RULE", help="As SGD(momentum=0.9)."),
     click.option("--schedule", metavar="RULE", help="Of the rate, as StepLR(0.1, step_size=10)."),
     click.option("--scaling", metavar="HOW", help="unit, standard, or MEAN,DEVIATION of pixels in [0, 1]."),

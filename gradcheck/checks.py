@@ -201,7 +201,7 @@ def check_gradients(
     mode: Mode = "auto",
     max_evaluations: int | None = None,
 ) -> Report:
-    """Check ``vjp(inputs, dy)``, a tuple of the gradients of ``<dy, f(*inputs)>``, against differences of f."""
+    """Check ``vjp(inputs, dy)``, which returns one gradient per input given dy = dLoss/d(output)."""
     if isinstance(inputs, np.ndarray):
         raise AdapterError("check_gradients needs a tuple of inputs, got one array: write (x,)")
     arrays = _arrays(inputs)

@@ -81,7 +81,7 @@ def _of_outcomes(run: Run, outcomes: Mapping[str, Outcome]) -> Iterator[Doubt]:
         lost = [digit for digit, recall in enumerate(outcome.recalls) if recall == 0]
         if lost:
             classes = f"{'class' if len(lost) == 1 else 'classes'} {', '.join(map(str, lost))}"
-            text = f"recognises no test image of {classes}, which an accuracy of {outcome.test_accuracy:.1%} hides"
+            text = f"recognises no test image of {classes}, though its accuracy is {outcome.test_accuracy:.1%}"
             yield Doubt(Caution.CLASS_NOT_RECALLED, f"{text}{_stuck(run, outcome, lost)}", side)
 
 

@@ -79,7 +79,7 @@ def train(
     rounding lets it.
 
     To watch a fault being caught, --inject grad-scale:0.weight:1.0001@1500 multiplies one gradient of the NumPy side
-    from step 1,500 on. Of all faults, the tensors and layers are named where you name one that is not there.
+    from step 1,500 on. An unknown kind, tensor or layer is answered with the list of valid ones.
 
     Options that are not given are the preset's. A run with --out that is interrupted goes on with --resume, as if
     nothing had been.

@@ -20,7 +20,7 @@ HEIGHT = 3.4  # inches, of two panels beside each other
 POINTS = 30  # that a fair run's steps are drawn as, at most: batches of one image tell only together
 FEW = 20  # up to so many points each is marked
 
-STEPS = "Of every batch before its step, in means over {parts} parts of the run."
+STEPS = "Training values of every batch, taken before its step and averaged over {parts} stretches of the run."
 EPOCHS = "A point an epoch: of the training images in batches, each before its step; of validation images after it."
 
 

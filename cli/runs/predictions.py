@@ -158,7 +158,7 @@ def describe_sides(predictions: Sequence[Prediction], sides: Sequence[str], told
     ours, theirs = (np.array([one.amounts[side] for one in predictions]) for side in SIDES)
     apart = float(np.abs(ours - theirs).max())
     if apart <= VISIBLE * float(np.abs(theirs).max()):
-        return f"Each engine has the weights that it has learned: {PLURALS[told]} at most {apart:.1e} apart."
+        return f"Each engine used its own trained weights: {PLURALS[told]} at most {apart:.1e} apart."
     return (
         "The weights that the two sides have learned have parted: these are two trained networks, with"
         f" {PLURALS[told]} up to {apart:.1e} apart."

@@ -460,7 +460,7 @@ def backward_is_linear(case: Case, settings: Settings = Settings()) -> Outcome:
     for name, grad in pullback(np.zeros_like(u)).items():
         if np.any(grad):
             worst = compare(name, grad, np.zeros_like(grad), 0.0)
-            return failure(f"{name}'s gradient is not zero for a zero cotangent", worst)
+            return failure(f"{name}'s gradient is not zero for dy = 0", worst)
     of_u, of_v, of_sum = pullback(u), pullback(v), pullback(u + 2 * v)
     shadows = [
         shadow(function, function.variables, dy, rng, case.context(Recorder(rng)))

@@ -99,7 +99,7 @@ def judged(worsts: Iterable[Worst | None], *, told: bool = True) -> Outcome:
     if worst is None:
         return inconclusive("nothing was compared")
     if not told:
-        reason = f"an allowance of {worst.allowed:.1e} tells nothing of a value of {worst.numeric:.1e}"
+        reason = f"the numbers are too noisy: {worst.allowed:.1e} is allowed for a value of {worst.numeric:.1e}"
         zero = worst.analytic == worst.numeric == 0
         return Outcome(Verdict.INCONCLUSIVE, worst, "everything that was compared is zero" if zero else reason)
     return Outcome(Verdict.PASS, worst)

@@ -154,7 +154,7 @@ def _odd_one_out(case: Case, worst: Worst) -> str:
     margin = error + CLOSE * abs(numeric)
     with_us, with_twin = (abs(float(array[worst.index]) - numeric) <= margin for array in (ours, theirs))
     if with_twin and not with_us:
-        return "differences agree with torch: the pullback is the odd one out"
+        return "differences and torch agree with each other: the backward pass is wrong"
     if with_us and not with_twin:
         return "differences agree with the pullback: the forward pass computes another function than torch"
     return "pullback, differences and torch all differ" if not with_us else ""

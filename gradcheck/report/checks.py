@@ -44,14 +44,14 @@ def describe_silence(report: Report | TrajectoryReport) -> str:
 
 @words.text.register
 def describe_report(report: Report) -> str:
-    """Return a report as text: the verdict, then what failed and why, then what could not be told, then the rest."""
+    """Return a report as text: the verdict, then what failed and why, then what is inconclusive, then the rest."""
     of = {verdict: [f for f in report.findings if f.verdict is verdict] for verdict in Verdict}
     failed, unclear, held = of[Verdict.FAIL], of[Verdict.INCONCLUSIVE], of[Verdict.PASS]
     counts = [f"{len(held)} of {len(report.findings)} properties hold"]
     if failed:
         counts.append(f"{len(failed)} fail")
     if unclear:
-        counts.append(f"{len(unclear)} could not be told")
+        counts.append(f"{len(unclear)} are inconclusive")
     lines = [f"{report.verdict.upper()}: {report.subject}: {', '.join(counts)}"]
     alike = Counter(finding.message for finding in failed if finding.worst is None and finding.message)
     shown = set()
@@ -65,7 +65,7 @@ def describe_report(report: Report) -> str:
                 lines.append(f"  failing case: {describe_case(finding.case)}")
         else:
             lines.append(describe_failure(finding))
-    lines += [f"could not tell: {sentence(f.property)}: {f.message or 'nothing to compare'}" for f in unclear]
+    lines += [f"inconclusive: {sentence(f.property)}: {f.message or 'nothing to compare'}" for f in unclear]
     lines += [f"note: {remark}" for finding in report.findings for remark in finding.remarks]
     if held:
         lines.append(f"holds: {'; '.join(sentence(finding.property) for finding in held)}")

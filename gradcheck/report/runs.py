@@ -153,6 +153,6 @@ FIGURE = {
     "caption": (
         "Shadows are {ours} runs nudged by one unit in the last place at every step.\n"
         "The verdict is reached tensor by tensor; the curves are of all parameters together. "
-        "One rounding, eps, is always allowed."
+        "Differences up to machine epsilon always pass."
     ),
 }

@@ -66,7 +66,7 @@ def _dropout(tensor: str, found: Json) -> str:
 def _moved_by_factor(tensor: str, found: Json) -> str:
     factor = found["factor"]
     times = f"{factor:.12g}" if isinstance(factor, float) else "/".join(map(str, factor)).removesuffix("/1")
-    moved = f"{'every parameter' if found['everything'] else tensor} moved {times} times as far as in the reference"
+    moved = f"{'every update' if found['everything'] else f'the update of {tensor}'} is {times} times the reference's"
     if found["lr"] is None:
         return moved
     given, used = found["lr"]

@@ -70,7 +70,7 @@ def summarise_traces(report: TraceReport, ours: str, theirs: str) -> str:
         where = describe_divergence(report.first_divergence, report.factor, ours, theirs)
         return f"FAIL: {ours} and {theirs} are not of the same program. They part at {where}."
     if report.obstacle is not None:
-        return f"INCONCLUSIVE: {ours} and {theirs} tell nothing of one another: {OBSTACLES[report.obstacle]}."
+        return f"INCONCLUSIVE: {ours} and {theirs} cannot be compared: {OBSTACLES[report.obstacle]}."
     same = f"PASS: {ours} and {theirs} are of the same program"
     if report.horizon_step is not None:
         told = f"{_steps(report.steps_compared)} before the horizon, all within rounding noise"

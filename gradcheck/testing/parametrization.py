@@ -62,12 +62,12 @@ class Check:
         except ModuleNotFoundError as error:
             if error.name != "torch":
                 raise
-            pytest.skip("could not tell: PyTorch is not installed: pip install 'mnistcheck[torch]'")
+            pytest.skip("inconclusive: PyTorch is not installed: pip install 'mnistcheck[torch]'")
         if not report.findings:
             pytest.skip("does not apply")
         report.raise_if_failed()
         if report.verdict is Verdict.INCONCLUSIVE:
-            pytest.skip(f"could not tell: {report.findings[0].message or 'no case told anything'}")
+            pytest.skip(f"inconclusive: {report.findings[0].message or 'no case told anything'}")
         return report
 
     @property

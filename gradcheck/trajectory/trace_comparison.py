@@ -20,7 +20,7 @@ from gradcheck.trajectory.trace import NOISE, RecordedStep, Trace
 
 
 class Obstacle(StrEnum):
-    """Why two traces tell nothing of one another."""
+    """Why two traces cannot be compared."""
 
     OTHER_STATES = auto()  # the steps of one were taken from states that the other has not
     OTHER_START = auto()

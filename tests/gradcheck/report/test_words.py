@@ -109,13 +109,13 @@ def test_a_failed_report_shows_cause_element_values_and_case_first() -> None:
     with pytest.raises(GradientMismatch) as caught:
         report.raise_if_failed()
     assert str(caught.value).splitlines() == [
-        "FAIL: Linear: 1 of 3 properties hold, 1 fail, 1 could not be told",
+        "FAIL: Linear: 1 of 3 properties hold, 1 fail, 1 are inconclusive",
         "Linear: gradients agree with differences: FAIL in 3 of 25 cases",
         "  bias's gradient is exactly 1/4 of the numerical one; 4 is the batch size",
         "  bias[2]: analytic 0.25, numeric 1.0",
         "  difference 0.75, allowed 1e-12, ratio 7.5e+11",
         "  failing case: input of shape (4, 2), weight (3, 2), bias (3,), seed 9",
-        "could not tell: precisions agree: the output stays float32",
+        "inconclusive: precisions agree: the output stays float32",
         "holds: backward is linear",
         "largest disagreement of those: 0.5 of the allowance, in bias[0]",
         "1,234 evaluations, seed 7",

@@ -216,7 +216,7 @@ def test_expected_failures_have_to_fail(inner: Session) -> None:
 def test_what_could_not_be_told_is_skipped_with_its_reason(inner: Session) -> None:
     output = inner(IMPORTS + "@parametrize_with_checks([(Dense(3, 2), np.nan * x)])\ndef test(check):\n    check()\n")
     assert outcomes(output)["Dense-gradients_agree_with_differences"] == "SKIPPED"
-    assert "could not tell: the output is not finite" in output
+    assert "inconclusive: the output is not finite" in output
 
 
 def test_a_session_without_torch_skips_what_needs_it(session: Session) -> None:
@@ -227,7 +227,7 @@ def test_a_session_without_torch_skips_what_needs_it(session: Session) -> None:
     )
     assert outcomes(output)["Tanh-gradients_agree_with_differences"] == "PASSED"
     assert outcomes(output)["Tanh-forward_agrees_with_twin"] == "SKIPPED"
-    assert "could not tell: PyTorch is not installed: pip install 'mnistcheck[torch]'" in output
+    assert "inconclusive: PyTorch is not installed: pip install 'mnistcheck[torch]'" in output
 
 
 def test_what_cannot_be_checked_is_said_at_the_line_that_names_it(inner: Session) -> None:

@@ -181,7 +181,7 @@ def test_another_shape_in_one_tensor_hinders_no_diagnosis_of_another() -> None:
 
     report = check_trajectory(Reshaped(weights(), dynamics=halved), Wider(weights()), batches(1))
     assert report.first_divergence is not None
-    assert report.first_divergence.diagnosis == "0.weight moved 1/2 times as far as in the reference"
+    assert report.first_divergence.diagnosis == "the update of 0.weight is 1/2 times the reference's"
 
 
 def test_a_foreign_gradient_of_another_shape_is_named() -> None:
