@@ -38,12 +38,12 @@ def compare(
 ) -> int:
     """Train every variant of an experiment, and show them as one table.
 
-    Of sigmoid-mse and sigmoid-bce these are the five models that were published; of any other preset, NumPy and PyTorch
-    of it and of each of its variants (mnistcheck presets NAME shows them). A name with a colon is one of them alone.
+    For sigmoid-mse and sigmoid-bce these are the five published models; for any other preset, NumPy and PyTorch of the
+    preset and of each of its variants (see mnistcheck presets NAME). NAME:VARIANT is one variant alone.
 
-    What is one program in NumPy and in PyTorch should be equal: that is proved as train --fair does it, of the first
-    --fair-steps steps. Where the numbers differ all the same, NumPy is trained again from nudged weights, which shows
-    whether rounding can be why.
+    Rows that are the same program in NumPy and PyTorch should be equal. This is proved for the first --fair-steps
+    steps, as train --fair does. Where the numbers differ all the same, NumPy is trained again from nudged weights, to
+    see whether rounding can explain it.
 
     With --out, every run that has ended is kept, and the same command goes on from there, also with more --seeds: what
     is shown is all that is kept.

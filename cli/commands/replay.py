@@ -70,10 +70,10 @@ def _cached(run: Run, step: int, content: bytes) -> Path:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--json", is_flag=True, help="Print one JSON document instead of text.")
 def replay(file: Path, json: bool) -> int:
-    """Take a step again at which train --fair has failed, from the state and the batch that FILE holds.
+    """Repeat the step at which train --fair failed, from the state and the batch in FILE.
 
-    NumPy's is compared with what PyTorch has given then, so PyTorch need not be installed; where it is, it is asked
-    whether it still gives the same bits. Once the program has been mended, the step passes.
+    NumPy's step is compared with what PyTorch computed then, so PyTorch need not be installed. Where it is, it
+    repeats its step, too, and must give the same bits. Once the program has been mended, the step passes.
     """
     from threadpoolctl import threadpool_limits
 
