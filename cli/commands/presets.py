@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def presets(name: str | None, json: bool) -> int:
     """List the presets, or show the preset NAME and its variants in full.
 
-    A name with a colon is a variant, such as the other side of a published comparison. Published figures are shown beside ours, which benchmarks/presets.py measured on MNIST, with NumPy and PyTorch
-    from the same weights.
+    A name with a colon is a variant, such as the other side of a published comparison. Published figures are
+    shown beside ours, which benchmarks/presets.py measured on MNIST, with NumPy and PyTorch from the same weights.
     """
     from cli.console import print_json, results
     from nets.presets import PRESETS

@@ -51,9 +51,10 @@ def record(
 ) -> int:
     """Write what every step of a training run computes into the new folder OUT: a trace, as docs/traces.md describes.
 
-    By itself, an engine trains on a dataset, for 100 steps unless --steps or --epochs say otherwise. With --along, it takes the steps of another program's trace: each from the state and on the batch of that trace.
-    compare-traces needs the rounding noise of one of the two, so it is recorded, too: NumPy's is measured by shadows;
-    torch cannot be nudged, so its noise is measured by fourth differences of every step.
+    By itself, an engine trains on a dataset, for 100 steps unless --steps or --epochs say otherwise. With --along, it
+    takes the steps of another program's trace: each from the state and on the batch of that trace. compare-traces needs
+    the rounding noise of one of the two, so it is recorded, too: NumPy's is measured by shadows; torch cannot be
+    nudged, so its noise is measured by fourth differences of every step.
     """
     from gradcheck.trajectory.recording import record as write
 
