@@ -331,7 +331,7 @@ def _presets() -> Iterator[Preset]:
     bce = replace(
         mse,
         name="sigmoid-bce",
-        summary="784-128-10 sigmoid without biases, on what that NumPy code really descends: binary cross-entropy",
+        summary="784-128-10 sigmoid without biases, trained on binary cross-entropy, as that NumPy code really is",
         network="Linear(784, 128, bias=False), Sigmoid(), Linear(128, 10, bias=False), Sigmoid()",
         loss=SummedBCELoss(),
         biases=None,
@@ -342,7 +342,7 @@ def _presets() -> Iterator[Preset]:
     yield replace(
         bce,
         name="sigmoid-bce:as-told",
-        summary="sigmoid-bce with the mean squared error told, as that code does",
+        summary="sigmoid-bce that prints the mean squared error, as that code does",
         reported_loss=MSELoss(),
     )
     mlp = Preset(
