@@ -97,4 +97,4 @@ def test_the_command_prints_what_the_page_says(house: Path) -> None:
     assert printed[: len(shown.splitlines())] == [ratioless(line) for line in shown.splitlines()]
     headline, _ = failure.splitlines()
     assert headline.partition("FAIL")[0] + "FAIL in" in faulty
-    assert "the pullback is the odd one out" in faulty
+    assert "the backward pass is wrong" in faulty

@@ -155,7 +155,7 @@ def test_the_epochs_of_a_fair_run_are_those_that_it_took(tmp_path: Path, option:
     figure = learning_figure.draw(read_run(tmp_path / "run"))
     epochs, _ = line(figure, 0, "numpy-train")
     assert epochs.tolist() == [(step + 1) / per_epoch for step in range(2 * per_epoch)]
-    assert f"in means over {2 * per_epoch} parts of the run" in " ".join(figure.get_supxlabel().split())
+    assert f"averaged over {2 * per_epoch} stretches of the run" in " ".join(figure.get_supxlabel().split())
 
 
 def test_weights_that_differ_say_by_how_much() -> None:
