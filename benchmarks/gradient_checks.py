@@ -24,7 +24,7 @@ from gradcheck.numerics.agreement import Verdict
 from gradcheck.numerics.functions import Arrays, Function, Pullback, function_of
 from gradcheck.properties import Mode, Outcome, Property, Settings
 from gradcheck.properties.gradients import gradients_agree_with_differences
-from gradcheck.report.findings import Finding
+from gradcheck.report.results import Finding
 from gradcheck.subjects.function import PlainFunction
 from gradcheck.trials import Subject, check_case, properties_of
 from nets import LAYERS, LOSSES, OPTIMIZERS

@@ -1,7 +1,7 @@
 """Proofs that hand-written gradients are right, and that two training programs are the same.
 
 What a user types is here. The rest is public where it lives: `gradcheck.contract`, `gradcheck.checks`,
-`gradcheck.trajectory` and its modules, `gradcheck.report.findings`.
+`gradcheck.trajectory` and its modules, `gradcheck.report.results`.
 """
 
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gradcheck.checks import check_gradients, check_layer, check_loss, check_optimizer, check_schedule
     from gradcheck.contract import Case
     from gradcheck.numerics.agreement import Verdict
-    from gradcheck.report.findings import GradientMismatch, Report
+    from gradcheck.report.results import GradientMismatch, Report
     from gradcheck.subjects.attributes import AdapterError
     from gradcheck.testing.parametrization import parametrize_with_checks
     from gradcheck.trajectory import TrajectoryMismatch, check_trajectory
@@ -53,8 +53,8 @@ _MODULES = {
     "Batch": "gradcheck.trajectory.engine",
     "Case": "gradcheck.contract",
     "Engine": "gradcheck.trajectory.engine",
-    "GradientMismatch": "gradcheck.report.findings",
-    "Report": "gradcheck.report.findings",
+    "GradientMismatch": "gradcheck.report.results",
+    "Report": "gradcheck.report.results",
     "Step": "gradcheck.trajectory.engine",
     "Trace": "gradcheck.trajectory.trace",
     "TrajectoryMismatch": "gradcheck.trajectory",

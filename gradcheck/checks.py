@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from gradcheck.contract import Array, Case, Layer, Loss, Optimizer, Schedule
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties import DTYPES, Mode, Outcome, Property, Settings
-from gradcheck.report.findings import Finding, Report
+from gradcheck.report.results import Finding, Report
 from gradcheck.subjects.attributes import AdapterError
 from gradcheck.subjects.function import PlainFunction
 from gradcheck.subjects.layer import ForeignLayer

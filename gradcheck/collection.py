@@ -14,7 +14,7 @@ import numpy as np
 from gradcheck.checks import check_class, check_layer, check_loss
 from gradcheck.contract import Case, Initializer, Layer, Loss, Optimizer, Schedule
 from gradcheck.properties import Settings
-from gradcheck.report.findings import Finding, Report
+from gradcheck.report.results import Finding, Report
 from gradcheck.report.values import Shape
 from gradcheck.subjects.attributes import AdapterError
 from gradcheck.trials import Subject, drawn_cases, properties_of

@@ -13,8 +13,8 @@ from gradcheck.contract import Case, Initializer, Layer, Loss, Optimizer, Schedu
 from gradcheck.diagnosis.gradients import consensus
 from gradcheck.numerics.agreement import Verdict, judge, largest
 from gradcheck.properties import PROPERTIES, Outcome, Property, Settings
-from gradcheck.report.findings import Finding
-from gradcheck.report.gradients import describe_diagnosis
+from gradcheck.report.diagnoses import describe_diagnosis
+from gradcheck.report.results import Finding
 from gradcheck.subjects.attributes import AdapterError
 from gradcheck.subjects.copies import fresh
 from gradcheck.subjects.variations import AS_GIVEN, DEGENERATE, Variation

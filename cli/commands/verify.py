@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from gradcheck.collection import Collected
     from gradcheck.properties import Mode, Settings
-    from gradcheck.report.findings import Finding, Report
+    from gradcheck.report.results import Finding, Report
 
 # What a property leaves behind is young. To look at all that the libraries have made, too, would take as long as the
 # checks themselves.

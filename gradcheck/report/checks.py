@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from gradcheck import words
 from gradcheck.numerics.agreement import Verdict, judge, largest
-from gradcheck.report.findings import Finding, Report
 from gradcheck.report.json import trajectory_to_json
+from gradcheck.report.results import Finding, Report
 from gradcheck.report.runs import summarise_trajectory
 from gradcheck.report.text import element, sentence
 from gradcheck.report.values import describe_case

@@ -11,7 +11,7 @@ import numpy as np
 from gradcheck import words
 from gradcheck.contract import Array
 from gradcheck.numerics.agreement import Worst
-from gradcheck.report.findings import Finding, Report
+from gradcheck.report.results import Finding, Report
 from gradcheck.report.text import Json
 from gradcheck.trajectory.check import NonFinite, TrajectoryReport
 from gradcheck.trajectory.divergence import Divergence

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from gradcheck import words
 from gradcheck.diagnosis.gradients import Diagnosis
-from gradcheck.report.gradients import SENTENCES
+from gradcheck.report.diagnoses import SENTENCES
 from gradcheck.report.text import Json, element, noise_units
 from gradcheck.trajectory.causes import StepCause, StepDiagnosis
 from gradcheck.trajectory.check import TrajectoryReport

@@ -14,7 +14,7 @@ from gradcheck.collection import CONTRACTS, is_loss
 from gradcheck.contract import Case, Layer, Loss
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties import DTYPES, PROPERTIES, Mode, Property, Settings
-from gradcheck.report.findings import Report
+from gradcheck.report.results import Report
 from gradcheck.subjects.attributes import AdapterError
 from gradcheck.subjects.layer import ForeignLayer
 from gradcheck.subjects.loss import ForeignLoss

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import pytest
 
 if TYPE_CHECKING:
-    from gradcheck.report.findings import Report
+    from gradcheck.report.results import Report
     from gradcheck.trajectory import TrajectoryReport
 
 P = ParamSpec("P")

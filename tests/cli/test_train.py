@@ -795,9 +795,7 @@ def test_the_best_weights_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_leaves_costs_no_run(tmp_path: Path) -> None:
-    command = shlex.join(
-        [sys.executable, "-m", "cli", *SMALL, "--engine", "numpy", "--out", str(tmp_path / "run")]
-    )
+    command = shlex.join([sys.executable, "-m", "cli", *SMALL, "--engine", "numpy", "--out", str(tmp_path / "run")])
     subprocess.run(["bash", "-c", f"{command} | head -c 1"], cwd=ROOT, check=True, capture_output=True)
     assert {"run.json", "weights.safetensors"} <= {path.name for path in (tmp_path / "run").iterdir()}
 

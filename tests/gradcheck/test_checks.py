@@ -12,7 +12,7 @@ from gradcheck.checks import check_class
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties import Outcome, Settings
-from gradcheck.report.findings import Finding
+from gradcheck.report.results import Finding
 from gradcheck.trials import Subject, drawn_cases, properties_of
 from nets.layers import Flatten, Linear
 from nets.schedules import MultiStepLR

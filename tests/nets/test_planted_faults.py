@@ -9,7 +9,7 @@ from gradcheck.collection import CONTRACTS
 from gradcheck.contract import Layer, Loss, Optimizer
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties import DTYPES, PROPERTIES, Property, Settings
-from gradcheck.report.findings import GradientMismatch
+from gradcheck.report.results import GradientMismatch
 from gradcheck.trials import EXAMPLES, Subject, properties_of
 from tests.nets.faults.catalogue import BLIND, EQUIVALENT, NAMED, PAGE, PLANTED, TOLD_ANEW, WRITTEN, claims_of, page
 from tests.nets.faults.fault import DIFFERENCES, Fault

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gradcheck.contract import Array
 from gradcheck.diagnosis.gradients import Cause, Evidence, diagnose
-from gradcheck.report.gradients import describe_diagnosis
+from gradcheck.report.diagnoses import describe_diagnosis
 
 Pullback = Callable[[Array], dict[str, Array]]
 Fault = Callable[[Array], Array]

@@ -17,7 +17,7 @@ from gradcheck.diagnosis.gradients import Cause, Diagnosis, consensus
 from gradcheck.diagnosis.losses import Descent
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties.gradients import gradients_agree_with_differences
-from gradcheck.report.gradients import describe_diagnosis
+from gradcheck.report.diagnoses import describe_diagnosis
 
 Tensors = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Wrong = Callable[[Array, Array], Array]

@@ -15,9 +15,9 @@ from gradcheck.diagnosis.gradients import Cause, Diagnosis
 from gradcheck.numerics.agreement import Verdict, Worst
 from gradcheck.numerics.functions import function_of
 from gradcheck.report.checks import describe_silence
-from gradcheck.report.findings import Finding, GradientMismatch, Report
-from gradcheck.report.gradients import SENTENCES, describe_diagnosis
+from gradcheck.report.diagnoses import SENTENCES, describe_diagnosis
 from gradcheck.report.json import free_run_to_json, lock_step_to_json, strict, trajectory_to_json
+from gradcheck.report.results import Finding, GradientMismatch, Report
 from gradcheck.report.runs import describe_free_run, describe_lock_step, summarise_trajectory
 from gradcheck.report.steps import describe_divergence
 from gradcheck.subjects.twin import twin_of

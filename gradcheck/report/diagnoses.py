@@ -1,4 +1,4 @@
-"""Why a gradient is wrong, in one sentence."""
+"""Diagnoses in words: why a gradient is wrong, in one sentence."""
 
 from __future__ import annotations
 
