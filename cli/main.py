@@ -98,3 +98,7 @@ def _explain(error: Exception) -> int:
     traceback.print_exception(error)
     click.echo("Internal error: this is a bug of mnistcheck, not yours; please report the lines above", err=True)
     return ExitCode.INTERNAL
+
+
+if __name__ == "__main__":
+    main()

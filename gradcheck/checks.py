@@ -13,6 +13,7 @@ from gradcheck.contract import Array, Case, Layer, Loss, Optimizer, Schedule
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties import DTYPES, Mode, Outcome, Property, Settings
 from gradcheck.report.results import Finding, Report
+from gradcheck.report.snippets import snippet_of_call
 from gradcheck.subjects.attributes import AdapterError
 from gradcheck.subjects.function import PlainFunction
 from gradcheck.subjects.layer import ForeignLayer
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     import torch
 
 
-VARIATIONS_EXPLAINED = 3  # and of one object
+VARIATIONS_EXPLAINED = 3  # failing variations of one object whose cause is sought
 
 
 # What is asked of variations; the rest is asked of the case as given alone.
@@ -337,8 +338,6 @@ def _check(
         function, arguments, options = call
 
         def again() -> str:
-            from gradcheck.report.snippets import snippet_of_call
-
             return snippet_of_call(function, arguments, options, case.seed, settings)
 
     return Report(name, tuple(findings), case.tally.evaluations, case.seed, settings, again)

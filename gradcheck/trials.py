@@ -28,12 +28,9 @@ Subject = type[Layer] | type[Loss] | type[Optimizer] | type[Schedule] | type[Ini
 
 EXAMPLES = 25
 
-
 EXPLAINED = 8  # failing cases of a class whose cause is sought; that takes longer than to see that they fail
 
-
 KEPT = 8  # classes whose drawn cases are kept, by their ``cases`` itself: what else that reads must not change
-
 
 DRAWN_TO_EXPLAIN = 3  # small cases of which fewer fail can seem to have a cause by accident
 

@@ -21,7 +21,7 @@ def spoken_in(module: str) -> None:
 
 @singledispatch
 def text(found: object) -> str:
-    """Return what was found, for people."""
+    """Return what was found, for people: of a comparison of two programs, where they part."""
     return str(_words(text, found)(found))
 
 

@@ -38,7 +38,7 @@ def test_every_link_leads_to_a_file(page: str) -> None:
 
 
 def test_every_make_target_of_the_readme_exists() -> None:
-    targets = set(re.findall(r"`make ([a-z]+)`", README))
+    targets = set(re.findall(r"`make ([a-z-]+)`", README))
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert targets
     assert all(re.search(rf"^{target}:.*## ", makefile, flags=re.MULTILINE) for target in targets)

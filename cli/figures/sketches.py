@@ -35,30 +35,29 @@ class Sketch:
 
 def of_proof(run: FinishedRun) -> Iterator[Sketch]:
     """Yield the figure of what was compared, for a run with the numbers behind it."""
-    from cli.figures import trajectory as trajectory_figure
+    from cli.figures import trajectory
 
     if run.curves is not None:
         says = (
             "How far apart the two sides are at every step, beside what rounding alone does: free-run above,"
             " lock-step below."
         )
-        yield Sketch("trajectory", says, lambda width: trajectory_figure.draw(run, width))
+        yield Sketch("trajectory", says, lambda width: trajectory.draw(run, width))
 
 
 def of_learning(run: FinishedRun) -> Iterator[Sketch]:
     """Yield the figure of loss and accuracy, for a run that has kept them."""
-    from cli.figures import learning as learning_figure
+    from cli.figures import learning
 
-    if learning_figure.curves_of(run, "loss"):
+    if learning.curves_of(run, "loss"):
         says = "Loss and accuracy of each side over the epochs."
-        yield Sketch("learning", says, lambda width: learning_figure.draw(run, width))
+        yield Sketch("learning", says, lambda width: learning.draw(run, width))
 
 
 def of_network(kept: KeptRun, mistakes: Sequence[Prediction]) -> Iterator[Sketch]:
     """Yield the figures of the weights, and of what they make of the test images; raises DataError without those."""
     from cli.figures import confusion as confusion_figure
-    from cli.figures import predictions as predictions_figure
-    from cli.figures import weights as weights_figure
+    from cli.figures import predictions, weights
     from nets.inference import confusion
 
     network, labels = kept.network, kept.run.test.labels
@@ -70,15 +69,13 @@ def of_network(kept: KeptRun, mistakes: Sequence[Prediction]) -> Iterator[Sketch
         title = f"what {SIDES[side]} is surest of, and wrong"
 
         def draw(width: float) -> Figure:
-            return predictions_figure.grid(
-                mistakes, side, network.told, title, 4 if width < drawing.WIDE else SHOWN_IN_A_ROW
-            )
+            return predictions.grid(mistakes, side, network.told, title, 4 if width < drawing.WIDE else SHOWN_IN_A_ROW)
 
         yield Sketch("mistakes", "Misclassified test images, with what each is taken for.", draw)
-    first = weights_figure.first_weights(network.program.model(), network.weights)
+    first = weights.first_weights(network.program.model(), network.weights)
     if first is not None:
         says = f"The first weights, {first.name}, as images, of each side."
-        yield Sketch("weights", says, lambda width: weights_figure.draw(first, width))
+        yield Sketch("weights", says, lambda width: weights.draw(first, width))
 
 
 def written(folder: Path, sketches: Sequence[Sketch]) -> dict[str, bytes]:

@@ -1,1 +1,1 @@
-"""Why a gradient is wrong: fits that are no coincidence. Knows numbers alone, and words nothing."""
+"""Why a gradient is wrong: fits that are no coincidence, and the usual losses. Forms no sentence."""

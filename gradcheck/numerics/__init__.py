@@ -1,1 +1,4 @@
-"""Numbers with their errors: differences, directions, kinks, rounding and agreement. Knows no layer and no network."""
+"""Numbers with their errors: functions of named arrays, differences, directions, kinks, rounding, agreement.
+
+Knows the contract alone: no foreign object and no framework.
+"""

@@ -1,1 +1,1 @@
-"""Findings, and all that is said of them, in words and in JSON. Decides nothing."""
+"""Results of checks, and all that is said of results, in words and in JSON. Computes nothing; knows no command."""

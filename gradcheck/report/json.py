@@ -24,7 +24,6 @@ from gradcheck.trajectory.trace_comparison import TraceReport
 
 SCHEMA_VERSION = 1
 
-
 CROSSINGS = 10  # kinks that a document names, of any number
 
 

@@ -1,4 +1,4 @@
-"""Two programs compared, in words: their steps, their runs, and what a pass is worth."""
+"""Training runs in words: how they were set up, their epochs, how two compare, what a pass is worth, their figure."""
 
 from __future__ import annotations
 
@@ -130,7 +130,6 @@ def describe_other_faults(found: Json) -> str:
 
 
 SENSITIVITY = "Faults that this run catches, each planted in the step that is named:"
-
 
 SENSITIVITY_COLUMNS = ("gradient", "times 1 +", "in step", "and in other steps")
 

@@ -1,4 +1,4 @@
-"""Names and numbers as they are written wherever something is reported."""
+"""Names and numbers as they are written wherever something is reported, and the type of a JSON document."""
 
 from __future__ import annotations
 

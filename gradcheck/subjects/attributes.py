@@ -1,17 +1,12 @@
-"""Where an object keeps its parameters and gradients: paths such as params['W'] or layers[0].W.T, read and set."""
+"""Where an object keeps its parameters and gradients: paths such as params.W or layers.0.W.T, read and set."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradcheck.contract import Array
-
-if TYPE_CHECKING:
-    pass
-
 
 TRAINING_FLAGS = ("training", "train", "train_flg", "is_training")  # of forward, where it takes the mode
 

@@ -5,16 +5,12 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from gradcheck.contract import Array
-
-if TYPE_CHECKING:
-    pass
-
 
 Owner = TypeVar("Owner")
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradcheck.contract import Array, Context
 from gradcheck.numerics.functions import Arrays, Function, GradientNamesError, Pullback
 from gradcheck.subjects.attributes import arguments_of, variables_of
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +13,6 @@ from gradcheck.contract import Array, Context
 from gradcheck.numerics.functions import Arrays, Function, Pullback, like
 from gradcheck.subjects.attributes import AdapterError, require_method
 from gradcheck.subjects.copies import copier
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,16 +1,12 @@
-"""The same random numbers for every call of an object that draws from generators of its own."""
+"""The same random numbers for every call of an object that draws from the global generators."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    pass
 
 
 @contextmanager

@@ -675,5 +675,5 @@ def test_a_fault_is_named_by_its_kind_or_not_at_all(
 
 def test_every_cause_has_been_found() -> None:
     found = [diagnose(problem.with_fault(tensor, wrong)) for _, (problem, tensor, wrong), _ in NAMED]
-    elsewhere = {Cause.TIED_IN_FULL, Cause.OTHER_LOSS}  # in test_verdicts.py, test_descents.py
+    elsewhere = {Cause.TIED_IN_FULL, Cause.OTHER_LOSS}  # in test_verdicts.py, test_losses.py
     assert {one.cause for one in found if one} == set(Cause) - elsewhere
