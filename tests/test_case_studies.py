@@ -121,13 +121,18 @@ def name_of(case: ModuleType) -> str:
     return case.__name__.rpartition(".")[2]
 
 
-@pytest.mark.parametrize("case", WORDS, ids=name_of)
+# Told in a second or two; the others take longer, and are told in the long run.
+QUICK = {missing_axis, another_loss}
+CASES = [pytest.param(case, marks=() if case in QUICK else pytest.mark.long) for case in WORDS]
+
+
+@pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_a_case_is_told_in_the_words_of_the_checker(case: ModuleType, told: Told) -> None:
     for words in WORDS[case]:
         assert words in told(case)
 
 
-@pytest.mark.parametrize("case", WORDS, ids=name_of)
+@pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_the_page_has_the_words_that_the_checker_has_now(case: ModuleType, told: Told) -> None:
     for words in WORDS[case]:
         assert words in PAGE
@@ -149,6 +154,7 @@ def test_a_headline_is_what_the_report_says() -> None:
     assert page.named(right) == "cause unknown"
 
 
+@pytest.mark.long
 def test_without_its_fault_a_layer_passes_on_the_same_digits() -> None:
     run = prepare(PRESETS["nnmnist"], load_digits())
     last = runs.chain(run.model()).layers[-1]

@@ -586,6 +586,7 @@ def test_several_runs_are_one_document(runs: Path, tmp_path: Path, capsys: pytes
     assert told["runs"] == [json.loads((Path(folder) / "run.json").read_text()) for folder in folders]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("drawn")
 def test_the_same_run_gives_the_same_files_whatever_was_there(reported: Path, tmp_path: Path) -> None:
     again = Path(shutil.copytree(reported, tmp_path / "again"))

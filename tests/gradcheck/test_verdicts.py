@@ -187,7 +187,11 @@ class EveryTie(Foreign):
 
 
 @pytest.mark.parametrize("pool", SOME_POOLS, ids=repr)
-@pytest.mark.parametrize("x", [FLAT, TIED, TIED * (np.arange(4) > 1)], ids=["flat", "tied", "flat patch"])
+@pytest.mark.parametrize(
+    "x",
+    [TIED, *(pytest.param(each, marks=pytest.mark.long) for each in (FLAT, TIED * (np.arange(4) > 1)))],
+    ids=["tied", "flat", "flat patch"],
+)
 def test_every_tied_maximum_given_the_whole_gradient_is_caught_without_a_twin(pool: MaxPool2d, x: Array) -> None:
     report = gradcheck.check_layer(EveryTie(pool), x)
     (failure,) = (each for each in report.failures if each.property == "gradients_agree_with_differences")
