@@ -243,7 +243,9 @@ CONCLUSIONS: list[tuple[ModuleType, str, Callable[[str], bool], str]] = [
 
 
 @pytest.mark.parametrize(
-    ("case", "said", "holds", "otherwise"), CONCLUSIONS, ids=lambda part: getattr(part, "__name__", "-")
+    ("case", "said", "holds", "otherwise"),
+    [pytest.param(*row, marks=() if row[0] in QUICK else pytest.mark.long) for row in CONCLUSIONS],
+    ids=lambda part: getattr(part, "__name__", "-"),
 )
 def test_what_is_concluded_is_borne_out_by_the_numbers_beside_it(
     case: ModuleType, said: str, holds: Callable[[str], bool], otherwise: str, told: Told

@@ -33,7 +33,7 @@ OF_SOME = {
 
 
 # How many cases are drawn: a few, of which two catch most planted faults, and as many as `mnistcheck verify` draws.
-EXAMPLES_TRIED = [pytest.param(2, id="few"), pytest.param(EXAMPLES, id="all", marks=pytest.mark.long)]
+EXAMPLES_TRIED = [pytest.param(3, id="few"), pytest.param(EXAMPLES, id="all", marks=pytest.mark.long)]
 
 
 @pytest.mark.parametrize("subject", SUBJECTS, ids=lambda subject: subject.__name__)
