@@ -256,13 +256,14 @@ def test_what_is_concluded_is_borne_out_by_the_numbers_beside_it(
         assert not otherwise or (otherwise in prose) == (not holds(text))
 
 
+@pytest.mark.long
 def test_some_numbers_of_a_glance_bear_nothing_out_and_those_of_the_page_do(told: Told) -> None:
     glances = [holds(told(case)) for case, _, holds, _ in CONCLUSIONS]
     assert not all(glances)
     assert all(holds(PAGE) for _, _, holds, _ in CONCLUSIONS)
 
 
-@pytest.mark.parametrize("case", WORDS, ids=name_of)
+@pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_one_is_no_plural(case: ModuleType, told: Told) -> None:
     assert not re.search(r"\b1 (epochs|seeds|networks|runs|steps)\b", told(case))
 
