@@ -29,7 +29,7 @@ class Nudging(np.ndarray[Any, Any]):
     def __array_finalize__(self, other: object) -> None:
         self.rng = getattr(other, "rng", None)
 
-    def __array_ufunc__(self, ufunc: np.ufunc, method: Any, *inputs: Any, out: Any = None, **options: Any) -> Any:  # noqa: ANN401
+    def __array_ufunc__(self, ufunc: np.ufunc, method: Any, *inputs: Any, out: Any = None, **options: Any) -> Any:
         plain = [plain_of(value) for value in inputs]
         if out is not None:
             options["out"] = tuple(plain_of(value) for value in out)
@@ -45,16 +45,16 @@ class Nudging(np.ndarray[Any, Any]):
             return out[0]
         return self._like(moved)
 
-    def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:  # noqa: ANN401
+    def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
         result = super().__array_function__(function, types, arguments, options)
         if function.__name__ in ROUNDING and isinstance(result, (np.ndarray, np.floating)):
             return self._like(self._rounded(np.asarray(result), []))
         return result
 
-    def dot(self, other: Any, out: Any = None) -> Any:  # noqa: ANN401  as ndarray.dot, which is no ufunc
+    def dot(self, other: Any, out: Any = None) -> Any:
         return np.dot(self, other, out)
 
-    def _rounded(self, result: Any, operands: list[Any]) -> Any:  # noqa: ANN401  an array or number
+    def _rounded(self, result: Any, operands: list[Any]) -> Any:
         array = np.asarray(result)
         if array.dtype.kind != "f" or self.rng is None:
             return result
@@ -64,7 +64,7 @@ class Nudging(np.ndarray[Any, Any]):
                 moved = np.where(array == operand, array, moved)
         return moved.astype(array.dtype, copy=False)
 
-    def _like(self, result: Any) -> Any:  # noqa: ANN401  an array or number
+    def _like(self, result: Any) -> Any:
         if not isinstance(result, (np.ndarray, np.floating)) or result.dtype.kind != "f":
             return result
         return nudging(np.asarray(result), self.rng)
@@ -79,6 +79,6 @@ def nudging(array: Array, rng: np.random.Generator | None) -> Array:
     return view
 
 
-def plain_of(value: Any) -> Any:  # noqa: ANN401  an operand of NumPy's
+def plain_of(value: Any) -> Any:
     """Return the array that a nudging one is a view of, or any other value as it is."""
     return value.view(np.ndarray) if isinstance(value, Nudging) else value
