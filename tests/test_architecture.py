@@ -227,6 +227,12 @@ def test_what_draws_is_imported_for_a_folder_alone(options: str) -> None:
     assert imported(train, "matplotlib", "jinja2.environment") == set()
 
 
+@pytest.mark.parametrize("statement", ["import gradcheck", "from cli.main import run; run(['--help'])"])
+def test_the_front_doors_import_not_even_numpy(statement: str) -> None:
+    assert imported(statement, "numpy", "torch") == set()
+    assert imported(f"{statement}; import gradcheck.contract", "numpy") == {"numpy"}  # and is seen where it is
+
+
 def test_what_pytest_loads_in_every_session_is_light() -> None:
     assert imported("import gradcheck.testing.pytest_plugin", "torch", "hypothesis", "numpy") == set()
 
