@@ -85,6 +85,7 @@ def test_with_its_line_the_layer_has_all_its_tests(house: Path) -> None:
         assert f"test_{claim}[few-Softsign] PASSED" in done.stdout
 
 
+@pytest.mark.long
 def test_the_command_prints_what_the_page_says(house: Path) -> None:
     registered(house)
     (command, shown), (again, failure) = CONSOLES

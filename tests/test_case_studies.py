@@ -279,6 +279,7 @@ def test_output_biases_without_an_axis_stay_where_they_are(told: Told) -> None:
     assert without[0] < 1e-12 < with_axis[0]
 
 
+@pytest.mark.long
 def test_digits_tie_and_random_numbers_do_not(told: Told) -> None:
     ties = cells(told(tied_maxima), "windows of")
     shares = {name: [float(cell.rstrip("%")) for cell in some] for name, *some in ties}

@@ -282,6 +282,7 @@ def test_the_page_of_a_run_that_fails_tells_where(runs: Path) -> None:
     assert shlex.join(repetition(read_run(runs / "faulty").document)) in failed
 
 
+@pytest.mark.long
 def test_the_command_of_a_page_repeats_the_run(runs: Path, tmp_path: Path) -> None:
     one, again = runs / "faulty", tmp_path / "again"
     assert run([*repetition(read_run(one).document)[1:], "--out", str(again)]) == 1

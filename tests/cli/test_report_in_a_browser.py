@@ -185,6 +185,7 @@ FAULTS: dict[str, tuple[Callable[[str], str], str]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_faulty_page_is_not_whole(
     browser: webdriver.Chrome, page: Callable[[str], Path], tmp_path: Path, fault: str

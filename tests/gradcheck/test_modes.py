@@ -89,6 +89,7 @@ def caught(size: float) -> int:
     return found
 
 
+@pytest.mark.long
 def test_the_stated_chance_of_a_miss_holds() -> None:
     (remark,) = gradcheck.check_gradients(product, (X,), pullback, mode="fast").findings[0].remarks
     stated = re.search(r"a fault above (\S+) of its norm is missed once in 1e6", remark)
