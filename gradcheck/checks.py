@@ -14,6 +14,7 @@ from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties import DTYPES, Mode, Outcome, Property, Settings
 from gradcheck.report.results import Finding, Report
 from gradcheck.report.snippets import snippet_of_call
+from gradcheck.streams import stream
 from gradcheck.subjects.attributes import AdapterError
 from gradcheck.subjects.function import PlainFunction
 from gradcheck.subjects.layer import ForeignLayer
@@ -151,7 +152,7 @@ def check_optimizer(
         subject = ForeignOptimizer(
             optimizer=optimizer, make_twin=twin, rate=lr, names=tuple(params) if isinstance(params, Mapping) else ()
         )
-    rng = np.random.default_rng(seed)
+    rng = stream("parameters to move", seed)
     shapes: tuple[tuple[int, ...], ...] = ((3, 2), (4,), (2, 1, 3), ())
     given = params.values() if isinstance(params, Mapping) else params
     drawn = (np.asarray(rng.standard_normal(shape)) for shape in shapes)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from gradcheck.streams import stream
+
 if TYPE_CHECKING:
     import torch
     from hypothesis.strategies import SearchStrategy
@@ -360,6 +362,6 @@ class Case:
         """
         return Context(self.training, Key(self.seed, 1 + self.seed % STEPS, PLACE), tap, {})
 
-    def rng(self) -> np.random.Generator:
-        """Return the generator for this case; each call starts it anew."""
-        return np.random.default_rng(self.seed)
+    def rng(self, purpose: str) -> np.random.Generator:
+        """Return the generator of this case for one purpose, such as ``cotangent``; each call starts it anew."""
+        return stream(purpose, self.seed)

@@ -23,7 +23,7 @@ LATE = {"torch", "scipy", "sklearn", "matplotlib", "jinja2", "safetensors", "poo
 # front door, from which all can be reached.
 ROOMS = {
     "gradcheck": [
-        {"words", "files", "contract", "strategies"},
+        {"words", "files", "streams", "contract", "strategies"},
         {"numerics"},
         {"subjects"},
         {"diagnosis"},

@@ -32,6 +32,7 @@ from gradcheck.diagnosis.fits import (
     rounded,
 )
 from gradcheck.diagnosis.losses import Descent, descents
+from gradcheck.streams import stream
 
 # Fewer elements that agree make "only this one is wrong" an accident of a small tensor.
 AGREEING = 3
@@ -42,7 +43,6 @@ MOST_ONE_HOTS = 64
 # Other cotangents must tell the same: dy backwards and larger (a power of two, so without rounding; |dy| or a clipped
 # gradient show), and two that are random, from this seed.
 BACKWARDS = -4.0
-OTHER_COTANGENTS = 20
 
 
 class Cause(StrEnum):
@@ -233,7 +233,7 @@ def _same(one: Diagnosis, other: Diagnosis | None) -> bool:
 
 
 def _other_cotangents(dy: Array) -> list[Array]:
-    rng = np.random.default_rng(OTHER_COTANGENTS)
+    rng = stream("other cotangents")
     return [np.asarray(rng.standard_normal(dy.shape)) for _ in range(2)]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from gradcheck.contract import Array, Context
 from gradcheck.numerics.differences import LAST_STEP, Integers, Lines, elementwise_noise
 from gradcheck.numerics.functions import Arrays, Function
+from gradcheck.streams import stream
 
 # Elements of the input, and of the outputs, that samples stacked along the batch axis may have at a time.
 STACKED = 1 << 20
@@ -141,7 +142,7 @@ def samples_are_independent(point: Point, name: str) -> bool:
         return False
     if len(y) != len(x) or not y.size:
         return False
-    rng = np.random.default_rng(len(x))
+    rng = stream("other samples", len(x))
     other = x + 2.0**-7 * _unit(x) * rng.standard_normal(x.shape)
     try:
         together, alone = point.value(name, np.concatenate([x, other])), point.value(name, other)

@@ -52,7 +52,7 @@ def gradients_match_their_tensors(case: Case, settings: Settings = Settings()) -
         asked = not function.foreign or own == {dtype}
         if asked and y.dtype != dtype:
             return failure(f"the output of {dtype} input is {y.dtype}")
-        grads = pullback(cotangent(y, case.rng()))
+        grads = pullback(cotangent(y, case.rng("cotangent")))
         for name, grad in grads.items():
             if grad.shape != variables[name].shape:
                 return failure(f"{name} has shape {variables[name].shape}, its gradient {grad.shape}")
@@ -67,7 +67,7 @@ def _prediction_decides(case: Case) -> Outcome:
     for dtype, other in (DTYPES, DTYPES[::-1]):
         mixed = target.astype(other) if target.dtype.kind == "f" else target
         value, backward = case.subject.forward(prediction.astype(dtype), mixed, case.context())
-        grad = backward(cotangent(value, case.rng()))
+        grad = backward(cotangent(value, case.rng("cotangent")))
         for name, array in (("value", value), ("gradient", grad)):
             if array.dtype != dtype:
                 return failure(f"the {name} of a {dtype} prediction and a {mixed.dtype} target is {array.dtype}")
@@ -78,10 +78,10 @@ def precisions_agree(case: Case, settings: Settings = Settings()) -> Outcome | N
     """Values and gradients in float32 are those in float64, up to the rounding of float32."""
     if "float32" not in settings.dtypes:
         return None  # float32 was not asked for
-    function, rng = function_of(case), case.rng()
+    function, rng = function_of(case), case.rng("nudges")
     narrow = cast(function.variables, np.float32)
     y, pullback = function.call(narrow, case.context())
-    dy = cotangent(y, rng).astype(np.float32)
+    dy = cotangent(y, case.rng("cotangent")).astype(np.float32)
     wide, dy_wide = cast(narrow, np.float64), dy.astype(np.float64)
     y_wide, pullback_wide = function.call(wide, case.context())
     ours, theirs = {"output": y, **pullback(dy)}, {"output": y_wide, **pullback_wide(dy_wide)}
@@ -105,7 +105,7 @@ def arguments_are_left_untouched(case: Case, settings: Settings = Settings()) ->
     before = {name: array.copy() for name, array in function.variables.items()}
     frozen = {name: _read_only(array) for name, array in before.items()}
     y, pullback = function.call(function.variables, case.context())
-    dy = cotangent(y, case.rng())
+    dy = cotangent(y, case.rng("cotangent"))
     kept = dy.copy()
     pullback(dy)
     for name, array in [*function.variables.items(), ("dy", dy)]:
@@ -125,7 +125,7 @@ def results_own_their_memory(case: Case, settings: Settings = Settings()) -> Out
     """
     function = function_of(case)
     y, pullback = function.call(function.variables, case.context())
-    dy = cotangent(y, case.rng())
+    dy = cotangent(y, case.rng("cotangent"))
     # Of arguments of their own, so that views of an argument are not taken for memory that calls share.
     first, second = pullback(dy), pullback(dy.copy())
     again = function.call({name: array.copy() for name, array in function.variables.items()}, case.context())[0]
@@ -144,9 +144,9 @@ def results_own_their_memory(case: Case, settings: Settings = Settings()) -> Out
 
 def calls_do_not_interfere(case: Case, settings: Settings = Settings()) -> Outcome:
     """Repeated and interleaved calls give bitwise the same answers, whichever pullback runs first, and in any mode."""
-    function, rng = function_of(case), case.rng()
+    function = function_of(case)
     y, pullback = function.call(function.variables, case.context())
-    dy = cotangent(y, rng)
+    dy = cotangent(y, case.rng("cotangent"))
     alone = pullback(dy)
     other = {name: array[::-1] if array.ndim else array for name, array in function.variables.items()}
     y_first, first = function.call(function.variables, case.context())
@@ -188,7 +188,7 @@ def taps_do_not_change_results(case: Case, settings: Settings = Settings()) -> O
         return array
 
     y_tapped, pullback_tapped = function.call(function.variables, case.context(keep))
-    dy = cotangent(y, case.rng())
+    dy = cotangent(y, case.rng("cotangent"))
     plain, tapped = {"output": y, **pullback(dy)}, {"output": y_tapped, **pullback_tapped(dy)}
     for name, array in plain.items():
         if not _same(array, tapped[name]):
@@ -201,9 +201,9 @@ def taps_do_not_change_results(case: Case, settings: Settings = Settings()) -> O
 
 def results_do_not_depend_on_memory_layout(case: Case, settings: Settings = Settings()) -> Outcome:
     """Fortran order, negative strides, strides of zero and gaps give the same values and gradients, up to rounding."""
-    function, rng = function_of(case), case.rng()
+    function, rng = function_of(case), case.rng("nudges")
     y, pullback = function.call(function.variables, case.context())
-    dy = cotangent(y, rng)
+    dy = cotangent(y, case.rng("cotangent"))
     constant = np.full_like(dy, dy.reshape(-1)[0] if dy.size else 0.0)
     plain = {"output": y, **pullback(dy)}
     of_constant = pullback(constant)
@@ -230,14 +230,14 @@ def _within(function: Function, name: str, array: Array, plain: Array, noise: fl
 
 def gradients_of_samples_do_not_mix(case: Case, settings: Settings = Settings()) -> Outcome | None:
     """Where each sample's output depends on that sample alone, so does its gradient; those of parameters add up."""
-    function, rng = function_of(case), case.rng()
+    function, rng = function_of(case), case.rng("nudges")
     if not function.inputs:
         return None  # no input has a gradient
     name = function.inputs[0]
     variables = function.variables
     x = variables[name]
     y, pullback = function.call(variables, case.context())
-    dy = cotangent(y, rng)
+    dy = cotangent(y, case.rng("cotangent"))
     shadows = shadows_of(case, function, variables, dy, rng)
     point = Point(function, variables, case.context, y, dy, [one["output"] for one in shadows])
     if not samples_are_independent(point, name):
@@ -301,7 +301,7 @@ def integers_are_taken_as_numbers(case: Case, settings: Settings = Settings()) -
 
 def _as_integers(case: Case, function: Function, kind: np.dtype[np.integer[Any]]) -> Outcome | None:
     """Compare the whole numbers nearest to the input, sizes where negative ones are none, with themselves as floats."""
-    name, rng = function.inputs[0], case.rng()
+    name, rng = function.inputs[0], case.rng("nudges")
     whole, range_ = np.rint(np.nan_to_num(function.variables[name])), np.iinfo(kind)
     if kind.itemsize < 8:
         whole = np.clip(whole if range_.min else np.abs(whole), range_.min, range_.max)
@@ -311,7 +311,7 @@ def _as_integers(case: Case, function: Function, kind: np.dtype[np.integer[Any]]
     y, pullback = function.call(variables, case.context())
     if not np.isfinite(y).all():
         return None  # whole numbers are outside the domain
-    dy = cotangent(y, rng)
+    dy = cotangent(y, case.rng("cotangent"))
     plain = {"output": y, **pullback(dy)}
     try:
         with np.errstate(all="ignore"):  # of what wraps around
@@ -386,7 +386,7 @@ def kinks_are_where_choices_change(case: Case, settings: Settings = Settings()) 
     """A unit's margin is by how much an element of the input must move, and none less, for its choice to change."""
     subject, x = case.subject, case.inputs[0]
     assert isinstance(subject, Layer)
-    kinks, rng = subject.kinks(x), case.rng()
+    kinks, rng = subject.kinks(x), case.rng("units")
     if kinks is None or not x.size or x.size > MOST_MOVED:
         return None
     if kinks.choice.shape != kinks.margin.shape:

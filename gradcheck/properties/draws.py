@@ -10,6 +10,7 @@ import numpy as np
 from gradcheck.contract import Array, Case, Initializer
 from gradcheck.numerics.agreement import Worst, compare
 from gradcheck.properties.outcome import Outcome, Settings, failure, judged
+from gradcheck.streams import stream
 from gradcheck.subjects.randomness import same_randomness
 from gradcheck.subjects.twin import twin_draws
 
@@ -36,7 +37,7 @@ def draws_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outcom
     not see a normal that is cut off at four deviations, beyond which are six of 100,000.
     """
     initializer, array = _initializer(case), case.inputs[0]
-    rng, count = case.rng(), max(2, math.ceil(ELEMENTS / array.size))
+    rng, count = case.rng("draws"), max(2, math.ceil(ELEMENTS / array.size))
     drawn = [initializer.draw(array.shape, rng, _fans(case)) for _ in range(count)]
     case.tally.evaluations += count
     for each in drawn:
@@ -51,7 +52,7 @@ def draws_follow_their_generator(case: Case, settings: Settings = Settings()) ->
     initializer, array = _initializer(case), case.inputs[0]
     with same_randomness(0) as used:
         first, again, other = (
-            initializer.draw(array.shape, np.random.default_rng(case.seed + more), _fans(case)) for more in (0, 0, 1)
+            initializer.draw(array.shape, stream("draws", case.seed + more), _fans(case)) for more in (0, 0, 1)
         )
     case.tally.evaluations += 3
     if used():

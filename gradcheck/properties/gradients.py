@@ -427,14 +427,14 @@ def gradients_agree_with_differences(case: Case, settings: Settings = Settings()
 
     In float64. At a kink the gradient must be a generalised one.
     """
-    function, rng = function_of(case), case.rng()
+    function, rng = function_of(case), case.rng("nudges")
     variables = cast(function.variables, np.float64)
     y, pullback = function.call(variables, case.context())
     if y.dtype != np.float64:
         return inconclusive(f"the output stays {y.dtype} where everything given is float64")
     if not np.isfinite(y).all():
         return inconclusive("the output is not finite")
-    dy = cotangent(y, rng)
+    dy = cotangent(y, case.rng("cotangent"))
     grads = pullback(dy)
     shadows = shadows_of(case, function, variables, dy, rng)
     point = Point(function, variables, case.context, y, dy, [one["output"] for one in shadows])
@@ -452,11 +452,11 @@ def gradients_agree_with_differences(case: Case, settings: Settings = Settings()
 
 def backward_is_linear(case: Case, settings: Settings = Settings()) -> Outcome:
     """B(0) = 0 exactly, and B(u + 2v) = B(u) + 2 B(v) up to rounding."""
-    function, rng = function_of(case), case.rng()
+    function, cotangents, rng = function_of(case), case.rng("cotangent"), case.rng("nudges")
     y, pullback = function.call(function.variables, case.context())
     if not np.isfinite(y).all():
         return inconclusive("the output is not finite")
-    u, v = cotangent(y, rng), cotangent(y, rng)
+    u, v = cotangent(y, cotangents), cotangent(y, cotangents)
     for name, grad in pullback(np.zeros_like(u)).items():
         if np.any(grad):
             worst = compare(name, grad, np.zeros_like(grad), 0.0)

@@ -26,7 +26,7 @@ def repeated_calls_agree(case: Case, settings: Settings = Settings()) -> Outcome
         return None
     y = layer.function(case.inputs).call(layer.function(case.inputs).variables, case.context())[0]
     case.tally.evaluations += 3
-    first, second = layer.pairs(case.inputs, cotangent(y, case.rng()), training=case.training)
+    first, second = layer.pairs(case.inputs, cotangent(y, case.rng("cotangent")), training=case.training)
     for name, array in first.items():
         again = second[name]
         if array.shape == again.shape and np.array_equal(array, again, equal_nan=True):

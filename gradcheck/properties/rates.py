@@ -59,7 +59,7 @@ def _rates(case: Case, history: tuple[float, ...], epochs: range) -> Array:
 
 def _histories(case: Case, epochs: int) -> list[tuple[float, ...]]:
     """Return histories of positive losses, and as many that are negative, cross zero or are not all finite."""
-    rng = case.rng()
+    rng = case.rng("histories")
     histories = [_history(rng, epochs) for _ in range(HISTORIES)]
     return histories + [_strange(_history(rng, epochs), kind, rng) for kind in STRANGE for _ in range(HISTORIES // 4)]
 

@@ -68,12 +68,12 @@ def _compared(
     Given ``terms``, of extreme inputs, the output may lose a unit in the last place of them besides, and whatever is
     about to underflow may be 0: torch takes subnormal numbers for it.
     """
-    function, twin, rng = function_of(case), twin_of(case), case.rng()
+    function, twin, rng = function_of(case), twin_of(case), case.rng("nudges")
     compared = []
     for dtype in dtypes:
         variables = cast(given, dtype)
         y, pullback = function.call(variables, case.context())
-        dy = cotangent(y, rng)
+        dy = cotangent(y, case.rng("cotangent"))
         # Where ours is computed in float64 whatever is given, its shadows do not show how a float32 twin rounds.
         kind = np.result_type(y, *variables.values())
         try:
@@ -128,12 +128,12 @@ class _SecondOpinion:
 
 def _odd_one_out(case: Case, worst: Worst) -> str:
     """Say which of pullback, differences and twin disagrees with the other two at an element, in float64."""
-    function, rng = function_of(case), case.rng()
+    function, rng = function_of(case), case.rng("nudges")
     variables = cast(function.variables, np.float64)
     y, pullback = function.call(variables, case.context())
     if y.dtype != np.float64:
         return ""
-    dy = cotangent(y, rng)
+    dy = cotangent(y, case.rng("cotangent"))
     ours = pullback(dy)[worst.tensor]
     try:
         y_twin, pullback_twin = twin_of(case).call(variables, case.context())
@@ -166,7 +166,7 @@ def buffers_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outc
     buffers = subject.buffers() if isinstance(subject, (Layer, ForeignLayer)) else {}
     if not buffers or not _has_twin(case):
         return None
-    function, twin, rng = function_of(case), twin_of(case), case.rng()
+    function, twin, rng = function_of(case), twin_of(case), case.rng("nudges")
     before = {name: array.copy() for name, array in buffers.items()}
 
     def after(called: Function, variables: Arrays, tap: Tap = untapped) -> dict[str, Array]:
@@ -212,7 +212,7 @@ def extreme_values_stay_finite(case: Case, settings: Settings = Settings()) -> O
 
     Without a twin only this can be told: a sample that was finite stays so when another one is large.
     """
-    function, rng = function_of(case), case.rng()
+    function = function_of(case)
     if not function.inputs:
         return None
     main = function.inputs[0]
@@ -223,7 +223,7 @@ def extreme_values_stay_finite(case: Case, settings: Settings = Settings()) -> O
         variables = {**function.variables, main: large}
         with np.errstate(all="ignore"):
             y, pullback = function.call(variables, case.context())
-            dy = cotangent(y, rng)
+            dy = cotangent(y, case.rng("cotangent"))
             ours = {"output": y, **pullback(dy)}
         if twin is not None:
             try:

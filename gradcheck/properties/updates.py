@@ -138,7 +138,7 @@ def parameters_are_moved_in_place(case: Case, settings: Settings = Settings()) -
     """The arrays that were given are what is moved, in their own shape and precision."""
     for dtype in settings.dtypes:
         params, steps = _trial(case, dtype, settings.steps, missing=False)
-        optimizer, rng = copy.deepcopy(case.subject), case.rng()
+        optimizer, rng = copy.deepcopy(case.subject), case.rng("gradients")
         given = {name: array.copy() for name, array in params.items()}
         held = dict(given)
         # Of a size that no parameter's rounding swallows.
@@ -183,7 +183,7 @@ def _runs(case: Case, settings: Settings, *, missing: bool) -> list[tuple[dict[s
 
 
 def _compared(case: Case, params: dict[str, Array], steps: list[Step]) -> Iterator[_Compared]:
-    rng = case.rng()
+    rng = case.rng("nudges")
     shadows = [_run(case.subject, params, steps, rng) for _ in range(SHADOWS)]
     runs = zip(_run(case.subject, params, steps), twin_updates(case.subject, params, steps), strict=True)
     rounding: dict[str, float] = {}
@@ -220,7 +220,7 @@ def _trial(case: Case, dtype: str, count: int, *, missing: bool) -> tuple[dict[s
     """
     names = getattr(case.subject, "names", ()) or [f"p{i}" for i in range(len(case.inputs))]
     params = {name: array.astype(dtype) for name, array in zip(names, case.inputs, strict=True)}
-    rng, steps = case.rng(), []
+    rng, steps = case.rng("steps"), []
     rate = float(getattr(case.subject, "base_lr", 0.1))
     for index in range(count):
         grads = {}

@@ -85,7 +85,7 @@ def _differs_in_training(case: Case) -> bool:
 
 def _moved_parameters(case: Case) -> Case | None:
     """Return the case with every parameter off its value: one that is 0 or 1 hides what is multiplied by it."""
-    subject, rng = case.subject, case.rng()
+    subject, rng = case.subject, case.rng("parameters")
     parameters = subject.parameters()
     if not parameters:
         return None
@@ -122,7 +122,7 @@ def _of_inputs(case: Case) -> Iterator[Variation]:
     yield Variation("with negative inputs", with_input(-np.abs(x) - 0.25 * max(abs(low), abs(high))))
     if x.ndim >= 2 and all(array.ndim and len(array) == len(x) for array in inputs):
         yield Variation(SINGLE, replace(case, inputs=tuple(array[:1] for array in inputs)))
-        rng = case.rng()
+        rng = case.rng("samples")
         more = tuple(np.concatenate([a, _like(a[:2], rng)]) if a.dtype.kind == "f" else np.concatenate([a, a[:2]])
                      for a in inputs)  # fmt: skip
         yield Variation(f"with a batch of {len(more[place])}", replace(case, inputs=more))
@@ -130,8 +130,8 @@ def _of_inputs(case: Case) -> Iterator[Variation]:
         for height, width in ((-1, 0), (0, -1), (1, 2)):
             rows, columns = x.shape[2] + height, x.shape[3] + width
             if rows > 0 and columns > 0:
-                image = np.concatenate([x, _like(x, case.rng())], axis=2)[:, :, :rows]
-                image = np.concatenate([image, _like(image, case.rng())], axis=3)[:, :, :, :columns]
+                image = np.concatenate([x, _like(x, case.rng("rows"))], axis=2)[:, :, :rows]
+                image = np.concatenate([image, _like(image, case.rng("columns"))], axis=3)[:, :, :, :columns]
                 yield Variation(f"with images of {rows} x {columns}", with_input(image))
 
 
@@ -157,7 +157,7 @@ def _of_pairs(case: Case) -> Iterator[Variation]:
     if not prediction.ndim or not target.ndim or len(prediction) != len(target) or not prediction.size:
         return
     yield Variation(SINGLE, replace(case, inputs=(prediction[:1], target[:1])))
-    rng = case.rng()
+    rng = case.rng("samples")
     more = (np.concatenate([prediction, _like(prediction[:2], rng)]), np.concatenate([target, target[:2][::-1]]))
     yield Variation(f"with a batch of {len(more[0])}", replace(case, inputs=more))
     low, high = float(prediction.min()), float(prediction.max())
@@ -175,7 +175,7 @@ def _of_pairs(case: Case) -> Iterator[Variation]:
 
 def _used(case: Case) -> Iterator[Variation]:
     """Yield the layer after a step in training mode on other inputs, evaluating: nothing of that step may show."""
-    rng = case.rng()
+    rng = case.rng("others")
     others = tuple(_like(array, rng) if array.dtype.kind == "f" else array for array in case.inputs)
     try:
         used = case.subject.used(others)

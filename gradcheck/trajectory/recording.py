@@ -14,6 +14,7 @@ import numpy as np
 
 from gradcheck.contract import Array, Context, Key
 from gradcheck.numerics.rounding import spread
+from gradcheck.streams import stream
 from gradcheck.trajectory.check import NonFinite, first_non_finite
 from gradcheck.trajectory.engine import (
     Batch,
@@ -64,7 +65,7 @@ def record(
     around = [copy.deepcopy(engine) for _ in range(shadows)]
     noise = "free" if shadows else "step" if rounding else None
     writer = TraceWriter(folder, _header(engine, program, seed, noise, None, configuration))
-    rng, steps = np.random.default_rng(seed), 0
+    rng, steps = stream("recorded shadows", seed), 0
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for index, batch in enumerate(batches):
             context, recorded = Context(training=True, key=Key(seed, index)), index % every == 0
@@ -101,7 +102,7 @@ def record_along(
     shadow, steps = copy.deepcopy(engine), 0
     noise = "step" if shadows or rounding else None
     writer = TraceWriter(folder, _header(engine, program, trace.header.seed, noise, trace.digest(), configuration))
-    rng = np.random.default_rng(trace.header.seed)
+    rng = stream("recorded shadows", trace.header.seed)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for one in islice(trace.steps(), limit):
             before, batch, context = one.before(), one.batch(one.tensors()), one.context()

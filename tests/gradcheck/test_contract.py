@@ -7,6 +7,7 @@ import pytest
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Key, Layer, Loss, ShapeError, require_shape
 from gradcheck.numerics.rounding import Recorder
+from gradcheck.streams import stream
 from nets.layers import Flatten, Linear, ReLU, Sequential, Sigmoid
 from nets.losses import CrossEntropyLoss, MSELoss
 
@@ -119,7 +120,17 @@ def test_a_loss_refuses_targets_that_do_not_fit(loss: Loss, prediction: Array, t
 
 def test_a_case_draws_the_same_numbers_each_time() -> None:
     case = Case(ReLU(), (np.ones(3),), seed=4)
-    assert case.rng().random() == case.rng().random()
+    assert case.rng("cotangent").random() == case.rng("cotangent").random()
+
+
+def test_no_two_purposes_and_no_user_draw_the_same_numbers() -> None:
+    def drawn(rng: np.random.Generator) -> bytes:
+        return rng.standard_normal(4).tobytes()
+
+    streams = {drawn(stream(purpose, seed)) for purpose in ("cotangent", "nudges") for seed in range(50)}
+    users = {drawn(np.random.default_rng(seed)) for seed in range(50)}
+    assert len(streams) == 100
+    assert not streams & users
 
 
 def test_interleaved_pullbacks_keep_their_own_inputs() -> None:

@@ -174,7 +174,7 @@ def test_without_rules_every_parameter_is_filled_as_torch_fills_it(layer_type: t
         parameters = layer.parameters()
         if not parameters:
             continue
-        rng = case.rng()
+        rng = case.rng("draws")
         count = min(MOST_DRAWS, math.ceil(POOLED / min(array.size for array in parameters.values())))
         ours: dict[str, list[Array]] = {name: [] for name in parameters}
         theirs: dict[str, list[Array]] = {name: [] for name in parameters}

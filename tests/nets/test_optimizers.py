@@ -220,7 +220,7 @@ def test_flat_arrays_and_their_copies_are_views_of_one_array() -> None:
 
 def assert_one_pass_is_a_pass_for_each(case: Case, dtype: DTypeLike, missing_from: int | None) -> None:
     """Take steps of flat arrays and of a plain dict; gradients come in any order, some of them now and then not."""
-    rng = case.rng()
+    rng = case.rng("steps")
     arrays = {name: array.astype(dtype) for name, array in drawn(case.seed).items()}
     plain, flat = {name: array.copy() for name, array in arrays.items()}, FlatArrays(arrays)
     by_tensor, at_once = copy.deepcopy(case.subject), copy.deepcopy(case.subject)

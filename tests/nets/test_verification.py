@@ -62,7 +62,7 @@ def test_weights_survive_the_round_trip_bit_for_bit(layer_type: type[Layer], exa
     for case in drawn_cases(layer_type, examples, seed=0):
         for dtype in DTYPES:
             assert isinstance(case.subject, Layer)
-            layer, rng = case.subject.astype(dtype), case.rng()
+            layer, rng = case.subject.astype(dtype), case.rng("directions")
             for array in state_dict(layer).values():
                 array[...] = rng.standard_normal(array.shape)  # full mantissas
             sent = {name: array.copy() for name, array in state_dict(layer).items()}
