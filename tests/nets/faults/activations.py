@@ -13,7 +13,7 @@ from tests.nets.faults.fault import DIFFERENCES, EXTREMES, FORWARD, TWIN, Fault
 
 
 class SigmoidOfActivation(Sigmoid):
-    """Applies sigmoid' to the output, z, in place of y (1 - y): sigmoid'(z) of the wrong z."""
+    """Applies sigmoid' to the output y, where sigmoid'(x) = y (1 - y) is needed."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, _ = super().forward(x, context)
@@ -30,7 +30,7 @@ class SigmoidOfPreActivation(Sigmoid):
 
 
 class Overflowing(Sigmoid):
-    """The textbook formula of e^x over e^x + 1, NaN where e^x overflows."""
+    """Computes e^x / (e^x + 1), which is NaN if e^x overflows."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -47,7 +47,7 @@ class TanhOfPreActivation(Tanh):
 
 
 class WithoutParentheses(SiLU):
-    """Divides the last term of 1 + e^-x + x e^-x alone by (1 + e^-x)^2."""
+    """Divides only the last term of 1 + e^-x + x e^-x by (1 + e^-x)^2."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, _ = super().forward(x, context)
@@ -56,7 +56,7 @@ class WithoutParentheses(SiLU):
 
 
 class WithoutTheProduct(SiLU):
-    """Takes the sigmoid for a constant."""
+    """Treats the sigmoid as a constant."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, _ = super().forward(x, context)
@@ -64,14 +64,14 @@ class WithoutTheProduct(SiLU):
 
 
 class OtherApproximation(GELU):
-    """Computes the tanh approximation for erf, and the reverse, consistently: 5e-4 apart at most."""
+    """Uses the tanh approximation in place of erf, and vice versa, consistently: 5e-4 apart at most."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         return GELU("tanh" if self.approximate == "none" else "none").forward(x, context)
 
 
 class OtherApproximationBackward(GELU):
-    """Differentiates the tanh approximation for erf, and the reverse."""
+    """Differentiates the tanh approximation in place of erf, and vice versa."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         _, backward = GELU("tanh" if self.approximate == "none" else "none").forward(x, context)
@@ -119,7 +119,7 @@ class ThresholdOfX(Softplus):
 
 
 class TextbookSoftplus(Softplus):
-    """Computes log(1 + exp(x)) as it stands, without a threshold: infinite from x = 710 on."""
+    """Computes log(1 + exp(x)) without a threshold: infinite from x = 710 on."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         power = np.exp(self.beta * x)
@@ -127,7 +127,7 @@ class TextbookSoftplus(Softplus):
 
 
 class AlphaForgotten(ELU):
-    """Writes exp(x) as y + 1, which is right for alpha = 1."""
+    """Writes exp(x) as y + 1, which is right only for alpha = 1."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, _ = super().forward(x, context)
@@ -135,7 +135,7 @@ class AlphaForgotten(ELU):
 
 
 class SmoothAtZero(ELU):
-    """Takes the slope at exactly zero to be 1, where torch takes alpha."""
+    """Uses slope 1 at exactly zero; torch uses alpha."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
@@ -151,7 +151,7 @@ class ConstantsSwapped(SELU):
 
 
 class ScaledWhereNegative(SELU):
-    """Scales the negative part alone, consistently."""
+    """Scales the negative part only, consistently."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         return ELU(SELU_SCALE * SELU_ALPHA).forward(x, context)
@@ -170,21 +170,21 @@ class DerivativeOfTheOutput(Sigmoid):
 
 
 class SigmoidClipped(Sigmoid):
-    """Clips its input to 15 in size, against an overflow, consistently: 3e-7 for all that is less."""
+    """Clips its input to [-15, 15], consistently: the output is 3e-7 for all inputs below."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         return super().forward(x.clip(-15, 15), context)
 
 
 class TanhClipped(Tanh):
-    """Clips its input to 10 in size, consistently: 4e-9 off 1 for all that is more."""
+    """Clips its input to [-10, 10], consistently: the output is 4e-9 off 1 for all inputs above."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         return super().forward(x.clip(-10, 10), context)
 
 
 class SoftplusClipped(Softplus):
-    """Clips the exponent at 30, against an overflow, and so stops growing there."""
+    """Clips the exponent at 30 to avoid an overflow, and so stops growing there."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         _, right = super().forward(x, context)

@@ -24,7 +24,7 @@ class WithoutThePower(Adam):
 
 
 class OneCountForAll(Adam):
-    """Counts steps for all tensors together, also those that had no gradient."""
+    """Counts steps for all tensors together, even for those without a gradient."""
 
     def step(self, params: dict[str, Array], grads: Gradients, lr: float) -> None:
         super().step(params, grads, lr)
@@ -34,7 +34,7 @@ class OneCountForAll(Adam):
 
 
 class EpsilonHat(Adam):
-    """Adds eps to the root of the uncorrected moment, the form of the paper's section 2, in which eps is another."""
+    """Adds eps to the root of the uncorrected moment: the form of the paper's section 2, with another eps."""
 
     def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
         root, eps = math.sqrt(1 - self.betas[1] ** t), self.eps
@@ -44,7 +44,7 @@ class EpsilonHat(Adam):
 
 
 class MomentsForgotten(Adam):
-    """Keeps its moments in locals: every step is from zeros, and only the count goes on."""
+    """Keeps its moments in local variables: they start from zero in every step, and only the count is kept."""
 
     def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
         super().move(param, grad, {slot: np.zeros_like(array) for slot, array in kept.items()}, lr, t)
@@ -58,14 +58,14 @@ class DecayCoupled(AdamW):
 
 
 class DecayWithoutRate(AdamW):
-    """Shrinks by the decay alone, whatever the rate."""
+    """Shrinks the parameter by the decay alone, without the learning rate."""
 
     def decay(self, param: Array, grad: Array, lr: float) -> None:
         param *= 1 - 0.1 * self.weight_decay  # right at the rate of the first steps
 
 
 class DecayAfterTheMove(AdamW):
-    """Shrinks the parameter that has been moved, in place of the one that is to be."""
+    """Applies the decay after the update, not before."""
 
     def decay(self, param: Array, grad: Array, lr: float) -> None:
         pass
@@ -92,7 +92,7 @@ class LargestCorrected(Adam):
 
 
 class AmsgradIgnored(Adam):
-    """Takes the argument, and goes on without."""
+    """Accepts ``amsgrad`` and ignores it."""
 
     def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
         if self.amsgrad:
@@ -101,7 +101,7 @@ class AmsgradIgnored(Adam):
 
 
 class ZerosAreLazy(Adam):
-    """Leaves elements whose gradient is zero where they are, as if they were rows of an embedding."""
+    """Does not move elements with a zero gradient, as if they were unused rows of an embedding."""
 
     def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
         still, before = grad == 0, param.copy()
@@ -110,7 +110,7 @@ class ZerosAreLazy(Adam):
 
 
 class MaximizeIgnored(Adam):
-    """Descends whatever is asked."""
+    """Ignores ``maximize`` and always descends."""
 
     def step(self, params: Kept, grads: Gradients, lr: float) -> None:
         asked, self.maximize = self.maximize, False
@@ -119,7 +119,7 @@ class MaximizeIgnored(Adam):
 
 
 class CountsOnItself(Adam):
-    """Counts the steps on itself, and not in its state, so that they begin anew after a checkpoint."""
+    """Keeps the step count outside its state, so it restarts after a checkpoint."""
 
     def step(self, params: Kept, grads: Gradients, lr: float) -> None:
         counts = self.__dict__.setdefault("counts", {})
@@ -131,7 +131,7 @@ class CountsOnItself(Adam):
 
 
 class OtherNames(Adam):
-    """Keeps its moments by the names of the paper, m and v, which no checkpoint of torch's has."""
+    """Names its moments m and v, as the paper does; torch's checkpoints have other names."""
 
     def step(self, params: Kept, grads: Gradients, lr: float) -> None:
         self.state = {key.replace("m/", "exp_avg/").replace("v/", "exp_avg_sq/"): a for key, a in self.state.items()}
@@ -140,7 +140,7 @@ class OtherNames(Adam):
 
 
 class NumbersAreCopied(Adam):
-    """Moves a copy of parameters without axes."""
+    """Updates a copy of a parameter without axes."""
 
     def step(self, params: Kept, grads: Gradients, lr: float) -> None:
         super().step({name: array if array.ndim else array.copy() for name, array in params.items()}, grads, lr)

@@ -39,7 +39,7 @@ class EpsInTheRootOfTheSum(Adagrad):
 
 
 class SumForgotten(Adagrad):
-    """Begins its sum anew in every step."""
+    """Restarts its sum in every step."""
 
     def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
         kept["sum"][...] = self.initial_accumulator_value
@@ -47,7 +47,7 @@ class SumForgotten(Adagrad):
 
 
 class CentredAtNothing(RMSprop):
-    """Keeps the mean, and does not subtract its square."""
+    """Keeps the mean gradient, but does not subtract its square."""
 
     def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
         if self.centered:
@@ -72,14 +72,14 @@ class RateInTheMomentum(RMSprop):
 
 
 class DecaysFromTheFirst(Adagrad):
-    """Counts from 1 in the decay of the rate, which torch does from 0."""
+    """Counts from 1 in the decay of the rate; torch counts from 0."""
 
     def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
         super().move(param, grad, kept, lr, t + 1)
 
 
 class ScaledGradients(RMSprop):
-    """Scales the gradients of each tensor by another number, as a mean in place of a sum does.
+    """Scales the gradient of each tensor by a different number, as a mean in place of a sum does.
 
     The rule divides that out again, but for eps.
     """
@@ -92,7 +92,7 @@ class ScaledGradients(RMSprop):
 
 
 class ScaledGradientsWithoutEps(ScaledGradients):
-    """Scales the gradients of each tensor by another number where there is neither eps nor decay: that divides out.
+    """Scales the gradient of each tensor by a different number, without eps or decay: the factor cancels.
 
     What is kept of them is scaled back.
     """
@@ -119,7 +119,7 @@ def _scale_free(case: Case) -> Case:
 
 
 class ZeroIsTheDefault(RMSprop):
-    """Takes an alpha of 0 for none given."""
+    """Treats an alpha of 0 as not given."""
 
     def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
         alpha, self.alpha = self.alpha, self.alpha or 0.99

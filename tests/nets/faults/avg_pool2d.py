@@ -24,7 +24,7 @@ class NotDivided(AvgPool2d):
 
 
 class TurnedKernel(AvgPool2d):
-    """Spreads the gradient over the kernel of exchanged height and width."""
+    """Spreads the gradient over a kernel with height and width exchanged."""
 
     def _windows(self) -> Windows:
         return recast(super()._windows(), TurnedWindows)
@@ -39,28 +39,28 @@ class WithoutGradient(AvgPool2d):
 
 
 class AveragedOverlapsDropped(AvgPool2d):
-    """Lets a pixel have the gradient of one window only."""
+    """Gives a pixel the gradient of one window only."""
 
     def _windows(self) -> Windows:
         return recast(super()._windows(), FancyWindows)
 
 
 class PaddingNeverCounted(AvgPool2d):
-    """Divides by the pixels of the image only, whatever it is told."""
+    """Divides by the pixels of the image only, whatever ``count_include_pad`` says."""
 
     def _divisor(self, x: Array) -> Array:
         return AvgPool2d._divisor(replace(self, count_include_pad=False), x)
 
 
 class PaddingAlwaysCounted(AvgPool2d):
-    """Divides by the pixels of the padding, too, whatever it is told."""
+    """Divides by the pixels of the padding, too, whatever ``count_include_pad`` says."""
 
     def _divisor(self, x: Array) -> Array:
         return AvgPool2d._divisor(replace(self, count_include_pad=True), x)
 
 
 class OverhangCounted(AvgPool2d):
-    """Divides a window that hangs over the padded image by the whole kernel."""
+    """Divides by the whole kernel where a window extends beyond the padded image."""
 
     def _divisor(self, x: Array) -> Array:
         kernel = np.asarray(math.prod(self._windows().kernel_size), x.dtype)
@@ -69,7 +69,7 @@ class OverhangCounted(AvgPool2d):
 
 
 class OverhangCountedBack(AvgPool2d):
-    """Divides by the whole kernel on the way back only, where the window holds less."""
+    """Divides by the whole kernel in the backward pass only, where a window holds fewer pixels."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
@@ -79,7 +79,7 @@ class OverhangCountedBack(AvgPool2d):
 
 
 class DivisorForgotten(AvgPool2d):
-    """Takes ``divisor_override`` on the way forward only."""
+    """Uses ``divisor_override`` in the forward pass only."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, _ = super().forward(x, context)
@@ -94,7 +94,7 @@ class PaddingFolded(AvgPool2d):
 
 
 class StartsInThePadding(AvgPool2d):
-    """Has one window too many in ``ceil_mode``, which starts behind the image."""
+    """Has one window too many in ``ceil_mode``: it starts beyond the image."""
 
     def _windows(self) -> Windows:
         return recast(super()._windows(), LooseWindows)
@@ -109,7 +109,7 @@ class WithoutOverlap(AdaptiveAvgPool2d):
 
 
 class EqualShares(AdaptiveAvgPool2d):
-    """Divides the gradient by one size for all windows, that of the first."""
+    """Divides the gradients of all windows by the size of the first."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
@@ -120,7 +120,7 @@ class EqualShares(AdaptiveAvgPool2d):
 
 
 class Subsampled(AdaptiveAvgPool2d):
-    """Takes every s-th gradient where it repeats pixels s times, instead of the sums over their repetitions."""
+    """Where pixels are repeated s times, takes every s-th gradient, not the sum over the repetitions."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)

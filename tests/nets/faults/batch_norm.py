@@ -62,7 +62,7 @@ class NormalisedByUnbiased(BatchNorm2d):
 
 
 class PerPixelStatistics(BatchNorm2d):
-    """Takes every pixel for a feature of its own, consistently."""
+    """Treats every pixel as a feature of its own, consistently."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         pixels, features = x.shape[2] * x.shape[3], x.shape[1]
@@ -83,7 +83,7 @@ class PerPixelStatistics(BatchNorm2d):
 
 
 class DividesByBatch(RetoldBatchNorm):
-    """Averages over the batch where it should over its pixels, too."""
+    """Averages over the batch only, not over the pixels, too."""
 
     def terms(self, x: Array, *, training: bool) -> tuple[float, float]:
         return (1 / len(x), 1 / len(x)) if training else (0, 0)
@@ -97,7 +97,7 @@ class TrainingFormulaInEvaluation(RetoldBatchNorm):
 
 
 class WithoutTheMean(RetoldBatchNorm):
-    """Takes the mean for a constant."""
+    """Treats the mean as a constant."""
 
     def terms(self, x: Array, *, training: bool) -> tuple[float, float]:
         return 0, super().terms(x, training=training)[1]
@@ -125,7 +125,7 @@ class LearnsInEvaluation(BatchNorm1d):
 
 
 class CountsInPlace(BatchNorm1d):
-    """Counts batches where the count stands, so that a forward pass is not pure."""
+    """Increments the batch count in place, so that a forward pass is not pure."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         if self.num_batches_tracked is not None:
@@ -179,7 +179,7 @@ class StepByStep(BatchNorm2d):
 
 
 class WithoutTheTermThatIsZero(StepByStep):
-    """Leaves the variance out of the gradient of the mean, where it is a sum of deviations: zero."""
+    """Leaves the variance out of the gradient of the mean: that term is a sum of deviations, which is zero."""
 
     def of_mean(self, dn: Array, dvariance: Array, centred: Array, deviation: Array, count: int) -> Array:
         return -dn.sum(axis=(0, 2, 3)) / deviation
@@ -241,7 +241,7 @@ class CountsFromZero(BatchNorm1d):
 
 
 class MomentumIfTrue(BatchNorm1d):
-    """Asks ``if momentum``, and so averages over all batches where it is 0 and nothing is to be learnt."""
+    """Tests ``if momentum``: a momentum of 0 averages over all batches, where it must keep the statistics."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         return BatchNorm1d.forward(replace(self, momentum=self.momentum or None), x, context)

@@ -29,7 +29,7 @@ class ConstantBackward(Flatten):
 
 
 class AlwaysDouble(Flatten):
-    """Returns float64 whatever it is given."""
+    """Returns float64, whatever the type of its input."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, backward = super().forward(x, context)
@@ -57,7 +57,7 @@ class RemembersOnItself(Tanh):
 
 
 class OffForGood(Dropout):
-    """Is off for good once it has been evaluated."""
+    """Stays off after its first evaluation."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         if not context.training:
@@ -66,7 +66,7 @@ class OffForGood(Dropout):
 
 
 class TapDependent(Sigmoid):
-    """Computes something else while it is observed."""
+    """Computes another output if it is given a tap."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, backward = super().forward(x, context)
@@ -75,7 +75,7 @@ class TapDependent(Sigmoid):
 
 @dataclass(frozen=True, eq=False)
 class OverwritesItsTap(CrossEntropyLoss):
-    """Changes in place what it has shown to the tap."""
+    """Changes an array in place after passing it to the tap."""
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         shown = context.tapped("loss", "shifted", prediction - 1)
@@ -84,7 +84,7 @@ class OverwritesItsTap(CrossEntropyLoss):
 
 
 class ReadsItsMemory(Sigmoid):
-    """Takes the elements of dy in the order of its memory."""
+    """Reads the elements of dy in memory order."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
@@ -92,7 +92,7 @@ class ReadsItsMemory(Sigmoid):
 
 
 class ScaledByBatch(Sigmoid):
-    """Divides the gradient by the number of samples, which is no business of a layer."""
+    """Divides the gradient by the number of samples, which only a loss may do."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
@@ -100,7 +100,7 @@ class ScaledByBatch(Sigmoid):
 
 
 class Truncated(LeakyReLU):
-    """Makes its output of the type of its input, which for pixels are integers."""
+    """Gives its output the type of its input, which is an integer type for pixels."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
@@ -110,7 +110,7 @@ class Truncated(LeakyReLU):
 
 
 class WrapsAround(Sigmoid):
-    """Takes the negative of its input as it comes, which for unsigned integers is large."""
+    """Negates its input without a conversion, which makes unsigned integers large."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y = 1 / (1 + np.exp(-x * 1.0))
@@ -118,14 +118,14 @@ class WrapsAround(Sigmoid):
 
 
 class HalfOfBytes(Tanh):
-    """Leaves the precision to NumPy, whose choice for integers of 8 bits is half."""
+    """Leaves the precision to NumPy, which chooses float16 for 8-bit integers."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         return np.tanh(x), super().forward(x, context)[1]
 
 
 class NarrowInside(Tanh):
-    """Squares in half precision on the way back if it is given single."""
+    """Squares in float16 in the backward pass if the input is float32."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
@@ -135,7 +135,7 @@ class NarrowInside(Tanh):
 
 
 class NeverReset(Tanh):
-    """Adds to the gradient that an earlier backward pass has left."""
+    """Adds to the gradient of an earlier backward pass."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)

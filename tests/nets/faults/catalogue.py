@@ -44,25 +44,26 @@ PAGE = Path(__file__).parents[3] / "docs" / "faults.md"
 INTRODUCTION = """\
 # Planted faults
 
-{faults} faults in {classes} classes, {blind} of which no difference can see.
+{faults} faults in {classes} classes, {blind} of which finite differences cannot see.
 
-A checker that has never failed proves nothing. Each class here is a part of this project with one mistake in it, and
-the tests hold that the properties named find it, in the tensor that is wrong, in the cases that the part itself draws.
+A checker that has never failed proves nothing. Each class here is a part of this project with one mistake in it. The
+tests require that the named properties find it, in the tensor that is wrong, with the cases that the part itself draws.
 
 An id names a real fault, collected from public issue trackers and course code: ACT activation, BN batch normalisation,
 CNV convolution, DRP dropout, EMB embedding, ENG engine and number types, INI initialiser, LIN linear, LN layer
-normalisation, LOS loss, OPT optimizer, POL pooling, SCH schedule. Those without are our own.
+normalisation, LOS loss, OPT optimizer, POL pooling, SCH schedule. Faults without an id are our own. "Consistently"
+means that forward and backward make the same mistake.
 
-The last column says whether finite differences, the usual check of a gradient, see the fault. They do not where forward
-and backward are wrong together, or where the mistake is in no gradient; the twin and the other properties do.
-Optimizers, schedules and initialisers have no gradient to take a difference of: "-".
+The last column says whether finite differences, the usual check of a gradient, see the fault. They cannot see one that
+is consistent, or that is in no gradient; the twin and the other properties can. Optimizers, schedules and initialisers
+have no gradient to take a difference of: "-".
 
 `python -m tests.nets.faults.catalogue` prints this page.
 """
 QUIET = """\
-## Changes that are none
+## Changes that are not faults
 
-These look like mistakes and compute the same; every property stays quiet.
+These look like mistakes, but compute the same. Every property must pass.
 """
 
 

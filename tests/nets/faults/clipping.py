@@ -28,14 +28,14 @@ class NormOfEachTensor(ClippedByNorm):
 
 
 class AlwaysEuclidean(ClippedByNorm):
-    """Takes a norm type, and the Euclidean norm."""
+    """Accepts a norm type, but uses the Euclidean norm."""
 
     def clipped(self, grads: Gradients) -> Gradients:
         return ClippedByNorm(SGD(), self.max_norm).clipped(grads)
 
 
 class ScaledUp(ClippedByNorm):
-    """Brings smaller gradients up to the norm, too."""
+    """Also scales smaller gradients up to the norm."""
 
     def clipped(self, grads: Gradients) -> Gradients:
         unit = ClippedByNorm(SGD(), 1e-12, self.norm_type).clipped(grads)
@@ -43,7 +43,7 @@ class ScaledUp(ClippedByNorm):
 
 
 class ClippedAfterTheStep(ClippedByNorm):
-    """Clips when the step has been taken: too late."""
+    """Clips after the step, which is too late."""
 
     def step(self, params: Kept, grads: Gradients, lr: float) -> None:
         self.optimizer.step(params, grads, lr)
@@ -52,7 +52,7 @@ class ClippedAfterTheStep(ClippedByNorm):
 
 
 class ClippedInPlace(ClippedByNorm):
-    """Scales the gradients that it is given, which are another's."""
+    """Scales the gradients of the caller in place."""
 
     def clipped(self, grads: Gradients) -> Gradients:
         for name, grad in super().clipped(grads).items():
@@ -61,28 +61,28 @@ class ClippedInPlace(ClippedByNorm):
 
 
 class ZeroIsOff(ClippedByNorm):
-    """Takes a bound of 0 for none."""
+    """Treats a bound of 0 as no bound."""
 
     def clipped(self, grads: Gradients) -> Gradients:
         return super().clipped(grads) if self.max_norm else grads
 
 
 class InfinityIsOff(ClippedByNorm):
-    """Takes a bound of infinity for none, where torch makes NaN of a norm that is infinite, too."""
+    """Treats an infinite bound as no bound; torch returns NaN if the norm is infinite, too."""
 
     def clipped(self, grads: Gradients) -> Gradients:
         return super().clipped(grads) if self.max_norm < np.inf else grads
 
 
 class ZeroValueIsOff(ClippedByValue):
-    """Takes a bound of 0 for none."""
+    """Treats a bound of 0 as no bound."""
 
     def clipped(self, grads: Gradients) -> Gradients:
         return super().clipped(grads) if self.clip_value else grads
 
 
 class ClippedFromAbove(ClippedByValue):
-    """Bounds elements from above only."""
+    """Clips elements from above only."""
 
     def clipped(self, grads: Gradients) -> Gradients:
         return {name: np.minimum(grad, self.clip_value) for name, grad in grads.items()}

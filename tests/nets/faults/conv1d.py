@@ -13,7 +13,7 @@ from tests.nets.faults.windows import with_gradient
 
 
 class PaddedOnOneSide(Conv1d):
-    """Pads all of it before the sequence, consistently."""
+    """Puts all padding before the sequence, consistently."""
 
     def _windows(self) -> Windows:
         windows = super()._windows()
@@ -21,7 +21,7 @@ class PaddedOnOneSide(Conv1d):
 
 
 class SequenceKernelFlipped(Conv1d):
-    """Convolves as mathematicians do, consistently."""
+    """Flips the kernel, as a convolution in mathematics does, consistently."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = Conv1d.forward(self.replace_arrays({"weight": self.weight[:, :, ::-1]}), x, context)
@@ -42,7 +42,7 @@ class BiasOverPlacesLast(Conv1d):
 
 
 class BiasOfTheFirst(Conv1d):
-    """Sums the bias gradient over the places, and forgets all samples but the first."""
+    """Sums the bias gradient over the positions of the first sample only."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)

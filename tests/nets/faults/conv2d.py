@@ -15,7 +15,7 @@ from tests.nets.faults.windows import FancyWindows, UndilatedWindows, recast, wi
 
 
 class RemainderAtTheTop(Conv2d):
-    """Gives the rows that no window holds, where the stride does not divide, to the top of the image."""
+    """Where the stride leaves rows without a window, puts their zero gradient at the top of the image."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
@@ -30,14 +30,14 @@ class RemainderAtTheTop(Conv2d):
 
 
 class OverlapsDropped(Conv2d):
-    """Lets a pixel have the gradient of one window only."""
+    """Gives a pixel the gradient of one window only."""
 
     def _windows(self) -> Windows:
         return recast(super()._windows(), FancyWindows)
 
 
 class DilationForgotten(Conv2d):
-    """Ignores dilation on the way back."""
+    """Ignores dilation in the backward pass."""
 
     def _windows(self) -> Windows:
         return recast(super()._windows(), UndilatedWindows)
@@ -70,7 +70,7 @@ class WeightByMean(Conv2d):
 
 
 class GroupsInterleaved(Conv2d):
-    """Deals the input channels out to the groups in turn, consistently."""
+    """Assigns the input channels to the groups in turn, not in blocks, consistently."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         dealt = np.arange(x.shape[1]).reshape(-1, self.groups).T.ravel()
@@ -79,7 +79,7 @@ class GroupsInterleaved(Conv2d):
 
 
 class KernelFlipped(Conv2d):
-    """Convolves as mathematicians do, consistently."""
+    """Flips the kernel, as a convolution in mathematics does, consistently."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         weight = self.weight[:, :, ::-1, ::-1]
@@ -138,7 +138,7 @@ class WeightOfTheNextGroup(Conv2d):
 
 
 class GroupsNestedInTheBatch(Conv2d):
-    """Takes dy for (groups, batch, out / groups, ...) in the weight gradient, where it is (batch, groups, ...)."""
+    """Reads dy as (groups, batch, out / groups, ...) in the weight gradient, though it is (batch, groups, ...)."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
@@ -152,7 +152,7 @@ class GroupsNestedInTheBatch(Conv2d):
 
 
 class BiasOfLargeBatches(Conv2d):
-    """Counts a batch of three and more half as much again in the gradient of the bias."""
+    """Multiplies the bias gradient by 1.5 if the batch has three samples or more."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
@@ -164,7 +164,7 @@ class BiasOfLargeBatches(Conv2d):
 
 
 class ScatteredWindowByWindow(Conv2d):
-    """Adds dy times the kernel to the window of dx at every place, and turns no kernel: that is the transpose."""
+    """Adds dy times the unrotated kernel to each window of dx: that is the transpose."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)

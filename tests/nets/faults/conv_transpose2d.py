@@ -14,7 +14,7 @@ from tests.nets.faults.windows import with_gradient
 
 
 class OutputPaddingIgnored(ConvTranspose2d):
-    """Makes the least of the sizes that the stride allows, whatever output_padding says, consistently."""
+    """Ignores output_padding and makes the smallest possible output, consistently."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
@@ -43,7 +43,7 @@ class BiasWithoutOutputPadding(ConvTranspose2d):
 
 
 class TransposedKernelFlipped(ConvTranspose2d):
-    """Turns the kernel by half a turn, as a convolution of the padded input would have to, consistently."""
+    """Rotates the kernel by 180 degrees, as a convolution of the padded input must, consistently."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         turned = self.replace_arrays({"weight": self.weight[:, :, ::-1, ::-1]})
@@ -57,7 +57,7 @@ class TransposedKernelFlipped(ConvTranspose2d):
 
 
 class TransposedGroupsInterleaved(ConvTranspose2d):
-    """Deals the output channels out to the groups in turn, consistently."""
+    """Assigns the output channels to the groups in turn, not in blocks, consistently."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         unbiased = replace(self, bias=None)

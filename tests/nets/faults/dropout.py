@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class MaskForgotten(Dropout):
-    """Lets the gradient of dropped elements pass."""
+    """Passes the gradient of dropped elements."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, _ = super().forward(x, context)
@@ -33,7 +33,7 @@ class ScaleForgotten(Dropout):
 
 
 class NotInverted(Dropout):
-    """Scales in evaluation in place of in training, as the paper does."""
+    """Scales in evaluation, not in training, as the paper does."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         share = 1 - self.p if self.p < 1 else 1.0
@@ -42,7 +42,7 @@ class NotInverted(Dropout):
 
 
 class AlwaysAHalf(Dropout):
-    """Drops half, whatever it is asked."""
+    """Drops half of the elements, whatever p is."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         return Dropout(0.5).forward(x, context)
@@ -112,7 +112,7 @@ class RowsDropped(Dropout2d):
 
 
 class NotInverted2d(Dropout2d):
-    """Scales in evaluation in place of in training, as the paper does."""
+    """Scales in evaluation, not in training, as the paper does."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         share = 1 - self.p if self.p < 1 else 1.0
@@ -121,7 +121,7 @@ class NotInverted2d(Dropout2d):
 
 
 class MaskForgotten2d(Dropout2d):
-    """Lets the gradient of dropped channels pass."""
+    """Passes the gradient of dropped channels."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         scale = 1 / (1 - self.p) if context.training and self.p < 1 else 1.0
@@ -137,7 +137,7 @@ class ScaleForgotten2d(Dropout2d):
 
 
 class AlwaysAHalf2d(Dropout2d):
-    """Drops half of the channels, whatever it is asked."""
+    """Drops half of the channels, whatever p is."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         return Dropout2d(0.5).forward(x, context)

@@ -10,7 +10,7 @@ from tests.nets.faults.fault import DIFFERENCES, FORWARD, INDICES, TWIN, Fault
 
 
 class LastIndexWins(Embedding):
-    """Assigns a row's gradient where several must be added up."""
+    """Assigns the gradients of a repeated index, where it must add them up."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
@@ -26,7 +26,7 @@ class LastIndexWins(Embedding):
 
 
 class Gathered(Embedding):
-    """Looks gradients up by index, where they must be scattered."""
+    """Gathers gradients by index, where it must scatter them."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
@@ -42,14 +42,14 @@ class Gathered(Embedding):
 
 
 class PaddingTrained(Embedding):
-    """Gives the row of the padding a gradient."""
+    """Gives the padding row a gradient."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         return Embedding(self.weight).forward(x, context)
 
 
 class PaddingFromTheStart(Embedding):
-    """Takes the absolute value of a padding index, which counts from the end if it is negative."""
+    """Takes the absolute value of a padding index, though a negative one counts from the end."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         padding = self.padding_idx
@@ -58,7 +58,7 @@ class PaddingFromTheStart(Embedding):
 
 
 class PaddingIsZero(Embedding):
-    """Looks zeros up for the padding, whatever its row holds."""
+    """Returns zeros for the padding, whatever its row holds."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
@@ -67,21 +67,21 @@ class PaddingIsZero(Embedding):
 
 
 class PaddingIfTrue(Embedding):
-    """Asks ``if padding_idx``, and so trains the padding in row 0."""
+    """Tests ``if padding_idx``, so padding in row 0 is trained."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         return Embedding(self.weight, self.padding_idx or None).forward(x, context)
 
 
 class NegativeFromTheEnd(Embedding):
-    """Looks a negative index up from the end, as NumPy does."""
+    """Looks up a negative index from the end, as NumPy does."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         return super().forward(np.where(x < 0, x + len(self.weight), x), context)
 
 
 class ErrorOfNumPy(Embedding):
-    """Leaves an index that is too large to NumPy, whose error does not say who needs what."""
+    """Does not check for a too large index: NumPy raises an error that does not name the layer."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         self.weight[x]

@@ -28,35 +28,35 @@ Fans = tuple[int, int] | None
 
 
 class DeviationForBound(XavierUniform):
-    """Takes the standard deviation for the bound of the uniform."""
+    """Uses the standard deviation as the bound of the uniform distribution."""
 
     def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
         return super().draw(shape, rng, fans) / math.sqrt(3)
 
 
 class BoundForDeviation(XavierNormal):
-    """Takes the bound of the uniform for the standard deviation."""
+    """Uses the bound of the uniform distribution as the standard deviation."""
 
     def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
         return super().draw(shape, rng, fans) * math.sqrt(3)
 
 
 class NormalByAnotherName(XavierUniform):
-    """Draws normal numbers of the right variance under a uniform's name."""
+    """Draws normal numbers of the right variance, not uniform ones."""
 
     def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
         return XavierNormal(self.gain).draw(shape, rng, fans)
 
 
 class UniformByAnotherName(Normal):
-    """Draws uniform numbers of the right variance under a normal's name."""
+    """Draws uniform numbers of the right variance, not normal ones."""
 
     def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
         return rng.uniform(-1, 1, shape) * math.sqrt(3) * self.std + self.mean
 
 
 class CutOff(Normal):
-    """Draws again what is beyond three deviations, as a truncated normal does."""
+    """Redraws numbers beyond three deviations, as a truncated normal does."""
 
     def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
         drawn = super().draw(shape, rng, fans)
@@ -66,7 +66,7 @@ class CutOff(Normal):
 
 
 class WithoutTheTwo(KaimingNormal):
-    """Leaves out the 2 by which He's variance makes up for the half that a rectifier cuts off."""
+    """Leaves out the 2 in He's variance, which makes up for the half that a ReLU cuts off."""
 
     def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
         shrunk = math.sqrt(2) if self.nonlinearity in ("relu", "leaky_relu") else 1.0
@@ -90,7 +90,7 @@ class AlwaysFanIn(KaimingNormal):
 
 
 class ChannelsOnly(KaimingUniform):
-    """Counts channels for fans, without the pixels of the kernel."""
+    """Uses channels as fans, without the pixels of the kernel."""
 
     def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
         return super().draw(shape, rng, fans or (shape[1], shape[0]))
@@ -112,28 +112,28 @@ class FanOfOneMore(XavierUniform):
 
 
 class FansOfItsOwn(KaimingUniform):
-    """Counts the fans of what it fills, whatever weight that is beside."""
+    """Computes the fans from the array that it fills, even if other fans are given."""
 
     def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
         return super().draw(shape, rng, fans if len(shape) < 2 else None)
 
 
 class FansOfABias(XavierNormal):
-    """Takes the length of a bias for its fans."""
+    """Uses the length of a bias as its fans."""
 
     def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
         return super().draw(shape, rng, (shape[0], shape[0]) if len(shape) < 2 else fans)
 
 
 class Sorted(Normal):
-    """Draws the right numbers, in order of size."""
+    """Draws the right numbers, but sorts them."""
 
     def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
         return np.sort(super().draw(shape, rng, fans), axis=None).reshape(shape)
 
 
 class Antithetic(Normal):
-    """Mirrors the first half of the numbers, for a mean that is exact."""
+    """Mirrors the first half of the numbers, so that the mean is exact."""
 
     def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
         drawn = super().draw(shape, rng, fans).ravel()
@@ -157,14 +157,14 @@ class GainIgnored(XavierUniform):
 
 
 class SlopeIgnored(KaimingUniform):
-    """Takes a leaky rectifier for one without a slope."""
+    """Treats a leaky ReLU as one without a slope."""
 
     def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
         return KaimingUniform(0.0, self.mode, self.nonlinearity).draw(shape, rng, fans)
 
 
 class SlopeOfAll(KaimingNormal):
-    """Reads the slope into the gain of every non-linearity, of which only the leaky rectifier has one."""
+    """Uses the slope in the gain of every non-linearity, but only leaky ReLU has one."""
 
     def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
         leaky = gain_of("leaky_relu", self.a) / gain_of(self.nonlinearity, self.a)
@@ -172,7 +172,7 @@ class SlopeOfAll(KaimingNormal):
 
 
 class VarianceForDeviation(Normal):
-    """Takes the deviation for a variance."""
+    """Treats the standard deviation as a variance."""
 
     def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
         return rng.normal(self.mean, math.sqrt(self.std), shape)
@@ -193,7 +193,7 @@ class Symmetric(Uniform):
 
 
 class Rounded(Constant):
-    """Goes through single precision, which 0.1 does not survive."""
+    """Rounds the value to float32, which changes 0.1."""
 
     def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
         return super().draw(shape, rng, fans).astype(np.float32).astype(np.float64)
@@ -245,14 +245,14 @@ class Global(Normal):
 
 
 class OfItsOwn(Uniform):
-    """Makes a generator of its own for every draw."""
+    """Makes a new generator for every draw."""
 
     def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
         return super().draw(shape, np.random.default_rng(), fans)
 
 
 class OneSeedForAll(Normal):
-    """Makes a generator with a seed of its own: the same numbers in every layer of every network."""
+    """Makes a generator with a fixed seed: the same numbers in every layer of every network."""
 
     def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
         return super().draw(shape, np.random.default_rng(0), fans)

@@ -23,7 +23,7 @@ class BiasByMean(Linear):
 
 
 class BiasIgnored(Linear):
-    """Gives the bias no gradient at all."""
+    """Returns zeros as the bias gradient."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
@@ -44,7 +44,7 @@ class BiasForgotten(Linear):
 
 
 class CentredInPlace(Linear):
-    """Centres its input where it stands."""
+    """Centres its input in place."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         x -= x.mean() + 1
@@ -52,7 +52,7 @@ class CentredInPlace(Linear):
 
 
 class Broadcasting(Linear):
-    """Checks no shape, and so says nothing of a wrong one but what NumPy says."""
+    """Does not check shapes, so a wrong one gives NumPy's error."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         x @ self.weight.T
@@ -60,7 +60,7 @@ class Broadcasting(Linear):
 
 
 class FirstRowForTheBias(Linear):
-    """Gives the bias the gradient of the first row alone."""
+    """Uses only the first row for the bias gradient."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
@@ -68,7 +68,7 @@ class FirstRowForTheBias(Linear):
 
 
 class BiasNotSummed(Linear):
-    """Gives the bias a gradient for every row."""
+    """Does not sum the bias gradient over the batch."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
@@ -76,7 +76,7 @@ class BiasNotSummed(Linear):
 
 
 class WeightByMean(Linear):
-    """Averages the weight gradient over the batch, which the loss has averaged over already."""
+    """Averages the weight gradient over the batch, although the loss has done so already."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
@@ -84,7 +84,7 @@ class WeightByMean(Linear):
 
 
 class MovesOnItsWayBack(Linear):
-    """Moves its weight as soon as it has the gradient, and takes the gradient of its input from the moved one."""
+    """Updates its weight in the backward pass, and computes dx with the updated weight."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)

@@ -26,7 +26,7 @@ EPSILON = 1e-7  # by which a probability is kept off 0 and 1
 
 
 class WithoutTwo(MSELoss):
-    """The factor of the square's derivative is forgotten."""
+    """Leaves out the factor 2 of the derivative."""
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         value, right = super().forward(prediction, target, context)
@@ -34,7 +34,7 @@ class WithoutTwo(MSELoss):
 
 
 class HalvedBothWays(MSELoss):
-    """Half the squared error, and its gradient, under the name of the squared error."""
+    """Computes half the squared error and its gradient, not the squared error."""
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         value, right = super().forward(prediction, target, context)
@@ -42,7 +42,7 @@ class HalvedBothWays(MSELoss):
 
 
 class OnesForDvalue(MSELoss):
-    """Where nothing is reduced, the gradient is that of the sum, whatever dvalue is."""
+    """Without a reduction, returns the gradient of the sum, whatever dvalue is."""
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         value, right = super().forward(prediction, target, context)
@@ -50,7 +50,7 @@ class OnesForDvalue(MSELoss):
 
 
 class GradientOfTheSumOfErrors(L1Loss):
-    """The mean is reported; its gradient is not divided by the number of elements."""
+    """Returns the mean, but does not divide its gradient by the number of elements."""
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         value, right = super().forward(prediction, target, context)
@@ -58,7 +58,7 @@ class GradientOfTheSumOfErrors(L1Loss):
 
 
 class SignOfZeroIsOne(L1Loss):
-    """Where prediction and target are equal the slope is 1: a generalised gradient, but not torch's."""
+    """Uses slope 1 where prediction and target are equal: a generalised gradient, but not torch's."""
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         value, _ = super().forward(prediction, target, context)
@@ -66,7 +66,7 @@ class SignOfZeroIsOne(L1Loss):
 
 
 class SquareWithoutHalf(HuberLoss):
-    """Small errors count d^2, with slope 2 d."""
+    """Uses d^2 for small errors, with slope 2 d."""
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         _, right = super().forward(prediction, target, context)
@@ -77,7 +77,7 @@ class SquareWithoutHalf(HuberLoss):
 
 
 class SmoothL1(HuberLoss):
-    """Divided by delta, which is another loss of torch's."""
+    """Divides by delta, which is torch's SmoothL1Loss."""
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         value, right = super().forward(prediction, target, context)
@@ -85,7 +85,7 @@ class SmoothL1(HuberLoss):
 
 
 class MeanOfTheBatchOnly(BCELoss):
-    """The mean is over the batch alone, and so a sum over outputs."""
+    """Takes the mean over the batch only, and so the sum over outputs."""
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         value, right = super().forward(prediction, target, context)
@@ -94,7 +94,7 @@ class MeanOfTheBatchOnly(BCELoss):
 
 
 class MeanOfTheWeights(BCELoss):
-    """The mean is over the sum of the weights, as that of classes is."""
+    """Divides by the sum of the weights, as losses with class weights do."""
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         value, right = super().forward(prediction, target, context)
@@ -105,7 +105,7 @@ class MeanOfTheWeights(BCELoss):
 
 
 class EpsilonTwice(BCELoss):
-    """A probability is kept off 0 and 1, and then both logarithms are kept off 0 once more."""
+    """Clips the probability off 0 and 1, and then adds EPSILON in both logarithms, too."""
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         clipped = prediction.clip(EPSILON, 1 - EPSILON)
@@ -118,7 +118,7 @@ class EpsilonTwice(BCELoss):
 
 
 class MeanOverOutputs(SummedBCELoss):
-    """Averaged over the outputs as well."""
+    """Averages over the outputs, too."""
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         return BCELoss().forward(prediction, target, context)
@@ -131,7 +131,7 @@ def clipped(logits: Array) -> Array:
 
 
 class ClippedForward(BCEWithLogitsLoss):
-    """The probability is kept off 0 and 1 in the loss, but not in its gradient."""
+    """Clips the probability off 0 and 1 in the loss, but not in its gradient."""
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         value, _ = super().forward(clipped(prediction), target, context)
@@ -139,7 +139,7 @@ class ClippedForward(BCEWithLogitsLoss):
 
 
 class NoGradientBehindTheClip(BCEWithLogitsLoss):
-    """The gradient goes through the clip that keeps the probability off 0 and 1, and is 0 where that clips."""
+    """Clips the probability off 0 and 1 and differentiates the clip, so the gradient is 0 there."""
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         kept = clipped(prediction)
@@ -148,7 +148,7 @@ class NoGradientBehindTheClip(BCEWithLogitsLoss):
 
 
 class PositiveWeightOfBothTerms(BCEWithLogitsLoss):
-    """The weight of positive targets is that of negative ones too."""
+    """Applies the weight of positive targets to negative ones, too."""
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         weight = 1.0 if self.weight is None else self.weight
@@ -158,7 +158,7 @@ class PositiveWeightOfBothTerms(BCEWithLogitsLoss):
 
 
 class PositiveWeightInTheLossOnly(BCEWithLogitsLoss):
-    """The gradient knows nothing of the weight of positive targets."""
+    """Leaves the weight of positive targets out of the gradient."""
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         value, _ = super().forward(prediction, target, context)
@@ -166,7 +166,7 @@ class PositiveWeightInTheLossOnly(BCEWithLogitsLoss):
 
 
 class WithoutTheSign(NLLLoss):
-    """The likelihood, which is to be made large, is made small."""
+    """Has the wrong sign, so that training minimises the likelihood."""
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         value, right = super().forward(prediction, target, context)
@@ -174,7 +174,7 @@ class WithoutTheSign(NLLLoss):
 
 
 class IgnoredInTheLossOnly(NLLLoss):
-    """An ignored target has a gradient: that of the first class."""
+    """Gives an ignored target the gradient of the first class."""
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         value, right = super().forward(prediction, target, context)
@@ -184,7 +184,7 @@ class IgnoredInTheLossOnly(NLLLoss):
 
 
 class GradientOfTheSum(CrossEntropyLoss):
-    """The mean is reported; its gradient is not divided by what the mean is over."""
+    """Returns the mean, but does not divide its gradient by the count or the weights."""
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         value, right = super().forward(prediction, target, context)
@@ -194,7 +194,7 @@ class GradientOfTheSum(CrossEntropyLoss):
 
 
 class ActivationsDerivativeAgain(CrossEntropyLoss):
-    """The difference of softmax and target is multiplied by p (1 - p), which it has in it already."""
+    """Multiplies softmax minus target by p (1 - p), which is already in it."""
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         value, right = super().forward(prediction, target, context)
@@ -203,7 +203,7 @@ class ActivationsDerivativeAgain(CrossEntropyLoss):
 
 
 class SoftmaxBefore(CrossEntropyLoss):
-    """A softmax goes before the loss, which applies one itself; the gradient is that of both."""
+    """Applies a softmax before the loss, which applies one itself, consistently."""
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         p = softmax(prediction)
@@ -271,77 +271,77 @@ class RetoldCrossEntropy(CrossEntropyLoss):
 
 
 class WithoutTheSum(RetoldCrossEntropy):
-    """The pullback of log-softmax forgets to multiply the softmax by the sum of what comes back."""
+    """Does not multiply the softmax by the sum of dy in the pullback of log-softmax."""
 
     def of_logits(self, p: Array, q: Array) -> Array:
         return p - q
 
 
 class MaximumOfTheBatch(RetoldCrossEntropy):
-    """The largest of all logits is taken off, not that of each row."""
+    """Subtracts the largest of all logits, not that of each row."""
 
     def largest(self, prediction: Array) -> Array:
         return np.asarray(prediction.max())
 
 
 class OverAllTargets(RetoldCrossEntropy):
-    """The mean is over the number of targets, whatever they weigh and whether they are ignored."""
+    """Divides by the number of all targets, ignored ones too, not by the sum of the weights."""
 
     def total(self, weights: Array, counted: Array) -> int:
         return counted.size
 
 
 class OverTargetsThatCount(RetoldCrossEntropy):
-    """The mean is over the number of targets that are not ignored, whatever they weigh."""
+    """Divides by the number of targets that are not ignored, not by the sum of their weights."""
 
     def total(self, weights: Array, counted: Array) -> int:
         return int(counted.sum())
 
 
 class OverIgnoredWeights(RetoldCrossEntropy):
-    """The mean is over the weights of all targets, an ignored one's being that of the first class."""
+    """Divides by the weights of all targets, and gives an ignored one the weight of the first class."""
 
     def total(self, weights: Array, counted: Array) -> Array:
         return np.asarray(weights.sum())
 
 
 class IgnoredStillCounts(RetoldCrossEntropy):
-    """Targets to be ignored are, if negative; a class to be ignored is not."""
+    """Ignores negative targets only: an ignore_index that is a class is not ignored."""
 
     def counted(self, target: Array) -> Array:
         return target >= 0
 
 
 class SmoothedByOneOverClasses(RetoldCrossEntropy):
-    """The share of every class is 1 / classes, without label_smoothing."""
+    """Adds 1 / classes to every class, not label_smoothing / classes."""
 
     def smoothing(self, classes: int) -> tuple[float, float]:
         return 1 - self.label_smoothing, 1 / classes if self.label_smoothing else 0.0
 
 
 class TrueClassKeepsItsShare(RetoldCrossEntropy):
-    """The true class has 1 - label_smoothing / classes, and its share of what is spread besides."""
+    """Gives the true class 1 - label_smoothing / classes, plus its share of the smoothed part."""
 
     def smoothing(self, classes: int) -> tuple[float, float]:
         return 1 - self.label_smoothing / classes, self.label_smoothing / classes
 
 
 class SmoothedOverTheOthers(RetoldCrossEntropy):
-    """What is spread is divided by the number of the other classes, but given to all."""
+    """Divides label_smoothing by the number of the other classes, but adds it to all classes."""
 
     def smoothing(self, classes: int) -> tuple[float, float]:
         return 1 - self.label_smoothing, self.label_smoothing / (classes - 1)
 
 
 class SmoothedWithoutWeights(RetoldCrossEntropy):
-    """Only the true class is weighed, not what is spread."""
+    """Applies class weights to the true class only, not to the smoothed part."""
 
     def weights_of_all(self, weights: Array) -> Array:
         return np.ones_like(weights)
 
 
 class OneHotOfAColumn(RetoldCrossEntropy):
-    """Labels are written into the one-hot targets as a column, (batch, 1), and so every label into every row."""
+    """Indexes the one-hot targets with labels of shape (batch, 1), which writes every label into every row."""
 
     def one_hot(self, index: Array, classes: int) -> Array:
         rows = np.zeros((index.size, classes))
@@ -359,7 +359,7 @@ class SoftenedDenominator(BCELoss):
 
 
 class TargetNotCast(MSELoss):
-    """Leaves the target as it is: a float64 one makes the gradient of a float32 prediction float64."""
+    """Does not convert the target: a float64 target makes the gradient of a float32 prediction float64."""
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         self.require(prediction, target)
@@ -369,7 +369,7 @@ class TargetNotCast(MSELoss):
 
 
 class LogarithmOfZero(BCELoss):
-    """Takes the logarithm of 0 and divides by p (1 - p) as it comes."""
+    """Takes the logarithm of 0 and divides by p (1 - p) without a guard."""
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         weight = prediction.dtype.type(1) if self.weight is None else self.weight.astype(prediction.dtype)
@@ -380,14 +380,14 @@ class LogarithmOfZero(BCELoss):
 
 
 class ProbabilityClipped(BCELoss):
-    """A probability is kept off 0 and 1, consistently."""
+    """Clips the probability off 0 and 1, consistently."""
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         return super().forward(prediction.clip(EPSILON, 1 - EPSILON), target, context)
 
 
 class NothingToCountIsZero(CrossEntropyLoss):
-    """The mean of no target is 0, where torch has NaN."""
+    """Returns 0 as the mean of no targets; torch returns NaN."""
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         value, right = super().forward(prediction, target, context)
@@ -395,7 +395,7 @@ class NothingToCountIsZero(CrossEntropyLoss):
 
 
 class NegativeClassesFromTheEnd(CrossEntropyLoss):
-    """A negative class is looked up from the end, as NumPy does."""
+    """Looks up a negative class from the end, as NumPy does."""
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         wrapped = np.where((target < 0) & (target != self.ignore_index), target + prediction.shape[1], target)
@@ -403,7 +403,7 @@ class NegativeClassesFromTheEnd(CrossEntropyLoss):
 
 
 class IgnoredBeyondTheClasses(NLLLoss):
-    """A class that there is not is ignored, whatever is to be."""
+    """Ignores targets beyond the last class, whatever ignore_index is."""
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         kept = np.where(target < prediction.shape[1], target, self.ignore_index)

@@ -12,21 +12,21 @@ from tests.nets.faults.windows import FancyWindows, FlooredWindows, UncroppedWin
 
 
 class PooledOverlapsDropped(MaxPool2d):
-    """Lets a pixel have the gradient of one window only."""
+    """Gives a pixel the gradient of one window only."""
 
     def _windows(self) -> Windows:
         return recast(super()._windows(), FancyWindows)
 
 
 class PaddedWithZero(MaxPool2d):
-    """Lets the padding win over negative pixels."""
+    """Pads with 0, which wins over negative pixels."""
 
     def _columns(self, x: Array) -> Array:
         return self._windows().columns(x, fill=0)
 
 
 class EveryTiedMaximum(MaxPool2d):
-    """Gives the full gradient to all of several maxima."""
+    """Gives the full gradient to each of several tied maxima."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, _ = super().forward(x, context)
@@ -35,28 +35,28 @@ class EveryTiedMaximum(MaxPool2d):
 
 
 class PaddingKept(MaxPool2d):
-    """Cuts the gradient of the image out of that with padding in the wrong place."""
+    """Crops the gradient of the padded image in the wrong place."""
 
     def _windows(self) -> Windows:
         return recast(super()._windows(), UncroppedWindows)
 
 
 class NeverCeil(MaxPool2d):
-    """Leaves out windows that hang over, whatever it is told."""
+    """Leaves out windows that extend beyond the image, whatever ``ceil_mode`` says."""
 
     def _windows(self) -> Windows:
         return recast(super()._windows(), FlooredWindows)
 
 
 class LastMaximumWins(MaxPool2d):
-    """Lets the last of several maxima win: as good a generalised gradient, but not torch's."""
+    """Gives the gradient to the last of several tied maxima: a generalised gradient, too, but not torch's."""
 
     def _winner(self, x: Array, columns: Array) -> Array:
         return columns.shape[2] - 1 - columns[:, :, ::-1].argmax(axis=2, keepdims=True)
 
 
 class TieSplit(MaxPool2d):
-    """Divides the gradient equally between several maxima: as good a generalised gradient, but not torch's."""
+    """Divides the gradient equally between tied maxima: a generalised gradient, too, but not torch's."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, _ = super().forward(x, context)
@@ -79,14 +79,14 @@ class TransposedOrder(MaxPool2d):
 
 
 class PaddedWithALargeNumber(MaxPool2d):
-    """Pads with -999, which wins over what is less."""
+    """Pads with -999, which wins over smaller values."""
 
     def _columns(self, x: Array) -> Array:
         return self._windows().columns(x, fill=-999)
 
 
 class MarginsOfNone(MaxPool2d):
-    """Says that no change of the input changes a winner, and so excuses any."""
+    """Reports infinite margins, as if no change of the input could change a maximum."""
 
     def kinks(self, x: Array) -> Kinks:
         kinks = super().kinks(x)
@@ -94,7 +94,7 @@ class MarginsOfNone(MaxPool2d):
 
 
 class MarginsHalved(MaxPool2d):
-    """Takes half the distance to the second for the margin, as if both moved."""
+    """Reports half the distance to the second maximum as the margin, as if both moved."""
 
     def kinks(self, x: Array) -> Kinks:
         kinks = super().kinks(x)

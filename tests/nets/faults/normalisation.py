@@ -12,7 +12,7 @@ from tests.nets.faults.fault import DIFFERENCES, FORWARD, SHAPES, Fault
 
 
 class EpsOutsideTheRoot(LayerNorm):
-    """Divides by ``sqrt(var) + eps``, forward and backward alike: no difference can show that."""
+    """Divides by ``sqrt(var) + eps``, consistently."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         axes = tuple(range(-len(self.normalized_shape), 0))
@@ -32,14 +32,14 @@ class EpsOutsideTheRoot(LayerNorm):
 
 
 class EpsPerElement(LayerNorm):
-    """Adds eps to the count of elements' sum, ``var + eps / count``, consistently."""
+    """Adds eps to the sum of squares, so it uses ``var + eps / count``, consistently."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         return LayerNorm.forward(replace(self, eps=self.eps / np.prod(self.normalized_shape)), x, context)
 
 
 class WeightAndBiasSwapped(LayerNorm):
-    """Returns the gradients of weight and bias in each other's place."""
+    """Swaps the gradients of weight and bias."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
@@ -54,7 +54,7 @@ class WeightAndBiasSwapped(LayerNorm):
 
 
 class SummedOverFeatures(LayerNorm):
-    """Sums the gradient of the bias over the features in place of over the rows."""
+    """Sums the bias gradient over the features, not over the rows."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
@@ -68,7 +68,7 @@ class SummedOverFeatures(LayerNorm):
 
 
 class WithoutTheMeanOfTheRow(LayerNorm):
-    """Takes the mean for a constant."""
+    """Treats the mean as a constant."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
@@ -84,7 +84,7 @@ class WithoutTheMeanOfTheRow(LayerNorm):
 
 
 class OverTheLastAxisOnly(LayerNorm):
-    """Normalises over the last axis alone, where two are to be normalised together, consistently."""
+    """Normalises over the last axis only, where it must over two, consistently."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         normal, pullback = LayerNorm.create(x.shape[-1], self.eps, elementwise_affine=False).forward(x, context)
@@ -99,7 +99,7 @@ class OverTheLastAxisOnly(LayerNorm):
 
 
 class GroupsInterleaved(GroupNorm):
-    """Takes every k-th channel into a group, not k neighbours, consistently."""
+    """Puts every k-th channel into a group, not k neighbours, consistently."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         order = np.arange(self.num_channels).reshape(-1, self.num_groups).T.reshape(-1)
@@ -115,7 +115,7 @@ class GroupsInterleaved(GroupNorm):
 
 
 class AffinePerGroup(GroupNorm):
-    """Gives all channels of a group the weight and bias of its first, consistently."""
+    """Uses the weight and bias of a group's first channel for all its channels, consistently."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         each = self.num_channels // self.num_groups
@@ -135,14 +135,14 @@ class AffinePerGroup(GroupNorm):
 
 
 class GroupCountForgotten(GroupNorm):
-    """Takes all channels for one group, consistently."""
+    """Treats all channels as one group, consistently."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         return GroupNorm.forward(replace(self, num_groups=1), x, context)
 
 
 class WeightBehindTheMeans(GroupNorm):
-    """Multiplies by the weight after the means of dy are taken, which is right for one weight a group alone."""
+    """Multiplies by the weight after taking the means of dy, which is right only with one weight per group."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
@@ -157,7 +157,7 @@ class WeightBehindTheMeans(GroupNorm):
 
 
 class MeanOfSquares(LayerNorm):
-    """Takes the variance for mean(x^2) - mean(x)^2, which cancels where the mean is large, and clips it at 0."""
+    """Computes the variance as mean(x^2) - mean(x)^2, which cancels if the mean is large, and clips it at 0."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         axes = tuple(range(-len(self.normalized_shape), 0))

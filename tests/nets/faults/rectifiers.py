@@ -12,7 +12,7 @@ from tests.nets.faults.fault import DIFFERENCES, FORWARD, KINKS, SHAPES, TWIN, F
 
 
 class LeakingBackward(ReLU):
-    """Lets the gradient of negative inputs pass."""
+    """Passes the gradient of negative inputs."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, _ = super().forward(x, context)
@@ -20,14 +20,14 @@ class LeakingBackward(ReLU):
 
 
 class LeakingBothWays(ReLU):
-    """Lets negative inputs pass, forward and backward alike: no difference can show that."""
+    """Passes negative inputs, consistently."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         return x.copy(), lambda dy: (dy.copy(), {})
 
 
 class SlopeOneAtZero(ReLU):
-    """Takes the slope at exactly zero to be 1, where torch takes 0."""
+    """Uses slope 1 at exactly zero; torch uses 0."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, _ = super().forward(x, context)
@@ -35,7 +35,7 @@ class SlopeOneAtZero(ReLU):
 
 
 class ClippedInPlace(ReLU):
-    """Sets the negative elements of its input to zero where they stand, for the layer before to see."""
+    """Sets the negative elements of its input to zero in place, which changes the output of the layer before."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, backward = super().forward(x, context)
@@ -44,7 +44,7 @@ class ClippedInPlace(ReLU):
 
 
 class ChainedAssignment(ReLU):
-    """Writes ``dx = dy[...] = 0``, by which dx is the number 0."""
+    """Writes ``dx = dy[...] = 0``, so dx is the number 0."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, _ = super().forward(x, context)
@@ -58,7 +58,7 @@ class ChainedAssignment(ReLU):
 
 
 class SlopeIgnored(LeakyReLU):
-    """Lets no gradient of negative inputs pass, as a plain rectifier."""
+    """Passes no gradient for negative inputs, as a plain ReLU does."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, _ = super().forward(x, context)
@@ -66,7 +66,7 @@ class SlopeIgnored(LeakyReLU):
 
 
 class SlopeOfTheDefault(LeakyReLU):
-    """Writes the slope 0.01 into the backward pass, whatever it is."""
+    """Uses the slope 0.01 in the backward pass, whatever the layer's slope is."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, _ = super().forward(x, context)
@@ -74,7 +74,7 @@ class SlopeOfTheDefault(LeakyReLU):
 
 
 class GatedByTheOutput(LeakyReLU):
-    """Takes the gate from the output, whose sign is not the input's where the slope is negative."""
+    """Takes the gate from the output, whose sign differs from the input's if the slope is negative."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, _ = super().forward(x, context)
@@ -82,7 +82,7 @@ class GatedByTheOutput(LeakyReLU):
 
 
 class LargerOfTwo(LeakyReLU):
-    """Computes max(slope * x, x), which is another function where the slope exceeds 1, consistently."""
+    """Computes max(slope * x, x), which is another function if the slope exceeds 1, consistently."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         mask = x > self.negative_slope * x
@@ -100,7 +100,7 @@ class LearntSlopeGatedByTheOutput(PReLU):
 
 
 class SlopeNotSummed(PReLU):
-    """Gives the slope a gradient for every element."""
+    """Does not sum the slope's gradient over the elements."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
@@ -138,7 +138,7 @@ class SlopeByMean(PReLU):
 
 
 class RectifierGatedByTheOutput(ReLU):
-    """Takes its gate from the output, which is positive where the input is."""
+    """Takes its gate from the output, which is positive exactly where the input is."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, _ = super().forward(x, context)
@@ -146,21 +146,21 @@ class RectifierGatedByTheOutput(ReLU):
 
 
 class ChoosesAtFive(ReLU):
-    """Says that it chooses at 5, with the margins of the choice at 0."""
+    """Reports a kink at 5, with the margins of one at 0."""
 
     def kinks(self, x: Array) -> Kinks:
         return Kinks(choice=x < 5, margin=np.abs(x))
 
 
 class MarginsOfTheOutput(LeakyReLU):
-    """Takes the size of its output for the margin of its input."""
+    """Reports the size of its output as the margin of its input."""
 
     def kinks(self, x: Array) -> Kinks:
         return Kinks(choice=x > 0, margin=np.abs(self.forward(x)[0]))
 
 
 class MarginsWithASign(PReLU):
-    """Takes the input for its own margin, which is below 0 where the input is."""
+    """Reports the input as its margin, which is negative for negative inputs."""
 
     def kinks(self, x: Array) -> Kinks:
         return Kinks(choice=x > 0, margin=x)

@@ -19,7 +19,7 @@ from tests.nets.faults.fault import DIFFERENCES, FORWARD, Fault
 
 
 class SkipForgotten(Residual):
-    """Assigns the branch's gradient where that of the skip is to be added: of two consumers one counts."""
+    """Assigns the branch's gradient and does not add the skip's: only one of two consumers counts."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
@@ -35,7 +35,7 @@ class SkipTwice(Residual):
 
 
 class BranchForgotten(Residual):
-    """Passes dy on as it is: the last consumer's gradient takes the place of the first's."""
+    """Passes dy on unchanged: the last consumer's gradient replaces the first's."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
@@ -58,7 +58,7 @@ class BranchEvaluates(Residual):
 
 
 class RecursesAtOnce(Sequential):
-    """Goes on back from a value at each of its consumers: what is before it hears of the first consumer twice."""
+    """Propagates back from each consumer of a value at once: earlier layers get the first gradient twice."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         shared, before = self.layers[0].forward(x, context.child("0"))

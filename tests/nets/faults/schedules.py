@@ -22,7 +22,7 @@ REPEATED = "rates_do_not_depend_on_earlier_calls"
 
 
 class Compounding(ExponentialLR):
-    """Multiplies the current rate by the whole factor of the epoch, where that belongs to the first rate."""
+    """Multiplies the current rate by gamma^epoch, which belongs to the initial rate."""
 
     def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
         rate = self.__dict__.get("current", self.lr) * self.gamma**epoch
@@ -31,7 +31,7 @@ class Compounding(ExponentialLR):
 
 
 class CountingItsCalls(StepLR):
-    """Counts the calls and not the epochs: right if it is asked once an epoch, in order."""
+    """Counts calls, not epochs: right only with one call per epoch, in order."""
 
     def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
         calls = self.__dict__.get("calls", 0)
@@ -54,21 +54,21 @@ class StepEarly(StepLR):
 
 
 class ZeroIsTheDefault(StepLR):
-    """Takes a factor of 0 for none given."""
+    """Treats a factor of 0 as not given."""
 
     def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
         return self.lr * (self.gamma or 0.1) ** (epoch // self.step_size)
 
 
 class PastItsMilestone(MultiStepLR):
-    """Has a milestone reached only by the epoch after it."""
+    """Applies a milestone one epoch late."""
 
     def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
         return self.lr * self.gamma ** sum(milestone < epoch for milestone in self.milestones)
 
 
 class TwiceIsOnce(MultiStepLR):
-    """Counts a milestone that comes twice once."""
+    """Counts a repeated milestone once."""
 
     def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
         return self.lr * self.gamma ** sum(milestone <= epoch for milestone in set(self.milestones))
@@ -83,21 +83,21 @@ class FactorsMultiply(PiecewiseConstant):
 
 
 class WholePeriod(CosineAnnealingLR):
-    """Takes ``T_max`` for the whole period: the rate is at its least half-way."""
+    """Treats ``T_max`` as the whole period: the rate is at its minimum half-way."""
 
     def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
         return super().__call__(2 * epoch, history)
 
 
 class WithoutLeast(CosineAnnealingLR):
-    """Adds the least rate to a cosine of the full height, which then starts above the base rate."""
+    """Adds the minimum rate to a cosine of full height, so the rate starts above the base rate."""
 
     def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
         return self.eta_min + self.lr * (1 + math.cos(math.pi * epoch / self.T_max)) / 2
 
 
 class StaysDown(CosineAnnealingLR):
-    """Stays at the least rate after ``T_max``, where torch's cosine rises again."""
+    """Stays at the minimum rate after ``T_max``; torch's cosine rises again."""
 
     def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
         return super().__call__(min(epoch, self.T_max), history)
@@ -111,21 +111,21 @@ class FromZero(LinearWarmup):
 
 
 class ClockRunsOn(LinearWarmup):
-    """Lets the schedule after it count from epoch 0, so that it has lost the epochs of the rise."""
+    """Gives the next schedule the epoch of the whole run, so it skips its first epochs."""
 
     def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
         return self.after(epoch, history) if epoch >= self.total_iters else super().__call__(epoch, history)
 
 
 class HandsOverLate(LinearWarmup):
-    """Hands over one epoch after the rate is reached, and begins the schedule after it in its epoch 1."""
+    """Starts the next schedule one epoch late, and at its epoch 1."""
 
     def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
         return self.lr if epoch == self.total_iters else super().__call__(epoch + (epoch > self.total_iters), history)
 
 
 class MetricsOfTheRise(LinearWarmup):
-    """Shows the schedule after it the metrics of the rise, too, as if they were those of its first epochs."""
+    """Passes the metrics of the warm-up to the next schedule, as if they were those of its first epochs."""
 
     def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
         if epoch >= self.total_iters:
@@ -134,7 +134,7 @@ class MetricsOfTheRise(LinearWarmup):
 
 
 class Overshoots(LinearWarmup):
-    """Divides by one epoch less than the rise takes, and so rises above the rate before it hands over."""
+    """Divides by one epoch too few, so the rate overshoots before the warm-up ends."""
 
     def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
         if epoch >= self.total_iters:
@@ -179,7 +179,7 @@ class Plateau(ReduceLROnPlateau):
 
 
 class Impatient(Plateau):
-    """Lowers the rate after ``patience`` epochs, where it takes one more."""
+    """Lowers the rate after ``patience`` epochs, one too early."""
 
     def _is_over(self, waited: int) -> bool:
         return waited >= max(self.patience, 1)
@@ -194,7 +194,7 @@ class Restless(Plateau):
 
 
 class RestsOneLonger(Plateau):
-    """Counts the epoch in which the rate falls as the first of the cool-down's, and adds one."""
+    """Makes the cool-down one epoch too long."""
 
     def _follow(self, state: dict[str, Any], loss: float) -> None:
         resting = state["resting"]
@@ -203,7 +203,7 @@ class RestsOneLonger(Plateau):
 
 
 class AnyImprovement(Plateau):
-    """Ignores the threshold: the least improvement will do."""
+    """Ignores the threshold: any improvement counts."""
 
     def _improves(self, loss: float, best: float) -> bool:
         return loss < best if self.mode == "min" else loss > best
@@ -217,14 +217,14 @@ class EqualIsBetter(Plateau):
 
 
 class AlwaysRelative(Plateau):
-    """Takes an absolute threshold for a relative one."""
+    """Treats an absolute threshold as a relative one."""
 
     def _improves(self, loss: float, best: float) -> bool:
         return loss < best * (1 - self.threshold) if self.mode == "min" else loss > best * (1 + self.threshold)
 
 
 class LastIsBest(Plateau):
-    """Compares with the loss before, and not with the best."""
+    """Compares with the previous loss, not with the best."""
 
     def _follow(self, state: dict[str, Any], loss: float) -> None:
         super()._follow(state, loss)
@@ -232,7 +232,7 @@ class LastIsBest(Plateau):
 
 
 class BestForgotten(Plateau):
-    """Forgets the best loss when it lowers the rate, so that any next one counts as an improvement."""
+    """Forgets the best loss when it lowers the rate, so the next loss always counts as an improvement."""
 
     def _follow(self, state: dict[str, Any], loss: float) -> None:
         before = state["lr"]
@@ -242,7 +242,7 @@ class BestForgotten(Plateau):
 
 
 class AlwaysFalls(Plateau):
-    """Ignores ``eps``: the rate falls however little that is."""
+    """Ignores ``eps``: the rate falls even if the change is tiny."""
 
     def _falls(self, lr: float, lower: float) -> bool:
         return lr > lower
@@ -256,14 +256,14 @@ class Bottomless(Plateau):
 
 
 class RaisedToItsLeast(Plateau):
-    """Raises a rate that is below ``min_lr`` to that."""
+    """Raises a rate below ``min_lr`` to ``min_lr``."""
 
     def _falls(self, lr: float, lower: float) -> bool:
         return abs(lr - lower) > self.eps
 
 
 class ModesConfused(Plateau):
-    """Takes a lower metric for the better one in mode max, and a higher in mode min."""
+    """Swaps the modes min and max."""
 
     def _worst(self) -> float:
         return -super()._worst()
@@ -275,21 +275,21 @@ class ModesConfused(Plateau):
 
 
 class KnowsItsOwnEpoch(Plateau):
-    """Follows the loss of the epoch whose rate is asked for, one later than it can be known."""
+    """Uses the loss of the epoch whose rate it computes, which is not known yet."""
 
     def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
         return super().__call__(epoch - 1, history)
 
 
 class WorstIsZero(Plateau):
-    """Starts from 0 in mode max, below which no metric is thought to be."""
+    """Starts from 0 as the best metric in mode max, as if no metric were negative."""
 
     def _worst(self) -> float:
         return math.inf if self.mode == "min" else 0.0
 
 
 class RelativeToTheSize(Plateau):
-    """Takes a relative threshold of the size of the best metric, where torch takes it of the metric, sign and all."""
+    """Takes a relative threshold of the best metric's absolute value; torch takes it with its sign."""
 
     def _improves(self, loss: float, best: float) -> bool:
         if self.threshold_mode == "abs" or math.isinf(best):
@@ -299,7 +299,7 @@ class RelativeToTheSize(Plateau):
 
 
 class NotWorseIsBetter(Plateau):
-    """Takes NaN, which is no worse than the best, for an improvement."""
+    """Counts NaN as an improvement, because it is not worse than the best."""
 
     def _improves(self, loss: float, best: float) -> bool:
         return super()._improves(loss, best) or math.isnan(loss)

@@ -29,7 +29,7 @@ class MovesWithoutGradient(SGD):
 
 
 class RateInTheVelocity(SGD):
-    """Folds the learning rate into the velocity: the same at a constant rate, and only there."""
+    """Folds the learning rate into the velocity: right only at a constant rate."""
 
     def step(self, params: dict[str, Array], grads: Gradients, lr: float) -> None:
         super().step(params, {name: lr * grad for name, grad in grads.items()}, 1.0)
@@ -46,7 +46,7 @@ class DecayWithMomentumOnly(SGD):
 
 
 class DecaysItsGradients(SGD):
-    """Adds weight decay to the gradients where they stand."""
+    """Adds weight decay to the gradients in place."""
 
     def step(self, params: dict[str, Array], grads: Gradients, lr: float) -> None:
         for name, grad in grads.items():
@@ -64,7 +64,7 @@ class RemembersItsGradients(SGD):
 
 
 class Rebinds(SGD):
-    """Puts new arrays into the dict in place of moving those that layers hold."""
+    """Puts new arrays into the dict, and does not change those that the layers hold."""
 
     def step(self, params: dict[str, Array], grads: Gradients, lr: float) -> None:
         for name, grad in grads.items():
@@ -72,7 +72,7 @@ class Rebinds(SGD):
 
 
 class VelocityForgotten(SGD):
-    """Makes a new velocity in every step: right in the first, and gradient descent ever after."""
+    """Makes a new velocity in every step, which is plain gradient descent."""
 
     def step(self, params: Kept, grads: Gradients, lr: float) -> None:
         self.state = {}
@@ -94,7 +94,7 @@ class _Nesterov(SGD):
 
 
 class NesterovOfTheNew(_Nesterov):
-    """Writes Bengio's form, mu^2 v + (1 + mu) g, with the velocity that is already new."""
+    """Uses Bengio's form, mu^2 v + (1 + mu) g, with the velocity that is already updated."""
 
     def look_ahead(self, param: Array, grad: Array, velocity: Array, lr: float, t: int) -> None:
         velocity *= self.momentum
@@ -121,7 +121,7 @@ class NesterovTwice(_Nesterov):
 
 
 class NesterovInTheBuffer(_Nesterov):
-    """Writes the look-ahead into the velocity, from which the next step goes on."""
+    """Stores the look-ahead as the velocity for the next step."""
 
     def look_ahead(self, param: Array, grad: Array, velocity: Array, lr: float, t: int) -> None:
         velocity *= self.momentum
@@ -139,7 +139,7 @@ class DampenedAtFirst(SGD):
 
 
 class DecayTimesGradient(SGD):
-    """Multiplies by the decay where it is to be added: an operator slip, g *= 1 + w p."""
+    """Multiplies by the decay where it must add: g *= 1 + w p."""
 
     def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
         grad *= 1 + self.weight_decay * param
@@ -148,21 +148,21 @@ class DecayTimesGradient(SGD):
 
 
 class OnlyFinite(SGD):
-    """Skips a gradient that is not finite, without a word."""
+    """Silently skips a gradient that is not finite."""
 
     def step(self, params: Kept, grads: Gradients, lr: float) -> None:
         super().step(params, {name: grad for name, grad in grads.items() if np.isfinite(grad).all()}, lr)
 
 
 class ZerosAreMissing(SGD):
-    """Takes a gradient of nothing but zeros for a missing one: neither velocity nor decay move the tensor."""
+    """Treats a gradient of zeros as a missing one: neither velocity nor decay moves the tensor."""
 
     def step(self, params: Kept, grads: Gradients, lr: float) -> None:
         super().step(params, {name: grad for name, grad in grads.items() if grad.any()}, lr)
 
 
 class BiasNotDecayed(SGD):
-    """Leaves vectors, such as a bias, out of the gradient of a penalty that counts them."""
+    """Applies no weight decay to vectors, such as a bias."""
 
     def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
         decay = self.weight_decay

@@ -10,7 +10,7 @@ from tests.nets.faults.fault import DIFFERENCES, FORWARD, Fault
 
 
 class WithoutTheSum(LogSoftmax):
-    """Gives dy - softmax(x), which takes the sum of dy to be 1."""
+    """Returns dy - softmax(x), which is right only if dy sums to 1."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, _ = super().forward(x, context)
@@ -18,7 +18,7 @@ class WithoutTheSum(LogSoftmax):
 
 
 class OneMinusItself(LogSoftmax):
-    """Gives dy * (1 - softmax(x)): every element's own derivative, and none of the others'."""
+    """Returns dy * (1 - softmax(x)), the diagonal of the Jacobian only."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, _ = super().forward(x, context)
@@ -26,7 +26,7 @@ class OneMinusItself(LogSoftmax):
 
 
 class DiagonalOnly(Softmax):
-    """Takes the diagonal of the Jacobian for all of it."""
+    """Uses only the diagonal of the Jacobian."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, _ = super().forward(x, context)
@@ -48,7 +48,7 @@ class LogAlongTheLastAxis(LogSoftmax):
 
 
 class AcrossAllAxes(Softmax):
-    """Sums over all axes on the way back."""
+    """Sums over all axes in the backward pass."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, _ = super().forward(x, context)
@@ -56,7 +56,7 @@ class AcrossAllAxes(Softmax):
 
 
 class Unshifted(Softmax):
-    """Does not take off the largest element, so that the exponentials overflow."""
+    """Does not subtract the largest element, so the exponentials overflow."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         _, right = super().forward(x, context)
@@ -65,7 +65,7 @@ class Unshifted(Softmax):
 
 
 class ShiftedByTheWhole(LogSoftmax):
-    """Takes off the largest element of the array, not that of the axis, so that the logarithm can be of zero."""
+    """Subtracts the largest element of the array, not that of the axis, so the logarithm can be of zero."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         shifted = x - x.max()
@@ -74,7 +74,7 @@ class ShiftedByTheWhole(LogSoftmax):
 
 
 class AppliedTwice(LogSoftmax):
-    """Is applied to its own output, which it leaves as it is."""
+    """Is applied to its own output, which it does not change."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, first = super().forward(x, context.child("first"))
