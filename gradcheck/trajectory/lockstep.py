@@ -227,7 +227,7 @@ class LockStep:
         for name in names:
             if trial.ours[name].shape == shown[name].shape:
                 difference = largest_difference(shown[name], trial.ours[name])
-                if math.isfinite(difference):  # a nudge that overflows tells nothing of how far rounding moves
+                if math.isfinite(difference):  # an overflow does not show how far rounding moves
                     trial.spreads[name] = max(trial.spreads[name], difference)
 
     def _judge(self, trial: Taken, names: list[str], spreads: dict[str, float]) -> int:
