@@ -1,8 +1,8 @@
 """Why a gradient is wrong: the likeliest cause, named only if it explains every judged element.
 
-Each hypothesis predicts the whole wrong gradient from the numeric one. It is believed if every judged element is as
-predicted within its allowance, if enough elements could have shown otherwise, and if it says the same for other
-cotangents. "Cause unknown" (None) is an answer; a wrong cause is not.
+Each hypothesis predicts the whole wrong gradient from the numeric one. It is accepted under three conditions: every
+judged element is as predicted within its allowance, enough elements are evidence for it, and it gives the same result
+for other cotangents. "Cause unknown" (None) is an acceptable answer, a wrong cause is not.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from gradcheck.diagnosis.fits import (
 from gradcheck.diagnosis.losses import Descent, descents
 from gradcheck.streams import stream
 
-# Fewer elements that agree make "only this one is wrong" an accident of a small tensor.
+# With fewer elements that agree, "only this one is wrong" may be an accident of a small tensor.
 AGREEING = 3
 
-# One numeric gradient for every output is affordable up to here.
+# The most outputs for which one numeric gradient each is affordable.
 MOST_ONE_HOTS = 64
 
-# Other cotangents must tell the same: dy backwards and larger (a power of two, so without rounding; |dy| or a clipped
-# gradient show), and two that are random, from this seed.
+# Other cotangents must give the same cause: dy with the sign changed and larger, which shows |dy| or a clipped gradient
+# (a power of two, so without rounding), and two random ones, from this seed.
 BACKWARDS = -4.0
 
 
 class Cause(StrEnum):
-    """What can be wrong with a gradient; the comment says which details come with it."""
+    """What can be wrong with a gradient; the comments list the details of each."""
 
     NOT_FINITE = "not finite"  # index, count, value
     WRONG_SHAPE = "wrong shape"  # shape, needed
@@ -72,12 +72,12 @@ class Cause(StrEnum):
     TERM_IN_DY = "term in dy"  # multiple
     CONSTANT_TERM = "constant term"  # axes, everything
     AFFINE_TERM = "affine term"  # axes, everything
-    TIED_IN_FULL = "tied in full"  # seen where kinks are judged, not by a hypothesis below
+    TIED_IN_FULL = "tied in full"  # found where kinks are judged, not by a hypothesis below
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The cause of a wrong gradient, with what its sentence needs."""
+    """The cause of a wrong gradient, with the details for its sentence."""
 
     cause: Cause
     details: dict[str, Any]
@@ -85,13 +85,13 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known about one tensor whose gradient is wrong.
+    """The data about one tensor whose gradient is wrong.
 
-    ``analytic`` is judged, and may have another shape than the tensor; ``numeric``, ``allowed`` (inf where not judged)
-    and ``value`` have the tensor's. ``inputs`` names those of the ``variables`` that are inputs; the first has the
-    batch on axis 0 if it has two axes or more. ``gradients`` are the analytic gradients of all variables. The
-    functions take another cotangent, or the name of another variable; numeric ones return gradient and allowance.
-    ``target`` is what a loss compares the tensor with.
+    ``analytic`` is the gradient to be judged, and may have another shape than the tensor. ``numeric``, ``allowed`` (inf
+    where not judged) and ``value`` have the tensor's shape. ``inputs`` names the inputs among the ``variables``; the
+    first has the batch on axis 0 if it has two axes or more. ``gradients`` are the analytic gradients of all variables.
+    The functions take another cotangent, or the name of another variable; numeric ones return gradient and allowance.
+    ``target`` is the target of a loss.
     """
 
     tensor: str
@@ -112,7 +112,7 @@ class Evidence:
 
     @property
     def comparison(self) -> Comparison:
-        """The two gradients, the analytic one broadcast to the tensor's shape, which must be possible."""
+        """The two gradients; the analytic one is broadcast to the tensor's shape, which must be possible."""
         arrays = (self.analytic, self.numeric, self.allowed)
         analytic, numeric, allowed = (
             np.broadcast_to(np.asarray(a, dtype=np.float64), self.numeric.shape) for a in arrays
@@ -127,11 +127,11 @@ class Evidence:
 
     @property
     def elementwise_shapes(self) -> bool:
-        """Whether the tensor is an input that the output has the shape of, and dy too."""
+        """Whether the tensor is an input of the same shape as the output and dy."""
         return self.tensor in self.inputs and self.y.shape == self.value.shape == self.dy.shape == self.numeric.shape
 
     def of_arrays(self) -> Evidence:
-        """Return the evidence with an array for a gradient that is a plain number."""
+        """Return the evidence with arrays in place of gradients that are plain numbers."""
         analytic_of = self.analytic_of
         return replace(self, analytic=np.asarray(self.analytic), analytic_of=lambda dy: np.asarray(analytic_of(dy)))
 
@@ -141,7 +141,7 @@ class Evidence:
         return replace(self, dy=dy, analytic=self.analytic_of(dy), numeric=numeric, allowed=allowed)
 
     def scaled(self, factor: float) -> Evidence:
-        """Return the evidence for a multiple of dy: all but the gradient that is judged are known to be linear."""
+        """Return the evidence for a multiple of dy: all but the analytic gradient are known to be linear."""
 
         def other_numeric(name: str) -> tuple[Array, Array]:
             numeric, allowed = self.other_numeric(name)
@@ -177,11 +177,11 @@ def diagnose(evidence: Evidence) -> Diagnosis | None:
 
 
 def consensus(found: Sequence[Diagnosis | None]) -> Diagnosis | None:
-    """Return the first diagnosis of several cases of one fault, as far as the others bear it out, or None.
+    """Return the first diagnosis of several cases of one fault, as far as the others confirm it, or None.
 
-    A true cause explains whatever case can tell it, so most must name it and none another. A factor keeps those of its
-    names that it has in every case: 4 may be the batch size and the number of outputs in one of them only. So does a
-    gradient of another loss.
+    A true cause explains every case in which it can be seen, so most must name it and none another. A factor keeps only
+    the names that it has in every case: 4 may be both the batch size and the number of outputs in one of them. The same
+    holds for the names of another loss.
     """
     told = [each for each in found if each is not None]
     if not told or 2 * len(told) < len(found) or len({each.cause for each in told}) > 1:
@@ -196,7 +196,7 @@ def consensus(found: Sequence[Diagnosis | None]) -> Diagnosis | None:
     if not common and len({each.details["factor"] for each in told}) > 1:
         return None
     kept = {quantity.value: (quantity, half) for key, (quantity, half) in _names(first).items() if key in common}
-    if len(told) == 1:  # that 3/2 has half of 3 samples in it is too likely an accident
+    if len(told) == 1:  # 3/2 as half of 3 samples is too likely an accident
         kept = dict(enumerate(pair for pair in first.details["quantities"] if not pair[1]))
     details = first.details | {"quantities": tuple(kept.values())}
     if "descents" in details:  # as in `constant_factor`
@@ -205,13 +205,13 @@ def consensus(found: Sequence[Diagnosis | None]) -> Diagnosis | None:
 
 
 def _descents(found: Diagnosis) -> tuple[Descent, ...]:
-    """Return the losses whose gradient one is, if any is known."""
+    """Return the losses that a diagnosis names, if any."""
     known: tuple[Descent, ...] = found.details.get("descents", ())
     return known
 
 
 def _names(factor: Diagnosis) -> dict[tuple[Any, ...], tuple[Quantity, bool]]:
-    """Return the quantities of a factor by what they are, whatever their value: 1/4 of 4 samples is 1/3 of 3."""
+    """Return the quantities of a factor by meaning, not value: 1/4 for 4 samples is the same as 1/3 for 3."""
     top, bottom = factor.details["factor"] if factor.details["quantities"] else (1, 1)
     return {
         (name, quantity.of, axes, half, abs(top) > abs(bottom), top > 0): (
@@ -224,7 +224,7 @@ def _names(factor: Diagnosis) -> dict[tuple[Any, ...], tuple[Quantity, bool]]:
 
 
 def _same(one: Diagnosis, other: Diagnosis | None) -> bool:
-    """Say whether two diagnoses are the same but for how many elements agree."""
+    """Return whether two diagnoses are the same, except for how many elements agree."""
     return (
         other is not None
         and one.cause == other.cause
@@ -269,7 +269,7 @@ def turned(evidence: Evidence) -> Diagnosis | None:
 
 
 def wrong_shape(evidence: Evidence) -> Diagnosis:
-    """Another shape, whatever the reason."""
+    """A gradient of another shape, whatever the reason."""
     return Diagnosis(Cause.WRONG_SHAPE, {"shape": evidence.analytic.shape, "needed": evidence.numeric.shape})
 
 
@@ -305,7 +305,7 @@ def constant_factor(evidence: Evidence) -> Diagnosis | None:
 
 
 def other_loss(evidence: Evidence) -> Diagnosis | None:
-    """The gradient of another loss than the value that is told."""
+    """The gradient of another loss than the value that is returned."""
     if evidence.target is None:
         return None
     found = descents(evidence.comparison, evidence.dy, evidence.value, evidence.target)
@@ -335,7 +335,7 @@ def exchanged(evidence: Evidence) -> Diagnosis | None:
 
 
 def reduced_too_far(evidence: Evidence) -> Diagnosis | None:
-    """All elements along some axes are their sum, or a mean of it."""
+    """All elements along some axes are replaced by their sum or mean."""
     shape = evidence.numeric.shape
     if not _broadcasts(evidence.analytic.shape, shape):
         return None
@@ -374,7 +374,7 @@ def part_wrong(evidence: Evidence) -> Diagnosis | None:
 
 def _part(evidence: Evidence, inside: Comparison, place: dict[str, Any], agreeing: int) -> Diagnosis | None:
     what: dict[str, Any] | None = {"factor": (0, 1), "quantities": ()}
-    if np.any(inside.analytic[inside.judged]):  # zeros are what they are, however small what belongs there
+    if np.any(inside.analytic[inside.judged]):  # zeros need no precision, however small the right numbers are
         what = factor_of(inside, quantities(evidence))
     if what is None and not np.array_equal(inside.failing, inside.judged):
         return None
@@ -399,7 +399,7 @@ def border_wrong(evidence: Evidence) -> Diagnosis | None:
 
 
 def part_of_dy(evidence: Evidence) -> Diagnosis | None:
-    """Only one end of dy counts, or all but that end."""
+    """Only one end of dy is used, or all but that end."""
     comparison, dy = evidence.comparison, evidence.dy
     for axis, end in product(range(dy.ndim), ("last", "first")):
         if dy.shape[axis] < 2:
@@ -436,7 +436,7 @@ def derivative(evidence: Evidence) -> Diagnosis | None:
 
 
 def diagonal_only(evidence: Evidence) -> Diagnosis | None:
-    """The diagonal of the Jacobian times dy, though the Jacobian has other elements too."""
+    """The diagonal of the Jacobian times dy, though the Jacobian is not diagonal."""
     if not evidence.elementwise_shapes or not 2 <= evidence.dy.size <= MOST_ONE_HOTS:
         return None
     if not _elementwise(evidence, evidence.analytic_of) or _truly_elementwise(evidence):
@@ -451,13 +451,13 @@ def diagonal_only(evidence: Evidence) -> Diagnosis | None:
 
 
 def term_in_value(evidence: Evidence) -> Diagnosis | None:
-    """The error is a multiple of the tensor itself, as of a penalty."""
+    """The error is a multiple of the tensor itself, as by a penalty."""
     multiple = multiple_of(evidence.comparison, evidence.value)
     return None if multiple is None else Diagnosis(Cause.TERM_IN_VALUE, {"multiple": multiple})
 
 
 def term_in_dy(evidence: Evidence) -> Diagnosis | None:
-    """The error is a multiple of dy, as of a path around a layer."""
+    """The error is a multiple of dy, as by a path around a layer."""
     multiple = multiple_of(evidence.comparison, evidence.dy) if evidence.elementwise_shapes else None
     return None if multiple is None else Diagnosis(Cause.TERM_IN_DY, {"multiple": multiple})
 
@@ -478,7 +478,7 @@ def _fitted(evidence: Evidence, regressor: Array | None, cause: Cause) -> Diagno
 
 
 def quantities(evidence: Evidence) -> tuple[Quantity, ...]:
-    """Return the numbers that gradients are divided by; those of the prediction if y is the number that a loss is."""
+    """Return the numbers by which gradients are divided; those of the prediction if y is the value of a loss."""
     x = evidence.variables[evidence.inputs[0]] if evidence.inputs else evidence.y
     shape, of = (evidence.y.shape, "output") if evidence.y.ndim >= 2 else (x.shape, "input")
     axes = tuple(range(len(shape)))
@@ -531,13 +531,13 @@ def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
 
 
 def _right(evidence: Evidence, gradient: Array) -> bool:
-    """Say whether a gradient of the tensor's shape is right, at some element measurably so."""
+    """Return whether a gradient of the tensor's shape is right, and measurably so at some element."""
     comparison = replace(evidence, analytic=gradient).comparison
     return not np.any(comparison.failing) and bool(np.any(comparison.agreeing))
 
 
 def _elementwise(evidence: Evidence, gradient_of: Callable[[Array], Array]) -> bool:
-    """Say whether each element of a gradient depends on its own element of dy only."""
+    """Return whether each element of a gradient depends on its own element of dy only."""
     weights = np.linspace(1.0, 2.0, evidence.dy.size).reshape(evidence.dy.shape)
     plain = gradient_of(evidence.dy)
     slack = float(np.abs(plain).max(initial=0.0)) / PRECISION
@@ -552,7 +552,7 @@ def _sigmoid(x: Array) -> Array:
     return np.asarray(1 / (1 + np.exp(-x)))
 
 
-# Functions whose derivative is written in terms of their output y, with that form.
+# Functions whose derivative is often written in terms of their output y, with that form.
 OUTPUT_FORMS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
     "sigmoid": (_sigmoid, lambda y: y * (1 - y)),
     "tanh": (np.tanh, lambda y: 1 - y * y),
@@ -580,6 +580,6 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
 
 HYPOTHESES_ABOUT_SHAPES: tuple[Hypothesis, ...] = (not_reduced, turned, reduced_too_far, wrong_shape)
 
-# How many other cotangents must tell the same, if not all: a NaN may be of one cotangent only, other variables'
-# gradients are known for dy and its multiples only, and many one-hots are dear.
+# How many other cotangents must give the same cause, if not all: a NaN may occur for one cotangent only, other
+# variables' gradients are known for dy and its multiples only, and many one-hots take long.
 CONFIRMATIONS: dict[Hypothesis, int] = {not_finite: 0, exchanged: 1, diagonal_only: 1}

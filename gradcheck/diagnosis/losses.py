@@ -1,4 +1,4 @@
-"""Which loss a gradient is of, whatever loss was told: the usual ones, by the gradients of their sums."""
+"""The loss that a gradient belongs to, whatever value is returned, of the usual ones and their gradients."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gradcheck.diagnosis.fits import TWO, Comparison
 
 
 class Descent(NamedTuple):
-    """A loss that is descended: the gradient's ``formula``, the ``loss`` it is of, and what both are divided by.
+    """The loss that a gradient descends: the gradient's ``formula``, the ``loss``, and what both are divided by.
 
     ``divisor`` is the name of a `Quantity`, or empty where nothing is divided.
     """
@@ -23,10 +23,10 @@ class Descent(NamedTuple):
 
 
 def descents(comparison: Comparison, dy: Array, prediction: Array, target: Array) -> tuple[Descent, ...]:
-    """Return the losses whose gradient an analytic one is, the plainest first; several may be one on these numbers.
+    """Return the losses with the analytic gradient, the plainest first; several may be the same on these numbers.
 
-    ``dy`` is the cotangent of the value, one number. Nothing is fitted to the gradient: all its judged elements, two or
-    more of which must tell, are as the formula says.
+    ``dy`` is the cotangent of the value, one number. Nothing is fitted to the gradient: all its judged elements must be
+    as the formula says, and two or more must be evidence for it.
     """
     wanted = _like(prediction, target)
     if wanted is None or dy.size != 1:
@@ -45,7 +45,7 @@ def descents(comparison: Comparison, dy: Array, prediction: Array, target: Array
 
 
 def _like(prediction: Array, target: Array) -> Array | None:
-    """Return a target in the prediction's shape, rows that are 1 at their class for classes, or None."""
+    """Return a target in the prediction's shape, class indices as one-hot rows, or None."""
     if target.shape == prediction.shape:
         return target
     if prediction.ndim != 2 or target.shape != prediction.shape[:1] or target.dtype.kind not in "iu":
@@ -69,7 +69,7 @@ def _softmax(z: Array) -> Array:
     return np.asarray(powers / powers.sum(axis=axis, keepdims=True))
 
 
-# The gradients of sums over all elements, in words: the loss, and the gradient at a prediction and a target.
+# By the formula of the gradient: the loss, a sum over all elements, and its gradient at a prediction and a target.
 LOSSES: dict[str, tuple[str, Callable[[Array, Array], Array]]] = {
     "prediction - target": (
         "half the sum of squares, or of summed cross-entropy before its sigmoid or softmax",

@@ -1,4 +1,4 @@
-"""Derivative estimates along straight lines, with a bound on the error of each, and the kinks that have none."""
+"""Derivative estimates along straight lines, each with a bound on its error; at kinks there is no estimate."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 
 from gradcheck.contract import Array
 
-# Steps in units of a line's scale. The first sees past rounding, smaller ones past curvature and nearby kinks.
+# Steps in units of a line's scale. The first is long enough for rounding, smaller ones avoid curvature and kinks.
 FIRST_STEP = 2.0**-6
-SHORTER = 2.0**-3  # what a step that does not serve is multiplied by
-LAST_STEP = 2.0**-40  # but for elements that are much smaller than the largest
+SHORTER = 2.0**-3  # factor for a step at which f is not seen to be smooth
+LAST_STEP = 2.0**-40  # of elements much smaller than the largest it may be shorter
 
-# Of a kink, one-sided slopes: at sqrt(eps) curvature and rounding cost about the same.
+# For one-sided slopes at a kink: at sqrt(eps), curvature and rounding cost about the same.
 ONE_SIDED_STEP = 2.0**-26
 
-# Richardson's R = (64 D(h/4) - 20 D(h/2) + D(h)) / 45 takes six values with weights w / h, sum of w^2 = 16.6: noise
-# of standard deviation s in each makes one of 4.07 s / h. Its factor, in deviations, is that of all measured noise.
+# Richardson's R = (64 D(h/4) - 20 D(h/2) + D(h)) / 45 takes six values with weights w / h, sum of w^2 = 16.6. If they
+# have independent errors of standard deviation s, R has one of 4.07 s / h. `DEVIATIONS` times that is allowed.
 RICHARDSON_ROUNDING = 4.07
 RICHARDSON_WEIGHTS = 6.6  # sum of |w|, for values that are each off by up to half a unit in the last place
 DEVIATIONS = 8.0
@@ -93,13 +93,13 @@ class Estimate:
 def derivatives(lines: Lines, first_step: Array | float = FIRST_STEP) -> Estimate:
     """Estimate the derivative of ``<dy, f>`` along every line.
 
-    Central differences D at h, h/2 and h/4, extrapolated by Richardson's rule. The bound is that of truncation, the
-    difference of the two first extrapolations ``(4 D(k/2) - D(k)) / 3`` at k = h and h/2, plus that of rounding,
-    ``DEVIATIONS * RICHARDSON_ROUNDING * sigma / h``. (The usual estimate of truncation, from the last two
-    extrapolations, is 15 times smaller; it fails where the h^4 and h^6 terms cancel: by a factor of 4 for a sigmoid at
-    h = 0.23.) The step is then chosen to balance the two, and shortened where f is not seen to be smooth. Steps far
-    longer than f's own scale can look smooth by chance, as for a sine at 1e8; so an estimate counts once another step
-    has given the same to within both bounds.
+    Central differences D at h, h/2 and h/4 are extrapolated twice by Richardson's rule. The bound is the sum of two.
+    For truncation: the difference of the two first extrapolations ``(4 D(k/2) - D(k)) / 3`` at k = h and h/2. (The
+    usual estimate, from the last two extrapolations, is 15 times smaller. Both are too small where the h^4 and h^6
+    terms cancel, this one only where they do to within 5 %.) For rounding: ``DEVIATIONS * RICHARDSON_ROUNDING * sigma
+    / h``. The next step balances the two, or is shorter where f is not seen to be smooth. Steps far longer than f's own
+    scale can look smooth by chance, as for a sine at 1e8. So an estimate counts once another step has given the same
+    to within the sum of both bounds.
     """
     count, outputs = len(lines.scale), lines.y.shape[1]
     value, error, used = np.zeros(count), np.full(count, np.inf), np.zeros(count)
@@ -125,7 +125,7 @@ def derivatives(lines: Lines, first_step: Array | float = FIRST_STEP) -> Estimat
             # A jump that does not shrink at two steps in a row is a kink.
             kinked[part] = flat & suspect[part] & ~np.isfinite(error[part])
             suspect[part] = flat
-            # Truncation goes as h^4 and rounding as 1/h: the step at which both are the same, at most 2^-10 shorter.
+            # The bound of truncation goes as h^4, that of rounding as 1/h: the step where they are equal, 1/4 to 2^-10.
             with np.errstate(divide="ignore", invalid="ignore"):
                 balance = np.exp2(np.floor(np.log2(rounding / truncation) / 5))
             h[part] *= np.where(smooth & np.isfinite(balance), np.clip(balance, 2.0**-10, 0.25), SHORTER)
@@ -137,9 +137,9 @@ def derivatives(lines: Lines, first_step: Array | float = FIRST_STEP) -> Estimat
 
 
 def hidden(lines: Lines, h: Array) -> Array:
-    """Return what estimates at steps ``h`` may lack because outputs move by less than half a unit in their last place.
+    """Return what estimates at steps ``h`` may miss of outputs that move by less than half a unit in their last place.
 
-    In 1 - 1e-20 the second term is lost. What does not move further away, either, does not depend on the line.
+    In 1 - 1e-20 the second term is lost. An output that does not move further away either does not depend on the line.
     """
     part: Integers = np.arange(len(h))
     y, dy = lines.y[lines.block], lines.dy[lines.block]
@@ -204,7 +204,8 @@ class Slopes:
 def one_sided(lines: Lines, part: Integers) -> Slopes:
     """Return the slopes of every output to the two sides of the point, at steps of sqrt(eps) and half of that.
 
-    The bound is twice the difference of the two, for curvature, and their rounding.
+    They are extrapolated to h = 0. The bound is twice the difference of the two, for curvature, plus eight roundings
+    over h: the three values come in with weights 4, 1 and 3.
     """
     y, noise = lines.y[lines.block[part]], lines.noise[lines.block[part]]
     sides, error = [], np.zeros_like(y)
@@ -219,7 +220,7 @@ def one_sided(lines: Lines, part: Integers) -> Slopes:
 
 
 def elementwise_noise(base: Array, shadows: list[Array]) -> Array:
-    """Return the rounding noise of each element: the spread of the shadows, at least half a unit in its last place."""
+    """Return the rounding noise of each element: the spread of the shadows, at least ``eps / 2`` times its size."""
     noise = np.asarray(np.finfo(base.dtype).eps / 2 * np.abs(base))
     for shadow in shadows:
         noise = np.maximum(noise, np.abs(shadow - base))

@@ -1,4 +1,4 @@
-"""What to probe: every element of a tensor, or random directions through it."""
+"""Lines along which a function is probed: through every element of a tensor, or in random directions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gradcheck.streams import stream
 # Elements of the input, and of the outputs, that samples stacked along the batch axis may have at a time.
 STACKED = 1 << 20
 
-OWN_STEP = 2.0**-12  # of an element's own size, to which steps go down where it is far below the largest
+OWN_STEP = 2.0**-12  # of an element's own size: its shortest step, where it is far below the largest
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def stacked_coordinates(point: Point, name: str) -> Lines:
 def along(point: Point, name: str, directions: Array) -> Lines:
     """Return the lines in the given ``directions``, (lines, *shape of the variable).
 
-    Rounding of the moved point is not undone here: it is like that of its elements by a nudge, which shadows measure.
+    Distances are nominal: they ignore how the moved point rounds. Shadows measure that, as a nudge of its elements.
     """
     x = point.variables[name]
 
@@ -99,10 +99,10 @@ def along(point: Point, name: str, directions: Array) -> Lines:
 
 
 def complex_step(point: Point, name: str) -> Array | None:
-    """Return the gradient of ``<dy, f>`` as ``Im <dy, f(x + i t e)> / t``, or None where f does not take or give it.
+    """Return the gradient of ``<dy, f>`` as ``Im <dy, f(x + i t e)> / t``, or None where y is not complex.
 
-    Without cancellation, and so exact to rounding, if f is analytic; nothing tells whether it is, so the result must be
-    confirmed. Squire and Trapp (1998).
+    If f is analytic, nothing cancels and the result is exact to rounding. It cannot be seen whether f is analytic, so
+    the result must be confirmed. Squire and Trapp (1998).
     """
     x, tiny = point.variables[name], 2.0**-100
     gradient = np.empty(x.shape)
@@ -136,7 +136,7 @@ def stacked_complex_step(point: Point, name: str) -> Array | None:
 
 
 def samples_are_independent(point: Point, name: str) -> bool:
-    """Return whether each sample's output is seen to depend on that sample alone, and on no number of samples."""
+    """Return whether each sample's output is seen to depend on that sample alone, and not on the batch size."""
     x, y = point.variables[name], point.y
     if len(point.function.inputs) > 1 or len(point.function.arguments) > 1 or x.ndim < 2 or not y.ndim or not x.size:
         return False
@@ -170,6 +170,6 @@ def _lines(
 
 
 def _unit(x: Array) -> float:
-    """Return the power of two at or below the tensor's largest element, or 1: a unit that steps are exact in."""
+    """Return the power of two at or below the tensor's largest element, or 1, so that steps are exact."""
     top = float(np.abs(x).max(initial=0.0))
     return 2.0 ** math.floor(math.log2(top)) if top > 0 and math.isfinite(top) else 1.0

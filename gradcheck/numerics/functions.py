@@ -26,8 +26,8 @@ class Function:
     """``call(variables, context)`` returns the value and a pullback from dy to gradients named like the variables.
 
     ``arguments`` are the inputs in their order, each the name of a variable or, for one that has no gradient, its
-    value. Variables that are not arguments are parameters. ``foreign`` objects are not asked for what only the
-    contract promises: taps, and arithmetic that also takes complex numbers.
+    value. Variables that are not arguments are parameters. A ``foreign`` object need not have what only the contract
+    promises: taps, and arithmetic that also takes complex numbers.
     """
 
     variables: dict[str, Array]
@@ -43,7 +43,7 @@ class Function:
 
 @runtime_checkable
 class Callables(Protocol):
-    """What an adapter of a foreign object offers in place of a contract."""
+    """The interface of an adapter of a foreign object, in place of the contract."""
 
     def function(self, inputs: tuple[Array, ...]) -> Function:
         """Return the object as a function of its parameters and of those ``inputs`` that have a gradient."""
@@ -134,9 +134,8 @@ def shadow(
 ) -> dict[str, Array]:
     """Return the value (as ``output``) and the gradients of a shadow, in a context whose tap nudges.
 
-    Everything that goes in, comes out or is tapped is nudged by one unit in the last place of ``precision``, by default
-    that of the arrays. A foreign object has no taps: instead what it computes is, operation by operation, if it takes
-    arrays that do so.
+    Inputs, outputs and taps are nudged by one unit in the last place of ``precision``, by default that of the arrays. A
+    foreign object has no taps: there the result of every operation is nudged, if it takes `Nudging` arrays.
     """
     moved = {name: nudged(array, rng, precision) for name, array in variables.items()}
     cotangent = nudged(dy, rng, precision)

@@ -1,4 +1,4 @@
-"""The pullback against derivatives of the forward pass, and against itself: no second implementation is needed."""
+"""The pullback against derivatives of the forward pass, and its linearity: no second implementation is needed."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ SMALL = 4  # elements, up to which differences cost less than a complex step and
 
 @dataclass(frozen=True)
 class TensorFinding:
-    """What was found of one tensor's gradient: ``numeric`` and ``allowed`` (inf where not judged), if elementwise.
+    """The result for one tensor's gradient: ``numeric`` and ``allowed`` (inf where not judged), if elementwise.
 
-    ``cause`` is why it is wrong, where that was seen on the way.
+    ``cause`` is why it is wrong, if that was found on the way.
     """
 
     worst: Worst | None
@@ -71,11 +71,11 @@ class TensorFinding:
 
 
 class TooLongError(RuntimeError):
-    """An explanation takes more evaluations than it may."""
+    """An explanation takes more evaluations than are allowed."""
 
 
 class Derivatives:
-    """The evaluations along the coordinates of one variable, kept: of another cotangent, no other are needed."""
+    """The evaluations along the coordinates of one variable, kept, since another cotangent needs no others."""
 
     def __init__(self, lines: Lines, budget: int) -> None:
         self.lines, self.budget = replace(lines, at=self.at), budget
@@ -83,7 +83,7 @@ class Derivatives:
         self._kept: dict[tuple[int, float], tuple[Array, Array]] = {}
 
     def at(self, lines: Integers, t: Array) -> tuple[Array, Array]:
-        """Return what `Lines.at` does, from what is kept where that is possible."""
+        """Return what `Lines.at` does, from kept evaluations where possible."""
         keys = [(int(line), float(distance)) for line, distance in zip(lines, t, strict=True)]
         new = [i for i, key in enumerate(keys) if key not in self._kept]
         self.budget -= len(new)
@@ -107,11 +107,11 @@ class Judge:
     shadows: list[dict[str, Array]]
     settings: Settings
     rng: np.random.Generator
-    begun: int  # evaluations before the first of this case's
+    begun: int  # evaluations before this case's first one
 
     @property
     def factor(self) -> float:
-        """By how many times what shadows show a gradient may be off."""
+        """The allowance of a gradient over the spread of its shadows."""
         return factor_of(self.point.function)
 
     def tensor(self, name: str) -> TensorFinding:
@@ -128,7 +128,7 @@ class Judge:
         return found
 
     def _affordable(self, name: str, *, stacked: bool) -> int:
-        """Return how many elements are to be perturbed one by one."""
+        """Return how many elements are perturbed one by one."""
         settings, x, size = self.settings, self.point.variables[name], self.grads[name].size
         if settings.mode == "fast":
             return 0
@@ -147,7 +147,7 @@ class Judge:
         return self.factor * elementwise_noise(self.grads[name], [one[name] for one in self.shadows])
 
     def _noise_at_ties(self, name: str) -> float:
-        """Return the allowance for the rounding of a gradient whose kinks stay kinks: no tie is broken by a nudge."""
+        """Return the allowance for the rounding of a gradient at kinks, from nudges that leave every tie a tie."""
         grad, shadows = self.grads[name], []
         for _ in range(SHADOWS):
             moved = {key: nudged(array, self.rng) for key, array in self.point.variables.items()}
@@ -177,7 +177,7 @@ class Judge:
         numeric: Array = np.zeros(grad.size)
         allowed: Array = np.full(grad.size, np.inf)
         numeric[chosen], allowed[chosen] = estimate.value, estimate.error + noise[chosen]
-        # Where f does not move, its steps are of a size that nothing shows: 1 + erf(-10) is 0, its derivative 1e-22.
+        # Where f does not move, the size of its rounding does not show: 1 + erf(-7) is 0, its derivative 6e-22.
         still = chosen[~estimate.moved]
         allowed[still] += np.finfo(grad.dtype).eps * float(np.abs(grad).max(initial=0.0))
         self._confirm(name, chosen, estimate, numeric, allowed)
@@ -202,9 +202,9 @@ class Judge:
         return TensorFinding(largest(smooth, worst), told, "; ".join(remarks), numeric, allowed, cause)
 
     def _confirm(self, name: str, chosen: Integers, estimate: Estimate, numeric: Array, allowed: Array) -> None:
-        """Widen, in place, the allowance of disagreeing elements by what it lacks: as other steps show, one call each.
+        """Raise, in place, the allowance of disagreeing elements to what estimates from other steps show, unstacked.
 
-        And by what outputs that do not move may hide.
+        What outputs that do not move may miss is added first.
         """
         grad = self.grads[name].reshape(-1)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -230,7 +230,7 @@ class Judge:
         return row
 
     def _confirmed_complex_step(self, name: str, *, stacked: bool) -> Array | None:
-        """Return the gradient by complex steps if it is the pullback's, and differences along two lines confirm it."""
+        """Return the gradient by complex steps if it is the pullback's and differences along two lines confirm it."""
         grad = self.grads[name]
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
@@ -259,8 +259,9 @@ class Judge:
     def fast(self, name: str) -> TensorFinding:
         """Judge <g, u> for Gaussian u; bisect to an element where it disagrees.
 
-        An error E of the gradient shows as <E, u>, which is Gaussian of deviation ``|E|``: one probe of allowance a
-        misses it with probability at most ``sqrt(2 / pi) a / |E|``, and independent probes with the product of these.
+        An error E of the gradient shows as <E, u>, which is Gaussian with the standard deviation ``|E|``, the 2-norm.
+        One probe of allowance a misses it with probability at most ``sqrt(2 / pi) a / |E|``, independent probes with
+        the product of these.
         """
         grad = self.grads[name]
         large = sum(array.size for array in self.point.variables.values()) > LARGE
@@ -302,7 +303,7 @@ class Judge:
         return TensorFinding(worst, told, remark)
 
     def _numeric_of(self, kept: dict[str, Derivatives], name: str, dy: Array) -> tuple[Array, Array]:
-        """Return the numeric gradient for a cotangent, from evaluations that are kept if they are few enough."""
+        """Return the numeric gradient for a cotangent, from kept evaluations; raises `TooLongError` for too many."""
         if name not in kept:
             stacked = name in self.point.function.inputs and samples_are_independent(self.point, name)
             lines = (stacked_coordinates if stacked else coordinates)(self.point, name)
@@ -323,12 +324,12 @@ class Judge:
         return self.pullback(dy)[name]
 
     def causes(self, wrong: list[str], found: dict[str, TensorFinding]) -> dict[str, Diagnosis | None]:
-        """Return what is likely wrong with each of these tensors' gradients, where that can be told."""
+        """Return the likely cause of each of these tensors' wrong gradients, None where it is unknown."""
         causes = {name: found[name].cause for name in wrong if name in found and found[name].cause is not None}
         wrong = [name for name in wrong if name not in causes]
         for name in wrong if self.settings.explain else ():
             x, worst = self.point.variables[name], found[name].worst if name in found else None
-            # Near the allowance, which elements fail and by how much is an accident.
+            # Near the allowance it is an accident which elements fail and by how much.
             if x.size > DIAGNOSED or (worst is not None and worst.ratio < CERTAIN):
                 continue
             derivatives_of: dict[str, Derivatives] = {}
@@ -365,7 +366,7 @@ class Judge:
         return causes
 
     def _target(self) -> Array | None:
-        """Return what a loss compares its prediction with."""
+        """Return the target of a loss, None of anything else."""
         function = self.point.function
         constants = [argument for argument in function.arguments if not isinstance(argument, str)]
         return constants[0] if function.inputs == ("prediction",) and len(constants) == 1 else None
@@ -377,7 +378,7 @@ class Judge:
         return replace(self, point=point, grads=self.pullback(dy), shadows=shadows)
 
     def _bisect(self, name: str, ratio: float) -> Worst:
-        """Return the element that masked directions lead to: of two halves, go into the one that disagrees more."""
+        """Return the element found by bisection, into the half along which random directions disagree more."""
         grad = self.grads[name]
         elements: Integers = np.arange(grad.size)
         while len(elements) > 1:
@@ -411,7 +412,7 @@ def _ratios(difference: Array, allowed: Array) -> Array:
 
 
 def _chance(name: str, allowed: Array, norm: float) -> str:
-    """Say what the probes would have missed."""
+    """Return a remark on the faults that the probes would have missed."""
     if not len(allowed) or not norm:
         return f"{name}: no direction could be judged"
     # The product of sqrt(2 / pi) a_k / |E| over the probes is one in a million at this |E|.

@@ -1,4 +1,4 @@
-"""What must hold of objects that keep state between calls, which only foreign ones do."""
+"""Properties of objects that keep state between calls, which only foreign ones do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gradcheck.subjects.layer import ForeignLayer
 from gradcheck.subjects.twin import TwinError, twin_outputs
 
 # Calls of a random layer and of its twin whose means are compared, and how many standard errors apart they may be:
-# exceeded by chance once in 1e8.
+# exceeded by chance less than once in 1e8.
 DRAWS, STANDARD_ERRORS = 200, 6.0
 
 CLOSE = 1e-6  # relative: far above the rounding of either precision's sums here, far below any fault of this kind
@@ -42,7 +42,7 @@ def repeated_calls_agree(case: Case, settings: Settings = Settings()) -> Outcome
 
 
 def modes_are_restored(case: Case, settings: Settings = Settings()) -> Outcome | None:
-    """Evaluating in between does not leave a layer that trains in evaluation mode, nor the other way round."""
+    """An evaluation in between does not leave a training layer in evaluation mode, nor the other way round."""
     layer = case.subject
     assert isinstance(layer, ForeignLayer)
     if not layer.has_modes:
@@ -61,7 +61,7 @@ def modes_are_restored(case: Case, settings: Settings = Settings()) -> Outcome |
 
 
 def evaluation_is_not_random(case: Case, settings: Settings = Settings()) -> Outcome | None:
-    """In evaluation mode the same input gives the same output, whatever random numbers come next."""
+    """In evaluation mode the same input gives the same output, whatever the random numbers."""
     layer = case.subject
     assert isinstance(layer, ForeignLayer)
     if not layer.has_modes or case.training:
@@ -78,9 +78,9 @@ def evaluation_is_not_random(case: Case, settings: Settings = Settings()) -> Out
 
 
 def statistics_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outcome | None:
-    """Where layer and twin draw random numbers of their own, outputs agree in mean, square and share of zeros.
+    """Outputs of a layer and a twin that draw their own random numbers agree in mean, square and share of zeros.
 
-    Over 200 calls each, to within 6 standard errors of the difference.
+    The means of 200 calls each are compared, to within 6 standard errors of their difference.
     """
     layer = case.subject
     assert isinstance(layer, ForeignLayer)

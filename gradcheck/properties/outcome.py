@@ -1,4 +1,4 @@
-"""What a property finds in one case, and how much it may spend on it."""
+"""The outcome of a property for one case, and the settings of a check."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ Mode = Literal["auto", "full", "fast"]
 MODES: tuple[Mode, ...] = ("auto", "full", "fast")
 
 # Shadows of a check of small arrays. With few elements and cancelling terms all nudges of a shadow may cancel (with
-# probability up to 3/8 for two terms); 16 of them do so less than once in a million times.
+# probability 0.22 for two terms just above a power of two); all 16 do so less than once in 10^10 times.
 SHADOWS = 16
 
-# Of large ones each element matters less, and each shadow costs more.
+# In large arrays each element matters less, and each shadow costs more.
 LARGE, SHADOWS_OF_LARGE = 1 << 17, 5
 
-# Allowance over what the widest of these shadows shows. It is seldom small by chance, as that of three is, for which
-# trajectories need a factor of 8; but a foreign object shows its rounding less surely, without taps.
+# Allowance over the spread of the widest of these shadows. It is seldom small by chance. That of three is, so
+# trajectories need a factor of 8. A foreign object has no taps, so its shadows show its rounding less reliably.
 NATIVE_FACTOR, FOREIGN_FACTOR = 4.0, 8.0
 
-# An allowance above this share of the tensor's largest element cannot tell right from wrong.
+# An allowance above this share of the tensor's largest element is uninformative.
 USEFUL = 1e-3
 
 DIFFERENCED = 9  # evaluations at equal distances: five fourth differences
@@ -41,9 +41,9 @@ class Settings:
     """How thorough a check is.
 
     ``mode`` is ``full`` (every element of every tensor is perturbed), ``fast`` (random directions) or ``auto`` (full
-    where that is cheap). ``max_evaluations`` bounds the forward calls by which a case's single elements are perturbed.
-    ``dtypes`` are the precisions in which values and gradients are compared with those of a twin. ``steps`` are those
-    of an optimizer, or the epochs of a schedule. ``explain`` is whether the causes of wrong gradients are sought.
+    where that is cheap). ``max_evaluations`` bounds the forward calls that perturb a case's single elements. ``dtypes``
+    are the precisions in which values and gradients are compared with those of a twin. ``steps`` is the number of steps
+    of an optimizer, or of epochs of a schedule. ``explain`` is whether the causes of wrong gradients are sought.
     """
 
     mode: Mode = "auto"
@@ -63,10 +63,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one property found in one case.
+    """The result of one property for one case.
 
-    ``message`` is a sentence about the failure, or about why nothing could be told; ``diagnosis`` one about its cause;
-    ``remark`` one that qualifies a pass. ``causes`` holds what is thought of each tensor whose gradient is wrong.
+    ``message`` is a sentence about the failure, or about why the result is inconclusive; ``diagnosis`` one about its
+    cause; ``remark`` one that qualifies a pass. ``causes`` holds the likely cause of each wrong gradient, by tensor.
     """
 
     verdict: Verdict
@@ -77,7 +77,7 @@ class Outcome:
     causes: dict[str, Diagnosis | None] = field(default_factory=dict)
 
 
-# None: the claim is about something that the case has not, such as buffers.
+# None: the case lacks what the claim is about, such as buffers.
 Property = Callable[[Case, Settings], Outcome | None]
 
 
@@ -87,12 +87,12 @@ def failure(message: str, worst: Worst | None = None, diagnosis: str = "") -> Ou
 
 
 def inconclusive(message: str) -> Outcome:
-    """Return that nothing could be told, and why."""
+    """Return an inconclusive outcome with its reason."""
     return Outcome(Verdict.INCONCLUSIVE, None, message)
 
 
 def judged(worsts: Iterable[Worst | None], *, told: bool = True) -> Outcome:
-    """Return FAIL if the worst disagreement exceeds its allowance, PASS if not and something could be told."""
+    """Return FAIL if the worst disagreement exceeds its allowance, else PASS if ``told``, else INCONCLUSIVE."""
     worst = largest(*worsts)
     if worst is not None and worst.ratio > 1:
         return Outcome(Verdict.FAIL, worst)
@@ -106,12 +106,12 @@ def judged(worsts: Iterable[Worst | None], *, told: bool = True) -> Outcome:
 
 
 def factor_of(function: Function) -> float:
-    """Return by how many times what shadows show a result may be off."""
+    """Return the allowance over the spread of shadows: `FOREIGN_FACTOR` or `NATIVE_FACTOR`."""
     return FOREIGN_FACTOR if function.foreign else NATIVE_FACTOR
 
 
 def allowance(function: Function, reference: Array, spread_of_shadows: float) -> float:
-    """Return by how much rounding may set a tensor and its reference apart, given how far shadows spread."""
+    """Return how far apart rounding may set a tensor and its reference, given the spread of the shadows."""
     return factor_of(function) * noise_of(reference, spread_of_shadows, factor_of(function))
 
 
@@ -128,7 +128,7 @@ def shadows_of(
     rng: np.random.Generator,
     precision: DTypeLike | None = None,
 ) -> list[dict[str, Array]]:
-    """Return shadows of a call, and for a foreign one, which has no taps, what else shows its rounding.
+    """Return shadows of a call, and for a foreign object, which has no taps, its `roughness` too.
 
     Nudges are of one unit in the last place of ``precision``, by default that of the arrays.
     """
@@ -149,12 +149,12 @@ def shadows_of(
 def roughness(
     compute: Callable[[Arrays], dict[str, Array]], variables: Arrays, rng: np.random.Generator
 ) -> list[dict[str, Array]]:
-    """Return what ``compute`` returns, moved by samples of its rounding, as fourth differences show it.
+    """Return the results of ``compute``, moved by samples of its rounding: fourth differences over sqrt(70).
 
-    At equal distances, too short for anything smooth to show in a fourth difference, what shows there is rounding: with
-    standard deviation s in each of the values, sqrt(70) s. Shadows miss what arises inside: (1e6 + sin x) - 1e6 steps
-    by 1e-10, and hardly ever does so when x is nudged; nor does a nudge of one term change how a long sum rounds.
-    More and Wild (2011), "Estimating computational noise".
+    Over distances that are equal and short, a fourth difference of anything smooth is negligible. What is left is
+    rounding: independent errors of standard deviation s in the values give it sqrt(70) s. Shadows miss rounding that
+    arises inside: (1e6 + sin x) - 1e6 changes in steps of 1e-10, but hardly ever when x is nudged, and a nudge of one
+    term does not change how a long sum rounds. More and Wild (2011), "Estimating computational noise".
     """
     base, steps = compute(variables), []
     directions = {name: rng.uniform(0.5, 1.0, x.shape) for name, x in variables.items()}
@@ -173,6 +173,6 @@ def roughness(
 
 
 def useful(allowed: Array | float, *values: Array) -> bool:
-    """Return whether an allowance can tell right from wrong beside the largest element that it is about."""
+    """Return whether an allowance is below `USEFUL` times the largest element of the values, at some element."""
     top = max(float(np.abs(array).max(initial=0.0)) for array in values)
     return bool(np.any(np.asarray(allowed) < USEFUL * top))

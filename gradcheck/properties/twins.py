@@ -30,7 +30,7 @@ from gradcheck.properties.outcome import (
 from gradcheck.subjects.layer import ForeignLayer
 from gradcheck.subjects.twin import TwinError, twin_of
 
-CLOSE = 1e-6  # two of pullback, differences and twin that are relatively this close are of one opinion
+CLOSE = 1e-6  # two of pullback, differences and twin agree if they are relatively this close
 
 
 def forward_agrees_with_twin(case: Case, settings: Settings = Settings()) -> Outcome | None:
@@ -63,10 +63,10 @@ def _agreement(case: Case, settings: Settings, wanted: Callable[[str], bool]) ->
 def _compared(
     case: Case, given: Arrays, dtypes: tuple[str, ...], terms: float | None = None
 ) -> list[tuple[str, Worst | None, bool]] | Outcome:
-    """Return for output and gradients the worst element and whether it tells anything, in each precision.
+    """Return for output and gradients the worst element and whether it is informative, in each precision.
 
-    Given ``terms``, of extreme inputs, the output may lose a unit in the last place of them besides, and whatever is
-    about to underflow may be 0: torch takes subnormal numbers for it.
+    ``terms`` is the largest of extreme inputs. If given, the output is allowed eps times that in addition, and any
+    tensor ``tiny / eps``: near underflow it may be 0, since torch flushes subnormal numbers to 0.
     """
     function, twin, rng = function_of(case), twin_of(case), case.rng("nudges")
     compared = []
@@ -74,7 +74,7 @@ def _compared(
         variables = cast(given, dtype)
         y, pullback = function.call(variables, case.context())
         dy = cotangent(y, case.rng("cotangent"))
-        # Where ours is computed in float64 whatever is given, its shadows do not show how a float32 twin rounds.
+        # If ours always computes in float64, its shadows do not show how a float32 twin rounds.
         kind = np.result_type(y, *variables.values())
         try:
             y_twin, pullback_twin = twin.call(cast(variables, kind), case.context())
@@ -91,7 +91,7 @@ def _compared(
 
         second = _SecondOpinion(of_twin, cast(variables, kind), factor_of(function), rng)
         for name, array in ours.items():
-            if name in theirs:  # else it is an input that the twin has no gradient of
+            if name in theirs:  # else it is an input for which the twin has no gradient
                 allowed = allowance(function, theirs[name], noise[name])
                 if terms is not None:
                     info = np.finfo(theirs[name].dtype)
@@ -103,10 +103,10 @@ def _compared(
 
 
 class _SecondOpinion:
-    """The twin's own rounding, asked for where a comparison exceeds its allowance, as fourth differences show it.
+    """The twin's own rounding, from fourth differences, measured where a comparison exceeds its allowance.
 
-    So torch's sums of many terms of one sign show, which round by many units in the last place; ours, in pairs, do not.
-    Our side's own error excuses nothing more.
+    Torch's sums of many terms of one sign round by many units in the last place; our pairwise sums do not. The error of
+    our own side excuses nothing more.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class _SecondOpinion:
         self._spread: dict[str, float] | None = None
 
     def of(self, name: str, array: Array, reference: Array, allowed: float) -> float:
-        """Return what is to be added to an allowance: nothing where it is enough."""
+        """Return what is added to an allowance: 0 where it is enough."""
         if array.shape != reference.shape or largest_difference(array, reference) <= allowed:
             return 0.0
         if self._spread is None:
@@ -161,7 +161,7 @@ def _odd_one_out(case: Case, worst: Worst) -> str:
 
 
 def buffers_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outcome | None:
-    """A call leaves the buffers as they are, and the new values that it proposes are torch's, up to rounding."""
+    """A call leaves the buffers unchanged, and the new values that it proposes are torch's, up to rounding."""
     subject = case.subject
     buffers = subject.buffers() if isinstance(subject, (Layer, ForeignLayer)) else {}
     if not buffers or not _has_twin(case):
@@ -199,7 +199,7 @@ def buffers_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outc
         for name, array in ours.items():
             allowed = 0.0
             if array.dtype.kind == "f":
-                # A statistic of m values is their sum, which rounds in any order by up to m eps / 2: Higham (1993).
+                # A sum of m terms of one sign rounds in any order by up to m eps / 2 of itself: Higham (1993).
                 terms = values / max(1, array.size)
                 summed = terms * float(np.finfo(dtype).eps) / 2 * float(np.abs(theirs[name]).max(initial=0.0))
                 allowed = allowance(function, theirs[name], noise[name]) + summed
@@ -210,7 +210,7 @@ def buffers_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outc
 def extreme_values_stay_finite(case: Case, settings: Settings = Settings()) -> Outcome | None:
     """Where an input is large, or one sample is, values and gradients are finite wherever torch's are.
 
-    Without a twin only this can be told: a sample that was finite stays so when another one is large.
+    Without a twin only this is checked: a finite sample stays finite when another one is large.
     """
     function = function_of(case)
     if not function.inputs:
@@ -251,7 +251,7 @@ def extreme_values_stay_finite(case: Case, settings: Settings = Settings()) -> O
 def extreme_values_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outcome | None:
     """Values and gradients of inputs of up to a million, of tiny ones and of whole numbers are torch's, up to rounding.
 
-    Whole numbers are the ends of a domain, such as that of probabilities. Other people's layers may clip there.
+    Whole numbers include the ends of a domain, such as that of probabilities, where foreign layers may clip.
     """
     function = function_of(case)
     if not function.inputs:
@@ -278,7 +278,7 @@ def extreme_values_agree_with_twin(case: Case, settings: Settings = Settings()) 
 
 
 def _extremes(x: Array) -> list[tuple[str, Array]]:
-    """Return inputs of large elements, with their names: each keeps its signs, and so most domains."""
+    """Return inputs of extreme size, with their names; signs are kept, and with them most domains."""
     top = float(np.abs(x).max(initial=0.0))
     if not top or x.dtype.kind != "f":
         return []

@@ -1,7 +1,7 @@
-"""Why a step is wrong: the likeliest cause, named only if it explains every element of the tensor that is.
+"""Why a step is wrong: the likeliest cause, named only if it explains every element of the wrong tensor.
 
-Gradients are judged by the hypotheses of `gradcheck.diagnosis.gradients` that need one cotangent only; the rest of a
-step by those below. None is an answer; a wrong cause is not.
+Gradients are judged by those hypotheses of `gradcheck.diagnosis.gradients` that need only one cotangent, all other
+tensors of a step by those below. None is an acceptable answer, a wrong cause is not.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ from gradcheck.diagnosis.gradients import (
 from gradcheck.diagnosis.gradients import quantities as quantities_of
 from gradcheck.trajectory.divergence import Divergence, Moment, split
 
-# Allowances of steps are for whole tensors and may be wide beside an element, as in float32; but tensors are large, and
-# three elements of a hundred tolerances each are no likelier a coincidence than one of a million.
+# Allowances of steps are for whole tensors and may be wide beside an element, as in float32. But tensors are large, and
+# three elements off by a hundred tolerances each are about as unlikely a coincidence as one off by a million.
 LEVELS = (PRECISION, 100.0)
 
-# Labels, of which there are ten, agree with a wrong guess one time in ten.
+# The fewest labels: with ten classes one label agrees with a wrong guess one time in ten.
 LABELS = 7
 
-# Precisions that numbers may have been rounded to, the higher first.
+# Precisions to which numbers may have been rounded, the higher first.
 LOWER: tuple[type[np.floating], ...] = (np.float32, np.float16)
 
-# What the usual rules of optimizers are written with, where nothing says otherwise.
+# The usual defaults.
 EPS_OF_ADAM = (1e-8, 1e-7)
 
-# Of a share of zeros that is to be a probability, in standard deviations.
+# How far a share of zeros may be from a dropout probability, in standard deviations, and of how many elements.
 SURE = 5.0
 FEWEST = 20
 
 
 class StepCause(StrEnum):
-    """What can be wrong with a step, besides its gradients; the comment says which details come with it."""
+    """What can be wrong with a step, besides its gradients; the comments list the details of each."""
 
     OTHER_ORDER = "other order"  # rolled (by how many, or None)
     LABELS_SHIFTED = "labels shifted"  # by, classes
@@ -71,7 +71,7 @@ class StepCause(StrEnum):
 
 @dataclass(frozen=True)
 class StepDiagnosis:
-    """The cause of a wrong step, with what its sentence needs."""
+    """The cause of a wrong step, with the details for its sentence."""
 
     cause: StepCause
     details: dict[str, Any]
@@ -82,7 +82,7 @@ Found = Diagnosis | StepDiagnosis
 
 @dataclass(frozen=True)
 class Scene:
-    """The tensor ``phase/tensor`` in which a step is wrong, with all that is known of the step."""
+    """The tensor ``phase/tensor`` in which a step is wrong, and the step."""
 
     name: str
     moment: Moment
@@ -104,23 +104,23 @@ class Scene:
 
     @property
     def parameter(self) -> str:
-        """The name of the parameter that an update is about: ``0.weight`` for ``optim/exp_avg/0.weight``."""
+        """The name of the parameter of an update: ``0.weight`` for ``optim/exp_avg/0.weight``."""
         return self.tensor.rpartition("/")[2]
 
     @cached_property
     def comparison(self) -> Comparison:
-        """Both tensors, and what rounding may do to each element."""
+        """Both tensors, and the allowance of each element."""
         return self.compared(self.name)
 
     @cached_property
     def before(self) -> Array | None:
-        """What an updated tensor was before, if it was there."""
+        """An updated tensor before the step, if it existed."""
         return self.moment.before.get(self.tensor)
 
     def compared(self, name: str) -> Comparison:
-        """Return both sides' tensor of some name, and what rounding may do to each element.
+        """Return both sides' tensor of some name, and the allowance of each element.
 
-        Where ours has another shape, it is NaN, which nothing explains.
+        If ours has another shape, it is NaN, which no hypothesis explains.
         """
         arrays = (self.moment.ours[name], self.moment.theirs[name])
         ours, theirs = (np.asarray(array, dtype=np.float64) for array in arrays)
@@ -128,14 +128,14 @@ class Scene:
         return Comparison(ours, theirs, np.full(theirs.shape, self.moment.allowed[name]), LEVELS)
 
     def moved(self, name: str) -> Comparison | None:
-        """Return how far both sides moved a tensor, or None if it was not there before."""
+        """Return by how much both sides moved a tensor, or None if it did not exist before."""
         before, after = self.moment.before.get(name.removeprefix("update/")), self.compared(name)
         if before is None:
             return None
         return Comparison(after.analytic - before, after.numeric - before, after.allowed, LEVELS)
 
     def slot(self, slot: str, of: str = "theirs") -> Array | None:
-        """Return what is kept of the parameter in a slot, after the step on one side or ``before`` it."""
+        """Return the parameter's array in a slot of the optimizer, after the step on one side or ``before`` it."""
         key = f"optim/{slot}/{self.parameter}"
         array = self.moment.before.get(key) if of == "before" else getattr(self.moment, of).get(f"update/{key}")
         return None if array is None else np.asarray(array, dtype=np.float64)
@@ -145,13 +145,13 @@ Hypothesis = Callable[[Scene], Found | None]
 
 
 def explained(found: Divergence, moment: Moment) -> str | None:
-    """Return why the tensor of a divergence is wrong, in words, or None if nothing is known."""
+    """Return why the tensor of a divergence is wrong, as a sentence, or None if no cause is found."""
     why = diagnose_step(f"{found.phase}/{found.tensor}", moment)
     return None if why is None else words.cause(why, found)
 
 
 def diagnose_step(name: str, moment: Moment) -> Found | None:
-    """Return the first cause that explains what is wrong with the tensor ``phase/tensor`` of a step, or None."""
+    """Return the first cause that explains the tensor ``phase/tensor`` of a step, or None."""
     scene = Scene(name, moment)
     alike = scene.ours.shape == scene.theirs.shape
     if not all(_floating(array) or np.issubdtype(array.dtype, np.integer) for array in (scene.ours, scene.theirs)):
@@ -175,7 +175,7 @@ def other_order(scene: Scene) -> StepDiagnosis | None:
 
 
 def labels_shifted(scene: Scene) -> StepDiagnosis | None:
-    """Each label the same number of classes further, the last one followed by the first."""
+    """Each label shifted by the same number of classes, cyclically."""
     outputs = scene.moment.outputs()
     if scene.tensor != "y" or outputs is None or outputs.ndim != 2:
         return None
@@ -231,7 +231,7 @@ def other_precision(scene: Scene) -> StepDiagnosis | None:
 
 
 def dropout(scene: Scene) -> StepDiagnosis | None:
-    """Some elements zero on one side alone, and the others there larger by ``1 / (1 - p)``."""
+    """Some elements zero on one side alone, and the others on that side ``1 / (1 - p)`` times as large."""
     ours, theirs = scene.comparison.analytic, scene.comparison.numeric
     zeros = [(ours == 0) & (theirs != 0), (theirs == 0) & (ours != 0)]
     if bool(zeros[0].any()) == bool(zeros[1].any()):
@@ -253,7 +253,7 @@ def dropout(scene: Scene) -> StepDiagnosis | None:
 
 
 def all_zero(scene: Scene) -> Diagnosis | None:
-    """Nothing but zeros, which are what they are, however small what belongs there."""
+    """Nothing but zeros, which need no precision, however small the right numbers are."""
     wrong = scene.comparison.failing.any() and not scene.comparison.analytic.any()
     return Diagnosis(Cause.ZERO, {}) if wrong else None
 
@@ -274,14 +274,14 @@ def of_another_shape(scene: Scene) -> Diagnosis | None:
 
 
 def not_updated(scene: Scene) -> StepDiagnosis | None:
-    """The tensor as it was."""
+    """The tensor as it was before the step."""
     if scene.before is None or not np.array_equal(scene.ours, scene.before):
         return None
     return StepDiagnosis(StepCause.NOT_UPDATED, {}) if scene.comparison.failing.any() else None
 
 
 def momentum(scene: Scene) -> StepDiagnosis | None:
-    """A velocity that is the gradient alone, or off by a multiple of the velocity before."""
+    """A velocity that is the gradient alone, or off by a multiple of the velocity before the step."""
     name = f"update/optim/momentum_buffer/{scene.parameter}"
     kept, gradient = scene.slot("momentum_buffer", "before"), scene.moment.theirs.get(f"backward/{scene.parameter}")
     if kept is None or name not in scene.moment.ours:
@@ -296,7 +296,7 @@ def momentum(scene: Scene) -> StepDiagnosis | None:
 def correction(scene: Scene) -> StepDiagnosis | None:
     """Adam's move with the bias correction of another step, or without any.
 
-    The betas are those by which the reference's moments moved, and its move must be the one they give.
+    The betas are computed from how the reference's moments moved, and they must reproduce the reference's move.
     """
     moved, moments = scene.moved(scene.name), _Moments.of(scene)
     if moved is None or moments is None or not scene.tensor.startswith("param/"):
@@ -327,7 +327,7 @@ def moved_by_factor(scene: Scene) -> StepDiagnosis | None:
 
 
 def weight_decay(scene: Scene) -> StepDiagnosis | None:
-    """A parameter that is off by a multiple of what it was, by weight decay left out or done twice."""
+    """A parameter that is off by a multiple of itself before the step: weight decay left out or done twice."""
     if scene.before is None or not scene.tensor.startswith("param/") or not scene.moment.batch.lr:
         return None
     multiple = multiple_of(scene.comparison, np.asarray(scene.before, dtype=np.float64))
@@ -339,7 +339,7 @@ def weight_decay(scene: Scene) -> StepDiagnosis | None:
 
 @dataclass(frozen=True)
 class _Moments:
-    """Adam's moments after the reference's step, its count, and the betas by which they came about."""
+    """Adam's moments after the reference's step, its count of steps, and the betas of the moments."""
 
     mean: Array
     square: Array
@@ -349,7 +349,7 @@ class _Moments:
 
     @classmethod
     def of(cls, scene: Scene) -> _Moments | None:
-        """Return those of a parameter, or None if nothing of the kind is kept or the two sides differ in it."""
+        """Return those of a parameter, or None if its optimizer does not keep them or they give no betas."""
         t, mean, square = (scene.slot(slot) for slot in ("step", "exp_avg", "exp_avg_sq"))
         grad = scene.moment.theirs.get(f"backward/{scene.parameter}")
         if t is None or mean is None or square is None or grad is None or t.size != 1:
@@ -362,14 +362,14 @@ class _Moments:
             size = float(np.sum(away * away))
             if not size > 0:
                 return None
-            # Betas are written with few digits, which rounding, in float32, does not give back.
+            # Betas have few digits; in float32 rounding blurs the later ones.
             betas.append(round(float(np.sum(away * (new - towards))) / size, 4))
         if not all(0 <= beta < 1 for beta in betas):
             return None
         return cls(mean, square, float(t), (betas[0], betas[1]), scene.moment.batch.lr)
 
     def move(self, t: float, eps: float) -> Array:
-        """Return how Adam moves the parameter with the bias correction of step ``t``, or none for inf."""
+        """Return Adam's move of the parameter with the bias correction of step ``t``; inf means no correction."""
         first, second = (1 - beta**t for beta in self.betas)
         return np.asarray(-self.lr * (self.mean / first) / (np.sqrt(self.square / second) + eps))
 
@@ -379,7 +379,7 @@ def _gradient(hypothesis: Callable[[Evidence], Diagnosis | None]) -> Hypothesis:
 
 
 def _evidence(scene: Scene) -> Evidence:
-    """Return what the hypotheses about gradients are told: one cotangent, and the other parameters' gradients."""
+    """Return the evidence for the hypotheses about gradients: one cotangent, and the other parameters' gradients."""
     moment, name = scene.moment, scene.tensor
     theirs = {key.removeprefix("backward/"): key for key in moment.theirs if key.startswith("backward/")}
     variables = {key.removeprefix("param/"): array for key, array in moment.before.items() if key.startswith("param/")}
@@ -414,7 +414,7 @@ def _evidence(scene: Scene) -> Evidence:
 
 
 def _loss_factor(scene: Scene) -> Diagnosis | None:
-    """A factor that has a name, such as the batch size; of a single number every error is some factor."""
+    """A factor that has a name, such as the batch size: every error of a single number is some factor."""
     details = factor_of(scene.comparison, quantities_of(_evidence(scene)))
     return Diagnosis(Cause.FACTOR, details) if details and details["quantities"] else None
 
@@ -436,7 +436,7 @@ def _rows(array: Array) -> Array:
 
 
 def _tells_order(array: Array) -> bool:
-    """Say whether an order of rows is no accident: of pixels two rows will do, of labels many are needed."""
+    """Return whether an order of rows is no accident: two rows of pixels suffice, of labels many are needed."""
     rows = len(np.unique(_rows(array), axis=0))
     return rows > 1 and (len(array) > LABELS or bool(distinct(array) > LABELS))
 
