@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,14 +13,20 @@ from numpy.typing import ArrayLike
 from gradcheck.contract import Array, Case, Layer, Loss, Optimizer, Schedule
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties import DTYPES, Mode, Outcome, Property, Settings
-from gradcheck.report.results import Finding, Report
+from gradcheck.properties.outcome import Budget
+from gradcheck.report.results import DECIDING, Finding, Report
 from gradcheck.report.snippets import snippet_of_call
+from gradcheck.report.text import sentence
 from gradcheck.streams import stream
-from gradcheck.subjects.attributes import AdapterError
-from gradcheck.subjects.function import PlainFunction
+from gradcheck.subjects.attributes import AdapterError, input_names
+from gradcheck.subjects.calls import Pair, arranged
+from gradcheck.subjects.domains import DOMAINS, Domain
+from gradcheck.subjects.function import names_of, plain_function
 from gradcheck.subjects.layer import ForeignLayer
 from gradcheck.subjects.loss import ForeignLoss
 from gradcheck.subjects.optimizer import ForeignOptimizer
+from gradcheck.subjects.parameters import nearest
+from gradcheck.subjects.reading import Given, read
 from gradcheck.subjects.schedule import ForeignSchedule
 from gradcheck.subjects.variations import AS_GIVEN, DEGENERATE, Variation, variations
 from gradcheck.trials import EXAMPLES, Subject, drawn_cases, found_in, joined, properties_of, unless_torch_is_missing
@@ -43,50 +50,65 @@ VARIED = (
 
 def check_layer(
     layer: object,
-    *inputs: ArrayLike,
+    *inputs: Any,  # noqa: ANN401  arrays, lists of arrays, or whatever else forward takes
     twin: torch.nn.Module | None = None,
     params: Mapping[str, str] | None = None,
     grads: Mapping[str, str] | None = None,
-    forward: str = "forward",
-    backward: str = "backward",
+    forward: str = "",
+    backward: str = "",
+    constant: str | int | Iterable[str | int] = (),
+    training: bool | None = None,
+    domain: str | None = None,
     seed: int = 0,
     mode: Mode = "auto",
+    seconds: float | None = None,
     max_evaluations: int | None = None,
     dtypes: Sequence[str] = DTYPES,
-    claims: Iterable[Property] | None = None,
+    claims: Iterable[Property | str] | None = None,
+    variations: bool = True,
 ) -> Report:
     """Check a layer against finite differences, a torch ``twin`` if there is one, and itself.
 
-    ``layer`` is a `Layer`, or any object with ``forward(*inputs)`` and ``backward(dy)`` that returns the gradients of
-    the inputs; its parameters and their gradients are the items of its dicts or lists ``params`` and ``grads``, or
-    where the caller says: ``params={"weight": "W"}, grads={"weight": "dW"}``, with paths such as ``params.W`` or
-    ``W.T``. The twin's weights are set from those of the same name. From the inputs given, others are derived: batches
-    and images of other sizes, zeros, ties, other parameters, modes and precisions. The object is never modified.
+    ``layer`` is a `Layer`, any object that goes forward and backward, or a pair of functions ``(forward, backward)``
+    with a cache: ``forward(*inputs) -> (y, cache)``, ``backward(dy, cache) -> gradients``. How it is called, where its
+    results, parameters and gradients are, how it is switched between training and evaluation and which axis is the
+    batch is read first, by calling copies, and stands in ``report.reading``; the object is never modified. Where the
+    reading is not what you mean, say it: ``params={"weight": "W"}, grads={"weight": "dW"}`` (paths such as ``params.W``
+    or ``W.T``), ``forward=`` and ``backward=`` (names of methods), ``constant=`` (numbers or names of inputs without a
+    gradient), ``training=`` (one mode alone), ``domain=`` (any, positive, unit, sums, symmetric, skew).
 
-    ``mode`` is ``full`` (every element is perturbed), ``fast`` (random directions) or ``auto``; ``max_evaluations``
-    bounds the forward calls by which single elements are perturbed, in each case (random directions, of which there are
-    few, take what they need); ``claims`` are the properties to try, by default all.
-    Raises `AdapterError` for an object that lacks what is needed.
+    From the inputs given, others are derived, unless ``variations`` is False: batches and images of other sizes, zeros,
+    ties, other parameters, modes and precisions, a call after another one. ``mode`` is ``full`` (every element is
+    perturbed), ``fast`` (random directions) or ``auto``; ``seconds`` bounds the processor time of the whole check (5 in
+    auto mode, 2 in fast, none in full), ``max_evaluations`` the forward calls by which single elements are perturbed, in
+    each case; ``claims`` are the properties to try, or their names, by default all.
+    Raises `AdapterError`, which says in one line what to write, for what cannot be called.
     """
     _require_object("check_layer", "layer", layer)
     _require_module(twin)
     if not inputs:
         raise AdapterError("check_layer needs an input to try the layer on: check_layer(layer, x)")
-    arrays = _arrays(inputs)
-    settings = Settings(mode, max_evaluations, tuple(dtypes))
+    settings = Settings(mode, max_evaluations, tuple(dtypes), seconds=seconds)
+    options = {
+        "twin": twin, "params": params, "grads": grads, "forward": forward, "backward": backward,
+        "constant": constant if isinstance(constant, (str, int)) else tuple(constant), "training": training,
+        "domain": domain, "variations": variations, "seconds": seconds,
+    }  # fmt: skip
+    scope = Scope(training, _domain(domain), variations)
     subject: Any = layer
-    if not isinstance(layer, Layer):
-        subject = ForeignLayer(layer, params or {}, grads or {}, forward, backward)
+    if isinstance(layer, Layer):
+        if len(inputs) != 1:
+            raise AdapterError(f"a Layer has one input, got {len(inputs)}")
+        arrays = _arrays(inputs)
+    else:
+        values = _values(inputs)
+        given = Given(dict(params or {}), dict(grads or {}), forward, backward, _constant(constant))
+        subject, arrays = _read_layer(layer, values, given)
         if twin is not None:
             subject = _with_buffers(subject, twin)
-        remark = _unnamed(subject)
-    elif len(arrays) != 1:
-        raise AdapterError(f"a Layer has one input, got {len(arrays)}")
-    else:
-        remark = ""
-    options = {"twin": twin, "params": params, "grads": grads, "forward": forward, "backward": backward}
-    call = ("check_layer", (layer, *arrays), options)
-    return _check(Case(subject, arrays, seed, twin=twin), settings, call, remark, claims)
+    return _check(
+        Case(subject, arrays, seed, twin=twin), settings, ("check_layer", (layer, *inputs), options), claims, scope
+    )
 
 
 def check_loss(
@@ -95,29 +117,36 @@ def check_loss(
     target: ArrayLike,
     *,
     twin: torch.nn.Module | None = None,
-    forward: str = "forward",
-    backward: str = "backward",
+    forward: str = "",
+    backward: str = "",
+    domain: str | None = None,
     seed: int = 0,
     mode: Mode = "auto",
+    seconds: float | None = None,
     max_evaluations: int | None = None,
     dtypes: Sequence[str] = DTYPES,
-    claims: Iterable[Property] | None = None,
+    claims: Iterable[Property | str] | None = None,
+    variations: bool = True,
 ) -> Report:
     """Check a loss as `check_layer` does a layer.
 
-    ``loss`` is a `Loss`, or any object with ``forward(prediction, target) -> number`` and ``backward()`` that returns
-    the gradient of the prediction.
+    ``loss`` is a `Loss`, any object or pair of functions that returns a number, or one a sample, of a prediction and a
+    target, in whichever order its arguments are called, and a gradient of the prediction: from ``backward()``,
+    ``backward(dvalue)``, ``grad(prediction, target)``, or together with the value.
     """
     _require_object("check_loss", "loss", loss)
     _require_module(twin)
     arrays = _arrays((prediction, target))
     if arrays[0].dtype.kind != "f":
         raise AdapterError(f"check_loss needs a floating-point prediction, got {arrays[0].dtype}")
-    settings = Settings(mode, max_evaluations, tuple(dtypes))
-    subject = loss if isinstance(loss, Loss) else ForeignLoss(loss, forward, backward)
-    options = {"twin": twin, "forward": forward, "backward": backward}
+    settings = Settings(mode, max_evaluations, tuple(dtypes), seconds=seconds)
+    subject = loss if isinstance(loss, Loss) else ForeignLoss.of(loss, arrays[0], arrays[1], forward, backward)
+    options = {"twin": twin, "forward": forward, "backward": backward, "domain": domain, "variations": variations,
+               "seconds": seconds}  # fmt: skip
     call = ("check_loss", (loss, *arrays), options)
-    return _check(Case(subject, arrays, seed, twin=twin), settings, call, claims=claims)
+    return _check(
+        Case(subject, arrays, seed, twin=twin), settings, call, claims, Scope(None, _domain(domain), variations)
+    )
 
 
 def check_optimizer(
@@ -195,22 +224,39 @@ def check_schedule(
 
 
 def check_gradients(
-    f: Callable[..., Array],
-    inputs: Sequence[ArrayLike],
-    vjp: Callable[[tuple[Array, ...], Array], Sequence[Array]],
+    f: Callable[..., Any],
+    inputs: Sequence[ArrayLike] | Mapping[str, ArrayLike],
+    vjp: Callable[[tuple[Array, ...], Array], Any],
     *,
+    names: Sequence[str] | None = None,
+    domain: str | None = None,
     seed: int = 0,
     mode: Mode = "auto",
+    seconds: float | None = None,
     max_evaluations: int | None = None,
+    variations: bool = True,
 ) -> Report:
-    """Check ``vjp(inputs, dy)``, which returns one gradient per input given dy = dLoss/d(output)."""
+    """Check ``vjp(inputs, dy)``, which returns one gradient per input given dy = dLoss/d(output).
+
+    ``f(*inputs)`` returns an array, or ``(array, cache)``. Gradients are called by the names of its arguments, by
+    ``names``, or by the keys of a dict of inputs. Zeros, ties, signs and other batches are derived from the inputs given,
+    unless ``variations`` is False.
+    """
     if isinstance(inputs, np.ndarray):
         raise AdapterError("check_gradients needs a tuple of inputs, got one array: write (x,)")
-    arrays = _arrays(inputs)
+    if isinstance(inputs, Mapping):
+        names, values = tuple(inputs), tuple(inputs.values())
+    else:
+        values = tuple(inputs)
+    arrays = _arrays(values)
     if not any(array.dtype.kind == "f" for array in arrays):
         raise AdapterError("check_gradients needs a floating-point input; no other has a gradient")
-    settings = Settings(mode, max_evaluations)
-    return _check(Case(PlainFunction(f, vjp), arrays, seed), settings, ("check_gradients", (f, arrays, vjp), {}))
+    settings = Settings(mode, max_evaluations, seconds=seconds)
+    subject, repeats = plain_function(f, vjp, arrays, names)
+    options = {"names": names, "domain": domain, "variations": variations, "seconds": seconds}
+    call = ("check_gradients", (f, arrays, vjp), options)
+    scope = Scope(None, _domain(domain), variations, repeats)
+    return _check(Case(subject, arrays, seed), settings, call, None, scope)
 
 
 def check_class(
@@ -251,8 +297,7 @@ def check_variations(
     case: Case, *, claims: Iterable[Property] | None = None, settings: Settings = Settings()
 ) -> Report:
     """Try properties (by default all) of a case as given and of its variations."""
-    remark = _unnamed(case.subject) if isinstance(case.subject, ForeignLayer) else ""
-    return _check(case, settings, None, remark, claims)
+    return _check(case, settings, None, claims)
 
 
 def _require_object(who: str, what: str, value: object) -> None:
@@ -293,21 +338,83 @@ def _arrays(values: Iterable[ArrayLike]) -> tuple[Array, ...]:
     return arrays
 
 
+def _values(inputs: Sequence[Any]) -> list[Any]:
+    """Return what is given to forward: arrays, lists of arrays, and everything else as it is.
+
+    A number of Python's behind the first input is no array: a rate of dropout, say, has no gradient.
+    """
+    values: list[Any] = []
+    for place, value in enumerate(inputs):
+        if isinstance(value, (str, bytes, bool, dict, type(None))) or callable(value):
+            values.append(value)
+        elif isinstance(value, (int, float)) and place and not isinstance(value, np.generic):
+            values.append(value)
+        elif isinstance(value, (list, tuple)) and value and all(isinstance(one, np.ndarray) for one in value):
+            values.append(list(_arrays(value)))
+        else:
+            values += _arrays((value,))
+    return values
+
+
+def _constant(given: str | int | Iterable[str | int]) -> tuple[str | int, ...]:
+    return (given,) if isinstance(given, (str, int)) else tuple(given)
+
+
+def _domain(name: str | None) -> Domain | None:
+    if name is not None and name not in DOMAINS:
+        raise AdapterError(f"domain is one of {', '.join(DOMAINS)}, got {name!r}")
+    return None if name is None else DOMAINS[name]
+
+
+def _read_layer(layer: object, values: Sequence[Any], given: Given) -> tuple[ForeignLayer, tuple[Array, ...]]:
+    """Return an object, or a pair of functions, after reading it, and the arrays that it is tried on."""
+    arrays, _ = arranged(values)
+    if not arrays:
+        raise AdapterError("check_layer needs an array to try the layer on: check_layer(layer, x)")
+    subject, names = layer, input_names(len(arrays))
+    if isinstance(layer, (tuple, list)):
+        if len(layer) != 2 or not all(map(callable, layer)):
+            raise AdapterError("check_layer needs an object, or a pair of functions (forward, backward)")
+        subject = Pair(*layer)
+        names = list(names_of(layer[0], len(values))) if len(arrays) == len(values) else names
+        given = replace(given, forward="forward", backward="backward")
+    unknown = [c for c in given.constant if (c not in names if isinstance(c, str) else not 0 <= c < len(arrays))]
+    if unknown:
+        raise AdapterError(f"constant= names {unknown[0]!r}; the inputs are {', '.join(names)}, by name or number")
+    return ForeignLayer(subject, read(subject, values, names, given)), tuple(arrays)
+
+
 def _with_buffers(layer: ForeignLayer, twin: torch.nn.Module) -> ForeignLayer:
     """Return the layer with those of its arrays named that are the twin's buffers, by the same name and shape."""
     state = {name: tuple(buffer.shape) for name, buffer in twin.named_buffers()}
     found = {
         name: name
         for name, shape in state.items()
-        if name not in layer.params and np.shape(getattr(layer.layer, name, ())) == shape and shape
+        if np.shape(getattr(layer.layer, name, ())) == shape and shape and name not in layer.reading.params
     }
-    params = {**layer.params, **found}
-    return replace(layer, params=params, untrained=tuple(name for name in params if name in state))
+    reading = layer.reading
+    named = {name: path for name, path in reading.params.items() if name in state}
+    params = {name: path for name, path in reading.params.items() if name not in state}
+    return replace(layer, reading=replace(reading, params=params), untrained={**named, **found})
 
 
-def _unnamed(layer: ForeignLayer) -> str:
-    names = layer.unnamed_arrays() if not layer.params else []
-    return f"{', '.join(names)}: not checked; name parameters with params= and grads=" if names else ""
+@dataclass(frozen=True)
+class Scope:
+    """What of a subject is tried: one mode or both, the domain of its input, variations or none.
+
+    ``repeats``: whether two calls from the same state give the same; else nothing can be compared.
+    """
+
+    training: bool | None = None
+    domain: Domain | None = None
+    variations: bool = True
+    repeats: bool = True
+
+
+UNSEEDED = (
+    "the forward pass returns different values for the same input: it draws random numbers from a generator that is made "
+    "anew in each call; let it draw from np.random, or from a generator that the object keeps"
+)
 
 
 @np.errstate(all="ignore")  # variations of extreme inputs overflow
@@ -315,25 +422,43 @@ def _check(
     case: Case,
     settings: Settings,
     call: tuple[str, tuple[Any, ...], dict[str, Any]] | None,
-    remark: str = "",
-    claims: Iterable[Property] | None = None,
+    claims: Iterable[Property | str] | None = None,
+    scope: Scope = Scope(),
 ) -> Report:
-    tried = properties_of(case.subject) if claims is None else tuple(claims)
+    tried = _claims(case.subject, claims)
     name = getattr(case.subject, "name", type(case.subject).__name__)
+    reading = getattr(case.subject, "reading", None)
+    notes: list[str] = []
+    left: list[str] = []
     found: dict[str, list[tuple[Variation, Outcome]]] = {}
-    for variation in variations(case):
-        for claim in tried:
-            if not variation.name.startswith(AS_GIVEN) and claim.__name__ not in VARIED:
+    if not scope.repeats or (reading is not None and reading.unseeded):
+        silent = Outcome(Verdict.INCONCLUSIVE, None, UNSEEDED)
+        found = {claim.__name__: [(Variation(AS_GIVEN, case), silent)] for claim in tried}
+    else:
+        budget = Budget(settings.limit)
+        derived = variations(case, training=scope.training, domain=scope.domain, notes=notes)
+        for variation in derived if scope.variations else islice(derived, 1):
+            if budget.spent() and not variation.name.startswith(AS_GIVEN):
+                left.append(variation.name)
                 continue
-            outcomes = found.setdefault(claim.__name__, [])
-            explained = sum(bool(outcome.causes) for _, outcome in outcomes)
-            explain = explained < VARIATIONS_EXPLAINED and variation.name not in DEGENERATE
-            outcome = unless_torch_is_missing(variation.case, claim, replace(settings, explain=explain))
-            if outcome is not None:
-                outcomes.append((variation, outcome))
+            for claim in tried:
+                if not variation.name.startswith(AS_GIVEN) and claim.__name__ not in VARIED:
+                    continue
+                if budget.spent() and claim.__name__ not in DECIDING:
+                    left.append(sentence(claim.__name__))
+                    continue
+                outcomes = found.setdefault(claim.__name__, [])
+                explained = sum(bool(outcome.causes) for _, outcome in outcomes)
+                explain = explained < VARIATIONS_EXPLAINED and variation.name not in DEGENERATE
+                asked = replace(settings, explain=explain, until=budget.until)
+                outcome = unless_torch_is_missing(variation.case, claim, asked)
+                if outcome is not None:
+                    outcomes.append((variation, outcome))
     findings = [joined(name, claim, outcomes) for claim, outcomes in found.items() if outcomes]
-    if remark and findings:
-        findings[0] = replace(findings[0], remarks=(*findings[0].remarks, remark))
+    if left:
+        notes.append(f"left out after {settings.limit:g} s: {'; '.join(dict.fromkeys(left))} (seconds= gives it more)")
+    if notes and findings:
+        findings[0] = replace(findings[0], remarks=(*findings[0].remarks, *dict.fromkeys(notes)))
     again = None
     if call is not None:
         function, arguments, options = call
@@ -341,4 +466,21 @@ def _check(
         def again() -> str:
             return snippet_of_call(function, arguments, options, case.seed, settings)
 
-    return Report(name, tuple(findings), case.tally.evaluations, case.seed, settings, again)
+    return Report(name, tuple(findings), case.tally.evaluations, case.seed, settings, again, reading)
+
+
+def _claims(subject: object, claims: Iterable[Property | str] | None) -> tuple[Property, ...]:
+    """Return the properties to try; raises `AdapterError` for a name that is none of the subject's."""
+    known = {claim.__name__: claim for claim in properties_of(subject)}
+    if claims is None:
+        return tuple(known.values())
+    chosen = []
+    for claim in claims:
+        if isinstance(claim, str) and claim not in known:
+            close = nearest(claim, known)
+            raise AdapterError(
+                f"claims= names {claim!r}, which is no property; "
+                + (f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}")
+            )
+        chosen.append(known[claim] if isinstance(claim, str) else claim)
+    return tuple(chosen)

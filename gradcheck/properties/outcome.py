@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -18,6 +20,7 @@ from gradcheck.numerics.rounding import Recorder, noise_of
 DTYPES = ("float64", "float32")
 Mode = Literal["auto", "full", "fast"]
 MODES: tuple[Mode, ...] = ("auto", "full", "fast")
+SECONDS: dict[Mode, float] = {"auto": 5.0, "fast": 2.0, "full": math.inf}  # of processor time, for one object
 
 # Shadows of a check of small arrays. With few elements and cancelling terms all nudges of a shadow may cancel (with
 # probability 0.22 for two terms just above a power of two); all 16 do so less than once in 10^10 times.
@@ -51,14 +54,34 @@ class Settings:
     dtypes: tuple[str, ...] = DTYPES
     steps: int = 20
     explain: bool = True
+    seconds: float | None = None
+    until: float = math.inf
+
+    @property
+    def limit(self) -> float:
+        """Return the processor time, in seconds, of a check of one object: what was asked for, or what its mode takes."""
+        return SECONDS[self.mode] if self.seconds is None else self.seconds
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise ValueError(f"mode is one of {', '.join(MODES)}, got {self.mode!r}")
+        if self.seconds is not None and not self.seconds > 0:
+            raise ValueError(f"seconds is above 0, got {self.seconds}")
         if self.max_evaluations is not None and self.max_evaluations < 1:
             raise ValueError(f"max_evaluations is at least 1, got {self.max_evaluations}")
         if not self.dtypes or not set(self.dtypes) <= set(DTYPES):
             raise ValueError(f"dtypes are among {', '.join(DTYPES)}, got {', '.join(self.dtypes) or 'none'}")
+
+
+class Budget:
+    """The processor time of a check: of this thread, so that a busy machine changes nothing of what is tried."""
+
+    def __init__(self, seconds: float) -> None:
+        self.until = time.thread_time() + seconds
+
+    def spent(self) -> bool:
+        """Return whether the time is over."""
+        return time.thread_time() > self.until
 
 
 @dataclass(frozen=True)

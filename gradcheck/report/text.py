@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,3 +25,18 @@ def noise_units(ratio: float, factor: float) -> str:
     """Return a ratio in units of rounding noise."""
     noise = ratio * factor
     return f"{noise:.1f}" if noise < 1000 else f"{noise:.1e}"
+
+
+WIDE = 120  # columns of a line that is not shown on a terminal
+
+
+def wrapped(text: str) -> str:
+    """Return text in lines that fit the terminal, what follows the first of each indented below it."""
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDE
+    lines = []
+    for line in text.split("\n"):
+        indent = " " * (len(line) - len(line.lstrip()) + 4)
+        lines += textwrap.wrap(
+            line, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        ) or [""]
+    return "\n".join(lines)

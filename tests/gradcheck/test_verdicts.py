@@ -156,7 +156,7 @@ LONG_UNLESS_TIED = [x if name == "tied" else pytest.param(x, marks=pytest.mark.l
 @pytest.mark.parametrize("x", KINKED.values(), ids=KINKED)
 def test_kinks_are_no_false_alarm_without_a_twin(layer: ReLU | LeakyReLU | MaxPool2d, x: Array) -> None:
     for claim in (gradients_agree_with_differences, backward_is_linear):
-        outcome = check_case(Case(ForeignLayer(Foreign(layer)), (x,)), claim)
+        outcome = check_case(Case(ForeignLayer.of(Foreign(layer), x), (x,)), claim)
         assert outcome is not None
         assert outcome.verdict is Verdict.PASS, outcome
 

@@ -345,7 +345,7 @@ def test_an_item_that_cannot_be_checked_is_refused(item: object, said: str) -> N
 def test_a_case_of_a_foreign_layer_brings_its_twin_and_an_adapted_one_its_names() -> None:
     import torch
 
-    cases = [Case(Foreign(), (X,), twin=torch.nn.Identity()), Case(ForeignLayer(Foreign()), (X,))]
+    cases = [Case(Foreign(), (X,), twin=torch.nn.Identity()), Case(ForeignLayer.of(Foreign(), X), (X,))]
     checks = [parameters.values[0] for parameters in parametrize_with_checks(cases).args[1]]
     held = {repr(check): check().verdict for check in checks if "-gradients_agree_with_" in repr(check)}
     assert sorted(held) == [
