@@ -76,8 +76,15 @@ def joined(name: str, claim: str, tried: list[tuple[Variation, Outcome]]) -> Fin
     if variation is not None and variation.name != AS_GIVEN:
         message = f"{variation.name}: {message}".removesuffix(": ")
     verdict = judge([o.verdict for _, o in tried])
+    telling = [o.verdict for v, o in tried if v.name not in DEGENERATE]
+    if verdict is Verdict.PASS and telling and judge(telling) is Verdict.INCONCLUSIVE:
+        verdict = Verdict.INCONCLUSIVE  # zeros, ties or a batch of 1 alone say too little
     if verdict is Verdict.INCONCLUSIVE:
         message = next((o.message for _, o in tried if o.message), "")
+    if failing and all(not v.case.training for v, _ in failing):
+        trained = [o for v, o in tried if v.case.training]
+        if trained and all(o.verdict is Verdict.PASS for o in trained):
+            message = f"wrong in evaluation mode only, right in training mode: {message}".removesuffix(": ")
     return Finding(
         subject=name,
         property=claim,

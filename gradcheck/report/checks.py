@@ -11,7 +11,7 @@ from gradcheck.report.json import trajectory_to_json
 from gradcheck.report.readings import describe_reading, unchecked
 from gradcheck.report.results import Finding, Report
 from gradcheck.report.runs import summarise_trajectory
-from gradcheck.report.text import element, sentence, wrapped
+from gradcheck.report.text import element, listed, sentence, wrapped
 from gradcheck.report.values import describe_case
 from gradcheck.trajectory.check import TrajectoryReport
 
@@ -71,7 +71,7 @@ def describe_report(report: Report) -> str:
     lines += [f"inconclusive: {sentence(f.property)}: {f.message or 'nothing to compare'}" for f in unclear]
     lines += [f"note: {remark}" for remark in dict.fromkeys(r for finding in report.findings for r in finding.remarks)]
     if held:
-        lines.append(f"holds: {'; '.join(sentence(finding.property) for finding in held)}")
+        lines.append(listed("holds", [sentence(finding.property) for finding in held]))
     worst = largest(*(finding.worst for finding in held))
     if worst is not None:
         ratio = f"{worst.ratio:.2g} of the allowance, in {element(worst.tensor, worst.index)}"

@@ -113,7 +113,8 @@ def gradient_path(path: str, shape: tuple[int, ...], held: Mapping[str, Array]) 
     for candidate in held:
         if candidate != path and _fits(held[candidate].shape, shape) and names_gradient(path, candidate):
             return candidate
-    return None
+    # Of another shape: it may be wrong in that.
+    return next((each for each in held if each != path and held[each].ndim and _exactly(path, each)), None)
 
 
 def names_gradient(path: str, candidate: str) -> bool:

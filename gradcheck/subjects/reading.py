@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import permutations
 from typing import Any
@@ -153,6 +153,11 @@ class Reader:
         named_params = self._named_params(before)
         self.calls = self._backward(named_params or before)
         reading = self._parameters(before, named_params)
+        if not self.calls.gradients and not reading.params:
+            raise AdapterError(
+                f"{self.who}.{backward} returns no gradient, and leaves none: let it return that of the input, or leave it in "
+                ".dinputs"
+            )
         return self._behaviour(reading)
 
     def _copied(self, subject: Any) -> Any:  # noqa: ANN401  anybody's
@@ -540,10 +545,10 @@ class Reader:
         candidates = dict(named) or self._likely(before, depends, held, forward_writes)
         for name, path in candidates.items():
             shape = np.shape(resolve(self.base, path))
-            source = self._named_gradient(name) or self._source(path, shape, free, held)
+            source = self._named_gradient(name, layer) or self._source(path, shape, free, held)
             if source is not None:
                 params[name], grads[name] = path, source
-            elif named:
+            elif named and (self.given.params or path not in forward_writes):
                 params[name] = path
         missing = {n: np.shape(resolve(self.base, p)) for n, p in candidates.items() if n not in grads}
         self._in_order_of_definition(candidates, missing, back, params, grads)
@@ -580,7 +585,7 @@ class Reader:
                 f"there is no gradient of {', '.join(lost)} after {self.calls.backward}, under any usual name: add "
                 f"grads={{{example}}}; arrays that it wrote: {wrote}"
             )
-        judged = set(params.values())
+        judged = set(params.values()) | self._same_memory(before, params.values())
         buffers = tuple(p for p in depends if p in forward_writes and p not in judged)
         unchecked = tuple(p for p in depends if p not in judged and p not in buffers)
         places = self.floating()
@@ -602,6 +607,11 @@ class Reader:
             generators=self.generators,
         )
 
+    def _same_memory(self, before: Mapping[str, Array], paths: Iterable[str]) -> set[str]:
+        """Return the paths to what is in the memory of the arrays at ``paths``."""
+        own = [array for array in (resolve(self.base, path) for path in paths) if isinstance(array, np.ndarray)]
+        return {path for path, array in before.items() if any(np.shares_memory(array, one) for one in own)}
+
     def _likely(
         self, before: Mapping[str, Array], depends: Sequence[str], held: Mapping[str, Array], writes: set[str]
     ) -> dict[str, str]:
@@ -617,10 +627,16 @@ class Reader:
             named[path if name in named or name in self.names else name] = path
         return {f"{name}_" if name in self.names else name: path for name, path in named.items()}
 
-    def _named_gradient(self, name: str) -> str | None:
-        path = (
-            self.given.grads.get(name) or items_of(self.base, "grads").get(name) if name in self.given.grads else None
-        )
+    def _named_gradient(self, name: str, layer: Any) -> str | None:  # noqa: ANN401  anybody's
+        """Return the path to the gradient that the user names, or that a dict or list ``grads`` has under this name."""
+        path = self.given.grads.get(name)
+        if path is None and not self.given.grads:
+            try:
+                path = items_of(layer, "grads").get(name)
+            except AdapterError:
+                path = None
+            if path is not None and resolve(layer, path) is None:
+                path = None
         return f"{OBJECT}.{path}" if path else None
 
     def _source(
@@ -863,7 +879,7 @@ class Reader:
         for place in {0, x.shape[axis] - 1}:
             moved = x.copy()
             where = (slice(None),) * axis + (place,)
-            moved[where] = moved[where] * (1 + NUDGE) + NUDGE * (np.abs(x).max() or 1.0)
+            moved[where] = moved[where] * (1 + NUDGE) + NUDGE * (float(np.abs(x).max(initial=0.0)) or 1.0)
             inputs = [moved if i == first else v for i, v in enumerate(self.inputs)]
             try:
                 layer, result = self.go(training=training, inputs=inputs)

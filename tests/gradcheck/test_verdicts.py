@@ -71,7 +71,7 @@ DROWNED = ("x from 1e-8 to 1e8, inverted", "fast")
 @pytest.mark.parametrize("mode", ["full", "fast"])
 def test_a_right_pullback_passes(subject: Subject, mode: Mode) -> None:
     report = gradcheck.check_gradients(
-        subject.f, (subject.x,), lambda inputs, dy: (subject.slope(*inputs, dy),), mode=mode
+        subject.f, (subject.x,), lambda inputs, dy: (subject.slope(*inputs, dy),), mode=mode, variations=False
     )
     drowned = (subject.name, mode) == DROWNED
     assert report.verdict is (Verdict.INCONCLUSIVE if drowned else Verdict.PASS), str(report)
@@ -85,7 +85,7 @@ def test_one_element_off_by_one_part_in_a_thousand_fails(subject: Subject, mode:
         gradient.flat[-1] *= 1.001
         return (gradient,)
 
-    report = gradcheck.check_gradients(subject.f, (subject.x,), wrong, mode=mode)
+    report = gradcheck.check_gradients(subject.f, (subject.x,), wrong, mode=mode, variations=False)
     drowned = (subject.name, mode) == DROWNED
     assert report.verdict is (Verdict.INCONCLUSIVE if drowned else Verdict.FAIL), str(report)
 

@@ -121,26 +121,37 @@ def test_mistakes_have_one_clear_line(mistake: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-WRONG_RESULTS: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "None": (lambda _: None, "no gradient of input"),
-    "two": (lambda dy: (dy, dy), "2 gradients for 1 inputs"),
-    "another shape": (lambda dy: 2 * dy[0], "shape"),
-    "an error": (lambda dy: dy @ dy, "raises ValueError"),
+UNREADABLE: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "None": (lambda _: None, "returns no gradient, and leaves none"),
+    "two": (lambda dy: (dy, dy), "what it returns (2 values) is not one gradient an input"),
+    "an error": (lambda dy: dy @ dy, "could not be called: ValueError"),
 }
 
 
-@pytest.mark.parametrize("result", WRONG_RESULTS)
-def test_what_backward_returns_wrongly_is_a_failure_that_says_so(result: str) -> None:
-    wrong, text = WRONG_RESULTS[result]
-    report = gradcheck.check_layer(Doubled(wrong), X)
+@pytest.mark.parametrize("result", UNREADABLE)
+def test_a_backward_that_cannot_be_read_is_no_failure_but_says_so(result: str) -> None:
+    wrong, text = UNREADABLE[result]
+    with pytest.raises(AdapterError, match=re.escape(text)) as caught:
+        gradcheck.check_layer(Doubled(wrong), X)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_gradient_of_another_shape_is_a_failure_that_says_so() -> None:
+    report = gradcheck.check_layer(Doubled(lambda dy: 2 * dy[0]), X)
     assert report.verdict is Verdict.FAIL
-    assert text in str(report)
+    assert "shape" in str(report)
+
+
+class WithoutBiasGradient(LinearOfAttributes):
+    def backward(self, dy: Any) -> Any:
+        self.dW = self.x.T @ dy
+        return dy @ self.W.T
 
 
 def test_a_missing_gradient_is_named() -> None:
-    layer = LinearOfAttributes()
-    report = gradcheck.check_layer(layer, X, params=W_B["params"], grads={"W": "dW"})
-    assert "no gradient of b" in str(report)
+    with pytest.raises(AdapterError, match=r"no gradient of b after backward.*grads=\{'b': 'db'\}"):
+        gradcheck.check_layer(WithoutBiasGradient(), X, params=W_B["params"])
+    assert "NOT CHECKED: b" in str(gradcheck.check_layer(WithoutBiasGradient(), X))
 
 
 def test_a_twin_with_other_names_says_how_to_name_them() -> None:
