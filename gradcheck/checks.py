@@ -252,10 +252,11 @@ def check_gradients(
     if not any(array.dtype.kind == "f" for array in arrays):
         raise AdapterError("check_gradients needs a floating-point input; no other has a gradient")
     settings = Settings(mode, max_evaluations, seconds=seconds)
-    subject, repeats = plain_function(f, vjp, arrays, names)
+    subject = plain_function(f, vjp, arrays, names)
+    fixed = subject.reading is not None and subject.reading.fixed
     options = {"names": names, "domain": domain, "variations": variations, "seconds": seconds}
     call = ("check_gradients", (f, arrays, vjp), options)
-    scope = Scope(None, _domain(domain), variations, repeats)
+    scope = Scope(None, _domain(domain), variations and not fixed)
     return _check(Case(subject, arrays, seed), settings, call, None, scope)
 
 
@@ -400,15 +401,11 @@ def _with_buffers(layer: ForeignLayer, twin: torch.nn.Module) -> ForeignLayer:
 
 @dataclass(frozen=True)
 class Scope:
-    """What of a subject is tried: one mode or both, the domain of its input, variations or none.
-
-    ``repeats``: whether two calls from the same state give the same; else nothing can be compared.
-    """
+    """What of a subject is tried: one mode or both, the domain of its input, variations or none."""
 
     training: bool | None = None
     domain: Domain | None = None
     variations: bool = True
-    repeats: bool = True
 
 
 UNSEEDED = (
@@ -431,7 +428,7 @@ def _check(
     notes: list[str] = []
     left: list[str] = []
     found: dict[str, list[tuple[Variation, Outcome]]] = {}
-    if not scope.repeats or (reading is not None and reading.unseeded):
+    if reading is not None and reading.unseeded:
         silent = Outcome(Verdict.INCONCLUSIVE, None, UNSEEDED)
         found = {claim.__name__: [(Variation(AS_GIVEN, case), silent)] for claim in tried}
     else:

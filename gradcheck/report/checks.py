@@ -20,10 +20,10 @@ def describe_failure(finding: Finding) -> str:
     """Return the lines about a failed property: what, why, where and by how much."""
     share = f"{finding.failing} of {finding.examples} cases"
     lines = [f"{finding.subject}: {sentence(finding.property)}: FAIL in {share}"]
-    if finding.diagnosis:
-        lines.append(f"  {finding.diagnosis}")
     if finding.message:
         lines.append(f"  {finding.message}")
+    if finding.diagnosis:
+        lines.append(f"  {finding.diagnosis}")
     if finding.worst:
         worst = finding.worst
         lines.append(f"  {element(worst.tensor, worst.index)}: analytic {worst.analytic!r}, numeric {worst.numeric!r}")

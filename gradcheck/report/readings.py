@@ -13,7 +13,8 @@ def describe_reading(reading: Reading) -> list[str]:
     """Return a line about how the object is called, and one about what was found in it."""
     calls = reading.calls
     gradients = [_result(calls.gradients[i], f"d{reading.argument_names[i]}") for i in sorted(calls.gradients)]
-    back = ", ".join(_given(what, reading) for what in calls.given)
+    names = calls.names or calls.given
+    back = ", ".join(_given(what, name, reading) for what, name in zip(calls.given, names, strict=True))
     after = f" -> {', '.join(gradients)}" if gradients else ""
     local = ", times dy" if calls.local and gradients else ""
     first = f"read as: {calls.forward}({_arguments(reading)}) -> {_outputs(reading)}, {calls.backward}({back}){after}{local}"
@@ -46,10 +47,10 @@ def _result(path: str, name: str) -> str:
     return f".{path.partition('.')[2]}" if path.startswith(OBJECT) else name
 
 
-def _given(what: str, reading: Reading) -> str:
-    if what.startswith("input"):
+def _given(what: str, name: str, reading: Reading) -> str:
+    if what.startswith("input") and what != "inputs":
         return reading.argument_names[int(what[5:])]
-    return {"dys": "(dy0, dy1, ...)", "rate": "rate 1"}.get(what, what)
+    return {"dys": "(dy0, dy1, ...)", "rate": f"{name}=1"}.get(what, what)
 
 
 def _facts(reading: Reading) -> Iterator[str]:
@@ -73,6 +74,8 @@ def _facts(reading: Reading) -> Iterator[str]:
         yield f"backward after a forward pass in evaluation mode {reading.evaluates}: not judged"
     if reading.draws:
         yield f"it draws random numbers from {', '.join(reading.draws)}, put back before each call"
+    if reading.fixed:
+        yield f"{reading.calls.backward} returns the same for other inputs: judged at those given alone"
     if reading.batch is not None and reading.batch != (0, 0):
         yield f"samples along axis {reading.batch[0]}"
 

@@ -103,6 +103,7 @@ class Calls:
     gradients: Mapping[int, str] = field(default_factory=dict)
     local: bool = False
     mean: bool = False  # the value is the mean of what forward returns, one number a sample
+    names: tuple[str, ...] = ()  # of backward's arguments, as its author calls them
     returns_outputs: int = 0  # how many things forward returns in a tuple; 0 where it returns none
 
     def go_forward(self, layer: Any, inputs: Sequence[Any], *, training: bool) -> Any:  # noqa: ANN401  what it returns

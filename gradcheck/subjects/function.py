@@ -11,8 +11,11 @@ import numpy as np
 
 from gradcheck.contract import Array, Context
 from gradcheck.numerics.functions import Arrays, Function, GradientNamesError, Pullback
+from gradcheck.streams import stream
 from gradcheck.subjects.attributes import AdapterError, input_names
+from gradcheck.subjects.calls import RESULT, Calls
 from gradcheck.subjects.randomness import generators_around, same_randomness
+from gradcheck.subjects.reading import Reading
 from gradcheck.subjects.signatures import positional
 
 
@@ -27,6 +30,7 @@ class PlainFunction:
     vjp: Callable[[tuple[Array, ...], Array], Any]
     names: tuple[str, ...] = ()
     generators: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    reading: Reading | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -77,8 +81,8 @@ def names_of(f: Callable[..., object], count: int) -> tuple[str, ...]:
 
 def plain_function(
     f: Callable[..., Any], vjp: Callable[..., Any], inputs: Sequence[Array], names: Sequence[str] | None
-) -> tuple[PlainFunction, bool]:
-    """Return a function to be checked, and whether it returns the same value twice for the same input.
+) -> PlainFunction:
+    """Return a function to be checked, after reading it.
 
     Raises `AdapterError` where it cannot be called with the inputs.
     """
@@ -97,5 +101,39 @@ def plain_function(
             raise AdapterError(f"f raises {type(error).__name__}: {reason} for inputs of shape {shapes}") from error
     if values[0].dtype.kind not in "fiub":
         raise AdapterError(f"f returns {values[0].dtype}; an array of numbers, or (array, cache), is needed")
-    same = values[0].shape == values[1].shape and np.array_equal(values[0], values[1], equal_nan=True)
-    return PlainFunction(f, vjp, named, generators), same
+    unseeded = values[0].shape != values[1].shape or not np.array_equal(values[0], values[1], equal_nan=True)
+    with same_randomness(0, generators) as drawn, np.errstate(all="ignore"):
+        result = f(*(np.array(x) for x in inputs))
+    count = len(result) if isinstance(result, tuple) else 0
+    floating = {i: f"{RESULT}.{i}" for i, x in enumerate(inputs) if x.dtype.kind == "f"}
+    calls = Calls(
+        getattr(f, "__name__", type(f).__name__),
+        getattr(vjp, "__name__", "vjp"),
+        tuple(range(len(inputs))),
+        outputs=(f"{RESULT}.0",) if count else (RESULT,),
+        given=("inputs", "dy"),
+        gradients=floating,
+        returns_outputs=count,
+    )
+    draws = tuple(generators) or ("NumPy's or Python's global generator",)
+    reading = Reading(
+        calls.forward, calls, named, draws=draws if drawn() else (), unseeded=unseeded, argument_names=named,
+        fixed=not unseeded and _ignores_inputs(vjp, inputs, values[0], generators),
+    )  # fmt: skip
+    return PlainFunction(f, vjp, named, generators, reading)
+
+
+def _ignores_inputs(vjp: Callable[..., Any], inputs: Sequence[Array], y: Array, generators: Mapping[str, Any]) -> bool:
+    """Return whether a pullback returns the very same gradients for other inputs: it has those that it was made for."""
+    rng = stream("other inputs of a pullback")
+    others = [x * (1 + 0.125 * rng.uniform(0.5, 1.0, x.shape)) if x.dtype.kind == "f" else x for x in inputs]
+    dy = rng.standard_normal(y.shape)
+    found = []
+    try:
+        for given in (inputs, others):
+            with same_randomness(0, generators), np.errstate(all="ignore"):
+                result = vjp(tuple(np.array(x) for x in given), dy.copy())
+            found.append([np.array(g) for g in (result if isinstance(result, (tuple, list)) else [result])])
+    except Exception:  # noqa: BLE001  what it raises is for the properties to report
+        return False
+    return all(np.array_equal(a, b, equal_nan=True) for a, b in zip(*found, strict=False))

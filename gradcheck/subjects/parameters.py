@@ -182,4 +182,4 @@ def nearest(word: str, words: Iterable[str]) -> list[str]:
     """Return the words that are spelled almost alike."""
     import difflib
 
-    return difflib.get_close_matches(word, list(words), 3, 0.6)
+    return difflib.get_close_matches(word, list(dict.fromkeys(words)), 3, 0.6)

@@ -115,7 +115,7 @@ class Reading:
     shapes: tuple[tuple[int, ...], ...] = ()
     extents: frozenset[int] = frozenset()
     argument_names: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
+    fixed: bool = False  # the pullback of a function does not depend on its inputs
 
 
 class Reader:
@@ -328,14 +328,23 @@ class Reader:
                 fixed[place] = "rate"
             else:
                 free.append(place)
-        yield from self._filled(len(needed), fixed, free, outputs, cache=has_cache)
+        yield from self._filled(needed, fixed, free, outputs, cache=has_cache)
 
     def _filled(
-        self, count: int, fixed: Mapping[int, str], free: Sequence[int], outputs: tuple[str, ...], *, cache: bool
+        self,
+        needed: Sequence[str],
+        fixed: Mapping[int, str],
+        free: Sequence[int],
+        outputs: tuple[str, ...],
+        *,
+        cache: bool,
     ) -> Iterator[Calls]:
+        count = len(needed)
+
         def calls(used: tuple[str, ...], names: Sequence[str]) -> Calls:
             filled = dict(fixed) | dict(zip(free, names, strict=True))
-            return replace(self.calls, outputs=used, given=tuple(filled[place] for place in range(count)))
+            given = tuple(filled[place] for place in range(count))
+            return replace(self.calls, outputs=used, given=given, names=tuple(needed))
 
         if not free:
             yield calls(outputs[:1], ())
@@ -868,10 +877,44 @@ class Reader:
                 y = self.calls.values(layer, result)[0]
             except Exception:  # noqa: BLE001, S112  a mode that cannot be called shows nothing
                 continue
+            if y.size == 1:
+                return self._separable(first, training=training)
             for axis in range(x.ndim):
                 for other in range(y.ndim):
                     if x.shape[axis] == y.shape[other] > 1 and self._alone(first, axis, other, y, training=training):
                         return axis, other
+        return None
+
+    def _separable(self, first: int, *, training: bool) -> tuple[int, int] | None:
+        """Return the first axis along which a number is a sum over slices: no two of them move it together."""
+        x = self.inputs[first]
+        size = float(np.abs(x).max(initial=0.0)) or 1.0
+        targets = [v for i, v in enumerate(self.inputs) if i != first]
+
+        def value(*places: tuple[int, int]) -> float:
+            moved = x.copy()
+            for axis, place in places:
+                where = (slice(None),) * axis + (place,)
+                moved[where] = (
+                    moved[where]
+                    + NUDGE * size * (0.5 + np.arange(moved[where].size).reshape(moved[where].shape) % 3) / 4
+                )
+            layer, result = self.go(
+                training=training, inputs=[moved if i == first else v for i, v in enumerate(self.inputs)]
+            )
+            return float(self.calls.values(layer, result)[0].reshape(()))
+
+        for axis in range(x.ndim):
+            last = x.shape[axis] - 1
+            if last < 1 or not all(x.shape[axis] in target.shape for target in targets if target.ndim):
+                continue
+            try:
+                base, one, two, both = value(), value((axis, 0)), value((axis, last)), value((axis, 0), (axis, last))
+            except Exception:  # noqa: BLE001, S112  it takes no other values
+                continue
+            alone = max(abs(one - base), abs(two - base))
+            if alone and abs(both - one - two + base) <= TWICE * alone:
+                return axis, 0
         return None
 
     def _alone(self, first: int, axis: int, other: int, y: Array, *, training: bool) -> bool:
