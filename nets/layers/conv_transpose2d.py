@@ -94,17 +94,8 @@ class ConvTranspose2d(Layer):
         import torch
 
         inputs, outer, height, width = self.weight.shape
-        return torch.nn.ConvTranspose2d(
-            inputs,
-            outer * self.groups,
-            (height, width),
-            self.stride,
-            self.padding,
-            self.output_padding,
-            self.groups,
-            self.bias is not None,
-            self.dilation,
-        )
+        hyper = self.stride, self.padding, self.output_padding, self.groups, self.bias is not None, self.dilation
+        return torch.nn.ConvTranspose2d(inputs, outer * self.groups, (height, width), *hyper)
 
     @classmethod
     def cases(cls) -> SearchStrategy[Case]:
