@@ -173,14 +173,9 @@ def check_optimizer(
     if isinstance(optimizer, Optimizer):
         _refuse_twin(optimizer, twin)
     else:
-        if not callable(twin):
-            came = "" if twin is None else f", got a {type(twin).__name__}"
-            raise AdapterError(
-                f"check_optimizer needs a twin: a function from a list of torch parameters to a torch optimizer{came}"
-            )
-        subject = ForeignOptimizer(
-            optimizer=optimizer, make_twin=twin, rate=lr, names=tuple(params) if isinstance(params, Mapping) else ()
-        )
+        make_twin = _required("check_optimizer", "a list of torch parameters to a torch optimizer", twin)
+        names = tuple(params) if isinstance(params, Mapping) else ()
+        subject = ForeignOptimizer(optimizer=optimizer, make_twin=make_twin, rate=lr, names=names)
     rng = stream("parameters to move", seed)
     shapes: tuple[tuple[int, ...], ...] = ((3, 2), (4,), (2, 1, 3), ())
     given = params.values() if isinstance(params, Mapping) else params
@@ -213,12 +208,8 @@ def check_schedule(
     else:
         if not callable(schedule):
             raise AdapterError(f"a schedule is called with an epoch; {type(schedule).__name__} cannot be called")
-        if not callable(twin):
-            came = "" if twin is None else f", got a {type(twin).__name__}"
-            raise AdapterError(
-                f"check_schedule needs a twin: a function from a torch optimizer to a torch scheduler{came}"
-            )
-        subject = ForeignSchedule(base_lr, schedule, twin)
+        make_twin = _required("check_schedule", "a torch optimizer to a torch scheduler", twin)
+        subject = ForeignSchedule(base_lr, schedule, make_twin)
     options = {"twin": twin, "base_lr": base_lr, "epochs": epochs}
     return _check(Case(subject, (), seed), Settings(steps=epochs), ("check_schedule", (schedule,), options))
 
@@ -309,6 +300,14 @@ def _require_object(who: str, what: str, value: object) -> None:
 def _refuse_twin(subject: Optimizer | Schedule, twin: object) -> None:
     if twin is not None:
         raise AdapterError(f"{type(subject).__name__} brings its own twin, and takes no other")
+
+
+def _required(who: str, what: str, twin: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
+    """Return the twin, a function from ``what``; raises AdapterError for none."""
+    if callable(twin):
+        return twin
+    came = "" if twin is None else f", got a {type(twin).__name__}"
+    raise AdapterError(f"{who} needs a twin: a function from {what}{came}")
 
 
 def _require_module(twin: object) -> None:

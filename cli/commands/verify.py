@@ -58,7 +58,7 @@ def verify(
     Every property is tried on cases that Hypothesis draws; NAME... picks some of the classes, such as Linear. The
     ratio is disagreement over what rounding and truncation allow: above 1 fails.
     """
-    from cli.console import STYLES, environment, print_json, remarks, results
+    from cli.console import STYLES, environment, print_json, remarks, results, say
     from gradcheck.numerics.agreement import Verdict
     from gradcheck.properties import DTYPES, Settings
     from gradcheck.report.checks import describe_failure, summarise
@@ -99,11 +99,11 @@ def verify(
         out.print(_by_property(found) if names else _by_subject(found))
         for finding in found:
             if finding.verdict is Verdict.FAIL:
-                out.print(describe_failure(finding), style="red", markup=False, soft_wrap=True)
+                say(out, describe_failure(finding), "red")
                 again = f"--module {module}" if module else finding.subject
                 again += f" --examples {examples or EXAMPLES} --seed {seed}"
                 again += f" --mode {mode}" * (mode != "auto") + f" --dtype {dtype}" * (dtype != "both")
-                out.print(f"  see it again: mnistcheck verify {again}", style="red", markup=False, soft_wrap=True)
+                say(out, f"  see it again: mnistcheck verify {again}", "red")
         out.print(summary, style=STYLES[verdict], soft_wrap=True)
     return ExitCode.of(verdict)
 

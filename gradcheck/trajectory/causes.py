@@ -34,6 +34,7 @@ from gradcheck.diagnosis.gradients import (
 )
 from gradcheck.diagnosis.gradients import quantities as quantities_of
 from gradcheck.trajectory.divergence import Divergence, Moment, split
+from gradcheck.trajectory.engine import below
 
 # Allowances of steps are for whole tensors and may be wide beside an element, as in float32. But tensors are large, and
 # three elements off by a hundred tolerances each are about as unlikely a coincidence as one off by a million.
@@ -382,7 +383,7 @@ def _evidence(scene: Scene) -> Evidence:
     """Return the evidence for the hypotheses about gradients: one cotangent, and the other parameters' gradients."""
     moment, name = scene.moment, scene.tensor
     theirs = {key.removeprefix("backward/"): key for key in moment.theirs if key.startswith("backward/")}
-    variables = {key.removeprefix("param/"): array for key, array in moment.before.items() if key.startswith("param/")}
+    variables = below("param/", moment.before)
     shown = moment.outputs()
     outputs = np.asarray(np.zeros(len(moment.batch.x)) if shown is None else shown, dtype=np.float64)
     outputs = outputs[:, None] if outputs.ndim == 1 else outputs  # one number a sample

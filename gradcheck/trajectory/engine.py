@@ -178,6 +178,11 @@ def step_of(tensors: Mapping[str, Array]) -> Step:
     )
 
 
+def below(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the arrays whose names begin with ``prefix``, by what comes after it."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
 def load(engine: Engine, state: State) -> None:
     """Load a state that comes from a file; raises `StepError` for the state of another engine."""
     own = engine.state()

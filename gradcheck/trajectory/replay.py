@@ -17,7 +17,7 @@ from gradcheck.files import write_whole
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.numerics.rounding import FACTOR, SHADOWS
 from gradcheck.trajectory.divergence import Divergence, Moment
-from gradcheck.trajectory.engine import Batch, Engine, State, StepError, load, observed, step_of, tensors_of
+from gradcheck.trajectory.engine import Batch, Engine, State, StepError, below, load, observed, step_of, tensors_of
 from gradcheck.trajectory.lockstep import LockStep
 from gradcheck.trajectory.trace import TraceError, read_about, read_safetensors, to_safetensors
 
@@ -123,12 +123,10 @@ def load_replay(path: str | Path) -> Replay:
     try:
         order = [str(name) for name in about["order"]]
         ours, theirs = ({name: arrays[f"{side}/{name}"] for name in order} for side in ("ours", "theirs"))
-        before = {name.removeprefix("before/"): array for name, array in arrays.items() if name.startswith("before/")}
-        seed, step, place = about["key"]
         moment = Moment(
-            before,
+            below("before/", arrays),
             Batch(arrays["batch/x"], arrays["batch/y"], float(about["lr"])),
-            Context(bool(about["training"]), Key(int(seed), int(step), str(place))),
+            _context(about["key"], training=bool(about["training"])),
             ours,
             theirs,
             {name: float(about["allowed"][name]) for name in order},
@@ -147,11 +145,13 @@ def load_replay(path: str | Path) -> Replay:
 def _earlier(about: Any, arrays: dict[str, Array]) -> tuple[State, Batch, Context] | None:  # noqa: ANN401  any JSON
     if about is None:
         return None
-    start = "earlier/before/"
-    before = {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
-    seed, step, place = about["key"]
     batch = Batch(arrays["earlier/batch/x"], arrays["earlier/batch/y"], float(about["lr"]))
-    return before, batch, Context(True, Key(int(seed), int(step), str(place)))
+    return below("earlier/before/", arrays), batch, _context(about["key"], training=True)
+
+
+def _context(key: Iterable[Any], *, training: bool) -> Context:
+    seed, step, place = key
+    return Context(training, Key(int(seed), int(step), str(place)))
 
 
 def replay(case: Replay, engine: Engine, reference: Engine | None = None, *, seed: int = 0) -> Replayed:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck.contract import PHASES, Array, Context, Key
-from gradcheck.trajectory.engine import Batch, State
+from gradcheck.trajectory.engine import Batch, State, below
 
 FORMAT, VERSION = "mnistcheck-trace", 1
 INDEX = "trace.jsonl"
@@ -83,10 +83,10 @@ class RecordedStep:
 
     def before(self) -> State:
         """Return the state before the step: its own ``before/...``, else the previous step's ``update/...``, or {}."""
-        state = _below("before/", self._read(self.entry, "before/"))
+        state = below("before/", self._read(self.entry, "before/"))
         follows = self.previous is not None and self.previous.step + 1 == self.entry.step
         if not state and follows and self.previous is not None and self.trace.header.along is None:
-            state = _below("update/", self._read(self.previous, "update/"))
+            state = below("update/", self._read(self.previous, "update/"))
         return {**state, "step": state.get("step", np.asarray(self.entry.step))} if state else {}
 
     def batch(self, tensors: Mapping[str, Array]) -> Batch:
@@ -331,10 +331,6 @@ class _Fields:
         if not isinstance(value, dict):
             raise TraceError(f'{self.where} needs an object "{name}", got {value!r}')
         return value
-
-
-def _below(prefix: str, arrays: dict[str, Array]) -> State:
-    return {name.removeprefix(prefix): array for name, array in arrays.items()}
 
 
 def _number(value: float) -> float | str:
