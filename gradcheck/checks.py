@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -425,34 +424,12 @@ def _check(
     name = getattr(case.subject, "name", type(case.subject).__name__)
     reading = getattr(case.subject, "reading", None)
     notes: list[str] = []
-    left: list[str] = []
-    found: dict[str, list[tuple[Variation, Outcome]]] = {}
     if reading is not None and reading.unseeded:
-        silent = Outcome(Verdict.INCONCLUSIVE, None, UNSEEDED)
-        found = {claim.__name__: [(Variation(AS_GIVEN, case), silent)] for claim in tried}
+        silent = Variation(AS_GIVEN, case), Outcome(Verdict.INCONCLUSIVE, None, UNSEEDED)
+        found = {claim.__name__: [silent] for claim in tried}
     else:
-        budget = Budget(settings.limit)
-        derived = variations(case, training=scope.training, domain=scope.domain, notes=notes)
-        for variation in derived if scope.variations else islice(derived, 1):
-            if budget.spent() and not variation.name.startswith(AS_GIVEN):
-                left.append(variation.name)
-                continue
-            for claim in tried:
-                if not variation.name.startswith(AS_GIVEN) and claim.__name__ not in VARIED:
-                    continue
-                if budget.spent() and claim.__name__ not in DECIDING:
-                    left.append(sentence(claim.__name__))
-                    continue
-                outcomes = found.setdefault(claim.__name__, [])
-                explained = sum(bool(outcome.causes) for _, outcome in outcomes)
-                explain = explained < VARIATIONS_EXPLAINED and variation.name not in DEGENERATE
-                asked = replace(settings, explain=explain, until=budget.until)
-                outcome = unless_torch_is_missing(variation.case, claim, asked)
-                if outcome is not None:
-                    outcomes.append((variation, outcome))
+        found = _tried(case, tried, settings, scope, notes)
     findings = [joined(name, claim, outcomes) for claim, outcomes in found.items() if outcomes]
-    if left:
-        notes.append(f"left out after {settings.limit:g} s: {'; '.join(dict.fromkeys(left))} (seconds= gives it more)")
     if notes and findings:
         findings[0] = replace(findings[0], remarks=(*findings[0].remarks, *dict.fromkeys(notes)))
     again = None
@@ -463,6 +440,48 @@ def _check(
             return snippet_of_call(function, arguments, options, case.seed, settings)
 
     return Report(name, tuple(findings), case.tally.evaluations, case.seed, settings, again, reading)
+
+
+def _tried(
+    case: Case, claims: Sequence[Property], settings: Settings, scope: Scope, notes: list[str]
+) -> dict[str, list[tuple[Variation, Outcome]]]:
+    """Return what each property finds in the case as given and in its variations, as far as the time goes.
+
+    What tells most comes first: gradients as given, then their variations, then what holds of the calls themselves.
+    """
+    found: dict[str, list[tuple[Variation, Outcome]]] = {claim.__name__: [] for claim in claims}
+    budget, left = Budget(settings.limit), dict[str, None]()
+
+    def attempt(variation: Variation, claim: Property) -> None:
+        outcomes = found[claim.__name__]
+        explained = sum(bool(outcome.causes) for _, outcome in outcomes)
+        explain = explained < VARIATIONS_EXPLAINED and variation.name not in DEGENERATE
+        outcome = unless_torch_is_missing(variation.case, claim, replace(settings, explain=explain, until=budget.until))
+        if outcome is not None:
+            outcomes.append((variation, outcome))
+
+    given = []
+    derived = variations(case, training=scope.training, domain=scope.domain, notes=notes)
+    for variation in derived:
+        as_given = variation.name.startswith(AS_GIVEN)
+        if as_given:
+            given.append(variation)
+        elif not scope.variations:
+            break
+        for claim in (each for each in claims if each.__name__ in VARIED):
+            if budget.spent() and not (as_given and claim.__name__ in DECIDING):
+                left[variation.name] = None
+            else:
+                attempt(variation, claim)
+    for claim in (each for each in claims if each.__name__ not in VARIED):
+        for variation in given:
+            if budget.spent():
+                left[sentence(claim.__name__)] = None
+            else:
+                attempt(variation, claim)
+    if left:
+        notes.append(f"left out after {settings.limit:g} s: {'; '.join(left)} (seconds= gives it more)")
+    return found
 
 
 def _claims(subject: object, claims: Iterable[Property | str] | None) -> tuple[Property, ...]:

@@ -27,6 +27,8 @@ class Domain:
 
     def kept(self, array: Array) -> Array | None:
         """Return an array of the domain near ``array``, or None where there is none."""
+        if self.mirrored and array.shape[-2:-1] != array.shape[-1:]:
+            return None
         if self.mirrored:
             array = (array + self.mirrored * array.swapaxes(-1, -2)) / 2
         if self.low == 0 and (array < 0).any():

@@ -128,8 +128,7 @@ def _moved_parameters(case: Case) -> Case | None:
     for name, array in parameters.items():
         size = float(np.sqrt(np.mean(np.square(array)))) if array.size else 0.0
         changed = (array + 0.5 * (size or 1.0) * rng.standard_normal(array.shape)).astype(array.dtype)
-        kept = domain_of(array).kept(np.abs(changed) if array.size > 1 and (array > 0).all() else changed)
-        moved[name] = array if kept is None else kept.astype(array.dtype)
+        moved[name] = np.abs(changed) if (array > 0).all() else changed  # a scale, or a variance, stays positive
     return replace(case, subject=subject.replace_arrays(moved))
 
 
