@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from gradcheck.report.snippets import snippet_of_call
 from gradcheck.report.text import sentence
 from gradcheck.streams import stream
 from gradcheck.subjects.attributes import AdapterError, input_names
-from gradcheck.subjects.calls import Pair, arranged
+from gradcheck.subjects.calls import Pair, Together, arranged
 from gradcheck.subjects.domains import DOMAINS, Domain
 from gradcheck.subjects.function import names_of, plain_function
 from gradcheck.subjects.layer import ForeignLayer
@@ -27,6 +28,7 @@ from gradcheck.subjects.optimizer import ForeignOptimizer
 from gradcheck.subjects.parameters import nearest
 from gradcheck.subjects.reading import Given, read
 from gradcheck.subjects.schedule import ForeignSchedule
+from gradcheck.subjects.signatures import BACKWARDS, WHOLES
 from gradcheck.subjects.variations import AS_GIVEN, DEGENERATE, Variation, variations
 from gradcheck.trials import EXAMPLES, Subject, drawn_cases, found_in, joined, properties_of, unless_torch_is_missing
 
@@ -114,7 +116,7 @@ def check_loss(
     loss: object,
     prediction: ArrayLike,
     target: ArrayLike,
-    *,
+    *others: Any,  # noqa: ANN401  whatever else forward takes, such as a mask
     twin: torch.nn.Module | None = None,
     forward: str = "",
     backward: str = "",
@@ -130,19 +132,23 @@ def check_loss(
     """Check a loss as `check_layer` does a layer.
 
     ``loss`` is a `Loss`, any object or pair of functions that returns a number, or one a sample, of a prediction and a
-    target, in whichever order its arguments are called, and a gradient of the prediction: from ``backward()``,
+    target, in whichever order its arguments are called (``others`` come behind), and a gradient of the prediction: from ``backward()``,
     ``backward(dvalue)``, ``grad(prediction, target)``, or together with the value.
     """
     _require_object("check_loss", "loss", loss)
     _require_module(twin)
     arrays = _arrays((prediction, target))
+    behind = _values((prediction, *others))[1:]
     if arrays[0].dtype.kind != "f":
         raise AdapterError(f"check_loss needs a floating-point prediction, got {arrays[0].dtype}")
     settings = Settings(mode, max_evaluations, tuple(dtypes), seconds=seconds)
-    subject = loss if isinstance(loss, Loss) else ForeignLoss.of(loss, arrays[0], arrays[1], forward, backward)
+    subject = (
+        loss if isinstance(loss, Loss) else ForeignLoss.of(loss, *arrays, *behind, forward=forward, backward=backward)
+    )
+    arrays += tuple(arranged(behind)[0])
     options = {"twin": twin, "forward": forward, "backward": backward, "domain": domain, "variations": variations,
                "seconds": seconds}  # fmt: skip
-    call = ("check_loss", (loss, *arrays), options)
+    call = ("check_loss", (loss, *arrays[:2], *others), options)
     return _check(
         Case(subject, arrays, seed, twin=twin), settings, call, claims, Scope(None, _domain(domain), variations)
     )
@@ -377,6 +383,10 @@ def _read_layer(layer: object, values: Sequence[Any], given: Given) -> tuple[For
         subject = Pair(*layer)
         names = list(names_of(layer[0], len(values))) if len(arrays) == len(values) else names
         given = replace(given, forward="forward", backward="backward")
+    elif not given.backward and not any(callable(getattr(layer, name, None)) for name in BACKWARDS):
+        forward = given.forward or next((name for name in WHOLES if callable(getattr(layer, name, None))), "")
+        if forward or inspect.isroutine(layer):
+            subject, given = Together(layer, forward), replace(given, forward="forward", backward="backward")
     unknown = [c for c in given.constant if (c not in names if isinstance(c, str) else not 0 <= c < len(arrays))]
     if unknown:
         raise AdapterError(f"constant= names {unknown[0]!r}; the inputs are {', '.join(names)}, by name or number")

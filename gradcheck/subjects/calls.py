@@ -20,11 +20,11 @@ class Together:
     """A function that returns a value and its gradient at once, as an object with ``forward`` and ``backward``."""
 
     def __init__(self, owner: Any, method: str) -> None:  # noqa: ANN401  anybody's object, or "" for a function
-        self.owner, self.method = owner, method
+        self.whole, self.method = owner, method
         self.kept: Any = None
 
     def forward(self, *inputs: Any, **keywords: Any) -> Any:  # noqa: ANN401  whatever the function takes and returns
-        self.kept = (getattr(self.owner, self.method) if self.method else self.owner)(*inputs, **keywords)
+        self.kept = (getattr(self.whole, self.method) if self.method else self.whole)(*inputs, **keywords)
         return self.kept[0]
 
     def backward(self) -> Any:  # noqa: ANN401  whatever the function returns
@@ -90,7 +90,7 @@ class Calls:
     ``arguments`` are those of forward: the number of an input, a `Bundle`, or a `Constant`. ``outputs`` are the paths to what it
     computes: ``result`` is what is returned, ``result.0`` the first of a tuple, ``object.output`` an attribute.
     ``given`` says what backward is given, in order: ``dy``, ``dy0`` and ``dy1`` of two outputs, ``dys`` (a tuple of
-    them), ``cache`` (the last that forward returned), ``rate``, or ``input0``. ``gradients`` are the paths to the
+    them), ``cache`` (the last that forward returned), ``rate``, ``one`` (the number 1), or ``input0``. ``gradients`` are the paths to the
     gradients of inputs, by their numbers. ``local``: what is returned is dy/dx of each element, to be multiplied by dy.
     """
 
@@ -126,7 +126,7 @@ class Calls:
             return tuple(dys)
         if what == "cache":
             return result[-1]
-        if what == "rate":
+        if what in ("rate", "one"):
             return RATE
         if what.startswith("dy"):
             return dys[int(what[2:])]

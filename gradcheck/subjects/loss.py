@@ -9,7 +9,7 @@ from typing import Any
 from gradcheck.contract import Array
 from gradcheck.numerics.functions import Function
 from gradcheck.subjects.attributes import AdapterError
-from gradcheck.subjects.calls import Pair, Together
+from gradcheck.subjects.calls import Pair, Together, arranged
 from gradcheck.subjects.layer import ForeignLayer
 from gradcheck.subjects.reading import Given, Reading, read
 from gradcheck.subjects.signatures import BACKWARDS, FORWARDS, PREDICTIONS, TARGETS, plain, positional
@@ -26,7 +26,15 @@ class ForeignLoss:
     layer: ForeignLayer
 
     @classmethod
-    def of(cls, loss: object, prediction: Array, target: Array, forward: str = "", backward: str = "") -> ForeignLoss:
+    def of(
+        cls,
+        loss: object,
+        prediction: Array,
+        target: Array,
+        *others: Any,  # noqa: ANN401  whatever else forward takes
+        forward: str = "",
+        backward: str = "",
+    ) -> ForeignLoss:
         """Return a loss after reading it.
 
         Its value is a number, or one a sample; the gradient comes from ``backward()``, ``backward(dvalue)``,
@@ -41,11 +49,13 @@ class ForeignLoss:
         elif forward and not backward and not _method(loss, tuple(b for b in BACKWARDS if b != forward)):
             subject, forward, backward = Together(loss, forward), "forward", "backward"
         first = _target_first(loss, subject, forward)
-        given = Given(
-            forward=forward, backward=backward, constant=(TARGET,), order=(TARGET, PREDICTION) if first else ()
-        )
+        values = (prediction, target, *others)
+        arrays, arguments = arranged(values)
+        names = (*NAMES, *(f"input{i}" for i in range(2, len(arrays))))
+        order = (TARGET, PREDICTION, *arguments[2:]) if first else ()
+        given = Given(forward=forward, backward=backward, constant=tuple(range(TARGET, len(arrays))), order=order)
         try:
-            reading = read(subject, (prediction, target), NAMES, given)
+            reading = read(subject, values, names, given)
         except (TypeError, IndexError) as error:
             if isinstance(error, AdapterError) and not isinstance(subject, Together):
                 raise

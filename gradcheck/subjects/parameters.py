@@ -13,7 +13,7 @@ from gradcheck.subjects.signatures import plain
 
 MOST = 2000  # arrays and objects below an object that are looked at
 
-CONTAINERS = {"params", "parameters", "_params", "_parameters", "param", "weights_dict", "model", "theta"}
+CONTAINERS = {"params", "parameters", "_params", "_parameters", "param", "weights_dict", "model", "theta", "whole"}
 GRADIENT_CONTAINERS = {
     "grads",
     "gradients",

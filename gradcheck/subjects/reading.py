@@ -57,6 +57,7 @@ from gradcheck.subjects.signatures import (
 
 NUDGE = 2.0**-6  # of an array's size, by which it is moved to see what depends on it
 STEP = 1e-5  # of central differences that only choose between two ways of calling
+AGREES = 1e-3  # relative disagreement along a direction, below which a way of calling is taken for the right one
 TWICE = 1e-6  # relative: within this of twice the first gradient, a second one was added to it
 MOST_PARAMETERS = 300  # arrays of an object that are nudged one by one
 
@@ -127,7 +128,7 @@ class Reader:
         if given.order:
             self.arguments = given.order
         self.inputs = [_wide(array) for array in arrays]
-        owner = subject.owner if isinstance(subject, Together) else subject
+        owner = subject.whole if isinstance(subject, Together) else subject
         self.who = subject.name if isinstance(subject, Pair) else type(owner).__name__
         self.generators = generators_around(subject)
         self.base = self._copied(subject)
@@ -284,7 +285,7 @@ class Reader:
             self._refuse_backward(errors)
         if len(taken) == 1:
             return taken[0]
-        return min(taken, key=self._disagreement)
+        return next((each for each in taken if self._disagreement(each) < AGREES), taken[0])
 
     def _without_cotangent(self, calls: Calls, layer: Any, result: Any) -> list[Calls]:  # noqa: ANN401  anybody's
         """Return how gradients are read that backward returns without being given one of the output: as derivatives.
@@ -292,6 +293,8 @@ class Reader:
         Of one number; of each element by the input's own; of one number a sample, or of the mean of these.
         """
         (y,) = calls.values(layer, result)
+        if calls.given == ("one",) and y.size != 1:
+            return []
         shapes = [self.inputs[i].shape for i in calls.gradients]
         if y.size == 1 or all(shape == y.shape for shape in shapes):
             return [calls]
@@ -305,6 +308,7 @@ class Reader:
         target = self._target(1) or method
         own = self._own_names()
         outputs, needed = self.calls.outputs, [each.name for each in required(target)]
+        last = tuple(name for each in positional(target)[:1] if plain(name := each.name) in COTANGENTS)
         if not needed:
             first = next((each for each in positional(target) if plain(each.name) in COTANGENTS), None)
             needed = [first.name] if first is not None else []
@@ -329,6 +333,9 @@ class Reader:
             else:
                 free.append(place)
         yield from self._filled(needed, fixed, free, outputs, cache=has_cache)
+        if free and len(needed) == 1 and len(outputs) == 1 and last:
+            # The last of a chain, such as a loss, may disregard what it is given: the gradient is then for dy = 1.
+            yield replace(self.calls, given=("one",), names=last)
 
     def _filled(
         self,
@@ -435,6 +442,8 @@ class Reader:
                 if len(back) > len(order) and not self._rest_are_parameters(back[len(order) :], parameters):
                     continue
                 return {i: f"{RESULT}.{j}" for j, i in enumerate(order) if i in places and back[j] is not None}
+        if self.calls.given == () and parameters and self._rest_are_parameters(back, parameters):
+            return {}  # the gradients of the parameters alone
         # In another order: by the shapes, where these tell.
         paths = {}
         for i in places:
@@ -489,7 +498,7 @@ class Reader:
             analytic = sum(
                 float(np.sum(np.asarray(found(path, layer if path.startswith(OBJECT) else None, back)) * directions[i]))
                 for i, path in calls.gradients.items()
-            )
+            ) * (float(np.mean(dys[0])) if calls.local and dys[0].size == 1 else 1.0)
             ends = []
             for sign in (1, -1):
                 moved = [v + sign * STEP * directions[i] if i in directions else v for i, v in enumerate(self.inputs)]
@@ -508,7 +517,7 @@ class Reader:
         if isinstance(self.subject, Pair):
             return self.subject.functions[which]
         if isinstance(self.subject, Together) and which == 0:
-            owner, name = self.subject.owner, self.subject.method
+            owner, name = self.subject.whole, self.subject.method
             return getattr(owner, name) if name else owner
         return None
 
@@ -651,11 +660,12 @@ class Reader:
     def _source(
         self, path: str, shape: tuple[int, ...], free: Mapping[str, Array], held: Mapping[str, Array]
     ) -> str | None:
-        below = {p.partition(".")[2]: a for p, a in free.items() if not p.partition(".")[2].isdigit()}
-        key = next((k for k, a in below.items() if k == name_of(path) and squeezed(a.shape) == squeezed(shape)), None)
-        key = key or gradient_path(name_of(path).rpartition(".")[2], shape, below)
+        ends = {p.rpartition(".")[2]: p for p in free}  # the keys of dicts that were returned
+        keys = {key: free[p] for key, p in ends.items() if not key.isdigit()}
+        own = name_of(path).rpartition(".")[2]
+        key = own if own in keys and squeezed(keys[own].shape) == squeezed(shape) else gradient_path(own, shape, keys)
         if key is not None:
-            return f"{RESULT}.{key}"
+            return ends[key]
         kept = gradient_path(path, shape, held)
         return None if kept is None else f"{OBJECT}.{kept}"
 
@@ -812,7 +822,7 @@ class Reader:
         keeps: tuple[str, ...] = ()
         resets = ""
         if y.shape == again.shape and not _equal(y, again) and not reading.moves:
-            keeps = self._state_names()
+            keeps = self._state_names(y)
             resets = next((name for name in RESETS if callable(getattr(self.base, name, None))), "")
         return replace(reading, adds_up=adds_up, keeps=keeps, resets=resets)
 
@@ -821,11 +831,26 @@ class Reader:
             if is_generator(value):
                 setattr(layer, name, copy.deepcopy(value))
 
-    def _state_names(self) -> tuple[str, ...]:
-        layer, _ = self.go(training=True)
-        before, after = getattr(self.base, "__dict__", {}), getattr(layer, "__dict__", {})
-        changed = [n for n, v in before.items() if v is not None and n in after and not _alike(v, after[n])]
-        return tuple(changed)
+    def _state_names(self, first: Array) -> tuple[str, ...]:
+        """Return the attributes by which a second call gives another output than the first: put back, it does not."""
+        used, _ = self.go(training=True)
+        before = getattr(self.base, "__dict__", {})
+        changed = [n for n, v in vars(used).items() if n not in before or not _alike(before[n], v)] if before else []
+        found_ = []
+        for name in changed:
+            layer = copy.deepcopy(used)
+            self._put_generators_back(layer)
+            if name in before:
+                setattr(layer, name, copy.deepcopy(before[name]))
+            else:
+                delattr(layer, name)
+            try:
+                layer, result = self.go(training=True, layer=layer)
+            except Exception:  # noqa: BLE001, S112  something else needs it
+                continue
+            if _equal(packed(self.calls.values(layer, result)), first):
+                found_.append(name)
+        return tuple(found_) or tuple(changed)
 
     def _modes(self, reading: Reading) -> Reading:
         if not self.calls.switch or reading.unseeded:
@@ -993,6 +1018,8 @@ def _alike(a: object, b: object) -> bool:
         return len(a) == len(b) and all(map(_alike, a, b))
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         return a.keys() == b.keys() and all(_alike(value, b[key]) for key, value in a.items())
+    if a is None or b is None:
+        return a is b
     return bool(a == b) if isinstance(a, (int, float, str, bool)) else True
 
 

@@ -18,6 +18,11 @@ BACKWARDS = (
     "pullback", "derivative", "prime",
 )  # fmt: skip
 
+WHOLES = (  # that return a value and its gradients at once
+    "loss", "cost_and_grads", "cost_and_grad", "loss_and_grads", "loss_and_grad", "value_and_grad", "loss_and_gradient",
+    "cost_and_gradient", "compute_loss", "cost", "objective", "loss_grad", "__call__",
+)  # fmt: skip
+
 COTANGENTS = {
     "dy", "dout", "douts", "dvalues", "dvalue", "doutput", "doutputs", "gradoutput", "gradoutputs", "gradout", "upstream",
     "upstreamgrad", "upstreamgradient", "dz", "da", "dh", "dc", "delta", "deltas", "grad", "grads", "gradient", "gradients",

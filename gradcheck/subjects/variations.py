@@ -291,7 +291,7 @@ def _like(array: Array, rng: np.random.Generator) -> Array:
 
 def _of_pairs(case: Case, given: Domain | None) -> Iterator[Variation]:
     """Yield variations of a prediction and its target."""
-    prediction, target = case.inputs
+    prediction, target, *others = case.inputs
     axis = _batch_axis(case) or 0
     if not prediction.ndim or not target.ndim or not prediction.size or prediction.ndim <= axis:
         return
@@ -303,8 +303,11 @@ def _of_pairs(case: Case, given: Domain | None) -> Iterator[Variation]:
     def with_pair(name: str, changed: Array, targets: Array = target) -> Iterator[Variation]:
         kept = domain.kept(changed)
         if kept is not None and np.isfinite(kept).all():
-            yield Variation(name, replace(case, inputs=(kept.astype(prediction.dtype), targets)))
+            yield Variation(name, replace(case, inputs=(kept.astype(prediction.dtype), targets, *others)))
 
+    if others:
+        yield from with_pair("with predictions eight times as large", 8 * prediction)
+        return
     yield Variation(SINGLE, replace(case, inputs=(prediction.take([0], axis), target.take([0], other))))
     first = prediction.take(range(min(2, prediction.shape[axis])), axis)
     added = domain.kept(_like(first, case.rng("samples")))
