@@ -19,6 +19,7 @@ from gradcheck.report.snippets import snippet_of_call
 from gradcheck.report.text import sentence
 from gradcheck.streams import stream
 from gradcheck.subjects.attributes import AdapterError, input_names
+from gradcheck.subjects.caller import Given
 from gradcheck.subjects.calls import Pair, Together, arranged
 from gradcheck.subjects.domains import DOMAINS, Domain
 from gradcheck.subjects.function import names_of, plain_function
@@ -26,7 +27,7 @@ from gradcheck.subjects.layer import ForeignLayer
 from gradcheck.subjects.loss import ForeignLoss
 from gradcheck.subjects.optimizer import ForeignOptimizer
 from gradcheck.subjects.parameters import nearest
-from gradcheck.subjects.reading import Given, read
+from gradcheck.subjects.reader import read
 from gradcheck.subjects.schedule import ForeignSchedule
 from gradcheck.subjects.signatures import BACKWARDS, WHOLES
 from gradcheck.subjects.variations import AS_GIVEN, DEGENERATE, Variation, variations
@@ -81,9 +82,9 @@ def check_layer(
     From the inputs given, others are derived, unless ``variations`` is False: batches and images of other sizes, zeros,
     ties, other parameters, modes and precisions, a call after another one. ``mode`` is ``full`` (every element is
     perturbed), ``fast`` (random directions) or ``auto``; ``seconds`` bounds the processor time of the whole check (5 in
-    auto mode, 2 in fast, none in full), ``max_evaluations`` the forward calls by which single elements are perturbed, in
-    each case; ``claims`` are the properties to try, or their names, by default all.
-    Raises `AdapterError`, which says in one line what to write, for what cannot be called.
+    auto mode, 2 in fast, none in full), ``max_evaluations`` the forward calls by which single elements are perturbed,
+    in each case; ``claims`` are the properties to try, or their names, by default all. Raises `AdapterError`, which
+    says in one line what to write, for what cannot be called.
     """
     _require_object("check_layer", "layer", layer)
     _require_module(twin)
@@ -132,8 +133,8 @@ def check_loss(
     """Check a loss as `check_layer` does a layer.
 
     ``loss`` is a `Loss`, any object or pair of functions that returns a number, or one a sample, of a prediction and a
-    target, in whichever order its arguments are called (``others`` come behind), and a gradient of the prediction: from ``backward()``,
-    ``backward(dvalue)``, ``grad(prediction, target)``, or together with the value.
+    target, in whichever order its arguments are called (``others`` come behind), and a gradient of the prediction: from
+    ``backward()``, ``backward(dvalue)``, ``grad(prediction, target)``, or together with the value.
     """
     _require_object("check_loss", "loss", loss)
     _require_module(twin)
@@ -142,6 +143,11 @@ def check_loss(
     if arrays[0].dtype.kind != "f":
         raise AdapterError(f"check_loss needs a floating-point prediction, got {arrays[0].dtype}")
     settings = Settings(mode, max_evaluations, tuple(dtypes), seconds=seconds)
+    if _is_one_hot(arrays[0]) and arrays[1].dtype.kind == "f" and not _is_one_hot(arrays[1]):
+        raise AdapterError(
+            "check_loss takes (loss, prediction, target): the prediction given is one-hot, the target is not; "
+            "exchange them"
+        )
     subject = (
         loss if isinstance(loss, Loss) else ForeignLoss.of(loss, *arrays, *behind, forward=forward, backward=backward)
     )
@@ -235,8 +241,8 @@ def check_gradients(
     """Check ``vjp(inputs, dy)``, which returns one gradient per input given dy = dLoss/d(output).
 
     ``f(*inputs)`` returns an array, or ``(array, cache)``. Gradients are called by the names of its arguments, by
-    ``names``, or by the keys of a dict of inputs. Zeros, ties, signs and other batches are derived from the inputs given,
-    unless ``variations`` is False.
+    ``names``, or by the keys of a dict of inputs. Zeros, ties, signs and other batches are derived from the inputs
+    given, unless ``variations`` is False.
     """
     if isinstance(inputs, np.ndarray):
         raise AdapterError("check_gradients needs a tuple of inputs, got one array: write (x,)")
@@ -350,15 +356,21 @@ def _values(inputs: Sequence[Any]) -> list[Any]:
     """
     values: list[Any] = []
     for place, value in enumerate(inputs):
-        if isinstance(value, (str, bytes, bool, dict, type(None))) or callable(value):
-            values.append(value)
-        elif isinstance(value, (int, float)) and place and not isinstance(value, np.generic):
+        if (
+            isinstance(value, (str, bytes, bool, dict, type(None)))
+            or callable(value)
+            or (isinstance(value, (int, float)) and place and not isinstance(value, np.generic))
+        ):
             values.append(value)
         elif isinstance(value, (list, tuple)) and value and all(isinstance(one, np.ndarray) for one in value):
             values.append(list(_arrays(value)))
         else:
             values += _arrays((value,))
     return values
+
+
+def _is_one_hot(array: Array) -> bool:
+    return array.ndim == 2 and bool(np.isin(array, (0, 1)).all() and (array.sum(axis=1) == 1).all())
 
 
 def _constant(given: str | int | Iterable[str | int]) -> tuple[str | int, ...]:
@@ -417,8 +429,8 @@ class Scope:
 
 
 UNSEEDED = (
-    "the forward pass returns different values for the same input: it draws random numbers from a generator that is made "
-    "anew in each call; let it draw from np.random, or from a generator that the object keeps"
+    "the forward pass returns different values for the same input: it draws random numbers from a generator that is "
+    "made anew in each call; let it draw from np.random, or from a generator that the object keeps"
 )
 
 

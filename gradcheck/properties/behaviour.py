@@ -227,8 +227,8 @@ def results_do_not_depend_on_memory_layout(case: Case, settings: Settings = Sett
     if outcome.verdict is Verdict.FAIL and function.foreign and outcome.worst is not None:
         worst = outcome.worst  # a layout of our own making: who never gives another than NumPy's own is not wrong
         return inconclusive(
-            f"{worst.tensor} depends on the memory layout: {worst.analytic:.3g} for an array in Fortran order or with gaps "
-            f"where it is {worst.numeric:.3g} in NumPy's own; np.ascontiguousarray at the door makes it safe"
+            f"{worst.tensor} depends on the memory layout: {worst.analytic:.3g} for an array in Fortran order or with "
+            f"gaps, {worst.numeric:.3g} in NumPy's own; np.ascontiguousarray at the door makes it safe"
         )
     return outcome
 

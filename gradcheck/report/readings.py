@@ -17,7 +17,8 @@ def describe_reading(reading: Reading) -> list[str]:
     back = ", ".join(_given(what, name, reading) for what, name in zip(calls.given, names, strict=True))
     after = f" -> {', '.join(gradients)}" if gradients else ""
     local = ", times dy" if calls.local and gradients else ""
-    first = f"read as: {calls.forward}({_arguments(reading)}) -> {_outputs(reading)}, {calls.backward}({back}){after}{local}"
+    first = f"read as: {calls.forward}({_arguments(reading)}) -> {_outputs(reading)}"
+    first += f", {calls.backward}({back}){after}{local}"
     return [first, *(f"  {line}" for line in ("; ".join(_facts(reading)),) if line)]
 
 
@@ -67,7 +68,7 @@ def _facts(reading: Reading) -> Iterator[str]:
         yield f"forward changes {', '.join(reading.buffers)}"
     if reading.keeps:
         reset = f", until {reading.resets}()" if reading.resets else ""
-        yield f"it keeps a state from call to call in {', '.join(reading.keeps)}{reset}: every call starts from the same"
+        yield f"it keeps a state in {', '.join(reading.keeps)}{reset}: every call here starts from the same"
     if reading.calls.switch:
         yield f"its mode is set by {reading.calls.switch.name()}"
     if reading.evaluates:

@@ -9,9 +9,11 @@ from typing import Any
 from gradcheck.contract import Array
 from gradcheck.numerics.functions import Function
 from gradcheck.subjects.attributes import AdapterError
+from gradcheck.subjects.caller import Given
 from gradcheck.subjects.calls import Pair, Together, arranged
 from gradcheck.subjects.layer import ForeignLayer
-from gradcheck.subjects.reading import Given, Reading, read
+from gradcheck.subjects.reader import read
+from gradcheck.subjects.reading import Reading
 from gradcheck.subjects.signatures import BACKWARDS, FORWARDS, PREDICTIONS, TARGETS, plain, positional
 
 NAMES = ("prediction", "target")
@@ -31,7 +33,7 @@ class ForeignLoss:
         loss: object,
         prediction: Array,
         target: Array,
-        *others: Any,  # noqa: ANN401  whatever else forward takes
+        *others: Any,
         forward: str = "",
         backward: str = "",
     ) -> ForeignLoss:
@@ -60,8 +62,8 @@ class ForeignLoss:
             if isinstance(error, AdapterError) and not isinstance(subject, Together):
                 raise
             raise AdapterError(
-                f"{type(loss).__name__} needs a method backward that returns the gradient of the prediction, or a forward "
-                "that returns (value, gradient): name its own with backward="
+                f"{type(loss).__name__} needs a method backward that returns the gradient of the prediction, or a "
+                "forward that returns (value, gradient): name its own with backward="
             ) from error
         return cls(ForeignLayer(subject, reading))
 
@@ -84,7 +86,7 @@ def _method(owner: object, usual: tuple[str, ...]) -> str:
     return next((name for name in usual if callable(getattr(owner, name, None))), "")
 
 
-def _target_first(loss: object, subject: Any, forward: str) -> bool:  # noqa: ANN401  anybody's
+def _target_first(loss: object, subject: Any, forward: str) -> bool:
     """Return whether the arguments' names say that the target comes before the prediction."""
     method: Callable[..., object]
     if isinstance(subject, Pair):
