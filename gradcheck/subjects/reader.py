@@ -67,8 +67,8 @@ class Reader(HoldingsReader):
         reading = self._parameters(before, named_params)
         if not self.calls.gradients and not reading.params:
             raise AdapterError(
-                f"{self.who}.{backward} returns no gradient, and leaves none: let it return that of the input, or leave "
-                "it in .dinputs"
+                f"{self.who}.{backward} returns no gradient, and leaves none: let it return that of the input, or "
+                "leave it in .dinputs"
             )
         return self._behaviour(reading)
 
@@ -308,6 +308,8 @@ class Reader(HoldingsReader):
 
         for axis in range(x.ndim):
             last = x.shape[axis] - 1
+            if axis == 0 and last == 0:
+                return None  # one sample, as it seems
             if last < 1 or not all(x.shape[axis] in target.shape for target in targets if target.ndim):
                 continue
             try:
