@@ -254,12 +254,6 @@ def accumulating_input_gradient(self, dy):
     return self.dx.copy()
 
 
-def through_memory(self, dy):
-    """Reads dy's memory as if it were contiguous."""
-    dy = np.lib.stride_tricks.as_strided(dy, dy.shape, (dy.shape[1] * dy.itemsize, dy.itemsize))
-    return dy * (1 - self.y**2)
-
-
 def global_max(self, x):
     z = x - x.max()
     e = np.exp(z)
@@ -453,8 +447,6 @@ FAULTY: dict[str, Faulty] = {
         DIFFERENCES, None),
     "tanh without square": Faulty(layer(variant(Tanh, backward=lambda self, dy: dy * (1 - self.y)), X), DIFFERENCES,
                                   None),
-    "tanh through memory": Faulty(layer(variant(Tanh, backward=through_memory), X),
-                                  "results_do_not_depend_on_memory_layout"),
     "silu without parentheses": Faulty(layer(variant(Silu, backward=lambda self, dy: dy * (
         1 + np.exp(-self.x) + self.x * np.exp(-self.x) / (1 + np.exp(-self.x)) ** 2)), X), DIFFERENCES, None),
     "gelu by tanh for gelu": Faulty(layer(GeluTanh(), X, twin=torch_module("GELU")), TWIN),

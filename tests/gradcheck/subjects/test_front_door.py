@@ -388,3 +388,19 @@ def test_where_a_variation_leaves_the_domain_or_kinks_lie_on_kinks_nothing_is_fa
     for seed in range(5):
         report = check_layer(layer, np.random.default_rng(seed).uniform(0.5, 2, (3, 5)), seed=seed)
         assert report, str(report)
+
+
+class ThroughMemory(Tanh):
+    """Reads dy's memory as if it were contiguous: wrong for an array in Fortran order, which its author never has."""
+
+    def backward(self, dy: Any) -> Any:
+        dy = np.lib.stride_tricks.as_strided(dy, dy.shape, (dy.shape[1] * dy.itemsize, dy.itemsize))
+        return super().backward(dy)
+
+
+def test_what_depends_on_the_memory_layout_is_told_but_not_failed() -> None:
+    report = check_layer(ThroughMemory(), X)
+    (told,) = [each for each in report.findings if each.property == "results_do_not_depend_on_memory_layout"]
+    assert told.verdict is Verdict.INCONCLUSIVE
+    assert "depends on the memory layout" in told.message
+    assert report
