@@ -9,9 +9,10 @@ import numpy as np
 from gradcheck.contract import EVALUATION, Array, Backward, Context
 from nets.layers import ELU, GELU, SELU, Sigmoid, SiLU, Softplus, Tanh
 from nets.layers.elu import SELU_ALPHA, SELU_SCALE
-from tests.nets.faults.fault import DIFFERENCES, EXTREMES, FORWARD, TWIN, Fault
+from tests.nets.faults.fault import DIFFERENCES, EXTREMES, FORWARD, TWIN, caught_by, equivalent
 
 
+@caught_by(DIFFERENCES, tensor="input", name="ACT-01")
 class SigmoidOfActivation(Sigmoid):
     """Applies sigmoid' to the output, z, in place of y (1 - y): sigmoid'(z) of the wrong z."""
 
@@ -21,6 +22,7 @@ class SigmoidOfActivation(Sigmoid):
         return y, lambda dy: (dy * again * (1 - again), {})
 
 
+@caught_by(DIFFERENCES, tensor="input", name="ACT-02")
 class SigmoidOfPreActivation(Sigmoid):
     """Uses the derivative x (1 - x), which expects the output, on the pre-activation."""
 
@@ -29,6 +31,7 @@ class SigmoidOfPreActivation(Sigmoid):
         return y, lambda dy: (dy * x * (1 - x), {})
 
 
+@caught_by("extreme_values_stay_finite", tensor="output")
 class Overflowing(Sigmoid):
     """The textbook formula of e^x over e^x + 1, NaN where e^x overflows."""
 
@@ -38,6 +41,7 @@ class Overflowing(Sigmoid):
         return y, lambda dy: (dy * y * (1 - y), {})
 
 
+@caught_by(DIFFERENCES, tensor="input", name="ACT-02")
 class TanhOfPreActivation(Tanh):
     """Uses the derivative 1 - x^2, which expects the output, on the pre-activation."""
 
@@ -46,6 +50,7 @@ class TanhOfPreActivation(Tanh):
         return y, lambda dy: (dy * (1 - x * x), {})
 
 
+@caught_by(DIFFERENCES, tensor="input", name="ACT-13")
 class WithoutParentheses(SiLU):
     """Divides the last term of 1 + e^-x + x e^-x alone by (1 + e^-x)^2."""
 
@@ -55,6 +60,7 @@ class WithoutParentheses(SiLU):
         return y, lambda dy: (dy * (1 + power + x * power / (1 + power) ** 2), {})
 
 
+@caught_by(DIFFERENCES, tensor="input")
 class WithoutTheProduct(SiLU):
     """Takes the sigmoid for a constant."""
 
@@ -63,6 +69,7 @@ class WithoutTheProduct(SiLU):
         return y, lambda dy: (dy / (1 + np.exp(-x)), {})
 
 
+@caught_by(FORWARD, tensor="output", name="ACT-14")
 class OtherApproximation(GELU):
     """Computes the tanh approximation for erf, and the reverse, consistently: 5e-4 apart at most."""
 
@@ -70,6 +77,7 @@ class OtherApproximation(GELU):
         return GELU("tanh" if self.approximate == "none" else "none").forward(x, context)
 
 
+@caught_by(DIFFERENCES, TWIN, tensor="input", name="ACT-14")
 class OtherApproximationBackward(GELU):
     """Differentiates the tanh approximation for erf, and the reverse."""
 
@@ -78,6 +86,7 @@ class OtherApproximationBackward(GELU):
         return super().forward(x, context)[0], backward
 
 
+@caught_by(FORWARD, tensor="output")
 class BySigmoid(GELU):
     """Computes the coarse approximation x * sigmoid(1.702 x), consistently."""
 
@@ -86,6 +95,7 @@ class BySigmoid(GELU):
         return y / 1.702, right
 
 
+@caught_by(FORWARD, tensor="output")
 class ErrorFunctionOfX(GELU):
     """Forgets the square root of two in erf, consistently."""
 
@@ -94,6 +104,7 @@ class ErrorFunctionOfX(GELU):
         return y / math.sqrt(2), right
 
 
+@caught_by(DIFFERENCES, tensor="input")
 class BetaForgotten(Softplus):
     """Differentiates as if beta were 1."""
 
@@ -102,6 +113,7 @@ class BetaForgotten(Softplus):
         return y, lambda dy: (dy / (1 + np.exp(-x)), {})
 
 
+@caught_by(FORWARD, tensor="output")
 class NotDividedByBeta(Softplus):
     """Forgets to divide by beta, consistently."""
 
@@ -110,6 +122,7 @@ class NotDividedByBeta(Softplus):
         return y * self.beta, lambda dy: right(dy * self.beta)
 
 
+@caught_by(FORWARD, tensor="output")
 class ThresholdOfX(Softplus):
     """Compares x itself with the threshold, not beta * x."""
 
@@ -118,6 +131,7 @@ class ThresholdOfX(Softplus):
         return y, backward
 
 
+@caught_by("extreme_values_stay_finite", tensor="output")
 class TextbookSoftplus(Softplus):
     """Computes log(1 + exp(x)) as it stands, without a threshold: infinite from x = 710 on."""
 
@@ -126,6 +140,7 @@ class TextbookSoftplus(Softplus):
         return np.log1p(power) / self.beta, lambda dy: (dy * power / (1 + power), {})
 
 
+@caught_by(DIFFERENCES, tensor="input")
 class AlphaForgotten(ELU):
     """Writes exp(x) as y + 1, which is right for alpha = 1."""
 
@@ -134,6 +149,7 @@ class AlphaForgotten(ELU):
         return y, lambda dy: (dy * np.where(x > 0, 1, y + 1), {})
 
 
+@caught_by(TWIN, tensor="input")
 class SmoothAtZero(ELU):
     """Takes the slope at exactly zero to be 1, where torch takes alpha."""
 
@@ -142,6 +158,7 @@ class SmoothAtZero(ELU):
         return y, lambda dy: (np.where(x == 0, dy, right(dy)[0]), {})
 
 
+@caught_by(FORWARD, tensor="output")
 class ConstantsSwapped(SELU):
     """Swaps alpha and scale, consistently."""
 
@@ -150,6 +167,7 @@ class ConstantsSwapped(SELU):
         return SELU_ALPHA * y, lambda dy: right(SELU_ALPHA * dy)
 
 
+@caught_by(FORWARD, tensor="output")
 class ScaledWhereNegative(SELU):
     """Scales the negative part alone, consistently."""
 
@@ -157,6 +175,7 @@ class ScaledWhereNegative(SELU):
         return ELU(SELU_SCALE * SELU_ALPHA).forward(x, context)
 
 
+@equivalent("EQ-03")
 class DerivativeOfTheOutput(Sigmoid):
     """Has a derivative y (1 - y) that is called with the output."""
 
@@ -169,6 +188,7 @@ class DerivativeOfTheOutput(Sigmoid):
         return y, lambda dy: (dy * derivative(y), {})
 
 
+@caught_by(EXTREMES)
 class SigmoidClipped(Sigmoid):
     """Clips its input to 15 in size, against an overflow, consistently: 3e-7 for all that is less."""
 
@@ -176,6 +196,7 @@ class SigmoidClipped(Sigmoid):
         return super().forward(x.clip(-15, 15), context)
 
 
+@caught_by(EXTREMES)
 class TanhClipped(Tanh):
     """Clips its input to 10 in size, consistently: 4e-9 off 1 for all that is more."""
 
@@ -183,6 +204,7 @@ class TanhClipped(Tanh):
         return super().forward(x.clip(-10, 10), context)
 
 
+@caught_by(EXTREMES, tensor="output")
 class SoftplusClipped(Softplus):
     """Clips the exponent at 30, against an overflow, and so stops growing there."""
 
@@ -190,47 +212,3 @@ class SoftplusClipped(Softplus):
         _, right = super().forward(x, context)
         smooth = np.log1p(np.exp(np.minimum(x * self.beta, 30))) / self.beta
         return np.where(x * self.beta > self.threshold, x, smooth), right
-
-
-PLANTED = [
-    Fault(SigmoidOfActivation, DIFFERENCES, "input", "ACT-01"),
-    Fault(SigmoidOfPreActivation, DIFFERENCES, "input", "ACT-02"),
-    Fault(Overflowing, "extreme_values_stay_finite", "output", ""),
-    Fault(TanhOfPreActivation, DIFFERENCES, "input", "ACT-02"),
-    Fault(WithoutParentheses, DIFFERENCES, "input", "ACT-13"),
-    Fault(WithoutTheProduct, DIFFERENCES, "input", ""),
-    Fault(OtherApproximation, FORWARD, "output", "ACT-14"),
-    Fault(OtherApproximationBackward, DIFFERENCES, "input", "ACT-14"),
-    Fault(OtherApproximationBackward, TWIN, "input", "ACT-14"),
-    Fault(BySigmoid, FORWARD, "output", ""),
-    Fault(ErrorFunctionOfX, FORWARD, "output", ""),
-    Fault(BetaForgotten, DIFFERENCES, "input", ""),
-    Fault(NotDividedByBeta, FORWARD, "output", ""),
-    Fault(ThresholdOfX, FORWARD, "output", ""),
-    Fault(TextbookSoftplus, "extreme_values_stay_finite", "output", ""),
-    Fault(SigmoidClipped, EXTREMES, None, ""),
-    Fault(TanhClipped, EXTREMES, None, ""),
-    Fault(SoftplusClipped, EXTREMES, "output", ""),
-    Fault(AlphaForgotten, DIFFERENCES, "input", ""),
-    Fault(SmoothAtZero, TWIN, "input", ""),
-    Fault(ConstantsSwapped, FORWARD, "output", ""),
-    Fault(ScaledWhereNegative, FORWARD, "output", ""),
-]
-
-BLIND: list[type] = [
-    Overflowing,
-    OtherApproximation,
-    BySigmoid,
-    ErrorFunctionOfX,
-    NotDividedByBeta,
-    ThresholdOfX,
-    TextbookSoftplus,
-    SigmoidClipped,
-    TanhClipped,
-    SoftplusClipped,
-    SmoothAtZero,
-    ConstantsSwapped,
-    ScaledWhereNegative,
-]
-
-EQUIVALENT: list[tuple[type, str]] = [(DerivativeOfTheOutput, "EQ-03")]

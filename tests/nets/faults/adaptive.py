@@ -9,7 +9,7 @@ import numpy as np
 
 from gradcheck.contract import Array, Case, Gradients
 from nets.optimizers import Adagrad, RMSprop
-from tests.nets.faults.fault import UPDATES, Fault
+from tests.nets.faults.fault import UPDATES, caught_by, equivalent
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -17,6 +17,17 @@ if TYPE_CHECKING:
 Kept = dict[str, Array]
 
 
+@caught_by(UPDATES)
+class ZeroIsTheDefault(RMSprop):
+    """Takes an alpha of 0 for none given."""
+
+    def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
+        alpha, self.alpha = self.alpha, self.alpha or 0.99
+        super().move(param, grad, kept, lr, t)
+        self.alpha = alpha
+
+
+@caught_by(UPDATES, name="OPT-05")
 class EpsInTheRoot(RMSprop):
     """Adds eps to the mean square, inside the root."""
 
@@ -28,6 +39,7 @@ class EpsInTheRoot(RMSprop):
         self.eps = eps
 
 
+@caught_by(UPDATES, name="OPT-05")
 class EpsInTheRootOfTheSum(Adagrad):
     """Adds eps to the sum of squares, inside the root."""
 
@@ -38,6 +50,7 @@ class EpsInTheRootOfTheSum(Adagrad):
         param -= lr / (1 + (t - 1) * self.lr_decay) * grad / np.sqrt(total + self.eps)
 
 
+@caught_by(UPDATES, name="OPT-09")
 class SumForgotten(Adagrad):
     """Begins its sum anew in every step."""
 
@@ -46,6 +59,7 @@ class SumForgotten(Adagrad):
         super().move(param, grad, kept, lr, t)
 
 
+@caught_by(UPDATES)
 class CentredAtNothing(RMSprop):
     """Keeps the mean, and does not subtract its square."""
 
@@ -59,6 +73,7 @@ class CentredAtNothing(RMSprop):
             super().move(param, grad, kept, lr, t)
 
 
+@caught_by(UPDATES, name="OPT-12")
 class RateInTheMomentum(RMSprop):
     """Folds the learning rate into the velocity."""
 
@@ -71,6 +86,7 @@ class RateInTheMomentum(RMSprop):
         kept["momentum_buffer"] *= lr
 
 
+@caught_by(UPDATES)
 class DecaysFromTheFirst(Adagrad):
     """Counts from 1 in the decay of the rate, which torch does from 0."""
 
@@ -78,6 +94,7 @@ class DecaysFromTheFirst(Adagrad):
         super().move(param, grad, kept, lr, t + 1)
 
 
+@caught_by(UPDATES)
 class ScaledGradients(RMSprop):
     """Scales the gradients of each tensor by another number, as a mean in place of a sum does.
 
@@ -91,6 +108,7 @@ class ScaledGradients(RMSprop):
         super().step(params, {name: scale[name] * grad for name, grad in grads.items()}, lr)
 
 
+@equivalent("EQ-06")
 class ScaledGradientsWithoutEps(ScaledGradients):
     """Scales the gradients of each tensor by another number where there is neither eps nor decay: that divides out.
 
@@ -116,27 +134,3 @@ class ScaledGradientsWithoutEps(ScaledGradients):
 def _scale_free(case: Case) -> Case:
     optimizer = case.subject
     return replace(case, subject=replace(optimizer, alpha=optimizer.alpha or 0.9, eps=0.0, weight_decay=0.0))
-
-
-class ZeroIsTheDefault(RMSprop):
-    """Takes an alpha of 0 for none given."""
-
-    def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
-        alpha, self.alpha = self.alpha, self.alpha or 0.99
-        super().move(param, grad, kept, lr, t)
-        self.alpha = alpha
-
-
-PLANTED = [
-    Fault(ZeroIsTheDefault, UPDATES, None, ""),
-    Fault(EpsInTheRoot, UPDATES, None, "OPT-05"),
-    Fault(EpsInTheRootOfTheSum, UPDATES, None, "OPT-05"),
-    Fault(SumForgotten, UPDATES, None, "OPT-09"),
-    Fault(CentredAtNothing, UPDATES, None, ""),
-    Fault(RateInTheMomentum, UPDATES, None, "OPT-12"),
-    Fault(DecaysFromTheFirst, UPDATES, None, ""),
-    Fault(ScaledGradients, UPDATES, None, ""),
-]
-
-
-EQUIVALENT: list[tuple[type, str]] = [(ScaledGradientsWithoutEps, "EQ-06")]

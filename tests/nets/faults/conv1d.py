@@ -8,10 +8,11 @@ from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
 from nets.layers import Conv1d
 from nets.layers.convolution import Kernel
 from nets.layers.windows import Windows
-from tests.nets.faults.fault import DIFFERENCES, FORWARD, Fault
+from tests.nets.faults.fault import DIFFERENCES, FORWARD, caught_by
 from tests.nets.faults.windows import with_gradient
 
 
+@caught_by(FORWARD, tensor="output")
 class PaddedOnOneSide(Conv1d):
     """Pads all of it before the sequence, consistently."""
 
@@ -20,6 +21,7 @@ class PaddedOnOneSide(Conv1d):
         return replace(windows, padding=((0, 0), (sum(windows.padding[1]), 0)))
 
 
+@caught_by(FORWARD, tensor="output")
 class SequenceKernelFlipped(Conv1d):
     """Convolves as mathematicians do, consistently."""
 
@@ -33,6 +35,7 @@ class SequenceKernelFlipped(Conv1d):
         return y, backward
 
 
+@caught_by(DIFFERENCES, tensor="bias", name="CNV-11")
 class BiasOverPlacesLast(Conv1d):
     """Sums the bias gradient as if the channels came last."""
 
@@ -41,6 +44,7 @@ class BiasOverPlacesLast(Conv1d):
         return y, with_gradient(right, "bias", lambda dy: dy.reshape(-1, dy.shape[1]).sum(axis=0))
 
 
+@caught_by(DIFFERENCES, tensor="bias", name="CNV-11")
 class BiasOfTheFirst(Conv1d):
     """Sums the bias gradient over the places, and forgets all samples but the first."""
 
@@ -49,6 +53,7 @@ class BiasOfTheFirst(Conv1d):
         return y, with_gradient(right, "bias", lambda dy: dy[0].sum(axis=-1))
 
 
+@caught_by(DIFFERENCES, tensor="weight", name="CNV-18")
 class SequenceWeightByUndilated(Conv1d):
     """Correlates x with dy for the weight gradient as if the stride were 1."""
 
@@ -57,14 +62,3 @@ class SequenceWeightByUndilated(Conv1d):
         held = replace(self._windows(), stride=(1, 1)).columns(x[:, :, None], fill=0)[..., : y.shape[2]]
         kernel = Kernel(self.weight[:, :, None], self.groups)
         return y, with_gradient(right, "weight", lambda dy: kernel.dweight(held, dy[:, :, None])[:, :, 0])
-
-
-PLANTED = [
-    Fault(PaddedOnOneSide, FORWARD, "output", ""),
-    Fault(SequenceKernelFlipped, FORWARD, "output", ""),
-    Fault(BiasOverPlacesLast, DIFFERENCES, "bias", "CNV-11"),
-    Fault(BiasOfTheFirst, DIFFERENCES, "bias", "CNV-11"),
-    Fault(SequenceWeightByUndilated, DIFFERENCES, "weight", "CNV-18"),
-]
-
-BLIND: list[type] = [PaddedOnOneSide, SequenceKernelFlipped]

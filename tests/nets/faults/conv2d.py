@@ -10,10 +10,11 @@ from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
 from nets.layers import Conv2d
 from nets.layers.convolution import Kernel
 from nets.layers.windows import Windows
-from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, Fault
+from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, caught_by, equivalent
 from tests.nets.faults.windows import FancyWindows, UndilatedWindows, recast, with_gradient
 
 
+@caught_by(DIFFERENCES, TWIN, tensor="input", name="CNV-04")
 class RemainderAtTheTop(Conv2d):
     """Gives the rows that no window holds, where the stride does not divide, to the top of the image."""
 
@@ -29,6 +30,7 @@ class RemainderAtTheTop(Conv2d):
         return y, backward
 
 
+@caught_by(DIFFERENCES, TWIN, tensor="input", name="CNV-09")
 class OverlapsDropped(Conv2d):
     """Lets a pixel have the gradient of one window only."""
 
@@ -36,6 +38,7 @@ class OverlapsDropped(Conv2d):
         return recast(super()._windows(), FancyWindows)
 
 
+@caught_by(DIFFERENCES, TWIN, tensor="input", name="CNV-15")
 class DilationForgotten(Conv2d):
     """Ignores dilation on the way back."""
 
@@ -43,6 +46,7 @@ class DilationForgotten(Conv2d):
         return recast(super()._windows(), UndilatedWindows)
 
 
+@caught_by(DIFFERENCES, TWIN, tensor="bias", name="CNV-11")
 class BiasOverChannelsLast(Conv2d):
     """Sums the bias gradient as if the channels came last."""
 
@@ -56,6 +60,7 @@ class BiasOverChannelsLast(Conv2d):
         return y, backward
 
 
+@caught_by(DIFFERENCES, TWIN, tensor="weight", name="CNV-12")
 class WeightByMean(Conv2d):
     """Averages the weight gradient over the batch."""
 
@@ -69,6 +74,7 @@ class WeightByMean(Conv2d):
         return y, backward
 
 
+@caught_by(FORWARD, tensor="output")
 class GroupsInterleaved(Conv2d):
     """Deals the input channels out to the groups in turn, consistently."""
 
@@ -78,6 +84,7 @@ class GroupsInterleaved(Conv2d):
         return y, lambda dy: (right(dy)[0][:, np.argsort(dealt)], right(dy)[1])
 
 
+@caught_by(FORWARD, tensor="output")
 class KernelFlipped(Conv2d):
     """Convolves as mathematicians do, consistently."""
 
@@ -93,6 +100,7 @@ class KernelFlipped(Conv2d):
         return y, backward
 
 
+@caught_by(FORWARD, tensor="output", name="CNV-07")
 class ChannelsLastInTheKernel(Conv2d):
     """Reshapes its weight to (kernel, in) where it should transpose, consistently."""
 
@@ -109,6 +117,7 @@ class ChannelsLastInTheKernel(Conv2d):
         return y, backward
 
 
+@caught_by(FORWARD, tensor="output", name="CNV-16")
 class SameFromAbove(Conv2d):
     """Puts the odd row and column of padding "same" above and to the left, consistently."""
 
@@ -118,6 +127,7 @@ class SameFromAbove(Conv2d):
         return replace(windows, padding=((below, above), (right, left)))
 
 
+@caught_by(DIFFERENCES, TWIN, tensor="weight", name="CNV-18")
 class WeightByUndilated(Conv2d):
     """Correlates x with dy for the weight gradient as if the stride were 1."""
 
@@ -128,6 +138,7 @@ class WeightByUndilated(Conv2d):
         return y, with_gradient(right, "weight", lambda dy: Kernel(self.weight, self.groups).dweight(held, dy))
 
 
+@caught_by(DIFFERENCES, tensor="weight", name="CNV-14")
 class WeightOfTheNextGroup(Conv2d):
     """Slices the channels of x one group too far on for the weight gradient."""
 
@@ -137,6 +148,7 @@ class WeightOfTheNextGroup(Conv2d):
         return y, with_gradient(right, "weight", lambda dy: Kernel(self.weight, self.groups).dweight(held, dy))
 
 
+@caught_by(DIFFERENCES, tensor="weight", name="CNV-14")
 class GroupsNestedInTheBatch(Conv2d):
     """Takes dy for (groups, batch, out / groups, ...) in the weight gradient, where it is (batch, groups, ...)."""
 
@@ -151,6 +163,7 @@ class GroupsNestedInTheBatch(Conv2d):
         return y, with_gradient(right, "weight", dweight)
 
 
+@caught_by(DIFFERENCES, tensor="bias")
 class BiasOfLargeBatches(Conv2d):
     """Counts a batch of three and more half as much again in the gradient of the bias."""
 
@@ -163,6 +176,7 @@ class BiasOfLargeBatches(Conv2d):
         return y, right if self.bias is None else with_gradient(right, "bias", dbias)
 
 
+@equivalent("EQ-07")
 class ScatteredWindowByWindow(Conv2d):
     """Adds dy times the kernel to the window of dx at every place, and turns no kernel: that is the transpose."""
 
@@ -184,30 +198,3 @@ class ScatteredWindowByWindow(Conv2d):
             return padded[:, :, above : above + height, left : left + width].copy(), right(dy)[1]
 
         return y, backward
-
-
-PLANTED = [
-    Fault(RemainderAtTheTop, DIFFERENCES, "input", "CNV-04"),
-    Fault(RemainderAtTheTop, TWIN, "input", "CNV-04"),
-    Fault(OverlapsDropped, DIFFERENCES, "input", "CNV-09"),
-    Fault(OverlapsDropped, TWIN, "input", "CNV-09"),
-    Fault(DilationForgotten, DIFFERENCES, "input", "CNV-15"),
-    Fault(DilationForgotten, TWIN, "input", "CNV-15"),
-    Fault(BiasOverChannelsLast, DIFFERENCES, "bias", "CNV-11"),
-    Fault(BiasOverChannelsLast, TWIN, "bias", "CNV-11"),
-    Fault(WeightByMean, DIFFERENCES, "weight", "CNV-12"),
-    Fault(WeightByMean, TWIN, "weight", "CNV-12"),
-    Fault(GroupsInterleaved, FORWARD, "output", ""),
-    Fault(KernelFlipped, FORWARD, "output", ""),
-    Fault(ChannelsLastInTheKernel, FORWARD, "output", "CNV-07"),
-    Fault(SameFromAbove, FORWARD, "output", "CNV-16"),
-    Fault(WeightByUndilated, DIFFERENCES, "weight", "CNV-18"),
-    Fault(WeightByUndilated, TWIN, "weight", "CNV-18"),
-    Fault(WeightOfTheNextGroup, DIFFERENCES, "weight", "CNV-14"),
-    Fault(GroupsNestedInTheBatch, DIFFERENCES, "weight", "CNV-14"),
-    Fault(BiasOfLargeBatches, DIFFERENCES, "bias", ""),
-]
-
-BLIND: list[type] = [GroupsInterleaved, KernelFlipped, ChannelsLastInTheKernel, SameFromAbove]
-
-EQUIVALENT: list[tuple[type, str]] = [(ScatteredWindowByWindow, "EQ-07")]

@@ -9,10 +9,11 @@ import numpy as np
 from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
 from nets.layers import ConvTranspose2d
 from nets.layers.convolution import Kernel
-from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, Fault
+from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, caught_by
 from tests.nets.faults.windows import with_gradient
 
 
+@caught_by(FORWARD)
 class OutputPaddingIgnored(ConvTranspose2d):
     """Makes the least of the sizes that the stride allows, whatever output_padding says, consistently."""
 
@@ -24,6 +25,7 @@ class OutputPaddingIgnored(ConvTranspose2d):
         return y[:, :, :rows, :columns].copy(), lambda dy: right(np.pad(dy, added))
 
 
+@caught_by(FORWARD, tensor="output")
 class OutputPaddingAbove(ConvTranspose2d):
     """Adds the rows and columns of output_padding above and to the left, consistently."""
 
@@ -33,6 +35,7 @@ class OutputPaddingAbove(ConvTranspose2d):
         return np.roll(y, (down, across), (2, 3)), lambda dy: right(np.roll(dy, (-down, -across), (2, 3)))
 
 
+@caught_by(DIFFERENCES, TWIN, tensor="bias")
 class BiasWithoutOutputPadding(ConvTranspose2d):
     """Leaves the rows that output_padding adds, which hold the bias alone, out of the bias gradient."""
 
@@ -42,6 +45,7 @@ class BiasWithoutOutputPadding(ConvTranspose2d):
         return y, with_gradient(right, "bias", lambda dy: dy[:, :, :rows].sum(axis=(0, 2, 3)))
 
 
+@caught_by(FORWARD, tensor="output")
 class TransposedKernelFlipped(ConvTranspose2d):
     """Turns the kernel by half a turn, as a convolution of the padded input would have to, consistently."""
 
@@ -56,6 +60,7 @@ class TransposedKernelFlipped(ConvTranspose2d):
         return y, backward
 
 
+@caught_by(FORWARD, tensor="output")
 class TransposedGroupsInterleaved(ConvTranspose2d):
     """Deals the output channels out to the groups in turn, consistently."""
 
@@ -72,6 +77,7 @@ class TransposedGroupsInterleaved(ConvTranspose2d):
         return y[:, dealt] + spread, backward
 
 
+@caught_by(DIFFERENCES, tensor="weight")
 class TransposedWeightOfTheNextGroup(ConvTranspose2d):
     """Slices the channels of x one group too far on for the weight gradient."""
 
@@ -81,6 +87,7 @@ class TransposedWeightOfTheNextGroup(ConvTranspose2d):
         return y, with_gradient(right, "weight", lambda dy: of_others(dy)[1]["weight"])
 
 
+@caught_by(DIFFERENCES, TWIN, tensor="input")
 class InputByUnstrided(ConvTranspose2d):
     """Convolves dy with stride 1 for the input gradient, and keeps the corner that fits."""
 
@@ -92,18 +99,3 @@ class InputByUnstrided(ConvTranspose2d):
             return Kernel(self.weight, self.groups).product(held)[:, :, : x.shape[2], : x.shape[3]].copy(), right(dy)[1]
 
         return y, backward
-
-
-PLANTED = [
-    Fault(OutputPaddingIgnored, FORWARD, None, ""),
-    Fault(OutputPaddingAbove, FORWARD, "output", ""),
-    Fault(BiasWithoutOutputPadding, DIFFERENCES, "bias", ""),
-    Fault(BiasWithoutOutputPadding, TWIN, "bias", ""),
-    Fault(TransposedKernelFlipped, FORWARD, "output", ""),
-    Fault(TransposedGroupsInterleaved, FORWARD, "output", ""),
-    Fault(TransposedWeightOfTheNextGroup, DIFFERENCES, "weight", ""),
-    Fault(InputByUnstrided, DIFFERENCES, "input", ""),
-    Fault(InputByUnstrided, TWIN, "input", ""),
-]
-
-BLIND: list[type] = [OutputPaddingIgnored, OutputPaddingAbove, TransposedKernelFlipped, TransposedGroupsInterleaved]

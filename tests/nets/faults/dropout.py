@@ -9,12 +9,13 @@ import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context
 from nets.layers import Dropout, Dropout2d, Sequential
-from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, Fault
+from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, caught_by
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 
+@caught_by(DIFFERENCES, TWIN, tensor="input", name="DRP-04")
 class MaskForgotten(Dropout):
     """Lets the gradient of dropped elements pass."""
 
@@ -24,6 +25,7 @@ class MaskForgotten(Dropout):
         return y, lambda dy: (dy * scale, {})
 
 
+@caught_by(DIFFERENCES, TWIN, tensor="input", name="DRP-05")
 class ScaleForgotten(Dropout):
     """Drops the gradient, and does not scale what is left."""
 
@@ -32,6 +34,7 @@ class ScaleForgotten(Dropout):
         return y, lambda dy: (np.where(right(np.ones_like(dy))[0] != 0, dy, 0), {})
 
 
+@caught_by(FORWARD, tensor="output", name="DRP-01")
 class NotInverted(Dropout):
     """Scales in evaluation in place of in training, as the paper does."""
 
@@ -41,6 +44,7 @@ class NotInverted(Dropout):
         return y * share, lambda dy: (right(dy)[0] * share, {})
 
 
+@caught_by(FORWARD, tensor="output", name="DRP-08")
 class AlwaysAHalf(Dropout):
     """Drops half, whatever it is asked."""
 
@@ -48,6 +52,7 @@ class AlwaysAHalf(Dropout):
         return Dropout(0.5).forward(x, context)
 
 
+@caught_by(FORWARD, tensor="output")
 class OneKeyForAll(Sequential):
     """Gives every layer the same key, so that all drop the same elements."""
 
@@ -65,6 +70,7 @@ class OneKeyForAll(Sequential):
         return cases(st.just(cls((Dropout(0.5), Dropout(0.25)))), arrays((3, 5)))
 
 
+@caught_by(FORWARD, tensor="output")
 class SameInEveryStep(Dropout):
     """Drops the same elements in every step."""
 
@@ -72,6 +78,7 @@ class SameInEveryStep(Dropout):
         return super().forward(x, replace(context, key=context.key._replace(step=0)))
 
 
+@caught_by(FORWARD, tensor="output")
 class SameInEveryPlace(Dropout):
     """Drops the same elements in every layer of a network."""
 
@@ -79,6 +86,7 @@ class SameInEveryPlace(Dropout):
         return super().forward(x, replace(context, key=context.key._replace(path="")))
 
 
+@caught_by(FORWARD, tensor="output")
 class SameInEveryStep2d(Dropout2d):
     """Drops the same channels in every step."""
 
@@ -86,6 +94,7 @@ class SameInEveryStep2d(Dropout2d):
         return super().forward(x, replace(context, key=context.key._replace(step=0)))
 
 
+@caught_by(FORWARD, tensor="output")
 class SameInEveryPlace2d(Dropout2d):
     """Drops the same channels in every layer of a network."""
 
@@ -93,6 +102,7 @@ class SameInEveryPlace2d(Dropout2d):
         return super().forward(x, replace(context, key=context.key._replace(path="")))
 
 
+@caught_by(FORWARD, tensor="output")
 class ElementsDropped(Dropout2d):
     """Drops single elements, not channels, consistently."""
 
@@ -100,6 +110,7 @@ class ElementsDropped(Dropout2d):
         return Dropout(self.p).forward(x, context)
 
 
+@caught_by(FORWARD, tensor="output")
 class RowsDropped(Dropout2d):
     """Drops the same channels of every sample, consistently."""
 
@@ -111,6 +122,7 @@ class RowsDropped(Dropout2d):
         return x * scale, lambda dy: (dy * scale, {})
 
 
+@caught_by(FORWARD, tensor="output", name="DRP-01")
 class NotInverted2d(Dropout2d):
     """Scales in evaluation in place of in training, as the paper does."""
 
@@ -120,6 +132,7 @@ class NotInverted2d(Dropout2d):
         return y * share, lambda dy: (right(dy)[0] * share, {})
 
 
+@caught_by(DIFFERENCES, tensor="input", name="DRP-04")
 class MaskForgotten2d(Dropout2d):
     """Lets the gradient of dropped channels pass."""
 
@@ -128,6 +141,7 @@ class MaskForgotten2d(Dropout2d):
         return super().forward(x, context)[0], lambda dy: (dy * scale, {})
 
 
+@caught_by(DIFFERENCES, tensor="input", name="DRP-05")
 class ScaleForgotten2d(Dropout2d):
     """Drops the gradient, and does not scale what is left."""
 
@@ -136,43 +150,9 @@ class ScaleForgotten2d(Dropout2d):
         return y, lambda dy: (np.where(right(np.ones_like(dy))[0] != 0, dy, 0), {})
 
 
+@caught_by(FORWARD, tensor="output", name="DRP-08")
 class AlwaysAHalf2d(Dropout2d):
     """Drops half of the channels, whatever it is asked."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         return Dropout2d(0.5).forward(x, context)
-
-
-PLANTED = [
-    Fault(MaskForgotten, DIFFERENCES, "input", "DRP-04"),
-    Fault(MaskForgotten, TWIN, "input", "DRP-04"),
-    Fault(ScaleForgotten, DIFFERENCES, "input", "DRP-05"),
-    Fault(ScaleForgotten, TWIN, "input", "DRP-05"),
-    Fault(NotInverted, FORWARD, "output", "DRP-01"),
-    Fault(AlwaysAHalf, FORWARD, "output", "DRP-08"),
-    Fault(OneKeyForAll, FORWARD, "output", ""),
-    Fault(SameInEveryStep, FORWARD, "output", ""),
-    Fault(SameInEveryPlace, FORWARD, "output", ""),
-    Fault(SameInEveryStep2d, FORWARD, "output", ""),
-    Fault(SameInEveryPlace2d, FORWARD, "output", ""),
-    Fault(ElementsDropped, FORWARD, "output", ""),
-    Fault(RowsDropped, FORWARD, "output", ""),
-    Fault(NotInverted2d, FORWARD, "output", "DRP-01"),
-    Fault(MaskForgotten2d, DIFFERENCES, "input", "DRP-04"),
-    Fault(ScaleForgotten2d, DIFFERENCES, "input", "DRP-05"),
-    Fault(AlwaysAHalf2d, FORWARD, "output", "DRP-08"),
-]
-
-BLIND: list[type] = [
-    NotInverted,
-    AlwaysAHalf,
-    OneKeyForAll,
-    SameInEveryStep,
-    SameInEveryPlace,
-    SameInEveryStep2d,
-    SameInEveryPlace2d,
-    ElementsDropped,
-    RowsDropped,
-    NotInverted2d,
-    AlwaysAHalf2d,
-]

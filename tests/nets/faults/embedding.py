@@ -6,9 +6,20 @@ import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
 from nets.layers import Embedding
-from tests.nets.faults.fault import DIFFERENCES, FORWARD, INDICES, TWIN, Fault
+from tests.nets.faults.fault import DIFFERENCES, FORWARD, INDICES, TWIN, caught_by
 
 
+@caught_by(DIFFERENCES, TWIN, tensor="weight")
+class PaddingFromTheStart(Embedding):
+    """Takes the absolute value of a padding index, which counts from the end if it is negative."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        padding = self.padding_idx
+        own = None if padding is None else min(abs(padding), len(self.weight) - 1)
+        return Embedding(self.weight, own).forward(x, context)
+
+
+@caught_by(DIFFERENCES, tensor="weight", name="EMB-01")
 class LastIndexWins(Embedding):
     """Assigns a row's gradient where several must be added up."""
 
@@ -25,6 +36,7 @@ class LastIndexWins(Embedding):
         return y, backward
 
 
+@caught_by(DIFFERENCES, tensor="weight", name="EMB-03")
 class Gathered(Embedding):
     """Looks gradients up by index, where they must be scattered."""
 
@@ -41,6 +53,7 @@ class Gathered(Embedding):
         return y, backward
 
 
+@caught_by(TWIN, DIFFERENCES, tensor="weight")
 class PaddingTrained(Embedding):
     """Gives the row of the padding a gradient."""
 
@@ -48,15 +61,7 @@ class PaddingTrained(Embedding):
         return Embedding(self.weight).forward(x, context)
 
 
-class PaddingFromTheStart(Embedding):
-    """Takes the absolute value of a padding index, which counts from the end if it is negative."""
-
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        padding = self.padding_idx
-        own = None if padding is None else min(abs(padding), len(self.weight) - 1)
-        return Embedding(self.weight, own).forward(x, context)
-
-
+@caught_by(FORWARD, tensor="output")
 class PaddingIsZero(Embedding):
     """Looks zeros up for the padding, whatever its row holds."""
 
@@ -66,6 +71,7 @@ class PaddingIsZero(Embedding):
         return np.where((x == padding)[..., None], 0, y), right
 
 
+@caught_by(DIFFERENCES, TWIN, tensor="weight")
 class PaddingIfTrue(Embedding):
     """Asks ``if padding_idx``, and so trains the padding in row 0."""
 
@@ -73,6 +79,7 @@ class PaddingIfTrue(Embedding):
         return Embedding(self.weight, self.padding_idx or None).forward(x, context)
 
 
+@caught_by(INDICES)
 class NegativeFromTheEnd(Embedding):
     """Looks a negative index up from the end, as NumPy does."""
 
@@ -80,26 +87,10 @@ class NegativeFromTheEnd(Embedding):
         return super().forward(np.where(x < 0, x + len(self.weight), x), context)
 
 
+@caught_by(INDICES)
 class ErrorOfNumPy(Embedding):
     """Leaves an index that is too large to NumPy, whose error does not say who needs what."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         self.weight[x]
         return super().forward(x, context)
-
-
-PLANTED = [
-    Fault(PaddingFromTheStart, DIFFERENCES, "weight", ""),
-    Fault(LastIndexWins, DIFFERENCES, "weight", "EMB-01"),
-    Fault(Gathered, DIFFERENCES, "weight", "EMB-03"),
-    Fault(PaddingTrained, TWIN, "weight", ""),
-    Fault(PaddingTrained, DIFFERENCES, "weight", ""),
-    Fault(PaddingFromTheStart, TWIN, "weight", ""),
-    Fault(PaddingIsZero, FORWARD, "output", ""),
-    Fault(PaddingIfTrue, DIFFERENCES, "weight", ""),
-    Fault(PaddingIfTrue, TWIN, "weight", ""),
-    Fault(NegativeFromTheEnd, INDICES, None, ""),
-    Fault(ErrorOfNumPy, INDICES, None, ""),
-]
-
-BLIND: list[type] = [PaddingIsZero, NegativeFromTheEnd, ErrorOfNumPy]

@@ -18,13 +18,14 @@ from nets.losses import (
     SummedBCELoss,
 )
 from nets.losses.reduction import reduced
-from tests.nets.faults.fault import DIFFERENCES, EXTREMES, FORWARD, INDICES, SHAPES, TWIN, Fault
+from tests.nets.faults.fault import DIFFERENCES, EXTREMES, FORWARD, INDICES, SHAPES, TWIN, caught_by
 
 FINITE = "extreme_values_stay_finite"
 
 EPSILON = 1e-7  # by which a probability is kept off 0 and 1
 
 
+@caught_by(DIFFERENCES, tensor="prediction", name="LOS-05")
 class WithoutTwo(MSELoss):
     """The factor of the square's derivative is forgotten."""
 
@@ -33,6 +34,7 @@ class WithoutTwo(MSELoss):
         return value, lambda dvalue: right(dvalue) / 2
 
 
+@caught_by(FORWARD, tensor="output", name="LOS-05")
 class HalvedBothWays(MSELoss):
     """Half the squared error, and its gradient, under the name of the squared error."""
 
@@ -41,6 +43,7 @@ class HalvedBothWays(MSELoss):
         return value / 2, lambda dvalue: right(dvalue) / 2
 
 
+@caught_by(DIFFERENCES, "backward_is_linear", tensor="prediction")
 class OnesForDvalue(MSELoss):
     """Where nothing is reduced, the gradient is that of the sum, whatever dvalue is."""
 
@@ -49,6 +52,7 @@ class OnesForDvalue(MSELoss):
         return value, lambda dvalue: right(np.ones_like(dvalue) if self.reduction == "none" else dvalue)
 
 
+@caught_by(DIFFERENCES, tensor="prediction", name="LOS-03")
 class GradientOfTheSumOfErrors(L1Loss):
     """The mean is reported; its gradient is not divided by the number of elements."""
 
@@ -57,6 +61,7 @@ class GradientOfTheSumOfErrors(L1Loss):
         return value, lambda dvalue: right(dvalue) * (prediction.size if self.reduction == "mean" else 1)
 
 
+@caught_by(TWIN, tensor="prediction")
 class SignOfZeroIsOne(L1Loss):
     """Where prediction and target are equal the slope is 1: a generalised gradient, but not torch's."""
 
@@ -65,6 +70,7 @@ class SignOfZeroIsOne(L1Loss):
         return value, super().forward(np.where(prediction == target, prediction + 1, prediction), target)[1]
 
 
+@caught_by(FORWARD, tensor="output")
 class SquareWithoutHalf(HuberLoss):
     """Small errors count d^2, with slope 2 d."""
 
@@ -76,6 +82,7 @@ class SquareWithoutHalf(HuberLoss):
         return value, lambda dvalue: factor * right(dvalue)
 
 
+@caught_by(FORWARD, tensor="output")
 class SmoothL1(HuberLoss):
     """Divided by delta, which is another loss of torch's."""
 
@@ -84,26 +91,7 @@ class SmoothL1(HuberLoss):
         return value / self.delta, lambda dvalue: right(dvalue) / self.delta
 
 
-class MeanOfTheBatchOnly(BCELoss):
-    """The mean is over the batch alone, and so a sum over outputs."""
-
-    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
-        value, right = super().forward(prediction, target, context)
-        outputs = prediction.size // len(prediction) if self.reduction == "mean" else 1
-        return value * outputs, lambda dvalue: right(dvalue) * outputs
-
-
-class MeanOfTheWeights(BCELoss):
-    """The mean is over the sum of the weights, as that of classes is."""
-
-    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
-        value, right = super().forward(prediction, target, context)
-        share = 1.0
-        if self.weight is not None and self.reduction == "mean":
-            share = 1 / float(np.broadcast_to(self.weight, prediction.shape).mean())
-        return value * share, lambda dvalue: right(dvalue) * share
-
-
+@caught_by(FORWARD, tensor="output", name="LOS-14")
 class EpsilonTwice(BCELoss):
     """A probability is kept off 0 and 1, and then both logarithms are kept off 0 once more."""
 
@@ -117,6 +105,29 @@ class EpsilonTwice(BCELoss):
         return value, lambda dvalue: np.asarray(of_terms(dvalue) * weight * slope)
 
 
+@caught_by(FORWARD)
+class MeanOfTheBatchOnly(BCELoss):
+    """The mean is over the batch alone, and so a sum over outputs."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        value, right = super().forward(prediction, target, context)
+        outputs = prediction.size // len(prediction) if self.reduction == "mean" else 1
+        return value * outputs, lambda dvalue: right(dvalue) * outputs
+
+
+@caught_by(FORWARD, tensor="output")
+class MeanOfTheWeights(BCELoss):
+    """The mean is over the sum of the weights, as that of classes is."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        value, right = super().forward(prediction, target, context)
+        share = 1.0
+        if self.weight is not None and self.reduction == "mean":
+            share = 1 / float(np.broadcast_to(self.weight, prediction.shape).mean())
+        return value * share, lambda dvalue: right(dvalue) * share
+
+
+@caught_by(FORWARD, tensor="output")
 class MeanOverOutputs(SummedBCELoss):
     """Averaged over the outputs as well."""
 
@@ -130,6 +141,8 @@ def clipped(logits: Array) -> Array:
     return logits.clip(-end, end)
 
 
+@caught_by(DIFFERENCES, tensor="prediction", name="LOS-14")
+@caught_by(FORWARD, tensor="output", name="LOS-14")
 class ClippedForward(BCEWithLogitsLoss):
     """The probability is kept off 0 and 1 in the loss, but not in its gradient."""
 
@@ -138,6 +151,7 @@ class ClippedForward(BCEWithLogitsLoss):
         return value, super().forward(prediction, target)[1]
 
 
+@caught_by(TWIN, tensor="prediction", name="LOS-14")
 class NoGradientBehindTheClip(BCEWithLogitsLoss):
     """The gradient goes through the clip that keeps the probability off 0 and 1, and is 0 where that clips."""
 
@@ -147,6 +161,7 @@ class NoGradientBehindTheClip(BCEWithLogitsLoss):
         return value, lambda dvalue: right(dvalue) * (kept == prediction)
 
 
+@caught_by(FORWARD, tensor="output")
 class PositiveWeightOfBothTerms(BCEWithLogitsLoss):
     """The weight of positive targets is that of negative ones too."""
 
@@ -157,6 +172,7 @@ class PositiveWeightOfBothTerms(BCEWithLogitsLoss):
         return plain.forward(prediction, target, context)
 
 
+@caught_by(DIFFERENCES, tensor="prediction")
 class PositiveWeightInTheLossOnly(BCEWithLogitsLoss):
     """The gradient knows nothing of the weight of positive targets."""
 
@@ -165,6 +181,7 @@ class PositiveWeightInTheLossOnly(BCEWithLogitsLoss):
         return value, BCEWithLogitsLoss(self.weight, reduction=self.reduction).forward(prediction, target)[1]
 
 
+@caught_by(FORWARD, tensor="output")
 class WithoutTheSign(NLLLoss):
     """The likelihood, which is to be made large, is made small."""
 
@@ -173,6 +190,7 @@ class WithoutTheSign(NLLLoss):
         return -value, lambda dvalue: -right(dvalue)
 
 
+@caught_by(DIFFERENCES, tensor="prediction", name="LOS-16")
 class IgnoredInTheLossOnly(NLLLoss):
     """An ignored target has a gradient: that of the first class."""
 
@@ -183,25 +201,7 @@ class IgnoredInTheLossOnly(NLLLoss):
         return value, lambda dvalue: right(dvalue) - prediction.dtype.type(1) * (ignored & first)
 
 
-class GradientOfTheSum(CrossEntropyLoss):
-    """The mean is reported; its gradient is not divided by what the mean is over."""
-
-    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
-        value, right = super().forward(prediction, target, context)
-        if self.reduction != "mean":
-            return value, right
-        return value, CrossEntropyLoss.forward(replace(self, reduction="sum"), prediction, target)[1]
-
-
-class ActivationsDerivativeAgain(CrossEntropyLoss):
-    """The difference of softmax and target is multiplied by p (1 - p), which it has in it already."""
-
-    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
-        value, right = super().forward(prediction, target, context)
-        p = softmax(prediction)
-        return value, lambda dvalue: right(dvalue) * p * (1 - p)
-
-
+@caught_by(FORWARD, tensor="output", name="LOS-11")
 class SoftmaxBefore(CrossEntropyLoss):
     """A softmax goes before the loss, which applies one itself; the gradient is that of both."""
 
@@ -270,6 +270,7 @@ class RetoldCrossEntropy(CrossEntropyLoss):
         return np.asarray(p * q.sum(axis=1, keepdims=True) - q)
 
 
+@caught_by(DIFFERENCES, tensor="prediction", name="LOS-02")
 class WithoutTheSum(RetoldCrossEntropy):
     """The pullback of log-softmax forgets to multiply the softmax by the sum of what comes back."""
 
@@ -277,6 +278,28 @@ class WithoutTheSum(RetoldCrossEntropy):
         return p - q
 
 
+@caught_by(DIFFERENCES, tensor="prediction", name="LOS-12")
+class ActivationsDerivativeAgain(CrossEntropyLoss):
+    """The difference of softmax and target is multiplied by p (1 - p), which it has in it already."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        value, right = super().forward(prediction, target, context)
+        p = softmax(prediction)
+        return value, lambda dvalue: right(dvalue) * p * (1 - p)
+
+
+@caught_by(DIFFERENCES, tensor="prediction", name="LOS-03")
+class GradientOfTheSum(CrossEntropyLoss):
+    """The mean is reported; its gradient is not divided by what the mean is over."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        value, right = super().forward(prediction, target, context)
+        if self.reduction != "mean":
+            return value, right
+        return value, CrossEntropyLoss.forward(replace(self, reduction="sum"), prediction, target)[1]
+
+
+@caught_by(FINITE, name="LOS-09")
 class MaximumOfTheBatch(RetoldCrossEntropy):
     """The largest of all logits is taken off, not that of each row."""
 
@@ -284,6 +307,7 @@ class MaximumOfTheBatch(RetoldCrossEntropy):
         return np.asarray(prediction.max())
 
 
+@caught_by(FORWARD, tensor="output", name="LOS-16")
 class OverAllTargets(RetoldCrossEntropy):
     """The mean is over the number of targets, whatever they weigh and whether they are ignored."""
 
@@ -291,6 +315,7 @@ class OverAllTargets(RetoldCrossEntropy):
         return counted.size
 
 
+@caught_by(FORWARD, tensor="output", name="LOS-16")
 class OverTargetsThatCount(RetoldCrossEntropy):
     """The mean is over the number of targets that are not ignored, whatever they weigh."""
 
@@ -298,6 +323,7 @@ class OverTargetsThatCount(RetoldCrossEntropy):
         return int(counted.sum())
 
 
+@caught_by(FORWARD, tensor="output", name="LOS-16")
 class OverIgnoredWeights(RetoldCrossEntropy):
     """The mean is over the weights of all targets, an ignored one's being that of the first class."""
 
@@ -305,6 +331,7 @@ class OverIgnoredWeights(RetoldCrossEntropy):
         return np.asarray(weights.sum())
 
 
+@caught_by(FORWARD, tensor="output", name="LOS-16")
 class IgnoredStillCounts(RetoldCrossEntropy):
     """Targets to be ignored are, if negative; a class to be ignored is not."""
 
@@ -312,6 +339,7 @@ class IgnoredStillCounts(RetoldCrossEntropy):
         return target >= 0
 
 
+@caught_by(FORWARD, tensor="output", name="LOS-17")
 class SmoothedByOneOverClasses(RetoldCrossEntropy):
     """The share of every class is 1 / classes, without label_smoothing."""
 
@@ -319,6 +347,7 @@ class SmoothedByOneOverClasses(RetoldCrossEntropy):
         return 1 - self.label_smoothing, 1 / classes if self.label_smoothing else 0.0
 
 
+@caught_by(FORWARD, tensor="output", name="LOS-17")
 class TrueClassKeepsItsShare(RetoldCrossEntropy):
     """The true class has 1 - label_smoothing / classes, and its share of what is spread besides."""
 
@@ -326,6 +355,7 @@ class TrueClassKeepsItsShare(RetoldCrossEntropy):
         return 1 - self.label_smoothing / classes, self.label_smoothing / classes
 
 
+@caught_by(FORWARD, tensor="output", name="LOS-17")
 class SmoothedOverTheOthers(RetoldCrossEntropy):
     """What is spread is divided by the number of the other classes, but given to all."""
 
@@ -333,6 +363,7 @@ class SmoothedOverTheOthers(RetoldCrossEntropy):
         return 1 - self.label_smoothing, self.label_smoothing / (classes - 1)
 
 
+@caught_by(FORWARD, tensor="output")
 class SmoothedWithoutWeights(RetoldCrossEntropy):
     """Only the true class is weighed, not what is spread."""
 
@@ -340,6 +371,7 @@ class SmoothedWithoutWeights(RetoldCrossEntropy):
         return np.ones_like(weights)
 
 
+@caught_by(FORWARD, tensor="output", name="LOS-19")
 class OneHotOfAColumn(RetoldCrossEntropy):
     """Labels are written into the one-hot targets as a column, (batch, 1), and so every label into every row."""
 
@@ -349,6 +381,7 @@ class OneHotOfAColumn(RetoldCrossEntropy):
         return rows.reshape(*index.shape, classes)
 
 
+@caught_by(DIFFERENCES, tensor="prediction", name="LOS-14")
 class SoftenedDenominator(BCELoss):
     """Guards the division in the gradient, but not in the loss."""
 
@@ -358,6 +391,7 @@ class SoftenedDenominator(BCELoss):
         return value, lambda dvalue: dvalue * (prediction - target) / guarded / prediction.size
 
 
+@caught_by(SHAPES, name="ENG-13")
 class TargetNotCast(MSELoss):
     """Leaves the target as it is: a float64 one makes the gradient of a float32 prediction float64."""
 
@@ -368,6 +402,7 @@ class TargetNotCast(MSELoss):
         return value, lambda dvalue: np.asarray(2 * of_terms(dvalue) * difference)
 
 
+@caught_by(EXTREMES, name="LOS-14")
 class LogarithmOfZero(BCELoss):
     """Takes the logarithm of 0 and divides by p (1 - p) as it comes."""
 
@@ -379,6 +414,7 @@ class LogarithmOfZero(BCELoss):
         return value, lambda dvalue: np.asarray(of_terms(dvalue) * weight * (prediction - target) / (rest * prediction))
 
 
+@caught_by(EXTREMES, name="LOS-14")
 class ProbabilityClipped(BCELoss):
     """A probability is kept off 0 and 1, consistently."""
 
@@ -386,6 +422,7 @@ class ProbabilityClipped(BCELoss):
         return super().forward(prediction.clip(EPSILON, 1 - EPSILON), target, context)
 
 
+@caught_by(FORWARD, tensor="output")
 class NothingToCountIsZero(CrossEntropyLoss):
     """The mean of no target is 0, where torch has NaN."""
 
@@ -394,6 +431,7 @@ class NothingToCountIsZero(CrossEntropyLoss):
         return np.nan_to_num(value), lambda dvalue: np.nan_to_num(right(dvalue))
 
 
+@caught_by(INDICES)
 class NegativeClassesFromTheEnd(CrossEntropyLoss):
     """A negative class is looked up from the end, as NumPy does."""
 
@@ -402,84 +440,10 @@ class NegativeClassesFromTheEnd(CrossEntropyLoss):
         return super().forward(prediction, wrapped, context)
 
 
+@caught_by(INDICES)
 class IgnoredBeyondTheClasses(NLLLoss):
     """A class that there is not is ignored, whatever is to be."""
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         kept = np.where(target < prediction.shape[1], target, self.ignore_index)
         return super().forward(prediction, kept, context)
-
-
-PLANTED = [
-    Fault(SoftenedDenominator, DIFFERENCES, "prediction", "LOS-14"),
-    Fault(WithoutTheSum, DIFFERENCES, "prediction", "LOS-02"),
-    Fault(GradientOfTheSum, DIFFERENCES, "prediction", "LOS-03"),
-    Fault(GradientOfTheSumOfErrors, DIFFERENCES, "prediction", "LOS-03"),
-    Fault(WithoutTwo, DIFFERENCES, "prediction", "LOS-05"),
-    Fault(HalvedBothWays, FORWARD, "output", "LOS-05"),
-    Fault(MaximumOfTheBatch, FINITE, None, "LOS-09"),
-    Fault(SoftmaxBefore, FORWARD, "output", "LOS-11"),
-    Fault(ActivationsDerivativeAgain, DIFFERENCES, "prediction", "LOS-12"),
-    Fault(ClippedForward, FORWARD, "output", "LOS-14"),
-    Fault(ClippedForward, DIFFERENCES, "prediction", "LOS-14"),
-    Fault(NoGradientBehindTheClip, TWIN, "prediction", "LOS-14"),
-    Fault(EpsilonTwice, FORWARD, "output", "LOS-14"),
-    Fault(OverAllTargets, FORWARD, "output", "LOS-16"),
-    Fault(OverTargetsThatCount, FORWARD, "output", "LOS-16"),
-    Fault(OverIgnoredWeights, FORWARD, "output", "LOS-16"),
-    Fault(IgnoredStillCounts, FORWARD, "output", "LOS-16"),
-    Fault(IgnoredInTheLossOnly, DIFFERENCES, "prediction", "LOS-16"),
-    Fault(SmoothedByOneOverClasses, FORWARD, "output", "LOS-17"),
-    Fault(TrueClassKeepsItsShare, FORWARD, "output", "LOS-17"),
-    Fault(SmoothedOverTheOthers, FORWARD, "output", "LOS-17"),
-    Fault(SmoothedWithoutWeights, FORWARD, "output", ""),
-    Fault(OneHotOfAColumn, FORWARD, "output", "LOS-19"),
-    Fault(OnesForDvalue, DIFFERENCES, "prediction", ""),
-    Fault(OnesForDvalue, "backward_is_linear", "prediction", ""),
-    Fault(SignOfZeroIsOne, TWIN, "prediction", ""),
-    Fault(SquareWithoutHalf, FORWARD, "output", ""),
-    Fault(SmoothL1, FORWARD, "output", ""),
-    Fault(MeanOfTheBatchOnly, FORWARD, None, ""),
-    Fault(MeanOfTheWeights, FORWARD, "output", ""),
-    Fault(MeanOverOutputs, FORWARD, "output", ""),
-    Fault(PositiveWeightOfBothTerms, FORWARD, "output", ""),
-    Fault(PositiveWeightInTheLossOnly, DIFFERENCES, "prediction", ""),
-    Fault(WithoutTheSign, FORWARD, "output", ""),
-    Fault(TargetNotCast, SHAPES, None, "ENG-13"),
-    Fault(LogarithmOfZero, EXTREMES, None, "LOS-14"),
-    Fault(ProbabilityClipped, EXTREMES, None, "LOS-14"),
-    Fault(NothingToCountIsZero, FORWARD, "output", ""),
-    Fault(NegativeClassesFromTheEnd, INDICES, None, ""),
-    Fault(IgnoredBeyondTheClasses, INDICES, None, ""),
-]
-
-BLIND: list[type] = [
-    HalvedBothWays,
-    MaximumOfTheBatch,
-    SoftmaxBefore,
-    NoGradientBehindTheClip,
-    EpsilonTwice,
-    OverAllTargets,
-    OverTargetsThatCount,
-    OverIgnoredWeights,
-    IgnoredStillCounts,
-    SmoothedByOneOverClasses,
-    TrueClassKeepsItsShare,
-    SmoothedOverTheOthers,
-    SmoothedWithoutWeights,
-    OneHotOfAColumn,
-    SignOfZeroIsOne,
-    SquareWithoutHalf,
-    SmoothL1,
-    MeanOfTheBatchOnly,
-    MeanOfTheWeights,
-    MeanOverOutputs,
-    PositiveWeightOfBothTerms,
-    WithoutTheSign,
-    TargetNotCast,
-    LogarithmOfZero,
-    ProbabilityClipped,
-    NothingToCountIsZero,
-    NegativeClassesFromTheEnd,
-    IgnoredBeyondTheClasses,
-]

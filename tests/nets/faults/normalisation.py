@@ -8,9 +8,10 @@ import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
 from nets.layers import GroupNorm, LayerNorm
-from tests.nets.faults.fault import DIFFERENCES, FORWARD, SHAPES, Fault
+from tests.nets.faults.fault import DIFFERENCES, FORWARD, SHAPES, caught_by
 
 
+@caught_by(FORWARD, tensor="output", name="LN-01")
 class EpsOutsideTheRoot(LayerNorm):
     """Divides by ``sqrt(var) + eps``, forward and backward alike: no difference can show that."""
 
@@ -31,6 +32,7 @@ class EpsOutsideTheRoot(LayerNorm):
         return y if self.bias is None else y + self.bias, backward
 
 
+@caught_by(FORWARD, tensor="output", name="LN-01")
 class EpsPerElement(LayerNorm):
     """Adds eps to the count of elements' sum, ``var + eps / count``, consistently."""
 
@@ -38,6 +40,22 @@ class EpsPerElement(LayerNorm):
         return LayerNorm.forward(replace(self, eps=self.eps / np.prod(self.normalized_shape)), x, context)
 
 
+@caught_by(DIFFERENCES, SHAPES, name="LN-05")
+class SummedOverFeatures(LayerNorm):
+    """Sums the gradient of the bias over the features in place of over the rows."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+
+        def backward(dy: Array) -> tuple[Array, Gradients]:
+            dx, grads = right(dy)
+            sums = dy.sum(axis=tuple(range(-len(self.normalized_shape), 0)))
+            return dx, grads | ({"bias": sums.reshape(-1)} if "bias" in grads else {})
+
+        return y, backward
+
+
+@caught_by(DIFFERENCES, name="LN-05")
 class WeightAndBiasSwapped(LayerNorm):
     """Returns the gradients of weight and bias in each other's place."""
 
@@ -53,20 +71,7 @@ class WeightAndBiasSwapped(LayerNorm):
         return y, backward
 
 
-class SummedOverFeatures(LayerNorm):
-    """Sums the gradient of the bias over the features in place of over the rows."""
-
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-
-        def backward(dy: Array) -> tuple[Array, Gradients]:
-            dx, grads = right(dy)
-            sums = dy.sum(axis=tuple(range(-len(self.normalized_shape), 0)))
-            return dx, grads | ({"bias": sums.reshape(-1)} if "bias" in grads else {})
-
-        return y, backward
-
-
+@caught_by(DIFFERENCES, tensor="input")
 class WithoutTheMeanOfTheRow(LayerNorm):
     """Takes the mean for a constant."""
 
@@ -83,6 +88,7 @@ class WithoutTheMeanOfTheRow(LayerNorm):
         return y, backward
 
 
+@caught_by(FORWARD, tensor="output")
 class OverTheLastAxisOnly(LayerNorm):
     """Normalises over the last axis alone, where two are to be normalised together, consistently."""
 
@@ -98,6 +104,7 @@ class OverTheLastAxisOnly(LayerNorm):
         return y if self.bias is None else y + self.bias, backward
 
 
+@caught_by(FORWARD, tensor="output")
 class GroupsInterleaved(GroupNorm):
     """Takes every k-th channel into a group, not k neighbours, consistently."""
 
@@ -114,6 +121,7 @@ class GroupsInterleaved(GroupNorm):
         return y[:, back], backward
 
 
+@caught_by(FORWARD, tensor="output")
 class AffinePerGroup(GroupNorm):
     """Gives all channels of a group the weight and bias of its first, consistently."""
 
@@ -134,6 +142,7 @@ class AffinePerGroup(GroupNorm):
         return y, backward
 
 
+@caught_by(FORWARD, tensor="output")
 class GroupCountForgotten(GroupNorm):
     """Takes all channels for one group, consistently."""
 
@@ -141,6 +150,7 @@ class GroupCountForgotten(GroupNorm):
         return GroupNorm.forward(replace(self, num_groups=1), x, context)
 
 
+@caught_by(DIFFERENCES, tensor="input")
 class WeightBehindTheMeans(GroupNorm):
     """Multiplies by the weight after the means of dy are taken, which is right for one weight a group alone."""
 
@@ -156,6 +166,7 @@ class WeightBehindTheMeans(GroupNorm):
         return y, backward
 
 
+@caught_by("precisions_agree")
 class MeanOfSquares(LayerNorm):
     """Takes the variance for mean(x^2) - mean(x)^2, which cancels where the mean is large, and clips it at 0."""
 
@@ -176,29 +187,3 @@ class MeanOfSquares(LayerNorm):
 
         y = normal.copy() if self.weight is None else normal * self.weight
         return y if self.bias is None else y + self.bias, backward
-
-
-PLANTED = [
-    Fault(SummedOverFeatures, DIFFERENCES, None, "LN-05"),
-    Fault(EpsOutsideTheRoot, FORWARD, "output", "LN-01"),
-    Fault(EpsPerElement, FORWARD, "output", "LN-01"),
-    Fault(WeightAndBiasSwapped, DIFFERENCES, None, "LN-05"),
-    Fault(SummedOverFeatures, SHAPES, None, "LN-05"),
-    Fault(WithoutTheMeanOfTheRow, DIFFERENCES, "input", ""),
-    Fault(OverTheLastAxisOnly, FORWARD, "output", ""),
-    Fault(GroupsInterleaved, FORWARD, "output", ""),
-    Fault(AffinePerGroup, FORWARD, "output", ""),
-    Fault(GroupCountForgotten, FORWARD, "output", ""),
-    Fault(WeightBehindTheMeans, DIFFERENCES, "input", ""),
-    Fault(MeanOfSquares, "precisions_agree", None, ""),
-]
-
-BLIND: list[type] = [
-    EpsOutsideTheRoot,
-    EpsPerElement,
-    OverTheLastAxisOnly,
-    GroupsInterleaved,
-    AffinePerGroup,
-    GroupCountForgotten,
-    MeanOfSquares,
-]

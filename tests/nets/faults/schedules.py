@@ -15,12 +15,13 @@ from nets.schedules import (
     ReduceLROnPlateau,
     StepLR,
 )
-from tests.nets.faults.fault import Fault
+from tests.nets.faults.fault import caught_by
 
 RATES = "rates_agree_with_twin"
 REPEATED = "rates_do_not_depend_on_earlier_calls"
 
 
+@caught_by(RATES, REPEATED, tensor="lr", name="SCH-02")
 class Compounding(ExponentialLR):
     """Multiplies the current rate by the whole factor of the epoch, where that belongs to the first rate."""
 
@@ -30,6 +31,7 @@ class Compounding(ExponentialLR):
         return rate
 
 
+@caught_by(REPEATED, tensor="lr")
 class CountingItsCalls(StepLR):
     """Counts the calls and not the epochs: right if it is asked once an epoch, in order."""
 
@@ -39,20 +41,7 @@ class CountingItsCalls(StepLR):
         return super().__call__(calls, history)
 
 
-class StepLate(StepLR):
-    """Lowers the rate one epoch late: after ``step_size`` epochs counted from 1."""
-
-    def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
-        return super().__call__(max(epoch - 1, 0), history)
-
-
-class StepEarly(StepLR):
-    """Lowers the rate one epoch early."""
-
-    def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
-        return super().__call__(epoch + 1, history)
-
-
+@caught_by(RATES, tensor="lr")
 class ZeroIsTheDefault(StepLR):
     """Takes a factor of 0 for none given."""
 
@@ -60,6 +49,23 @@ class ZeroIsTheDefault(StepLR):
         return self.lr * (self.gamma or 0.1) ** (epoch // self.step_size)
 
 
+@caught_by(RATES, tensor="lr")
+class StepLate(StepLR):
+    """Lowers the rate one epoch late: after ``step_size`` epochs counted from 1."""
+
+    def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
+        return super().__call__(max(epoch - 1, 0), history)
+
+
+@caught_by(RATES, tensor="lr")
+class StepEarly(StepLR):
+    """Lowers the rate one epoch early."""
+
+    def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
+        return super().__call__(epoch + 1, history)
+
+
+@caught_by(RATES, tensor="lr")
 class PastItsMilestone(MultiStepLR):
     """Has a milestone reached only by the epoch after it."""
 
@@ -67,6 +73,7 @@ class PastItsMilestone(MultiStepLR):
         return self.lr * self.gamma ** sum(milestone < epoch for milestone in self.milestones)
 
 
+@caught_by(RATES, tensor="lr")
 class TwiceIsOnce(MultiStepLR):
     """Counts a milestone that comes twice once."""
 
@@ -74,6 +81,7 @@ class TwiceIsOnce(MultiStepLR):
         return self.lr * self.gamma ** sum(milestone <= epoch for milestone in set(self.milestones))
 
 
+@caught_by(RATES, tensor="lr")
 class FactorsMultiply(PiecewiseConstant):
     """Multiplies the factors of all milestones that were passed."""
 
@@ -82,6 +90,7 @@ class FactorsMultiply(PiecewiseConstant):
         return self.lr * math.prod(passed)
 
 
+@caught_by(RATES, tensor="lr", name="SCH-05")
 class WholePeriod(CosineAnnealingLR):
     """Takes ``T_max`` for the whole period: the rate is at its least half-way."""
 
@@ -89,6 +98,7 @@ class WholePeriod(CosineAnnealingLR):
         return super().__call__(2 * epoch, history)
 
 
+@caught_by(RATES, tensor="lr")
 class WithoutLeast(CosineAnnealingLR):
     """Adds the least rate to a cosine of the full height, which then starts above the base rate."""
 
@@ -96,6 +106,7 @@ class WithoutLeast(CosineAnnealingLR):
         return self.eta_min + self.lr * (1 + math.cos(math.pi * epoch / self.T_max)) / 2
 
 
+@caught_by(RATES, tensor="lr")
 class StaysDown(CosineAnnealingLR):
     """Stays at the least rate after ``T_max``, where torch's cosine rises again."""
 
@@ -103,6 +114,7 @@ class StaysDown(CosineAnnealingLR):
         return super().__call__(min(epoch, self.T_max), history)
 
 
+@caught_by(RATES, tensor="lr", name="SCH-04")
 class FromZero(LinearWarmup):
     """Starts at a rate of 0, so that the first step moves nothing."""
 
@@ -110,6 +122,7 @@ class FromZero(LinearWarmup):
         return self.lr * epoch / self.total_iters if epoch < self.total_iters else super().__call__(epoch, history)
 
 
+@caught_by(RATES, tensor="lr", name="SCH-05")
 class ClockRunsOn(LinearWarmup):
     """Lets the schedule after it count from epoch 0, so that it has lost the epochs of the rise."""
 
@@ -117,6 +130,7 @@ class ClockRunsOn(LinearWarmup):
         return self.after(epoch, history) if epoch >= self.total_iters else super().__call__(epoch, history)
 
 
+@caught_by(RATES, tensor="lr")
 class HandsOverLate(LinearWarmup):
     """Hands over one epoch after the rate is reached, and begins the schedule after it in its epoch 1."""
 
@@ -124,6 +138,7 @@ class HandsOverLate(LinearWarmup):
         return self.lr if epoch == self.total_iters else super().__call__(epoch + (epoch > self.total_iters), history)
 
 
+@caught_by(RATES, tensor="lr")
 class MetricsOfTheRise(LinearWarmup):
     """Shows the schedule after it the metrics of the rise, too, as if they were those of its first epochs."""
 
@@ -133,6 +148,7 @@ class MetricsOfTheRise(LinearWarmup):
         return super().__call__(epoch, history)
 
 
+@caught_by(RATES, tensor="lr", name="SCH-05")
 class Overshoots(LinearWarmup):
     """Divides by one epoch less than the rise takes, and so rises above the rate before it hands over."""
 
@@ -178,6 +194,15 @@ class Plateau(ReduceLROnPlateau):
         return lr - lower > self.eps
 
 
+@caught_by(RATES, tensor="lr")
+class WorstIsZero(Plateau):
+    """Starts from 0 in mode max, below which no metric is thought to be."""
+
+    def _worst(self) -> float:
+        return math.inf if self.mode == "min" else 0.0
+
+
+@caught_by(RATES, tensor="lr")
 class Impatient(Plateau):
     """Lowers the rate after ``patience`` epochs, where it takes one more."""
 
@@ -185,6 +210,7 @@ class Impatient(Plateau):
         return waited >= max(self.patience, 1)
 
 
+@caught_by(RATES, tensor="lr")
 class Restless(Plateau):
     """Ignores the cool-down."""
 
@@ -193,6 +219,7 @@ class Restless(Plateau):
         state["resting"] = 0
 
 
+@caught_by(RATES, tensor="lr")
 class RestsOneLonger(Plateau):
     """Counts the epoch in which the rate falls as the first of the cool-down's, and adds one."""
 
@@ -202,6 +229,7 @@ class RestsOneLonger(Plateau):
         state["resting"] += state["resting"] == self.cooldown > 0 == resting
 
 
+@caught_by(RATES, tensor="lr")
 class AnyImprovement(Plateau):
     """Ignores the threshold: the least improvement will do."""
 
@@ -209,6 +237,7 @@ class AnyImprovement(Plateau):
         return loss < best if self.mode == "min" else loss > best
 
 
+@caught_by(RATES, tensor="lr")
 class EqualIsBetter(Plateau):
     """Counts a loss that is equal to the best as an improvement, where the threshold is 0."""
 
@@ -216,6 +245,7 @@ class EqualIsBetter(Plateau):
         return super()._improves(loss, best) or (self.threshold == 0 and loss == best)
 
 
+@caught_by(RATES, tensor="lr")
 class AlwaysRelative(Plateau):
     """Takes an absolute threshold for a relative one."""
 
@@ -223,6 +253,7 @@ class AlwaysRelative(Plateau):
         return loss < best * (1 - self.threshold) if self.mode == "min" else loss > best * (1 + self.threshold)
 
 
+@caught_by(RATES, tensor="lr")
 class LastIsBest(Plateau):
     """Compares with the loss before, and not with the best."""
 
@@ -231,6 +262,7 @@ class LastIsBest(Plateau):
         state["best"] = loss
 
 
+@caught_by(RATES, tensor="lr")
 class BestForgotten(Plateau):
     """Forgets the best loss when it lowers the rate, so that any next one counts as an improvement."""
 
@@ -241,6 +273,7 @@ class BestForgotten(Plateau):
             state["best"] = self._worst()
 
 
+@caught_by(RATES, tensor="lr")
 class AlwaysFalls(Plateau):
     """Ignores ``eps``: the rate falls however little that is."""
 
@@ -248,6 +281,7 @@ class AlwaysFalls(Plateau):
         return lr > lower
 
 
+@caught_by(RATES, tensor="lr")
 class Bottomless(Plateau):
     """Ignores ``min_lr``."""
 
@@ -255,6 +289,7 @@ class Bottomless(Plateau):
         return lr * self.factor
 
 
+@caught_by(RATES, tensor="lr")
 class RaisedToItsLeast(Plateau):
     """Raises a rate that is below ``min_lr`` to that."""
 
@@ -262,6 +297,7 @@ class RaisedToItsLeast(Plateau):
         return abs(lr - lower) > self.eps
 
 
+@caught_by(RATES, tensor="lr")
 class ModesConfused(Plateau):
     """Takes a lower metric for the better one in mode max, and a higher in mode min."""
 
@@ -274,6 +310,7 @@ class ModesConfused(Plateau):
         return loss > least if self.mode == "min" else loss < least
 
 
+@caught_by(RATES, tensor="lr")
 class KnowsItsOwnEpoch(Plateau):
     """Follows the loss of the epoch whose rate is asked for, one later than it can be known."""
 
@@ -281,13 +318,7 @@ class KnowsItsOwnEpoch(Plateau):
         return super().__call__(epoch - 1, history)
 
 
-class WorstIsZero(Plateau):
-    """Starts from 0 in mode max, below which no metric is thought to be."""
-
-    def _worst(self) -> float:
-        return math.inf if self.mode == "min" else 0.0
-
-
+@caught_by(RATES, tensor="lr")
 class RelativeToTheSize(Plateau):
     """Takes a relative threshold of the size of the best metric, where torch takes it of the metric, sign and all."""
 
@@ -298,45 +329,9 @@ class RelativeToTheSize(Plateau):
         return loss < best - step if self.mode == "min" else loss > best + step
 
 
+@caught_by(RATES, tensor="lr")
 class NotWorseIsBetter(Plateau):
     """Takes NaN, which is no worse than the best, for an improvement."""
 
     def _improves(self, loss: float, best: float) -> bool:
         return super()._improves(loss, best) or math.isnan(loss)
-
-
-PLANTED = [
-    Fault(ZeroIsTheDefault, RATES, "lr", ""),
-    Fault(WorstIsZero, RATES, "lr", ""),
-    Fault(RelativeToTheSize, RATES, "lr", ""),
-    Fault(NotWorseIsBetter, RATES, "lr", ""),
-    Fault(Compounding, RATES, "lr", "SCH-02"),
-    Fault(Compounding, REPEATED, "lr", "SCH-02"),
-    Fault(CountingItsCalls, REPEATED, "lr", ""),
-    Fault(StepLate, RATES, "lr", ""),
-    Fault(StepEarly, RATES, "lr", ""),
-    Fault(PastItsMilestone, RATES, "lr", ""),
-    Fault(TwiceIsOnce, RATES, "lr", ""),
-    Fault(FactorsMultiply, RATES, "lr", ""),
-    Fault(WholePeriod, RATES, "lr", "SCH-05"),
-    Fault(WithoutLeast, RATES, "lr", ""),
-    Fault(StaysDown, RATES, "lr", ""),
-    Fault(FromZero, RATES, "lr", "SCH-04"),
-    Fault(ClockRunsOn, RATES, "lr", "SCH-05"),
-    Fault(HandsOverLate, RATES, "lr", ""),
-    Fault(MetricsOfTheRise, RATES, "lr", ""),
-    Fault(Overshoots, RATES, "lr", "SCH-05"),
-    Fault(Impatient, RATES, "lr", ""),
-    Fault(Restless, RATES, "lr", ""),
-    Fault(RestsOneLonger, RATES, "lr", ""),
-    Fault(AnyImprovement, RATES, "lr", ""),
-    Fault(EqualIsBetter, RATES, "lr", ""),
-    Fault(AlwaysRelative, RATES, "lr", ""),
-    Fault(LastIsBest, RATES, "lr", ""),
-    Fault(BestForgotten, RATES, "lr", ""),
-    Fault(AlwaysFalls, RATES, "lr", ""),
-    Fault(Bottomless, RATES, "lr", ""),
-    Fault(RaisedToItsLeast, RATES, "lr", ""),
-    Fault(ModesConfused, RATES, "lr", ""),
-    Fault(KnowsItsOwnEpoch, RATES, "lr", ""),
-]

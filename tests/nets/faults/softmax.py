@@ -6,9 +6,10 @@ import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Context
 from nets.layers import LogSoftmax, Softmax
-from tests.nets.faults.fault import DIFFERENCES, FORWARD, Fault
+from tests.nets.faults.fault import DIFFERENCES, FORWARD, caught_by, equivalent
 
 
+@caught_by(DIFFERENCES, "backward_is_linear", tensor="input", name="LOS-02")
 class WithoutTheSum(LogSoftmax):
     """Gives dy - softmax(x), which takes the sum of dy to be 1."""
 
@@ -17,6 +18,7 @@ class WithoutTheSum(LogSoftmax):
         return y, lambda dy: (dy - np.exp(y), {})
 
 
+@caught_by(DIFFERENCES, tensor="input", name="LOS-02")
 class OneMinusItself(LogSoftmax):
     """Gives dy * (1 - softmax(x)): every element's own derivative, and none of the others'."""
 
@@ -25,6 +27,7 @@ class OneMinusItself(LogSoftmax):
         return y, lambda dy: (dy * (1 - np.exp(y)), {})
 
 
+@caught_by(DIFFERENCES, tensor="input")
 class DiagonalOnly(Softmax):
     """Takes the diagonal of the Jacobian for all of it."""
 
@@ -33,6 +36,7 @@ class DiagonalOnly(Softmax):
         return y, lambda dy: (dy * y * (1 - y), {})
 
 
+@caught_by(FORWARD, tensor="output")
 class AlongTheLastAxis(Softmax):
     """Normalises the last axis whatever ``dim`` is, consistently."""
 
@@ -40,6 +44,7 @@ class AlongTheLastAxis(Softmax):
         return Softmax(-1).forward(x, context)
 
 
+@caught_by(FORWARD, tensor="output")
 class LogAlongTheLastAxis(LogSoftmax):
     """Normalises the last axis whatever ``dim`` is, consistently."""
 
@@ -47,6 +52,7 @@ class LogAlongTheLastAxis(LogSoftmax):
         return LogSoftmax(-1).forward(x, context)
 
 
+@caught_by(DIFFERENCES, tensor="input")
 class AcrossAllAxes(Softmax):
     """Sums over all axes on the way back."""
 
@@ -55,6 +61,7 @@ class AcrossAllAxes(Softmax):
         return y, lambda dy: (y * (dy - (y * dy).sum()), {})
 
 
+@caught_by("extreme_values_stay_finite", tensor="output")
 class Unshifted(Softmax):
     """Does not take off the largest element, so that the exponentials overflow."""
 
@@ -64,6 +71,7 @@ class Unshifted(Softmax):
         return powers / powers.sum(axis=self.dim, keepdims=True), right
 
 
+@caught_by("extreme_values_stay_finite", tensor="output")
 class ShiftedByTheWhole(LogSoftmax):
     """Takes off the largest element of the array, not that of the axis, so that the logarithm can be of zero."""
 
@@ -73,6 +81,7 @@ class ShiftedByTheWhole(LogSoftmax):
         return y, lambda dy: (dy - np.exp(y) * dy.sum(axis=self.dim, keepdims=True), {})
 
 
+@equivalent("EQ-02")
 class AppliedTwice(LogSoftmax):
     """Is applied to its own output, which it leaves as it is."""
 
@@ -80,20 +89,3 @@ class AppliedTwice(LogSoftmax):
         y, first = super().forward(x, context.child("first"))
         again, second = super().forward(y, context.child("second"))
         return again, lambda dy: first(second(dy)[0])
-
-
-PLANTED = [
-    Fault(WithoutTheSum, DIFFERENCES, "input", "LOS-02"),
-    Fault(WithoutTheSum, "backward_is_linear", "input", "LOS-02"),
-    Fault(OneMinusItself, DIFFERENCES, "input", "LOS-02"),
-    Fault(DiagonalOnly, DIFFERENCES, "input", ""),
-    Fault(AlongTheLastAxis, FORWARD, "output", ""),
-    Fault(LogAlongTheLastAxis, FORWARD, "output", ""),
-    Fault(AcrossAllAxes, DIFFERENCES, "input", ""),
-    Fault(Unshifted, "extreme_values_stay_finite", "output", ""),
-    Fault(ShiftedByTheWhole, "extreme_values_stay_finite", "output", ""),
-]
-
-BLIND: list[type] = [AlongTheLastAxis, LogAlongTheLastAxis, Unshifted, ShiftedByTheWhole]
-
-EQUIVALENT: list[tuple[type, str]] = [(AppliedTwice, "EQ-02")]
