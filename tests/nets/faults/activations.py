@@ -10,6 +10,7 @@ from gradcheck.contract import EVALUATION, Array, Backward, Context
 from nets.layers import ELU, GELU, SELU, Sigmoid, SiLU, Softplus, Tanh
 from nets.layers.elu import SELU_ALPHA, SELU_SCALE
 from tests.nets.faults.fault import DIFFERENCES, EXTREMES, FORWARD, TWIN, caught_by, equivalent
+from tests.nets.faults.passes import given, with_dx, with_factor, with_pullback
 
 
 @caught_by(DIFFERENCES, tensor="input", name="ACT-01")
@@ -26,9 +27,7 @@ class SigmoidOfActivation(Sigmoid):
 class SigmoidOfPreActivation(Sigmoid):
     """Uses the derivative x (1 - x), which expects the output, on the pre-activation."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda dy: (dy * x * (1 - x), {})
+    forward = with_dx(lambda at, dy: dy * at.x * (1 - at.x))
 
 
 @caught_by("extreme_values_stay_finite", tensor="output")
@@ -45,45 +44,35 @@ class Overflowing(Sigmoid):
 class TanhOfPreActivation(Tanh):
     """Uses the derivative 1 - x^2, which expects the output, on the pre-activation."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda dy: (dy * (1 - x * x), {})
+    forward = with_dx(lambda at, dy: dy * (1 - at.x * at.x))
 
 
 @caught_by(DIFFERENCES, tensor="input", name="ACT-13")
 class WithoutParentheses(SiLU):
     """Divides the last term of 1 + e^-x + x e^-x alone by (1 + e^-x)^2."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        power = np.exp(-x)
-        return y, lambda dy: (dy * (1 + power + x * power / (1 + power) ** 2), {})
+    forward = with_dx(lambda at, dy: dy * (1 + np.exp(-at.x) + at.x * np.exp(-at.x) / (1 + np.exp(-at.x)) ** 2))
 
 
 @caught_by(DIFFERENCES, tensor="input")
 class WithoutTheProduct(SiLU):
     """Takes the sigmoid for a constant."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda dy: (dy / (1 + np.exp(-x)), {})
+    forward = with_dx(lambda at, dy: dy / (1 + np.exp(-at.x)))
 
 
 @caught_by(FORWARD, tensor="output", name="ACT-14")
 class OtherApproximation(GELU):
     """Computes the tanh approximation for erf, and the reverse, consistently: 5e-4 apart at most."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        return GELU("tanh" if self.approximate == "none" else "none").forward(x, context)
+    forward = given(layer=lambda self: GELU("tanh" if self.approximate == "none" else "none"))
 
 
 @caught_by(DIFFERENCES, TWIN, tensor="input", name="ACT-14")
 class OtherApproximationBackward(GELU):
     """Differentiates the tanh approximation for erf, and the reverse."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        _, backward = GELU("tanh" if self.approximate == "none" else "none").forward(x, context)
-        return super().forward(x, context)[0], backward
+    forward = with_pullback(lambda at, dy: OtherApproximation(at.subject.approximate).forward(at.x)[1](dy))
 
 
 @caught_by(FORWARD, tensor="output")
@@ -108,27 +97,21 @@ class ErrorFunctionOfX(GELU):
 class BetaForgotten(Softplus):
     """Differentiates as if beta were 1."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda dy: (dy / (1 + np.exp(-x)), {})
+    forward = with_dx(lambda at, dy: dy / (1 + np.exp(-at.x)))
 
 
 @caught_by(FORWARD, tensor="output")
 class NotDividedByBeta(Softplus):
     """Forgets to divide by beta, consistently."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        return y * self.beta, lambda dy: right(dy * self.beta)
+    forward = with_factor(lambda at: at.subject.beta)
 
 
 @caught_by(FORWARD, tensor="output")
 class ThresholdOfX(Softplus):
     """Compares x itself with the threshold, not beta * x."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, backward = Softplus(self.beta, self.threshold * self.beta if self.beta > 0 else math.inf).forward(x, context)
-        return y, backward
+    forward = given(layer=lambda self: Softplus(self.beta, self.threshold * self.beta if self.beta > 0 else math.inf))
 
 
 @caught_by("extreme_values_stay_finite", tensor="output")
@@ -144,18 +127,14 @@ class TextbookSoftplus(Softplus):
 class AlphaForgotten(ELU):
     """Writes exp(x) as y + 1, which is right for alpha = 1."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda dy: (dy * np.where(x > 0, 1, y + 1), {})
+    forward = with_dx(lambda at, dy: dy * np.where(at.x > 0, 1, at.y + 1))
 
 
 @caught_by(TWIN, tensor="input")
 class SmoothAtZero(ELU):
     """Takes the slope at exactly zero to be 1, where torch takes alpha."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        return y, lambda dy: (np.where(x == 0, dy, right(dy)[0]), {})
+    forward = with_dx(lambda at, dy: np.where(at.x == 0, dy, at.right(dy)[0]))
 
 
 @caught_by(FORWARD, tensor="output")
@@ -171,8 +150,7 @@ class ConstantsSwapped(SELU):
 class ScaledWhereNegative(SELU):
     """Scales the negative part alone, consistently."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        return ELU(SELU_SCALE * SELU_ALPHA).forward(x, context)
+    forward = given(layer=lambda _: ELU(SELU_SCALE * SELU_ALPHA))
 
 
 @equivalent("EQ-03")
@@ -192,16 +170,14 @@ class DerivativeOfTheOutput(Sigmoid):
 class SigmoidClipped(Sigmoid):
     """Clips its input to 15 in size, against an overflow, consistently: 3e-7 for all that is less."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        return super().forward(x.clip(-15, 15), context)
+    forward = given(x=lambda _, x: x.clip(-15, 15))
 
 
 @caught_by(EXTREMES)
 class TanhClipped(Tanh):
     """Clips its input to 10 in size, consistently: 4e-9 off 1 for all that is more."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        return super().forward(x.clip(-10, 10), context)
+    forward = given(x=lambda _, x: x.clip(-10, 10))
 
 
 @caught_by(EXTREMES, tensor="output")

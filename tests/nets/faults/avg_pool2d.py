@@ -12,6 +12,7 @@ from gradcheck.contract import EVALUATION, Array, Backward, Context
 from nets.layers import AdaptiveAvgPool2d, AvgPool2d
 from nets.layers.windows import Windows
 from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, caught_by
+from tests.nets.faults.passes import with_dx, with_pullback
 from tests.nets.faults.windows import FancyWindows, FoldingWindows, LooseWindows, TurnedWindows, recast
 
 
@@ -19,9 +20,7 @@ from tests.nets.faults.windows import FancyWindows, FoldingWindows, LooseWindows
 class NotDivided(AvgPool2d):
     """Gives every pixel of a window its whole gradient."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        return y, lambda dy: right(dy * self._divisor(x))
+    forward = with_pullback(lambda at, dy: at.right(dy * at.subject._divisor(at.x)))
 
 
 @caught_by(DIFFERENCES, TWIN, tensor="input", name="POL-05")
@@ -36,9 +35,7 @@ class TurnedKernel(AvgPool2d):
 class WithoutGradient(AvgPool2d):
     """Gives the input no gradient at all."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda dy: (np.zeros(x.shape, dy.dtype), {})
+    forward = with_dx(lambda at, dy: np.zeros(at.x.shape, dy.dtype))
 
 
 @caught_by(DIFFERENCES, tensor="input")

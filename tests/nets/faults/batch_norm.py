@@ -11,6 +11,7 @@ import numpy as np
 from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
 from nets.layers import BatchNorm1d, BatchNorm2d
 from tests.nets.faults.fault import BUFFERS, DIFFERENCES, FORWARD, TWIN, caught_by, equivalent
+from tests.nets.faults.passes import given, with_gradient
 
 
 class RetoldBatchNorm(BatchNorm2d):
@@ -208,28 +209,14 @@ class MeanDividedTwice(StepByStep):
 class WeightByMean(BatchNorm1d):
     """Averages the gradient of the weight over the batch."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-
-        def backward(dy: Array) -> tuple[Array, Gradients]:
-            dx, grads = right(dy)
-            return dx, grads | ({"weight": grads["weight"] / len(x)} if "weight" in grads else {})
-
-        return y, backward
+    forward = with_gradient("weight", lambda at, dy: at.right(dy)[1]["weight"] / len(at.x))
 
 
 @caught_by(DIFFERENCES, "backward_is_linear", tensor="bias", name="BN-13")
 class BiasOfTheInput(BatchNorm1d):
     """Sums the input, not dy, for the gradient of the bias."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-
-        def backward(dy: Array) -> tuple[Array, Gradients]:
-            dx, grads = right(dy)
-            return dx, grads | ({"bias": x.sum(axis=(0, *range(2, x.ndim)))} if "bias" in grads else {})
-
-        return y, backward
+    forward = with_gradient("bias", lambda at, _: at.x.sum(axis=(0, *range(2, at.x.ndim))))
 
 
 @caught_by(FORWARD, tensor="output")
@@ -260,5 +247,4 @@ class CountsFromZero(BatchNorm1d):
 class MomentumIfTrue(BatchNorm1d):
     """Asks ``if momentum``, and so averages over all batches where it is 0 and nothing is to be learnt."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        return BatchNorm1d.forward(replace(self, momentum=self.momentum or None), x, context)
+    forward = given(layer=lambda self: replace(self, momentum=self.momentum or None))

@@ -10,6 +10,7 @@ from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients, 
 from nets.layers import Dropout, Flatten, LeakyReLU, Sigmoid, Tanh
 from nets.losses import CrossEntropyLoss
 from tests.nets.faults.fault import DIFFERENCES, SHAPES, caught_by
+from tests.nets.faults.passes import with_dx, with_pullback
 
 
 @caught_by("results_own_their_memory")
@@ -25,9 +26,7 @@ class ViewOfInput(Flatten):
 class ConstantBackward(Flatten):
     """Ignores dy."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda _: (np.ones_like(x), {})
+    forward = with_dx(lambda at, _: np.ones_like(at.x))
 
 
 @caught_by(SHAPES, name="ENG-13")
@@ -110,18 +109,14 @@ class OverwritesItsTap(CrossEntropyLoss):
 class ReadsItsMemory(Sigmoid):
     """Takes the elements of dy in the order of its memory."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        return y, lambda dy: right(dy.ravel(order="K").reshape(dy.shape))
+    forward = with_pullback(lambda at, dy: at.right(dy.ravel(order="K").reshape(dy.shape)))
 
 
 @caught_by(DIFFERENCES, "gradients_of_samples_do_not_mix", tensor="input")
 class ScaledByBatch(Sigmoid):
     """Divides the gradient by the number of samples, which is no business of a layer."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        return y, lambda dy: (right(dy)[0] / len(x), {})
+    forward = with_dx(lambda at, dy: at.right(dy)[0] / len(at.x))
 
 
 @caught_by("integers_are_taken_as_numbers", tensor="output", name="ENG-12")

@@ -11,7 +11,8 @@ from nets.layers import Conv2d
 from nets.layers.convolution import Kernel
 from nets.layers.windows import Windows
 from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, caught_by, equivalent
-from tests.nets.faults.windows import FancyWindows, UndilatedWindows, recast, with_gradient
+from tests.nets.faults.passes import with_gradient, with_weight
+from tests.nets.faults.windows import FancyWindows, UndilatedWindows, recast
 
 
 @caught_by(DIFFERENCES, TWIN, tensor="input", name="CNV-04")
@@ -22,12 +23,7 @@ class RemainderAtTheTop(Conv2d):
         y, right = super().forward(x, context)
         windows = self._windows()
         rest = (x.shape[2] + sum(windows.padding[0]) - windows.reach()[0]) % windows.stride[0]
-
-        def backward(dy: Array) -> tuple[Array, Gradients]:
-            dx, grads = right(dy)
-            return np.roll(dx, rest, axis=2), grads
-
-        return y, backward
+        return y, lambda dy: (np.roll(right(dy)[0], rest, axis=2), right(dy)[1])
 
 
 @caught_by(DIFFERENCES, TWIN, tensor="input", name="CNV-09")
@@ -50,28 +46,14 @@ class DilationForgotten(Conv2d):
 class BiasOverChannelsLast(Conv2d):
     """Sums the bias gradient as if the channels came last."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-
-        def backward(dy: Array) -> tuple[Array, Gradients]:
-            dx, grads = right(dy)
-            return dx, grads | ({"bias": dy.reshape(-1, dy.shape[1]).sum(axis=0)} if "bias" in grads else {})
-
-        return y, backward
+    forward = with_gradient("bias", lambda _, dy: dy.reshape(-1, dy.shape[1]).sum(axis=0))
 
 
 @caught_by(DIFFERENCES, TWIN, tensor="weight", name="CNV-12")
 class WeightByMean(Conv2d):
     """Averages the weight gradient over the batch."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-
-        def backward(dy: Array) -> tuple[Array, Gradients]:
-            dx, grads = right(dy)
-            return dx, grads | {"weight": grads["weight"] / len(x)}
-
-        return y, backward
+    forward = with_gradient("weight", lambda at, dy: at.right(dy)[1]["weight"] / len(at.x))
 
 
 @caught_by(FORWARD, tensor="output")
@@ -88,33 +70,17 @@ class GroupsInterleaved(Conv2d):
 class KernelFlipped(Conv2d):
     """Convolves as mathematicians do, consistently."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        weight = self.weight[:, :, ::-1, ::-1]
-        plain = Conv2d(weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
-        y, right = plain.forward(x, context)
-
-        def backward(dy: Array) -> tuple[Array, Gradients]:
-            dx, grads = right(dy)
-            return dx, grads | {"weight": grads["weight"][:, :, ::-1, ::-1].copy()}
-
-        return y, backward
+    forward = with_weight(lambda weight: weight[:, :, ::-1, ::-1], lambda grad: grad[:, :, ::-1, ::-1].copy())
 
 
 @caught_by(FORWARD, tensor="output", name="CNV-07")
 class ChannelsLastInTheKernel(Conv2d):
     """Reshapes its weight to (kernel, in) where it should transpose, consistently."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        outputs, inner = self.weight.shape[:2]
-        shape = self.weight.shape
-        mixed = self.weight.reshape(outputs, -1, inner).swapaxes(1, 2).reshape(shape)
-        y, right = Conv2d.forward(self.replace_arrays({"weight": mixed}), x, context)
-
-        def backward(dy: Array) -> tuple[Array, Gradients]:
-            dx, grads = right(dy)
-            return dx, grads | {"weight": grads["weight"].reshape(outputs, inner, -1).swapaxes(1, 2).reshape(shape)}
-
-        return y, backward
+    forward = with_weight(
+        lambda weight: weight.reshape(len(weight), -1, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape),
+        lambda grad: grad.reshape(*grad.shape[:2], -1).swapaxes(1, 2).reshape(grad.shape),
+    )
 
 
 @caught_by(FORWARD, tensor="output", name="CNV-16")
@@ -133,47 +99,38 @@ class WeightByUndilated(Conv2d):
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
-        rows, columns = y.shape[2:]
-        held = replace(self._windows(), stride=(1, 1)).columns(x, fill=0)[..., :rows, :columns]
-        return y, with_gradient(right, "weight", lambda dy: Kernel(self.weight, self.groups).dweight(held, dy))
+        held = replace(self._windows(), stride=(1, 1)).columns(x, fill=0)[..., : y.shape[2], : y.shape[3]]
+        kernel = Kernel(self.weight, self.groups)
+        return y, lambda dy: (right(dy)[0], right(dy)[1] | {"weight": kernel.dweight(held, dy)})
 
 
 @caught_by(DIFFERENCES, tensor="weight", name="CNV-14")
 class WeightOfTheNextGroup(Conv2d):
     """Slices the channels of x one group too far on for the weight gradient."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        held = self._windows().columns(np.roll(x, self.weight.shape[1], axis=1), fill=0)
-        return y, with_gradient(right, "weight", lambda dy: Kernel(self.weight, self.groups).dweight(held, dy))
+    forward = with_gradient(
+        "weight",
+        lambda at, dy: Conv2d.forward(at.subject, np.roll(at.x, at.subject.weight.shape[1], 1))[1](dy)[1]["weight"],
+    )
 
 
 @caught_by(DIFFERENCES, tensor="weight", name="CNV-14")
 class GroupsNestedInTheBatch(Conv2d):
     """Takes dy for (groups, batch, out / groups, ...) in the weight gradient, where it is (batch, groups, ...)."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        held = self._windows().columns(x, fill=0)
-
-        def dweight(dy: Array) -> Array:
-            nested = dy.reshape(self.groups, len(x), -1, *dy.shape[2:]).swapaxes(0, 1).reshape(dy.shape)
-            return Kernel(self.weight, self.groups).dweight(held, nested)
-
-        return y, with_gradient(right, "weight", dweight)
+    forward = with_gradient(
+        "weight",
+        lambda at, dy: at.right(
+            dy.reshape(at.subject.groups, len(dy), -1, *dy.shape[2:]).swapaxes(0, 1).reshape(dy.shape)
+        )[1]["weight"],
+    )
 
 
 @caught_by(DIFFERENCES, tensor="bias")
 class BiasOfLargeBatches(Conv2d):
     """Counts a batch of three and more half as much again in the gradient of the bias."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-
-        def dbias(dy: Array) -> Array:
-            return dy.sum(axis=(0, 2, 3)) * dy.dtype.type(1.5 if len(dy) > 2 else 1)
-
-        return y, right if self.bias is None else with_gradient(right, "bias", dbias)
+    forward = with_gradient("bias", lambda _, dy: dy.sum(axis=(0, 2, 3)) * dy.dtype.type(1.5 if len(dy) > 2 else 1))
 
 
 @equivalent("EQ-07")

@@ -10,7 +10,7 @@ from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
 from nets.layers import ConvTranspose2d
 from nets.layers.convolution import Kernel
 from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, caught_by
-from tests.nets.faults.windows import with_gradient
+from tests.nets.faults.passes import with_gradient, with_weight
 
 
 @caught_by(FORWARD)
@@ -39,25 +39,14 @@ class OutputPaddingAbove(ConvTranspose2d):
 class BiasWithoutOutputPadding(ConvTranspose2d):
     """Leaves the rows that output_padding adds, which hold the bias alone, out of the bias gradient."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        rows = y.shape[2] - self._extra()[0]
-        return y, with_gradient(right, "bias", lambda dy: dy[:, :, :rows].sum(axis=(0, 2, 3)))
+    forward = with_gradient("bias", lambda at, dy: dy[:, :, : dy.shape[2] - at.subject._extra()[0]].sum(axis=(0, 2, 3)))
 
 
 @caught_by(FORWARD, tensor="output")
 class TransposedKernelFlipped(ConvTranspose2d):
     """Turns the kernel by half a turn, as a convolution of the padded input would have to, consistently."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        turned = self.replace_arrays({"weight": self.weight[:, :, ::-1, ::-1]})
-        y, right = ConvTranspose2d.forward(turned, x, context)
-
-        def backward(dy: Array) -> tuple[Array, Gradients]:
-            dx, grads = right(dy)
-            return dx, grads | {"weight": grads["weight"][:, :, ::-1, ::-1]}
-
-        return y, backward
+    forward = with_weight(lambda weight: weight[:, :, ::-1, ::-1], lambda grad: grad[:, :, ::-1, ::-1])
 
 
 @caught_by(FORWARD, tensor="output")
@@ -84,7 +73,7 @@ class TransposedWeightOfTheNextGroup(ConvTranspose2d):
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
         _, of_others = super().forward(np.roll(x, len(self.weight) // self.groups, axis=1), context)
-        return y, with_gradient(right, "weight", lambda dy: of_others(dy)[1]["weight"])
+        return y, lambda dy: (right(dy)[0], right(dy)[1] | {"weight": of_others(dy)[1]["weight"]})
 
 
 @caught_by(DIFFERENCES, TWIN, tensor="input")
@@ -93,9 +82,10 @@ class InputByUnstrided(ConvTranspose2d):
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
+        (rows, columns), kernel = x.shape[2:], Kernel(self.weight, self.groups)
 
-        def backward(dy: Array) -> tuple[Array, Gradients]:
+        def dx(dy: Array) -> Array:
             held = replace(self._windows(), stride=(1, 1)).columns(dy, fill=0)
-            return Kernel(self.weight, self.groups).product(held)[:, :, : x.shape[2], : x.shape[3]].copy(), right(dy)[1]
+            return kernel.product(held)[:, :, :rows, :columns].copy()
 
-        return y, backward
+        return y, lambda dy: (dx(dy), right(dy)[1])

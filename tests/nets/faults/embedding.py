@@ -7,6 +7,7 @@ import numpy as np
 from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
 from nets.layers import Embedding
 from tests.nets.faults.fault import DIFFERENCES, FORWARD, INDICES, TWIN, caught_by
+from tests.nets.faults.passes import given
 
 
 @caught_by(DIFFERENCES, TWIN, tensor="weight")
@@ -57,8 +58,7 @@ class Gathered(Embedding):
 class PaddingTrained(Embedding):
     """Gives the row of the padding a gradient."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        return Embedding(self.weight).forward(x, context)
+    forward = given(layer=lambda self: Embedding(self.weight))
 
 
 @caught_by(FORWARD, tensor="output")
@@ -75,16 +75,14 @@ class PaddingIsZero(Embedding):
 class PaddingIfTrue(Embedding):
     """Asks ``if padding_idx``, and so trains the padding in row 0."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        return Embedding(self.weight, self.padding_idx or None).forward(x, context)
+    forward = given(layer=lambda self: Embedding(self.weight, self.padding_idx or None))
 
 
 @caught_by(INDICES)
 class NegativeFromTheEnd(Embedding):
     """Looks a negative index up from the end, as NumPy does."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        return super().forward(np.where(x < 0, x + len(self.weight), x), context)
+    forward = given(x=lambda self, x: np.where(x < 0, x + len(self.weight), x))
 
 
 @caught_by(INDICES)

@@ -5,63 +5,42 @@ from __future__ import annotations
 from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
 from nets.layers import Linear
 from tests.nets.faults.fault import DIFFERENCES, SHAPES, TWIN, caught_by
-from tests.nets.faults.windows import with_gradient
+from tests.nets.faults.passes import with_gradient, with_pullback
 
 
 @caught_by(DIFFERENCES, SHAPES, name="LIN-01")
 class BiasNotSummed(Linear):
     """Gives the bias a gradient for every row."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        return y, with_gradient(right, "bias", lambda dy: dy.copy())
+    forward = with_gradient("bias", lambda _, dy: dy.copy())
 
 
 @caught_by(DIFFERENCES, TWIN, tensor="bias", name="LIN-01")
 class FirstRowForTheBias(Linear):
     """Gives the bias the gradient of the first row alone."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        return y, with_gradient(right, "bias", lambda dy: dy.reshape(-1, dy.shape[-1])[0].copy())
+    forward = with_gradient("bias", lambda _, dy: dy.reshape(-1, dy.shape[-1])[0].copy())
 
 
 @caught_by(DIFFERENCES, TWIN, tensor="bias", name="LIN-03")
 class BiasByMean(Linear):
     """Averages the bias gradient over the batch."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-
-        def backward(dy: Array) -> tuple[Array, Gradients]:
-            dx, grads = right(dy)
-            rows = dy.reshape(-1, dy.shape[-1])
-            return dx, grads | ({"bias": rows.mean(axis=0)} if "bias" in grads else {})
-
-        return y, backward
+    forward = with_gradient("bias", lambda _, dy: dy.reshape(-1, dy.shape[-1]).mean(axis=0))
 
 
 @caught_by(DIFFERENCES, tensor="bias")
 class BiasIgnored(Linear):
     """Gives the bias no gradient at all."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-
-        def backward(dy: Array) -> tuple[Array, Gradients]:
-            dx, grads = right(dy)
-            return dx, {name: grad * (name != "bias") for name, grad in grads.items()}
-
-        return y, backward
+    forward = with_gradient("bias", lambda at, dy: 0 * at.right(dy)[1]["bias"])
 
 
 @caught_by(DIFFERENCES, SHAPES, TWIN, "backward_is_linear")
 class BiasForgotten(Linear):
     """Leaves the bias out of the gradients."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        return y, lambda dy: (right(dy)[0], {"weight": right(dy)[1]["weight"]})
+    forward = with_pullback(lambda at, dy: (at.right(dy)[0], {"weight": at.right(dy)[1]["weight"]}))
 
 
 @caught_by("arguments_are_left_untouched", name="LIN-04")
@@ -102,6 +81,4 @@ class Broadcasting(Linear):
 class WeightByMean(Linear):
     """Averages the weight gradient over the batch, which the loss has averaged over already."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        return y, with_gradient(right, "weight", lambda dy: right(dy)[1]["weight"] / len(x))
+    forward = with_gradient("weight", lambda at, dy: at.right(dy)[1]["weight"] / len(at.x))

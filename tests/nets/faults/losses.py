@@ -19,6 +19,7 @@ from nets.losses import (
 )
 from nets.losses.reduction import reduced
 from tests.nets.faults.fault import DIFFERENCES, EXTREMES, FORWARD, INDICES, SHAPES, TWIN, caught_by
+from tests.nets.faults.passes import with_factor, with_pullback
 
 FINITE = "extreme_values_stay_finite"
 
@@ -29,36 +30,30 @@ EPSILON = 1e-7  # by which a probability is kept off 0 and 1
 class WithoutTwo(MSELoss):
     """The factor of the square's derivative is forgotten."""
 
-    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
-        value, right = super().forward(prediction, target, context)
-        return value, lambda dvalue: right(dvalue) / 2
+    forward = with_pullback(lambda at, dvalue: at.right(dvalue) / 2)
 
 
 @caught_by(FORWARD, tensor="output", name="LOS-05")
 class HalvedBothWays(MSELoss):
     """Half the squared error, and its gradient, under the name of the squared error."""
 
-    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
-        value, right = super().forward(prediction, target, context)
-        return value / 2, lambda dvalue: right(dvalue) / 2
+    forward = with_factor(lambda _: 0.5)
 
 
 @caught_by(DIFFERENCES, "backward_is_linear", tensor="prediction")
 class OnesForDvalue(MSELoss):
     """Where nothing is reduced, the gradient is that of the sum, whatever dvalue is."""
 
-    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
-        value, right = super().forward(prediction, target, context)
-        return value, lambda dvalue: right(np.ones_like(dvalue) if self.reduction == "none" else dvalue)
+    forward = with_pullback(
+        lambda at, dvalue: at.right(np.ones_like(dvalue) if at.subject.reduction == "none" else dvalue)
+    )
 
 
 @caught_by(DIFFERENCES, tensor="prediction", name="LOS-03")
 class GradientOfTheSumOfErrors(L1Loss):
     """The mean is reported; its gradient is not divided by the number of elements."""
 
-    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
-        value, right = super().forward(prediction, target, context)
-        return value, lambda dvalue: right(dvalue) * (prediction.size if self.reduction == "mean" else 1)
+    forward = with_pullback(lambda at, dvalue: at.right(dvalue) * (at.x.size if at.subject.reduction == "mean" else 1))
 
 
 @caught_by(TWIN, tensor="prediction")
@@ -86,9 +81,7 @@ class SquareWithoutHalf(HuberLoss):
 class SmoothL1(HuberLoss):
     """Divided by delta, which is another loss of torch's."""
 
-    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
-        value, right = super().forward(prediction, target, context)
-        return value / self.delta, lambda dvalue: right(dvalue) / self.delta
+    forward = with_factor(lambda at: 1 / at.subject.delta)
 
 
 @caught_by(FORWARD, tensor="output", name="LOS-14")
@@ -109,10 +102,7 @@ class EpsilonTwice(BCELoss):
 class MeanOfTheBatchOnly(BCELoss):
     """The mean is over the batch alone, and so a sum over outputs."""
 
-    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
-        value, right = super().forward(prediction, target, context)
-        outputs = prediction.size // len(prediction) if self.reduction == "mean" else 1
-        return value * outputs, lambda dvalue: right(dvalue) * outputs
+    forward = with_factor(lambda at: at.x.size // len(at.x) if at.subject.reduction == "mean" else 1)
 
 
 @caught_by(FORWARD, tensor="output")
@@ -185,9 +175,7 @@ class PositiveWeightInTheLossOnly(BCEWithLogitsLoss):
 class WithoutTheSign(NLLLoss):
     """The likelihood, which is to be made large, is made small."""
 
-    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
-        value, right = super().forward(prediction, target, context)
-        return -value, lambda dvalue: -right(dvalue)
+    forward = with_factor(lambda _: -1)
 
 
 @caught_by(DIFFERENCES, tensor="prediction", name="LOS-16")
@@ -282,10 +270,7 @@ class WithoutTheSum(RetoldCrossEntropy):
 class ActivationsDerivativeAgain(CrossEntropyLoss):
     """The difference of softmax and target is multiplied by p (1 - p), which it has in it already."""
 
-    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
-        value, right = super().forward(prediction, target, context)
-        p = softmax(prediction)
-        return value, lambda dvalue: right(dvalue) * p * (1 - p)
+    forward = with_pullback(lambda at, dvalue: at.right(dvalue) * softmax(at.x) * (1 - softmax(at.x)))
 
 
 @caught_by(DIFFERENCES, tensor="prediction", name="LOS-03")

@@ -9,6 +9,7 @@ import numpy as np
 from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients, Kinks
 from nets.layers import LeakyReLU, PReLU, ReLU
 from tests.nets.faults.fault import DIFFERENCES, FORWARD, KINKS, SHAPES, TWIN, caught_by, equivalent
+from tests.nets.faults.passes import with_dx, with_gradient
 
 
 @caught_by(DIFFERENCES, SHAPES, name="ACT-09")
@@ -30,9 +31,7 @@ class ChainedAssignment(ReLU):
 class LeakingBackward(ReLU):
     """Lets the gradient of negative inputs pass."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda dy: (dy.copy(), {})
+    forward = with_dx(lambda _, dy: dy.copy())
 
 
 @caught_by(TWIN, tensor="input")
@@ -48,9 +47,7 @@ class LeakingBothWays(ReLU):
 class SlopeOneAtZero(ReLU):
     """Takes the slope at exactly zero to be 1, where torch takes 0."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda dy: (dy * (x >= 0), {})
+    forward = with_dx(lambda at, dy: dy * (at.x >= 0))
 
 
 @caught_by("arguments_are_left_untouched", name="ACT-08")
@@ -67,27 +64,21 @@ class ClippedInPlace(ReLU):
 class SlopeIgnored(LeakyReLU):
     """Lets no gradient of negative inputs pass, as a plain rectifier."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda dy: (dy * (x > 0), {})
+    forward = with_dx(lambda at, dy: dy * (at.x > 0))
 
 
 @caught_by(DIFFERENCES, tensor="input", name="ACT-10")
 class SlopeOfTheDefault(LeakyReLU):
     """Writes the slope 0.01 into the backward pass, whatever it is."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda dy: (np.where(x > 0, dy, 0.01 * dy), {})
+    forward = with_dx(lambda at, dy: np.where(at.x > 0, dy, 0.01 * dy))
 
 
 @caught_by(DIFFERENCES, tensor="input", name="ACT-11")
 class GatedByTheOutput(LeakyReLU):
     """Takes the gate from the output, whose sign is not the input's where the slope is negative."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda dy: (np.where(y > 0, dy, self.negative_slope * dy), {})
+    forward = with_dx(lambda at, dy: np.where(at.y > 0, dy, at.subject.negative_slope * dy))
 
 
 @caught_by(FORWARD, tensor="output", name="ACT-11")
@@ -104,9 +95,7 @@ class LargerOfTwo(LeakyReLU):
 class SlopeNotSummed(PReLU):
     """Gives the slope a gradient for every element."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        return y, lambda dy: (right(dy)[0], {"weight": np.where(x > 0, 0, dy * x)})
+    forward = with_gradient("weight", lambda at, dy: np.where(at.x > 0, 0, dy * at.x))
 
 
 @caught_by(DIFFERENCES, TWIN, tensor="input", name="ACT-11")
@@ -123,10 +112,9 @@ class LearntSlopeGatedByTheOutput(PReLU):
 class SlopesOfTheLastAxis(PReLU):
     """Sums the slopes' gradients as if the channels came last."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        slopes = len(self.weight)
-        return y, lambda dy: (right(dy)[0], {"weight": np.where(x > 0, 0, dy * x).reshape(-1, slopes).sum(axis=0)})
+    forward = with_gradient(
+        "weight", lambda at, dy: np.where(at.x > 0, 0, dy * at.x).reshape(-1, len(at.subject.weight)).sum(axis=0)
+    )
 
 
 @caught_by(FORWARD, tensor="output")
@@ -147,18 +135,14 @@ class FirstSlopeForAll(PReLU):
 class SlopeByMean(PReLU):
     """Averages a slope's gradient over the batch."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        return y, lambda dy: (right(dy)[0], {"weight": right(dy)[1]["weight"] / len(x)})
+    forward = with_gradient("weight", lambda at, dy: at.right(dy)[1]["weight"] / len(at.x))
 
 
 @equivalent("EQ-04")
 class RectifierGatedByTheOutput(ReLU):
     """Takes its gate from the output, which is positive where the input is."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda dy: (np.where(y > 0, dy, 0), {})
+    forward = with_dx(lambda at, dy: np.where(at.y > 0, dy, 0))
 
 
 @caught_by(KINKS)

@@ -4,45 +4,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradcheck.contract import Case
-from nets.layers import Sequential, Sigmoid, Tanh
-from tests.nets.faults.fault import TWIN
+from gradcheck.contract import EVALUATION, Array, Backward, Case, Context
+from nets.layers import Residual, Sequential, Sigmoid, Tanh
+from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, caught_by
+from tests.nets.faults.passes import given, with_dx
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
-
-from typing import TYPE_CHECKING
-
-from gradcheck.contract import EVALUATION, Array, Backward, Context
-from nets.layers import Residual
-from tests.nets.faults.fault import DIFFERENCES, FORWARD, caught_by
 
 
 @caught_by(DIFFERENCES, tensor="input", name="ENG-01")
 class SkipForgotten(Residual):
     """Assigns the branch's gradient where that of the skip is to be added: of two consumers one counts."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        return y, lambda dy: (right(dy)[0] - dy, right(dy)[1])
+    forward = with_dx(lambda at, dy: at.right(dy)[0] - dy)
 
 
 @caught_by(DIFFERENCES, tensor="input")
 class SkipTwice(Residual):
     """Adds the gradient of the skip twice."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        return y, lambda dy: (right(dy)[0] + dy, right(dy)[1])
+    forward = with_dx(lambda at, dy: at.right(dy)[0] + dy)
 
 
 @caught_by(DIFFERENCES, tensor="input", name="ENG-01")
 class BranchForgotten(Residual):
     """Passes dy on as it is: the last consumer's gradient takes the place of the first's."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        return y, lambda dy: (dy.copy(), right(dy)[1])
+    forward = with_dx(lambda _, dy: dy.copy())
 
 
 @caught_by(FORWARD, tensor="output")
@@ -58,8 +47,7 @@ class WithoutTheSkip(Residual):
 class BranchEvaluates(Residual):
     """Calls its branch in evaluation mode always."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        return super().forward(x, Context(False, context.key, context.tap, context.updates))
+    forward = given(context=lambda context: Context(False, context.key, context.tap, context.updates))
 
 
 @caught_by(DIFFERENCES, TWIN, tensor="input", name="ENG-02")

@@ -7,58 +7,49 @@ import numpy as np
 from gradcheck.contract import EVALUATION, Array, Backward, Context
 from nets.layers import LogSoftmax, Softmax
 from tests.nets.faults.fault import DIFFERENCES, FORWARD, caught_by, equivalent
+from tests.nets.faults.passes import given, with_dx
 
 
 @caught_by(DIFFERENCES, "backward_is_linear", tensor="input", name="LOS-02")
 class WithoutTheSum(LogSoftmax):
     """Gives dy - softmax(x), which takes the sum of dy to be 1."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda dy: (dy - np.exp(y), {})
+    forward = with_dx(lambda at, dy: dy - np.exp(at.y))
 
 
 @caught_by(DIFFERENCES, tensor="input", name="LOS-02")
 class OneMinusItself(LogSoftmax):
     """Gives dy * (1 - softmax(x)): every element's own derivative, and none of the others'."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda dy: (dy * (1 - np.exp(y)), {})
+    forward = with_dx(lambda at, dy: dy * (1 - np.exp(at.y)))
 
 
 @caught_by(DIFFERENCES, tensor="input")
 class DiagonalOnly(Softmax):
     """Takes the diagonal of the Jacobian for all of it."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda dy: (dy * y * (1 - y), {})
+    forward = with_dx(lambda at, dy: dy * at.y * (1 - at.y))
 
 
 @caught_by(FORWARD, tensor="output")
 class AlongTheLastAxis(Softmax):
     """Normalises the last axis whatever ``dim`` is, consistently."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        return Softmax(-1).forward(x, context)
+    forward = given(layer=lambda _: Softmax(-1))
 
 
 @caught_by(FORWARD, tensor="output")
 class LogAlongTheLastAxis(LogSoftmax):
     """Normalises the last axis whatever ``dim`` is, consistently."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        return LogSoftmax(-1).forward(x, context)
+    forward = given(layer=lambda _: LogSoftmax(-1))
 
 
 @caught_by(DIFFERENCES, tensor="input")
 class AcrossAllAxes(Softmax):
     """Sums over all axes on the way back."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda dy: (y * (dy - (y * dy).sum()), {})
+    forward = with_dx(lambda at, dy: at.y * (dy - (at.y * dy).sum()))
 
 
 @caught_by("extreme_values_stay_finite", tensor="output")
