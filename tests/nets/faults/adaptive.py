@@ -17,16 +17,6 @@ if TYPE_CHECKING:
 Kept = dict[str, Array]
 
 
-@caught_by(UPDATES)
-class ZeroIsTheDefault(RMSprop):
-    """Takes an alpha of 0 for none given."""
-
-    def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
-        alpha, self.alpha = self.alpha, self.alpha or 0.99
-        super().move(param, grad, kept, lr, t)
-        self.alpha = alpha
-
-
 @caught_by(UPDATES, name="OPT-05")
 class EpsInTheRoot(RMSprop):
     """Adds eps to the mean square, inside the root."""
@@ -129,6 +119,16 @@ class ScaledGradientsWithoutEps(ScaledGradients):
     @classmethod
     def cases(cls) -> SearchStrategy[Case]:
         return super().cases().map(_scale_free)
+
+
+@caught_by(UPDATES)
+class ZeroIsTheDefault(RMSprop):
+    """Takes an alpha of 0 for none given."""
+
+    def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
+        alpha, self.alpha = self.alpha, self.alpha or 0.99
+        super().move(param, grad, kept, lr, t)
+        self.alpha = alpha
 
 
 def _scale_free(case: Case) -> Case:

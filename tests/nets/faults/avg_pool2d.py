@@ -11,9 +11,9 @@ import numpy as np
 from gradcheck.contract import EVALUATION, Array, Backward, Context
 from nets.layers import AdaptiveAvgPool2d, AvgPool2d
 from nets.layers.windows import Windows
-from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, caught_by
+from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, caught_by, recast
 from tests.nets.faults.passes import with_dx, with_pullback
-from tests.nets.faults.windows import FancyWindows, FoldingWindows, LooseWindows, TurnedWindows, recast
+from tests.nets.faults.windows import FancyWindows, FoldingWindows, LooseWindows, TurnedWindows
 
 
 @caught_by(DIFFERENCES, TWIN, tensor="input", name="POL-05")

@@ -11,14 +11,6 @@ from tests.nets.faults.fault import UPDATES, caught_by
 Kept = dict[str, Array]
 
 
-@caught_by(UPDATES)
-class ZeroIsOff(ClippedByNorm):
-    """Takes a bound of 0 for none."""
-
-    def clipped(self, grads: Gradients) -> Gradients:
-        return super().clipped(grads) if self.max_norm else grads
-
-
 @caught_by(UPDATES, name="OPT-24")
 class SquaredNorm(ClippedByNorm):
     """Divides by the square of the norm."""
@@ -72,6 +64,14 @@ class ClippedInPlace(ClippedByNorm):
         for name, grad in super().clipped(grads).items():
             grads[name][...] = grad
         return grads
+
+
+@caught_by(UPDATES)
+class ZeroIsOff(ClippedByNorm):
+    """Takes a bound of 0 for none."""
+
+    def clipped(self, grads: Gradients) -> Gradients:
+        return super().clipped(grads) if self.max_norm else grads
 
 
 @caught_by("non_finite_gradients_act_as_in_twin")

@@ -10,9 +10,9 @@ from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
 from nets.layers import Conv2d
 from nets.layers.convolution import Kernel
 from nets.layers.windows import Windows
-from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, caught_by, equivalent
+from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, caught_by, equivalent, recast
 from tests.nets.faults.passes import with_gradient, with_weight
-from tests.nets.faults.windows import FancyWindows, UndilatedWindows, recast
+from tests.nets.faults.windows import FancyWindows, UndilatedWindows
 
 
 @caught_by(DIFFERENCES, TWIN, tensor="input", name="CNV-04")

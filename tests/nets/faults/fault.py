@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from dataclasses import fields
+from typing import Any, NamedTuple, TypeVar
 
 from gradcheck.trials import Subject
 
@@ -19,6 +20,7 @@ SHAPES = "gradients_match_their_tensors"
 UPDATES = "updates_agree_with_twin"
 
 Faulty = TypeVar("Faulty", bound=Subject)
+Made = TypeVar("Made")
 
 
 class Fault(NamedTuple):
@@ -56,3 +58,9 @@ def equivalent(name: str) -> Callable[[Faulty], Faulty]:
         return subject
 
     return planted
+
+
+def recast(made: Any, kind: type[Made]) -> Made:  # noqa: ANN401  a dataclass, of a class that ``kind`` is made from
+    """Return the same as another class would make it, and what it holds of its own kind likewise."""
+    values = {spec.name: getattr(made, spec.name) for spec in fields(made) if spec.init}
+    return kind(**{name: recast(one, kind) if type(one) is type(made) else one for name, one in values.items()})

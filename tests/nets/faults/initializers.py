@@ -95,14 +95,6 @@ class WithoutTheTwo(KaimingNormal):
         return super().draw(shape, rng, fans) / shrunk
 
 
-@caught_by(DRAWS)
-class FansOfItsOwn(KaimingUniform):
-    """Counts the fans of what it fills, whatever weight that is beside."""
-
-    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
-        return super().draw(shape, rng, fans if len(shape) < 2 else None)
-
-
 @caught_by(DRAWS, name="INI-04")
 class FansSwapped(KaimingUniform):
     """Reads a weight as (in, out): fan-in and fan-out are exchanged."""
@@ -144,6 +136,14 @@ class FanOfOneMore(XavierUniform):
     def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
         inwards, outwards = fans or fans_of(shape)
         return super().draw(shape, rng, (inwards + 1, outwards))
+
+
+@caught_by(DRAWS)
+class FansOfItsOwn(KaimingUniform):
+    """Counts the fans of what it fills, whatever weight that is beside."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, fans: Fans = None) -> Array:
+        return super().draw(shape, rng, fans if len(shape) < 2 else None)
 
 
 @caught_by(DRAWS, tensor="correlation of the two halves")

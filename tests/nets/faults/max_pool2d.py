@@ -7,8 +7,8 @@ import numpy as np
 from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients, Kinks
 from nets.layers import MaxPool2d
 from nets.layers.windows import Windows
-from tests.nets.faults.fault import DIFFERENCES, EXTREMES, FORWARD, KINKS, TWIN, caught_by
-from tests.nets.faults.windows import FancyWindows, FlooredWindows, UncroppedWindows, recast
+from tests.nets.faults.fault import DIFFERENCES, EXTREMES, FORWARD, KINKS, TWIN, caught_by, recast
+from tests.nets.faults.windows import FancyWindows, FlooredWindows, UncroppedWindows
 
 
 @caught_by(DIFFERENCES, TWIN, tensor="input")

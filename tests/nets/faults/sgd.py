@@ -11,17 +11,6 @@ from tests.nets.faults.fault import UPDATES, caught_by
 Kept = dict[str, Array]
 
 
-@caught_by(UPDATES, name="LIN-09")
-class BiasNotDecayed(SGD):
-    """Leaves vectors, such as a bias, out of the gradient of a penalty that counts them."""
-
-    def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
-        decay = self.weight_decay
-        self.weight_decay = 0.0 if param.ndim < 2 else decay
-        super().move(param, grad, kept, lr, t)
-        self.weight_decay = decay
-
-
 @caught_by(UPDATES)
 class StaleRate(SGD):
     """Keeps the first learning rate it was given."""
@@ -186,3 +175,14 @@ class ZerosAreMissing(SGD):
 
     def step(self, params: Kept, grads: Gradients, lr: float) -> None:
         super().step(params, {name: grad for name, grad in grads.items() if grad.any()}, lr)
+
+
+@caught_by(UPDATES, name="LIN-09")
+class BiasNotDecayed(SGD):
+    """Leaves vectors, such as a bias, out of the gradient of a penalty that counts them."""
+
+    def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
+        decay = self.weight_decay
+        self.weight_decay = 0.0 if param.ndim < 2 else decay
+        super().move(param, grad, kept, lr, t)
+        self.weight_decay = decay

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -75,8 +75,3 @@ class UndilatedWindows(Windows):
 
     def images(self, dcolumns: Array, height: int, width: int) -> Array:
         return Windows.images(replace(self, dilation=(1, 1)), dcolumns, height, width)
-
-
-def recast(windows: Windows, kind: type[Windows]) -> Windows:
-    """Return the same windows as another class of them."""
-    return kind(**{spec.name: getattr(windows, spec.name) for spec in fields(windows)})
