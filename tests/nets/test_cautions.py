@@ -17,7 +17,6 @@ from gradcheck.contract import Array
 from gradcheck.trajectory.engine import Engine
 from nets.cautions import Caution, doubts, shared
 from nets.datasets.dataset import Dataset, Samples
-from nets.datasets.digits import load_digits
 from nets.initializers import Normal
 from nets.losses import CrossEntropyLoss, MSELoss
 from nets.presets import PRESETS, Preset
@@ -26,11 +25,6 @@ from nets.training import Outcome, Side
 
 FINE = Outcome(0.9, 0.8, 1.0, (0.9,) * 10)
 PLAIN = replace(PRESETS["fair"], batch_size=8)
-
-
-@pytest.fixture(scope="module")
-def digits() -> Dataset:
-    return load_digits()
 
 
 def found(preset: Preset, data: Dataset, outcome: Outcome = FINE, **given: Any) -> dict[Caution, str]:  # noqa: ANN401  the arguments of prepare

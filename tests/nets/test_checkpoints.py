@@ -28,6 +28,7 @@ from nets.run import Run, prepare
 from nets.training import SIDES, Training
 from nets.weights import CheckpointError
 from tests.nets.refused import refusal
+from tests.nets.states import bits
 
 NETWORK = "Linear(784, 8), ReLU(), Linear(8, 10)"
 CONFIGURATIONS: dict[str, dict[str, str]] = {
@@ -72,7 +73,7 @@ def without_seconds(training: Training) -> tuple[dict[str, Any], dict[str, bytes
         del side["seconds"]
         for epoch in side["epochs"]:
             del epoch["seconds"]
-    return numbers, {name: array.dtype.str.encode() + array.tobytes() for name, array in arrays.items()}
+    return numbers, bits(arrays)
 
 
 # Before the first step, within an epoch, at its end, within the last, and after the last step; or after any.

@@ -13,7 +13,6 @@ import torch
 from gradcheck.contract import Context, Key
 from nets.datasets.catalogue import load_dataset
 from nets.datasets.dataset import Dataset, Samples
-from nets.datasets.digits import load_digits
 from nets.datasets.mnist import load_mnist
 from nets.engines.torch_engine import one_thread_each
 from nets.notation import written
@@ -22,11 +21,6 @@ from nets.presets import PARTS, PRESETS, SAID, configuration, configured
 from nets.run import Run, default_sizes, prepare
 from nets.training import Training
 from tests.nets.refused import refusal
-
-
-@pytest.fixture(scope="module")
-def digits() -> Dataset:
-    return load_digits()
 
 
 def small(name: str, digits: Dataset, **given: Any) -> Run:  # noqa: ANN401  the arguments of prepare

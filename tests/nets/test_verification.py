@@ -12,6 +12,7 @@ from gradcheck.properties import DTYPES, Settings
 from gradcheck.trials import EXAMPLES, Subject, drawn_cases, properties_of
 from nets import INITIALIZERS, LAYERS, LOSSES, OPTIMIZERS, SCHEDULES
 from nets.weights import FORMATS, decode, encode, from_torch, load_state_dict, state_dict, to_torch
+from tests.nets.states import bits
 
 pytestmark = pytest.mark.rounding
 
@@ -68,9 +69,7 @@ def test_weights_survive_the_round_trip_bit_for_bit(layer_type: type[Layer], exa
             sent = {name: array.copy() for name, array in state_dict(layer).items()}
             module = layer.twin().to(getattr(torch, dtype))
             to_torch(layer, module)
-            assert {name: tensor.numpy().tobytes() for name, tensor in module.state_dict().items()} == {
-                name: array.tobytes() for name, array in sent.items()
-            }
+            assert bits({name: tensor.numpy() for name, tensor in module.state_dict().items()}) == bits(sent)
             for way in ("torch", *FORMATS):
                 for array in state_dict(layer).values():
                     array[...] = 0
@@ -78,6 +77,4 @@ def test_weights_survive_the_round_trip_bit_for_bit(layer_type: type[Layer], exa
                     from_torch(module, layer)
                 else:
                     load_state_dict(layer, decode(encode(sent, way), way))
-                assert {name: array.tobytes() for name, array in state_dict(layer).items()} == {
-                    name: array.tobytes() for name, array in sent.items()
-                }
+                assert bits(state_dict(layer)) == bits(sent)
