@@ -63,6 +63,13 @@ def test_a_plain_run_is_not_doubted(digits: Dataset) -> None:
             {Caution.OTHER_LOSS: "the loss told is MSELoss, but the one descended is CrossEntropyLoss"},
         ),
         (
+            replace(PLAIN, reported_loss=CrossEntropyLoss(label_smoothing=0.1)),
+            {
+                Caution.OTHER_LOSS: "the loss told is CrossEntropyLoss(label_smoothing=0.1), but the one descended is"
+                " CrossEntropyLoss"
+            },
+        ),
+        (
             replace(PLAIN, drop_last=True, batch_size=9),
             {Caution.IMAGES_DROPPED: "the last 4 of 40 images are dropped in every epoch, others each time"},
         ),
@@ -73,14 +80,6 @@ def test_a_plain_run_is_not_doubted(digits: Dataset) -> None:
 )
 def test_a_run_is_doubted_for_what_it_is(preset: Preset, warned: dict[Caution, str], digits: Dataset) -> None:
     assert found(preset, digits) == warned
-
-
-def test_other_parameters_make_another_loss(digits: Dataset) -> None:
-    smooth = replace(PLAIN, reported_loss=CrossEntropyLoss(label_smoothing=0.1))
-    assert found(smooth, digits) == {
-        Caution.OTHER_LOSS: "the loss told is CrossEntropyLoss(label_smoothing=0.1), but the one descended is"
-        " CrossEntropyLoss"
-    }
 
 
 def test_all_three_at_once_are_all_told(digits: Dataset) -> None:

@@ -147,6 +147,9 @@ def test_a_batch_may_be_empty(layer: Layer) -> None:
     assert not any(grad.any() for grad in grads.values())
 
 
+ONE_PIXEL = "x of at least 1 x 1 pixels, and y likewise, got {}"
+
+
 @pytest.mark.parametrize(
     ("layer", "shape", "message"),
     [
@@ -166,16 +169,8 @@ def test_a_batch_may_be_empty(layer: Layer) -> None:
             "x of a length of at least 5, padding included, got 4",
         ),
         (ConvTranspose2d.create(4, 2, 3), (1, 2, 5, 5), "x of shape (batch, 4, height, width), got (1, 2, 5, 5)"),
-        (
-            ConvTranspose2d.create(1, 1, 1, padding=(2, 1)),
-            (1, 1, 4, 5),
-            "x of at least 1 x 1 pixels, and y likewise, got 4 x 5 and 0 x 3",
-        ),
-        (
-            ConvTranspose2d.create(1, 1, 4),
-            (1, 1, 0, 5),
-            "x of at least 1 x 1 pixels, and y likewise, got 0 x 5 and 3 x 8",
-        ),
+        (ConvTranspose2d.create(1, 1, 1, 1, (2, 1)), (1, 1, 4, 5), ONE_PIXEL.format("4 x 5 and 0 x 3")),
+        (ConvTranspose2d.create(1, 1, 4), (1, 1, 0, 5), ONE_PIXEL.format("0 x 5 and 3 x 8")),
     ],
 )
 def test_an_input_that_does_not_fit_is_refused(layer: Layer, shape: tuple[int, ...], message: str) -> None:
@@ -184,6 +179,7 @@ def test_an_input_that_does_not_fit_is_refused(layer: Layer, shape: tuple[int, .
 
 WORD: Any = "full"
 LIST: Any = (1, 2, 3)
+OUTPUT_PADDING = "output_padding from 0 to below stride or dilation, got {}"
 
 
 @pytest.mark.parametrize(
@@ -209,14 +205,8 @@ LIST: Any = (1, 2, 3)
         (partial(ConvTranspose2d.create, 3, 4, 3, groups=3), "groups that divide its 4 output channels, got 3"),
         (partial(ConvTranspose2d.create, 1, 1, 3, dilation=0), "dilation of at least 1, got (0, 0)"),
         (partial(ConvTranspose2d.create, 1, 1, 3, padding=WORD), "padding of one whole number or two, got 'full'"),
-        (
-            partial(ConvTranspose2d.create, 1, 1, 3, stride=(2, 1), output_padding=1),
-            "output_padding from 0 to below stride or dilation, got (1, 1)",
-        ),
-        (
-            partial(ConvTranspose2d.create, 1, 1, 3, output_padding=(0, -1)),
-            "output_padding from 0 to below stride or dilation, got (0, -1)",
-        ),
+        (partial(ConvTranspose2d.create, 1, 1, 3, (2, 1), output_padding=1), OUTPUT_PADDING.format((1, 1))),
+        (partial(ConvTranspose2d.create, 1, 1, 3, output_padding=(0, -1)), OUTPUT_PADDING.format((0, -1))),
     ],
 )
 def test_hyper_parameters_out_of_range_are_refused(make: Callable[[], Layer], message: str) -> None:
