@@ -72,7 +72,7 @@ def test_a_fault_is_caught_where_it_is_and_named(
     told: tuple[str, ...],
     dtype: str,
 ) -> None:
-    run = prepare(PRESETS[preset], digits, steps=4, dtype=dtype, train_size=100, test_size=20)
+    run = prepare(PRESETS[preset], digits, steps=place[0] + 1, dtype=dtype, train_size=100, test_size=20)
     report = train_fair(run, fault=parse_fault(text, run)).report
     assert report is not None
     found = report.first_divergence
