@@ -123,7 +123,7 @@ def test_before_its_step_a_planted_engine_is_bitwise_the_engine(digits: Dataset,
 
 
 def test_a_fault_that_never_begins_changes_nothing(digits: Dataset) -> None:
-    run = prepare(PRESETS["regularised"], digits, steps=3)
+    run = prepare(PRESETS["regularised"], digits, steps=3, train_size=100, test_size=20)
     plain, planted = (train_fair(run, fault=fault, sensitivity=False) for fault in (None, Fault()))
     assert plain.report is not None
     assert planted.report is not None
@@ -132,7 +132,7 @@ def test_a_fault_that_never_begins_changes_nothing(digits: Dataset) -> None:
 
 
 def test_dropout_left_on_is_left_on_in_the_last_evaluation_too(digits: Dataset) -> None:
-    run = prepare(PRESETS["regularised"], digits, steps=2)
+    run = prepare(PRESETS["regularised"], digits, steps=2, train_size=100, test_size=20)
     plain = train_fair(run, sensitivity=False)
     planted = train_fair(run, fault=parse_fault("dropout-on", run), sensitivity=False)
     assert plain.outcomes["torch"].train_accuracy == planted.outcomes["torch"].train_accuracy

@@ -81,8 +81,17 @@ STOPS = [pytest.param((0, 2, 3, 7, STEPS), id="few"), pytest.param(range(STEPS +
 
 
 @pytest.mark.parametrize("stops", STOPS)
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("name", list(CONFIGURATIONS))
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        *((name, "float64") for name in CONFIGURATIONS),
+        # Arrays are kept alike, whatever they are of.
+        *(
+            pytest.param(name, "float32", marks=() if name == "regularised" else pytest.mark.long)
+            for name in CONFIGURATIONS
+        ),
+    ],
+)
 def test_a_run_that_is_stopped_after_any_step_ends_as_if_it_had_not_been(
     name: str, dtype: str, stops: Sequence[int], tmp_path: Path
 ) -> None:

@@ -165,7 +165,7 @@ def test_a_state_is_a_copy() -> None:
 OTHER_SIZES = [(SGD, 7), (momentum, 1), (Adam, 7)]
 
 
-@pytest.mark.parametrize("steps", [pytest.param(10, id="few"), pytest.param(60, id="all", marks=pytest.mark.long)])
+@pytest.mark.parametrize("steps", [pytest.param(6, id="few"), pytest.param(60, id="all", marks=pytest.mark.long)])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("activation", [Sigmoid, ReLU])
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ SLOW_OR_VARIANTS = [name for name in PRESETS if ":" in name or name in ("cnn", "
 def steps_of(preset: str, *, few: bool) -> int:
     """Return how many steps of a preset to prove."""
     if few:
-        return 2 if preset == "cnn" else 3
+        return 2 if preset in SLOW_OR_VARIANTS else 3
     return 8 if preset in SLOW_OR_VARIANTS else 60
 
 
@@ -238,7 +238,7 @@ def test_training_side_by_side_is_the_fair_run_without_its_proof(digits: Dataset
 def test_an_injected_fault_is_found_at_its_step_and_tensor(
     digits: Dataset, dtype: str, scale: float, tensor: str, begin: int, steps: int
 ) -> None:
-    run = prepare(PRESETS["fair"], digits, steps=steps, dtype=dtype)
+    run = prepare(PRESETS["fair"], digits, steps=steps, dtype=dtype, train_size=100, test_size=20)
     report = train_fair(run, fault=GradientScale(tensor, scale, begin=begin)).report
     assert report is not None
     found = report.first_divergence
