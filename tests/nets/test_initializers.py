@@ -159,7 +159,7 @@ def test_without_rules_every_parameter_is_filled_as_torch_fills_it(layer_type: t
     cases = [case for case in drawn_cases(layer_type, 4, seed=0) if case.subject.parameters()]
     for case in cases[:examples]:
         layer: Layer = case.subject
-        parameters, rng = layer.parameters(), case.rng()
+        parameters, rng = layer.parameters(), case.rng("draws")
         count = min(MOST_DRAWS, math.ceil(POOLED / min(array.size for array in parameters.values())))
         ours: dict[str, list[Array]] = {name: [] for name in parameters}
         theirs: dict[str, list[Array]] = {name: [] for name in parameters}
