@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradcheck.contract import Array, Context
-from gradcheck.numerics.functions import Arrays, Function, GradientNamesError, Pullback
+from gradcheck.numerics.functions import Arrays, Function, GradientNamesError, Pullback, values_of_arguments
+from gradcheck.numerics.memory import copied
 from gradcheck.subjects.attributes import arguments_of, variables_of
 
 
@@ -29,11 +30,15 @@ class PlainFunction:
         arguments = arguments_of(inputs)
 
         def call(given: Arrays, context: Context) -> tuple[Array, Pullback]:
-            values = tuple(given[a] if isinstance(a, str) else a for a in arguments)
+            values = values_of_arguments(arguments, given)
+            own = [copied(value) for value in values]  # vjp's, since f may change what it is given
             y = np.asarray(self.f(*values))
 
             def pullback(dy: Array) -> dict[str, Array]:
-                result = self.vjp(values, dy)
+                result = self.vjp(tuple(own), dy)
+                for value, changed in zip(values, own, strict=True):
+                    if value.flags.writeable:
+                        value[...] = changed
                 results = list(result) if isinstance(result, (tuple, list)) else [result]
                 wanted = [a for a in arguments if isinstance(a, str)]
                 if len(results) == len(arguments):

@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 
 from gradcheck.contract import Array, Context
-from gradcheck.numerics.functions import Arrays, Function, GradientNamesError, Pullback, like, require_names
+from gradcheck.numerics.functions import (
+    Arrays,
+    Function,
+    GradientNamesError,
+    Pullback,
+    like,
+    require_names,
+    values_of_arguments,
+)
 from gradcheck.subjects.attributes import (
     TRAINING_FLAGS,
     AdapterError,
@@ -135,9 +143,12 @@ class ForeignLayer:
             layer = kinds[np.float32 if floating and all(d == np.float32 for d in floating) else np.float64]()
             for name, path in paths.items():
                 assign(layer, path, given[name])
-            values = [given[a] if isinstance(a, str) else like(a, next(iter(given.values()), a)) for a in arguments]
+            first = next(iter(given.values()), np.empty(0))
+            pairs = zip(arguments, values_of_arguments(arguments, given), strict=True)
+            values = [value if isinstance(argument, str) else like(value, first) for argument, value in pairs]
             with randomness(context.key.seed + context.key.step, context.training):
                 y = np.asarray(self._output(layer, values, training=context.training))
+            self._show_changes(layer, paths, given)
             if context.updates is not None:
                 for name in self.untrained:
                     context.update(name, np.array(resolve(layer, self.params[name])))
@@ -151,12 +162,24 @@ class ForeignLayer:
                 current = waiting.pop() if waiting else begin(given, context)[0]
                 with randomness(context.key.seed + context.key.step + 1, context.training):
                     result = getattr(current, self.backward)(dy)
+                self._show_changes(current, paths, given)
                 gradients = self._input_gradients(result, arguments)
                 return gradients | self._parameter_gradients(current, parameters)
 
             return y, pullback
 
         return Function(variables, arguments, call, foreign=True)
+
+    @staticmethod
+    def _show_changes(layer: object, paths: Mapping[str, str], given: Arrays) -> None:
+        """Write into the arrays given for parameters what a pass has made of these: a layer holds copies of them."""
+        for name, path in paths.items():
+            array = given[name]
+            if not array.flags.writeable:
+                continue
+            now = np.asarray(resolve(layer, path))  # in the precision that the layer holds
+            if now.shape == array.shape and not np.array_equal(now, array.astype(now.dtype), equal_nan=True):
+                array[...] = now
 
     def _output(self, layer: object, inputs: Sequence[Array], *, training: bool) -> object:
         """Return what ``forward`` of this layer, or of a copy of it, returns in a mode."""
@@ -201,14 +224,14 @@ class ForeignLayer:
         """Yield the outputs of ``count`` calls of one copy in one mode, its random numbers running on."""
         layer = fresh(self.layer)
         with same_randomness(0):
-            results = [np.array(self._output(layer, inputs, training=training)) for _ in range(count)]
+            results = [np.array(self._output(layer, _copies(inputs), training=training)) for _ in range(count)]
         yield from results
 
     def used(self, inputs: tuple[Array, ...]) -> ForeignLayer:
         """Return this layer after a step in training mode on ``inputs``, with whatever that has left in it."""
         layer = fresh(self.layer)
         with same_randomness(1):
-            y = np.asarray(self._output(layer, inputs, training=True))
+            y = np.asarray(self._output(layer, _copies(inputs), training=True))
             getattr(layer, self.backward)(np.ones_like(y))
         return replace(self, layer=layer)
 
@@ -220,7 +243,7 @@ class ForeignLayer:
             if callable(zero):
                 zero()
             with same_randomness(0):
-                y = np.array(self._output(layer, [x.copy() for x in inputs], training=training))
+                y = np.array(self._output(layer, _copies(inputs), training=training))
                 result = getattr(layer, self.backward)(dy.copy())
             results = result if isinstance(result, (tuple, list)) else [result]
             pairs = zip(input_names(len(inputs)), results, strict=False)
@@ -232,5 +255,10 @@ class ForeignLayer:
         layer, outputs = fresh(self.layer), []
         for training in modes:
             with same_randomness(0):
-                outputs.append(np.array(self._output(layer, inputs, training=training)))
+                outputs.append(np.array(self._output(layer, _copies(inputs), training=training)))
         return outputs
+
+
+def _copies(inputs: Sequence[Array]) -> list[Array]:
+    """Return inputs of one call's own, which it may change."""
+    return [x.copy() for x in inputs]

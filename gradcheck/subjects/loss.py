@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck.contract import Array, Context
-from gradcheck.numerics.functions import Arrays, Function, Pullback, like
+from gradcheck.numerics.functions import Arrays, Function, Pullback, like, values_of_arguments
 from gradcheck.subjects.attributes import AdapterError, require_method
 from gradcheck.subjects.copies import copier
 
@@ -43,7 +43,8 @@ class ForeignLoss:
 
         def begin(given: Arrays) -> tuple[Any, Array]:
             loss = kinds[np.float32 if given["prediction"].dtype == np.float32 else np.float64]()
-            value = getattr(loss, self.forward)(given["prediction"], like(target, given["prediction"]))
+            values = values_of_arguments(("prediction", target), given)
+            value = getattr(loss, self.forward)(values[0], like(values[1], values[0]))
             # A number of Python's has no precision of its own.
             kind = given["prediction"].dtype
             return loss, np.asarray(value, kind if type(value) is float and kind.kind == "f" else None)
