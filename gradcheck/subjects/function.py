@@ -12,7 +12,12 @@ import numpy as np
 from gradcheck.contract import Array, Context
 from gradcheck.numerics.functions import Arrays, Function, GradientNamesError, Pullback, values_of_arguments
 from gradcheck.numerics.memory import copied
-from gradcheck.subjects.attributes import arguments_of, variables_of
+from gradcheck.streams import stream
+from gradcheck.subjects.attributes import AdapterError, input_names
+from gradcheck.subjects.calls import RESULT, Calls
+from gradcheck.subjects.randomness import generators_around, same_randomness
+from gradcheck.subjects.reading import Reading
+from gradcheck.subjects.signatures import positional
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,14 +48,15 @@ class PlainFunction:
         def call(given: Arrays, context: Context) -> tuple[Array, Pullback]:
             values = values_of_arguments(arguments, given)
             own = [copied(value) for value in values]  # vjp's, since f may change what it is given
-            y = np.asarray(self.f(*values))
+            with same_randomness(context.key.seed + context.key.step, self.generators):
+                y = value_of(self.f(*values))
 
             def pullback(dy: Array) -> dict[str, Array]:
-                result = self.vjp(tuple(own), dy)
+                with same_randomness(context.key.seed + context.key.step, self.generators):
+                    result = self.vjp(tuple(own), dy)
                 for value, changed in zip(values, own, strict=True):
                     if value.flags.writeable:
                         value[...] = changed
-                results = list(result) if isinstance(result, (tuple, list)) else [result]
                 wanted = [a for a in arguments if isinstance(a, str)]
                 if isinstance(result, Mapping):
                     return {name: np.asarray(result[name]) for name in wanted if name in result}

@@ -17,22 +17,11 @@ from gradcheck.numerics.functions import (
     GradientNamesError,
     Pullback,
     like,
-    require_names,
     values_of_arguments,
 )
-from gradcheck.subjects.attributes import (
-    TRAINING_FLAGS,
-    AdapterError,
-    arguments_of,
-    assign,
-    input_names,
-    items_of,
-    require_method,
-    require_numbers,
-    resolve,
-    set_mode,
-    variables_of,
-)
+from gradcheck.subjects.attributes import AdapterError, assign, input_names, resolve
+from gradcheck.subjects.caller import Given
+from gradcheck.subjects.calls import found, packed, unpacked
 from gradcheck.subjects.copies import copier, fresh
 from gradcheck.subjects.randomness import is_generator, same_randomness
 from gradcheck.subjects.reader import read
@@ -113,8 +102,8 @@ class ForeignLayer:
             pairs = zip(arguments, values_of_arguments(arguments, given), strict=True)
             values = [value if isinstance(argument, str) else like(value, first) for argument, value in pairs]
             with randomness(context.key.seed + context.key.step, context.training):
-                y = np.asarray(self._output(layer, values, training=context.training))
-            self._show_changes(layer, paths, given)
+                result = calls.go_forward(layer, values, training=context.training)
+            self._show_changes(layer, given, paths)
             if context.updates is not None:
                 for name, path in self.untrained.items():
                     context.update(name, np.array(resolve(layer, path)))
@@ -132,17 +121,16 @@ class ForeignLayer:
                 dys = unpacked(dy, [y.shape for y in outputs])
                 before = {name: np.array(resolve(layer, paths[name])) for name in self.reading.moved}
                 with randomness(context.key.seed + context.key.step + 1, context.training):
-                    result = getattr(current, self.backward)(dy)
-                self._show_changes(current, paths, given)
-                gradients = self._input_gradients(result, arguments)
-                return gradients | self._parameter_gradients(current, parameters)
+                    back = calls.go_backward(layer, result, values, dys)
+                self._show_changes(layer, given, {n: p for n, p in paths.items() if n not in self.reading.moves})
+                return self._gradients(layer, back, dys, variable, before)
 
             return packed(first[3]), pullback
 
         return Function(variables, arguments, call, foreign=True)
 
     @staticmethod
-    def _show_changes(layer: object, paths: Mapping[str, str], given: Arrays) -> None:
+    def _show_changes(layer: Any, given: Arrays, paths: Mapping[str, str]) -> None:
         """Write into the arrays given for parameters what a pass has made of these: a layer holds copies of them."""
         for name, path in paths.items():
             array = given[name]
@@ -152,11 +140,11 @@ class ForeignLayer:
             if now.shape == array.shape and not np.array_equal(now, array.astype(now.dtype), equal_nan=True):
                 array[...] = now
 
-    def _output(self, layer: object, inputs: Sequence[Array], *, training: bool) -> object:
-        """Return what ``forward`` of this layer, or of a copy of it, returns in a mode."""
-        set_mode(layer, training=training)
-        keywords = {} if self._flag is None else {self._flag: training}
-        return getattr(layer, self.forward)(*inputs, **keywords)
+    def _prepared(self, dtype: Any) -> Any:
+        """Return a copy in a precision, with nothing in the gradients that calls add to."""
+        layer = fresh(self.layer, dtype)
+        self._emptied(layer)
+        return layer
 
     def _emptied(self, layer: Any) -> None:
         for name in self.reading.adds_up:
@@ -212,16 +200,19 @@ class ForeignLayer:
     def outputs_in_turn(self, inputs: tuple[Array, ...], count: int, *, training: bool = True) -> Iterator[Array]:
         """Yield the outputs of ``count`` calls of one copy in one mode, its random numbers running on."""
         layer = fresh(self.layer)
-        with same_randomness(0):
-            results = [np.array(self._output(layer, _copies(inputs), training=training)) for _ in range(count)]
+        with same_randomness(0, self.reading.generators):
+            results = [self._forward(layer, inputs, training=training) for _ in range(count)]
         yield from results
 
-    def used(self, inputs: tuple[Array, ...]) -> ForeignLayer:
-        """Return this layer after a step in training mode on ``inputs``, with whatever that has left in it."""
-        layer = fresh(self.layer)
-        with same_randomness(1):
-            y = np.asarray(self._output(layer, _copies(inputs), training=True))
-            getattr(layer, self.backward)(np.ones_like(y))
+    def used(self, inputs: tuple[Array, ...], *, training: bool = True) -> ForeignLayer:
+        """Return this layer after a forward and a backward pass on ``inputs``, with whatever these have left in it."""
+        layer, calls = fresh(self.layer), self.reading.calls
+        with same_randomness(1, self.reading.generators):
+            result = calls.go_forward(layer, [x.copy() for x in inputs], training=training)
+            outputs = calls.values(layer, result)
+            calls.go_backward(layer, result, inputs, [np.ones_like(y) for y in outputs])
+        for path in {self.reading.params[name] for name in self.reading.moves if name in self.reading.params}:
+            assign(layer, path, np.asarray(resolve(self.layer, path)))
         return replace(self, layer=layer)
 
     def pairs(self, inputs: tuple[Array, ...], dy: Array, *, training: bool) -> Iterator[dict[str, Array]]:
@@ -230,26 +221,33 @@ class ForeignLayer:
         own = {name: copy.deepcopy(v) for name, v in getattr(layer, "__dict__", {}).items() if is_generator(v)}
         variable = {i: self.reading.inputs[i] for i in calls.gradients}
         for _ in range(2):
-            zero = getattr(layer, "zero_grad", None)
-            if callable(zero):
-                zero()
-            with same_randomness(0):
-                y = np.array(self._output(layer, _copies(inputs), training=training))
-                result = getattr(layer, self.backward)(dy.copy())
-            results = result if isinstance(result, (tuple, list)) else [result]
-            pairs = zip(input_names(len(inputs)), results, strict=False)
-            named = {name: np.array(r) for name, r in pairs if r is not None}
-            yield {"output": y, **named, **self._parameter_gradients(layer, self.parameters())}
+            self._emptied(layer)
+            for name, generator in own.items():
+                setattr(layer, name, copy.deepcopy(generator))
+            for name, path in self.reading.params.items():
+                if name in self.reading.moves:
+                    assign(layer, path, np.asarray(resolve(self.layer, path)))
+            with same_randomness(0, self.reading.generators):
+                values = [x.copy() for x in inputs]
+                result = calls.go_forward(layer, values, training=training)
+                outputs = calls.values(layer, result)
+                y, dys = np.array(packed(outputs)), unpacked(dy.copy(), [each.shape for each in outputs])
+                before = {name: np.array(resolve(layer, self.reading.params[name])) for name in self.reading.moved}
+                back = calls.go_backward(layer, result, values, dys)
+            gradients = self._gradients(layer, back, dys, variable, before)
+            yield {"output": y, **{name: np.array(grad) for name, grad in gradients.items()}}
 
     def outputs_by_mode(self, inputs: tuple[Array, ...], modes: Sequence[bool]) -> list[Array]:
         """Return the outputs of one copy that is told to train (True) or evaluate, in turn; the same random numbers."""
         layer, outputs = fresh(self.layer), []
         for training in modes:
-            with same_randomness(0):
-                outputs.append(np.array(self._output(layer, _copies(inputs), training=training)))
+            with same_randomness(0, self.reading.generators):
+                outputs.append(self._forward(layer, inputs, training=training))
         return outputs
 
 
-def _copies(inputs: Sequence[Array]) -> list[Array]:
-    """Return inputs of one call's own, which it may change."""
-    return [x.copy() for x in inputs]
+def _found(path: str, layer: Any, back: Any) -> Any:
+    try:
+        return found(path, layer, back)
+    except AdapterError:
+        return None

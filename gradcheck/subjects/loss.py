@@ -16,10 +16,9 @@ from gradcheck.subjects.reader import read
 from gradcheck.subjects.reading import Reading
 from gradcheck.subjects.signatures import BACKWARDS, FORWARDS, PREDICTIONS, TARGETS, plain, positional
 
-from gradcheck.contract import Array, Context
-from gradcheck.numerics.functions import Arrays, Function, Pullback, like, values_of_arguments
-from gradcheck.subjects.attributes import AdapterError, require_method
-from gradcheck.subjects.copies import copier
+NAMES = ("prediction", "target")
+PREDICTION, TARGET = 0, 1  # their numbers
+FORWARDS_OF_LOSSES = ("forward", "__call__", "loss", "compute_loss", "compute", "cost", "calculate", "error", *FORWARDS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,36 +79,7 @@ class ForeignLoss:
 
     def function(self, inputs: tuple[Array, ...]) -> Function:
         """Return the loss as a function of its prediction."""
-        prediction, target = inputs
-        takes_dvalue = _required_arguments(getattr(self.loss, self.backward)) == 1
-        kinds = {dtype: copier(self.loss, dtype) for dtype in (np.float64, np.float32)}
-
-        def begin(given: Arrays) -> tuple[Any, Array]:
-            loss = kinds[np.float32 if given["prediction"].dtype == np.float32 else np.float64]()
-            values = values_of_arguments(("prediction", target), given)
-            value = getattr(loss, self.forward)(values[0], like(values[1], values[0]))
-            # A number of Python's has no precision of its own.
-            kind = given["prediction"].dtype
-            return loss, np.asarray(value, kind if type(value) is float and kind.kind == "f" else None)
-
-        def call(given: Arrays, context: Context) -> tuple[Array, Pullback]:
-            loss, value = begin(given)
-            if value.ndim and not takes_dvalue:
-                raise AdapterError(
-                    f"{self.name}.{self.forward} returns shape {value.shape}; one number is needed, "
-                    f"or a {self.backward} that takes dvalue"
-                )
-            waiting = [loss]
-
-            def pullback(dvalue: Array) -> dict[str, Array]:
-                current = waiting.pop() if waiting else begin(given)[0]
-                backward = getattr(current, self.backward)
-                gradient = np.asarray(backward(dvalue) if takes_dvalue else backward())
-                return {"prediction": gradient if takes_dvalue else dvalue * gradient}
-
-            return value, pullback
-
-        return Function({"prediction": prediction}, ("prediction", target), call, foreign=True)
+        return self.layer.function(inputs)
 
 
 def _method(owner: object, usual: tuple[str, ...]) -> str:
