@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from gradcheck.contract import Array, Case, Layer, Loss, Optimizer, Schedule
 from gradcheck.numerics.agreement import Verdict
+from gradcheck.numerics.functions import function_of
 from gradcheck.properties import DTYPES, Mode, Outcome, Property, Settings
 from gradcheck.properties.outcome import Budget
 from gradcheck.properties.rates import FOLLOWING, Extent, extent_of
@@ -23,7 +25,7 @@ from gradcheck.subjects.attributes import AdapterError, input_names
 from gradcheck.subjects.caller import Given
 from gradcheck.subjects.calls import Pair, Together, arranged
 from gradcheck.subjects.domains import DOMAINS, Domain
-from gradcheck.subjects.function import names_of, plain_function
+from gradcheck.subjects.function import PlainFunction, names_of, plain_function
 from gradcheck.subjects.layer import ForeignLayer
 from gradcheck.subjects.loss import ForeignLoss
 from gradcheck.subjects.optimizer import drawn_parameters, read_optimizer
@@ -489,6 +491,23 @@ def _check(
     )
 
 
+def _measure(case: Case) -> None:
+    """Measure the time of a forward and a backward pass: of two, since the first may make what others find made."""
+    if not isinstance(case.subject, (Layer, Loss, ForeignLayer, ForeignLoss, PlainFunction)):
+        return
+    seconds = []
+    for _ in range(2):
+        begun = time.thread_time()
+        try:
+            function = function_of(case)
+            y, pullback = function.call(function.variables, case.context())
+            pullback(np.ones_like(y))
+        except Exception:  # noqa: BLE001  what it raises is for the properties to report
+            return
+        seconds.append(time.thread_time() - begun)
+    case.measured["seconds"] = min(seconds)
+
+
 def _tried(
     case: Case, claims: Sequence[Property], settings: Settings, scope: Scope, notes: list[str]
 ) -> dict[str, list[tuple[Variation, Outcome]]]:
@@ -497,6 +516,7 @@ def _tried(
     What tells most comes first: gradients as given, then their variations, then what holds of the calls themselves.
     """
     found: dict[str, list[tuple[Variation, Outcome]]] = {claim.__name__: [] for claim in claims}
+    _measure(case)
     budget, left = Budget(settings.limit), dict[str, None]()
 
     def attempt(variation: Variation, claim: Property) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -40,11 +41,13 @@ from gradcheck.properties.outcome import (
     failure,
     inconclusive,
     judged,
+    seconds_a_call,
     shadows_of,
     useful,
 )
 from gradcheck.streams import stream
 
+SHARE_OF_TIME = 0.25  # of what is left, for the differences of one tensor in one case
 PROBES = 8  # of fast mode, a tensor;
 PROBES_OF_LARGE = 2  # fewer where there are so many elements that a call takes long
 CONFIRMED = 32  # disagreeing elements that are measured again at other steps, the worst first
@@ -196,10 +199,17 @@ class Judge:
             work = calls * (sum(array.size for array in self.point.variables.values()) + self.point.y.size)
             if calls > (settings.max_evaluations or AUTO_EVALUATIONS * EVALUATIONS_A_LINE) or work > AUTO_WORK:
                 return 0
+            if not self._in_time(calls):
+                return 0
         if settings.max_evaluations is not None:
             left = settings.max_evaluations - (self.case.tally.evaluations - self.begun)
             return min(size, max(0, left // EVALUATIONS_A_LINE * (len(x) if stacked else 1)))
         return size
+
+    def _in_time(self, calls: int) -> bool:
+        """Return whether calls take no more than their share of the time that is left."""
+        left = self.settings.until - time.thread_time()
+        return calls * seconds_a_call(self.case) <= SHARE_OF_TIME * max(0.0, left)
 
     def noise(self, name: str) -> Array:
         """Return the allowance of each element for the pullback's own rounding."""
@@ -335,7 +345,8 @@ class Judge:
         """
         grad = self.grads[name]
         large = sum(array.size for array in self.point.variables.values()) > LARGE
-        directions = self.rng.standard_normal((PROBES_OF_LARGE if large else PROBES, *grad.shape))
+        few = large or not self._in_time(PROBES * EVALUATIONS_A_LINE)
+        directions = self.rng.standard_normal((PROBES_OF_LARGE if few else PROBES, *grad.shape))
         lines = along(self.point, name, directions)
         estimate = derivatives(lines)
         if estimate.outside.all():  # as where some elements are at an end of the domain

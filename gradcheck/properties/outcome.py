@@ -28,6 +28,7 @@ SHADOWS = 16
 
 # In large arrays each element matters less, and each shadow costs more.
 LARGE, SHADOWS_OF_LARGE = 1 << 17, 5
+SLOW = 2e-3  # seconds of a forward and a backward pass, above which there are no more of them either
 
 # Allowance over the spread of the widest of these shadows. It is seldom small by chance. That of three is, so
 # trajectories need a factor of 8. A foreign object has no taps, so its shadows show its rounding less reliably.
@@ -148,6 +149,12 @@ def cotangent(y: Array, rng: np.random.Generator) -> Array:
     return np.asarray(rng.standard_normal(y.shape)).astype(y.dtype)
 
 
+def seconds_a_call(case: Case) -> float:
+    """Return the processor time of a forward and a backward pass of a case's subject, measured once a check."""
+    seconds: float = case.measured.get("seconds", 0.0)
+    return seconds
+
+
 def shadows_of(
     case: Case,
     function: Function,
@@ -160,7 +167,8 @@ def shadows_of(
 
     Nudges are of one unit in the last place of ``precision``, by default that of the arrays.
     """
-    count = SHADOWS_OF_LARGE if sum(array.size for array in variables.values()) > LARGE else SHADOWS
+    large = sum(array.size for array in variables.values()) > LARGE or seconds_a_call(case) > SLOW
+    count = SHADOWS_OF_LARGE if large else SHADOWS
     shadows = [
         shadow(function, variables, dy, rng, case.context(Recorder(rng, precision)), precision) for _ in range(count)
     ]
