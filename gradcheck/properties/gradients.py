@@ -11,7 +11,8 @@ from math import sqrt
 import numpy as np
 
 from gradcheck.contract import Array, Case
-from gradcheck.diagnosis.gradients import Cause, Diagnosis, Evidence, diagnose
+from gradcheck.diagnosis.evidence import Cause, Diagnosis, Evidence
+from gradcheck.diagnosis.gradients import diagnose
 from gradcheck.numerics.agreement import Worst, compare, largest, ratio_of
 from gradcheck.numerics.differences import DEVIATIONS, Estimate, Integers, Lines, derivatives, elementwise_noise, hidden
 from gradcheck.numerics.directions import (

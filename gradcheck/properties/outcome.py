@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from gradcheck.contract import Array, Case
-from gradcheck.diagnosis.gradients import Diagnosis
+from gradcheck.diagnosis.evidence import Diagnosis
 from gradcheck.numerics.agreement import Verdict, Worst, largest
 from gradcheck.numerics.functions import Arrays, Function, shadow
 from gradcheck.numerics.rounding import Recorder, noise_of

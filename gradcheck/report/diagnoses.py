@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from gradcheck.diagnosis.evidence import Cause, Diagnosis
 from gradcheck.diagnosis.fits import Quantity
-from gradcheck.diagnosis.gradients import Cause, Diagnosis
 from gradcheck.report.text import Json
 
 

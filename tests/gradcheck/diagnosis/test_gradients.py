@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradcheck.contract import Array
-from gradcheck.diagnosis.gradients import Cause, Evidence, diagnose
+from gradcheck.diagnosis.evidence import Cause, Evidence
+from gradcheck.diagnosis.gradients import diagnose
 from gradcheck.report.diagnoses import describe_diagnosis
 
 Pullback = Callable[[Array], dict[str, Array]]
