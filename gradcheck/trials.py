@@ -94,9 +94,14 @@ def joined(name: str, claim: str, tried: list[tuple[Variation, Outcome]]) -> Fin
 
 
 def _remarks(tried: list[tuple[Variation, Outcome]]) -> Iterator[str]:
+    """Yield what is remarked of the variations, each remark once."""
+    variations: dict[str, list[str]] = {}
     for variation, outcome in tried:
         if outcome.remark:
-            yield outcome.remark if variation.name == AS_GIVEN else f"{variation.name}: {outcome.remark}"
+            variations.setdefault(outcome.remark, []).append(variation.name)
+    for remark, (first, *others) in variations.items():
+        more = f" and in {len(others)} more case{'s' if len(others) > 1 else ''}" if others else ""
+        yield remark if first == AS_GIVEN else f"{first}{more}: {remark}"
 
 
 def drawn_cases(subject: Subject, examples: int, seed: int) -> list[Case]:

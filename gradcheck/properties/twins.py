@@ -44,12 +44,12 @@ def gradients_agree_with_twin(case: Case, settings: Settings = Settings()) -> Ou
 
 
 def _agreement(case: Case, settings: Settings, wanted: Callable[[str], bool]) -> Outcome | None:
-    if not _has_twin(case):
+    if not has_twin(case):
         return None
     # The output and the gradients come together, and two properties ask for them.
     kept = ("twin", *settings.dtypes)
     if kept not in case.found:
-        case.found[kept] = _compared(case, function_of(case).variables, settings.dtypes)
+        case.found[kept] = compared_with_twin(case, function_of(case).variables, settings.dtypes)
     compared = case.found[kept]
     if isinstance(compared, Outcome):
         return compared
@@ -60,7 +60,7 @@ def _agreement(case: Case, settings: Settings, wanted: Callable[[str], bool]) ->
     return outcome
 
 
-def _compared(
+def compared_with_twin(
     case: Case, given: Arrays, dtypes: tuple[str, ...], terms: float | None = None
 ) -> list[tuple[str, Worst | None, bool]] | Outcome:
     """Return for output and gradients the worst element and whether it tells anything, in each precision.
@@ -164,7 +164,7 @@ def buffers_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outc
     """A call leaves the buffers as they are, and the new values that it proposes are torch's, up to rounding."""
     subject = case.subject
     buffers = subject.buffers() if isinstance(subject, (Layer, ForeignLayer)) else {}
-    if not buffers or not _has_twin(case):
+    if not buffers or not has_twin(case):
         return None
     function, twin, rng = function_of(case), twin_of(case), case.rng("nudges")
     before = {name: array.copy() for name, array in buffers.items()}
@@ -217,7 +217,7 @@ def extreme_values_stay_finite(case: Case, settings: Settings = Settings()) -> O
         return None
     main = function.inputs[0]
     x = function.variables[main]
-    twin = twin_of(case) if _has_twin(case) else None
+    twin = twin_of(case) if has_twin(case) else None
     compared = False
     for name, large in _extremes(x):
         variables = {**function.variables, main: large}
@@ -262,7 +262,7 @@ def extreme_values_agree_with_twin(case: Case, settings: Settings = Settings()) 
     # Torch's formula may add and subtract the input, as that of binary cross-entropy does.
     for name, large in [*_extremes(x), ("inputs of up to 1e6", huge), ("whole numbers", np.floor(x))]:
         terms = float(np.abs(large).max(initial=0.0))
-        compared = _compared(case, {**function.variables, main: large}, settings.dtypes[:1], terms)
+        compared = compared_with_twin(case, {**function.variables, main: large}, settings.dtypes[:1], terms)
         if isinstance(compared, Outcome):
             if compared.verdict is Verdict.FAIL:
                 return compared
@@ -290,5 +290,6 @@ def _extremes(x: Array) -> list[tuple[str, Array]]:
     return found
 
 
-def _has_twin(case: Case) -> bool:
+def has_twin(case: Case) -> bool:
+    """Return whether a case has a twin: one that was given, or that of a part of the contract."""
     return case.twin is not None or isinstance(case.subject, (Layer, Loss))
