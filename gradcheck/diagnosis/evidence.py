@@ -46,7 +46,8 @@ class Cause(StrEnum):
     TERM_IN_DY = "term in dy"  # multiple
     CONSTANT_TERM = "constant term"  # axes, everything
     AFFINE_TERM = "affine term"  # axes, everything
-    TIED_IN_FULL = "tied in full"  # seen where kinks are judged, not by a hypothesis below
+    TIED_IN_FULL = "tied in full"  # seen where kinks are judged, not by a hypothesis
+    GUARD = "guard"  # eps, of_value, off; likewise
 
 
 @dataclass(frozen=True)

@@ -58,13 +58,13 @@ def _cross_entropy_of_probabilities(p: Array, t: Array) -> Array:
     return np.where(inside, (p - t) / np.where(inside, p * (1 - p), 1.0), np.nan)
 
 
-def _sigmoid(z: Array) -> Array:
+def sigmoid(z: Array) -> Array:
+    """Return ``1 / (1 + exp(-z))``."""
     return np.asarray(1 / (1 + np.exp(-z)))
 
 
-def _softmax(z: Array) -> Array:
-    """Return the softmax over classes: axis 1, or the only one."""
-    axis = min(1, z.ndim - 1)
+def softmax(z: Array, axis: int) -> Array:
+    """Return ``exp(z) / sum(exp(z))`` along an axis."""
     powers = np.exp(z - z.max(axis=axis, keepdims=True))
     return np.asarray(powers / powers.sum(axis=axis, keepdims=True))
 
@@ -77,10 +77,13 @@ LOSSES: dict[str, tuple[str, Callable[[Array, Array], Array]]] = {
     ),
     "2 (prediction - target)": ("the sum of squares", lambda p, t: 2 * (p - t)),
     "sign(prediction - target)": ("the sum of absolute differences", lambda p, t: np.sign(p - t)),
-    "softmax(prediction) - target": ("summed cross-entropy after a softmax", lambda z, t: _softmax(z) - t),
+    "softmax(prediction) - target": (
+        "summed cross-entropy after a softmax",
+        lambda z, t: softmax(z, min(1, z.ndim - 1)) - t,
+    ),
     "sigmoid(prediction) - target": (
         "summed binary cross-entropy after a sigmoid",
-        lambda z, t: _sigmoid(z) - t,
+        lambda z, t: sigmoid(z) - t,
     ),
     "(prediction - target) / (prediction (1 - prediction))": (
         "summed binary cross-entropy of probabilities",

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from math import sqrt
+from types import MappingProxyType
 
 import numpy as np
 
 from gradcheck.contract import Array, Case
 from gradcheck.diagnosis.evidence import Cause, Diagnosis, Evidence
+from gradcheck.diagnosis.fits import Comparison
 from gradcheck.diagnosis.gradients import diagnose
+from gradcheck.diagnosis.guards import LARGEST as LARGEST_GUARD
+from gradcheck.diagnosis.guards import Guard, guard_of
 from gradcheck.numerics.agreement import Verdict, Worst, compare, largest, ratio_of
-from gradcheck.numerics.differences import DEVIATIONS, Estimate, Integers, Lines, derivatives, elementwise_noise, hidden
+from gradcheck.numerics.differences import (
+    DEVIATIONS,
+    FIRST_STEP,
+    RICHARDSON_WEIGHTS,
+    SHORTER,
+    Estimate,
+    Integers,
+    Lines,
+    derivatives,
+    elementwise_noise,
+    hidden,
+)
 from gradcheck.numerics.directions import (
     Point,
     along,
@@ -23,6 +38,7 @@ from gradcheck.numerics.directions import (
     samples_are_independent,
     stacked_complex_step,
     stacked_coordinates,
+    unit,
 )
 from gradcheck.numerics.functions import Pullback, cast, function_of, shadow
 from gradcheck.numerics.generalised import generalised_gradient
@@ -61,7 +77,8 @@ SMALL = 4  # elements, up to which differences cost less than a complex step and
 class TensorFinding:
     """What was found of one tensor's gradient: ``numeric`` and ``allowed`` (inf where not judged), if elementwise.
 
-    ``cause`` is why it is wrong, where that was seen on the way.
+    ``kinks`` is the worst of what was found at kinks; ``cause`` is why it is wrong, where that was seen on the way;
+    ``guard`` is an eps that ``numeric`` is without.
     """
 
     worst: Worst | None
@@ -70,6 +87,8 @@ class TensorFinding:
     numeric: Array | None = None
     allowed: Array | None = None
     cause: Diagnosis | None = None
+    kinks: Worst | None = None
+    guard: Guard | None = None
 
 
 class TooLongError(RuntimeError):
@@ -201,7 +220,7 @@ class Judge:
         smooth = compare(name, self.grads[name], numeric, allowed)
         only_ties = in_full and not (smooth is not None and smooth.ratio > 1)
         cause = Diagnosis(Cause.TIED_IN_FULL, {}) if only_ties else None
-        return TensorFinding(largest(smooth, worst), told, "; ".join(remarks), numeric, allowed, cause)
+        return TensorFinding(largest(smooth, worst), told, "; ".join(remarks), numeric, allowed, cause, worst)
 
     def _confirm(self, name: str, chosen: Integers, estimate: Estimate, numeric: Array, allowed: Array) -> None:
         """Widen, in place, the allowance of disagreeing elements by what it lacks: as other steps show, one call each.
@@ -303,7 +322,48 @@ class Judge:
         )
         return TensorFinding(worst, told, remark)
 
-    def _numeric_of(self, kept: dict[str, Derivatives], name: str, dy: Array) -> tuple[Array, Array]:
+    def freed(self, name: str, found: TensorFinding) -> TensorFinding:
+        """Judge a gradient that disagrees again, without an eps that guards a logarithm in the value or in it alone."""
+        grad, x = self.grads[name], self.point.variables[name]
+        if grad.size > DIAGNOSED or name not in self.point.function.inputs:
+            return found
+        try:
+            numeric, allowed = _known(found) or self._numeric_of({}, name, self.point.dy)
+        except TooLongError:
+            return found
+        # What does not move is known no better than the outputs: a share of 1e-20 in a logarithm may still count.
+        blurred = np.where(numeric == 0, allowed + self._grain(name), allowed)
+        known = self.case.tally.eps
+        guard = guard_of(Comparison(grad, numeric, blurred), x, self.point.dy, self._target(), known)
+        if guard is None:
+            return found
+        if guard.sure and guard.of_value and guard.eps:
+            known[guard.eps] = guard.error
+        freed, margin = guard.without(numeric, blurred)
+        smooth, off = compare(name, grad, freed, margin), guard.moves(numeric)
+        if guard.eps > LARGEST_GUARD and smooth is not None and smooth.ratio <= 1:
+            return replace(
+                found, cause=Diagnosis(Cause.GUARD, {"eps": guard.eps, "of_value": guard.of_value, "off": off})
+            )
+        remark = "; ".join(part for part in (found.remark, _guarded(name, guard, off)) if part)
+        if not guard.sure:
+            return replace(found, worst=found.kinks, told=found.kinks is not None, remark=remark)
+        worst, told = largest(smooth, found.kinks), useful(margin, grad, freed) or found.kinks is not None
+        return replace(found, worst=worst, told=told, remark=remark, numeric=freed, allowed=margin, guard=guard)
+
+    def _grain(self, name: str) -> float:
+        """Return by how much a derivative may be off where outputs do not move, at the shortest of the usual steps."""
+        step = FIRST_STEP * SHORTER * unit(self.point.variables[name])
+        last = np.finfo(self.point.y.dtype).eps / 2 * np.abs(self.point.dy * self.point.y).sum()
+        return float(RICHARDSON_WEIGHTS * last / step)
+
+    def _numeric_of(
+        self,
+        kept: dict[str, Derivatives],
+        name: str,
+        dy: Array,
+        guards: Mapping[str, Guard | None] = MappingProxyType({}),
+    ) -> tuple[Array, Array]:
         """Return the numeric gradient for a cotangent, from evaluations that are kept if they are few enough."""
         if name not in kept:
             stacked = name in self.point.function.inputs and samples_are_independent(self.point, name)
@@ -312,7 +372,9 @@ class Judge:
             most = min(EXPLAINING_EVALUATIONS, self.settings.max_evaluations or EXPLAINING_EVALUATIONS)
             kept[name] = Derivatives(lines, min(most * samples, KEPT // max(1, lines.y.shape[1])))
         lines = kept[name].lines
-        return self.numeric(name, replace(lines, dy=np.asarray(dy, np.float64).reshape(lines.dy.shape)))
+        numeric, allowed = self.numeric(name, replace(lines, dy=np.asarray(dy, np.float64).reshape(lines.dy.shape)))
+        guard = guards.get(name)
+        return (numeric, allowed) if guard is None else guard.without(numeric, allowed)
 
     def numeric(self, name: str, lines: Lines) -> tuple[Array, Array]:
         """Return the gradient by differences along a variable's coordinates, and its allowance."""
@@ -333,15 +395,9 @@ class Judge:
             # Near the allowance, which elements fail and by how much is an accident.
             if x.size > DIAGNOSED or (worst is not None and worst.ratio < CERTAIN):
                 continue
-            derivatives_of: dict[str, Derivatives] = {}
-            numeric_of = partial(self._numeric_of, derivatives_of)
-            one = found.get(name)
+            numeric_of = partial(self._numeric_of, {}, guards={name: found[name].guard} if name in found else {})
             try:
-                numeric, allowed = (
-                    (one.numeric, one.allowed)
-                    if one is not None and one.numeric is not None and one.allowed is not None
-                    else numeric_of(name, self.point.dy)
-                )
+                numeric, allowed = _known(found.get(name)) or numeric_of(name, self.point.dy)
             except TooLongError:
                 continue
             evidence = Evidence(
@@ -367,10 +423,10 @@ class Judge:
         return causes
 
     def _target(self) -> Array | None:
-        """Return what a loss compares its prediction with."""
+        """Return what a loss, or a layer that ends in one, compares its only input with."""
         function = self.point.function
         constants = [argument for argument in function.arguments if not isinstance(argument, str)]
-        return constants[0] if function.inputs == ("prediction",) and len(constants) == 1 else None
+        return constants[0] if len(function.inputs) == 1 and len(constants) == 1 else None
 
     def with_cotangent(self, dy: Array) -> Judge:
         """Return the same judge for another cotangent."""
@@ -403,6 +459,28 @@ class Judge:
         if found is None or not found.ratio > 1:
             return Worst(name, where, float(grad[index]), float(estimate.value[0]), own, ratio)
         return replace(found, index=where)
+
+
+def _known(found: TensorFinding | None) -> tuple[Array, Array] | None:
+    """Return the numeric gradient and its allowance, where they were found element by element."""
+    if found is None or found.numeric is None or found.allowed is None:
+        return None
+    return found.numeric, found.allowed
+
+
+def _guarded(name: str, guard: Guard, off: float) -> str:
+    """Say by how much an eps moves a gradient, and what lies beyond a bound."""
+    said = []
+    if guard.eps:
+        where = "inside the value's logarithm" if guard.of_value else "beside what it divides by"
+        doubt = "" if guard.sure else ": one number is too few to tell that from another cause"
+        said.append(
+            f"{name}'s gradient is off by {off:.0e} of itself, as eps = {guard.eps:.2g} {where} explains{doubt}"
+        )
+    if np.any(guard.outside):
+        flat = f"{int(guard.outside.sum())} of {guard.outside.size} elements of {name}"
+        said.append(f"{flat} are not judged: there the value is clipped, and flat")
+    return "; ".join(said)
 
 
 def _ratios(difference: Array, allowed: Array) -> Array:
@@ -446,12 +524,17 @@ def gradients_agree_with_differences(case: Case, settings: Settings = Settings()
             message = f"{name} has shape {x.shape}, its gradient {grads[name].shape}"
             return replace(failure(message), causes=judge.causes([name], {}))
     found = {name: judge.tensor(name) for name, x in variables.items() if x.size}
+    found = {name: judge.freed(name, one) if _disagrees(one) else one for name, one in found.items()}
     remark = "; ".join(one.remark for one in found.values() if one.remark)
-    wrong = [name for name, one in found.items() if one.worst is not None and one.worst.ratio > 1]
+    wrong = [name for name, one in found.items() if _disagrees(one)]
     if wrong and stopped_in_twin(case, wrong):
         return _meant(found, wrong, remark)
     outcome = judged([one.worst for one in found.values()], told=any(one.told for one in found.values()))
     return replace(outcome, remark=remark, causes=judge.causes(wrong, found))
+
+
+def _disagrees(found: TensorFinding) -> bool:
+    return found.worst is not None and found.worst.ratio > 1
 
 
 def _meant(found: dict[str, TensorFinding], stopped: list[str], remark: str) -> Outcome:

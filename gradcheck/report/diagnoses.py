@@ -133,6 +133,13 @@ def _affine_term(gradient: str, found: Json) -> str:
     return f"{gradient} is off by a + b x{along}, x its own input: as without the term of a mean or of a variance"
 
 
+def _guard(gradient: str, found: Json) -> str:
+    eps, off = f"eps = {found['eps']:.2g}", f"{found['off']:.2g} of itself"
+    if found["of_value"]:
+        return f"{gradient} is that without the {eps} inside the value's logarithm, off by up to {off}: no mere guard"
+    return f"{gradient} has {eps} beside what it divides by, which the value has not, and is off by up to {off}"
+
+
 def _right(found: Json) -> str:
     """Return what a gradient is compared with."""
     return str(found.get("reference", "the numerical one"))
@@ -213,6 +220,7 @@ SENTENCES: dict[Cause, Callable[[str, Json], str]] = {
     ),
     Cause.CONSTANT_TERM: _constant_term,
     Cause.AFFINE_TERM: _affine_term,
+    Cause.GUARD: _guard,
     Cause.TIED_IN_FULL: lambda gradient, _: (
         f"{gradient} goes in full to each of several tied elements, as to all tied maxima of a pool: "
         "together they may have it once"
