@@ -47,7 +47,7 @@ class Cause(StrEnum):
     CONSTANT_TERM = "constant term"  # axes, everything
     AFFINE_TERM = "affine term"  # axes, everything
     TIED_IN_FULL = "tied in full"  # seen where kinks are judged, not by a hypothesis
-    GUARD = "guard"  # eps, of_value, off; likewise
+    GUARD = "guard"  # eps, place, off; likewise
 
 
 @dataclass(frozen=True)

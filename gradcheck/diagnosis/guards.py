@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from functools import partial
 from typing import NamedTuple
 
@@ -50,31 +51,51 @@ class Model(NamedTuple):
     shares: tuple[Array, ...]
 
 
+class Place(StrEnum):
+    """Where an eps is."""
+
+    LOGARITHM = "logarithm"  # of the value, and not in the gradient
+    DIVISOR = "divisor"  # of the gradient, and not in the value
+    NORM = "norm"  # beside a norm of the input, on one side only
+
+
 @dataclass(frozen=True)
 class Guard:
-    """An eps with its error, that ``of_value`` only the value has, or only the gradient; 0 for a bound alone.
+    """An eps with its error, 0 for a bound alone, and its place.
 
     Without it the numeric gradient is ``ratio`` times as large, to within ``unsure`` times. It is flat ``outside``,
-    where a bound cuts the value off. The guard is ``sure`` unless it may be an accident.
+    where a bound cuts the value off. Beside a norm it is larger by ``shift``, to within ``blur``. The guard is ``sure``
+    unless it may be an accident.
     """
 
     eps: float
     error: float
-    of_value: bool
+    place: Place
     ratio: Array
     unsure: Array
     outside: Array
+    shift: Array | float = 0.0
+    blur: Array | float = 0.0
     sure: bool = True
+
+    def __str__(self) -> str:
+        """Return how large eps is, to as many digits as are known."""
+        return f"about {self.eps:.0e}" if self.error > 0.1 * self.eps else f"{self.eps:.2g}"
 
     def without(self, numeric: Array, allowed: Array) -> tuple[Array, Array]:
         """Return a numeric gradient as it is without the guard, and its allowance, which is inf outside."""
-        error = allowed * np.abs(self.ratio) + self.unsure * np.abs(numeric)
-        return np.where(self.outside, 0.0, numeric * self.ratio), np.where(self.outside, np.inf, error)
+        error = allowed * np.abs(self.ratio) + self.unsure * np.abs(numeric) + self.blur
+        freed = numeric * self.ratio + self.shift
+        return np.where(self.outside, 0.0, freed), np.where(self.outside, np.inf, error)
 
     def moves(self, numeric: Array) -> float:
         """Return the largest share of itself by which the guard moves a gradient."""
-        inside = ~self.outside & (numeric != 0) & (self.ratio != 0)
-        return float(np.abs(1 - 1 / self.ratio[inside]).max(initial=0.0))
+        freed = numeric * self.ratio + self.shift
+        inside = ~self.outside & (freed != 0)
+        moved = np.abs(freed - numeric)[inside]
+        if self.place is Place.NORM:  # where an element may vanish by chance
+            return float(moved.max(initial=0.0) / np.abs(freed[inside]).max(initial=1e-300))
+        return float((moved / np.abs(freed[inside])).max(initial=0.0))
 
 
 class Fit(NamedTuple):
@@ -117,7 +138,7 @@ def of_value(comparison: Comparison, model: Model, known: Mapping[float, float] 
         return _guard(model, found, outside)
     seen = _follows(comparison, comparison.numeric, ~outside, plain)
     if np.any(outside) and (seen or _follows(comparison, comparison.analytic, outside, plain)):
-        return Guard(0.0, 0.0, True, np.ones(plain.shape), np.zeros(plain.shape), outside)
+        return Guard(0.0, 0.0, Place.LOGARITHM, np.ones(plain.shape), np.zeros(plain.shape), outside)
     return None
 
 
@@ -129,7 +150,7 @@ def of_gradient(comparison: Comparison, model: Model) -> Guard | None:
         return None
     guard = _guard(model, found, none)
     ratio = 1 / guard.ratio
-    return replace(guard, of_value=False, ratio=ratio, unsure=guard.unsure * ratio**2)
+    return replace(guard, place=Place.DIVISOR, ratio=ratio, unsure=guard.unsure * ratio**2)
 
 
 def beside_a_fault(comparison: Comparison, model: Model) -> Guard | None:
@@ -279,7 +300,7 @@ def _fitted(
     digits = _digits(departure, np.abs(numeric[used] * departure) / tolerance[used], 1 + of_any_size)
     digits += max(0.0, np.log10(eps / unsure) - OF_USUAL) if abs(_usual(eps) - eps) <= unsure else 0.0
     most = float(np.abs(departure).max())
-    sure = digits >= DIGITS or most <= INVISIBLE
+    sure = bool(digits >= DIGITS) or most <= INVISIBLE
     small = most <= SMALL and eps <= LARGEST
     return Fit(eps, unsure, sure) if (digits >= DIGITS if of_any_size else sure or small) else None
 
@@ -302,7 +323,8 @@ def _guard(model: Model, found: Fit, outside: Array) -> Guard:
     if unsure and abs(usual - eps) <= unsure and np.log10(eps / unsure) >= OF_USUAL:
         eps, unsure = usual, 0.0
     ratio = _ratio(model.gradient(0.0), model.gradient(complex(eps, IMAGINARY)))
-    return Guard(eps, unsure, True, ratio.real, unsure * np.abs(ratio.imag / IMAGINARY), outside, found.sure)
+    moved = unsure * np.abs(ratio.imag / IMAGINARY)
+    return Guard(eps, unsure, Place.LOGARITHM, ratio.real, moved, outside, sure=found.sure)
 
 
 def _tolerance(comparison: Comparison) -> Array:

@@ -16,7 +16,8 @@ from gradcheck.diagnosis.evidence import Cause, Diagnosis, Evidence
 from gradcheck.diagnosis.fits import Comparison
 from gradcheck.diagnosis.gradients import diagnose
 from gradcheck.diagnosis.guards import LARGEST as LARGEST_GUARD
-from gradcheck.diagnosis.guards import Guard, guard_of
+from gradcheck.diagnosis.guards import Guard, Place, guard_of
+from gradcheck.diagnosis.norms import LARGEST_SHARE, guard_of_norm, share_of
 from gradcheck.numerics.agreement import Verdict, Worst, compare, largest, ratio_of
 from gradcheck.numerics.differences import (
     DEVIATIONS,
@@ -334,22 +335,38 @@ class Judge:
         # What does not move is known no better than the outputs: a share of 1e-20 in a logarithm may still count.
         blurred = np.where(numeric == 0, allowed + self._grain(name), allowed)
         known = self.case.tally.eps
-        guard = guard_of(Comparison(grad, numeric, blurred), x, self.point.dy, self._target(), known)
+        comparison = Comparison(grad, numeric, blurred)
+        guard = guard_of(comparison, x, self.point.dy, self._target(), known) or self._guard_of_norm(name, comparison)
         if guard is None:
             return found
-        if guard.sure and guard.of_value and guard.eps:
+        if guard.sure and guard.place is Place.LOGARITHM and guard.eps:
             known[guard.eps] = guard.error
         freed, margin = guard.without(numeric, blurred)
         smooth, off = compare(name, grad, freed, margin), guard.moves(numeric)
-        if guard.eps > LARGEST_GUARD and smooth is not None and smooth.ratio <= 1:
-            return replace(
-                found, cause=Diagnosis(Cause.GUARD, {"eps": guard.eps, "of_value": guard.of_value, "off": off})
-            )
+        if guard.eps - guard.error > LARGEST_GUARD and smooth is not None and smooth.ratio <= 1:
+            return replace(found, cause=Diagnosis(Cause.GUARD, {"eps": str(guard), "place": guard.place, "off": off}))
         remark = "; ".join(part for part in (found.remark, _guarded(name, guard, off)) if part)
         if not guard.sure:
             return replace(found, worst=found.kinks, told=found.kinks is not None, remark=remark)
         worst, told = largest(smooth, found.kinks), useful(margin, grad, freed) or found.kinks is not None
         return replace(found, worst=worst, told=told, remark=remark, numeric=freed, allowed=margin, guard=guard)
+
+    def _guard_of_norm(self, name: str, once: Comparison) -> Guard | None:
+        """Return the guard that a gradient of an input is off by, as inputs twice as large show it."""
+        function, point = self.point.function, self.point
+        if share_of(once) > LARGEST_SHARE:
+            return None
+        doubled = {key: 2 * x if key in function.inputs else x for key, x in point.variables.items()}
+        try:
+            y, pullback = function.call(doubled, point.context())
+            grads, shadows = pullback(point.dy), shadows_of(self.case, function, doubled, point.dy, self.rng)
+            there = replace(point, variables=doubled, y=y, outputs=[one["output"] for one in shadows])
+            judge = replace(self, point=there, pullback=pullback, grads=grads, shadows=shadows)
+            numeric, allowed = judge._numeric_of({}, name, point.dy)
+        except Exception:  # noqa: BLE001  outside its domain, or too long to tell
+            return None
+        twice = Comparison(grads[name], numeric, allowed + judge.noise(name))
+        return guard_of_norm(once, twice, point.variables[name], point.y, y)
 
     def _grain(self, name: str) -> float:
         """Return by how much a derivative may be off where outputs do not move, at the shortest of the usual steps."""
@@ -468,15 +485,20 @@ def _known(found: TensorFinding | None) -> tuple[Array, Array] | None:
     return found.numeric, found.allowed
 
 
+PLACES = {
+    Place.LOGARITHM: "inside the value's logarithm",
+    Place.DIVISOR: "beside what it divides by",
+    Place.NORM: "beside a norm of the input",
+}
+
+
 def _guarded(name: str, guard: Guard, off: float) -> str:
     """Say by how much an eps moves a gradient, and what lies beyond a bound."""
     said = []
     if guard.eps:
-        where = "inside the value's logarithm" if guard.of_value else "beside what it divides by"
+        where = PLACES[guard.place]
         doubt = "" if guard.sure else ": one number is too few to tell that from another cause"
-        said.append(
-            f"{name}'s gradient is off by {off:.0e} of itself, as eps = {guard.eps:.2g} {where} explains{doubt}"
-        )
+        said.append(f"{name}'s gradient is off by {off:.0e} of itself, as eps = {guard} {where} explains{doubt}")
     if np.any(guard.outside):
         flat = f"{int(guard.outside.sum())} of {guard.outside.size} elements of {name}"
         said.append(f"{flat} are not judged: there the value is clipped, and flat")

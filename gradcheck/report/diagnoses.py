@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from gradcheck.diagnosis.evidence import Cause, Diagnosis
 from gradcheck.diagnosis.fits import Quantity
+from gradcheck.diagnosis.guards import Place
 from gradcheck.report.text import Json
 
 
@@ -134,10 +135,12 @@ def _affine_term(gradient: str, found: Json) -> str:
 
 
 def _guard(gradient: str, found: Json) -> str:
-    eps, off = f"eps = {found['eps']:.2g}", f"{found['off']:.2g} of itself"
-    if found["of_value"]:
-        return f"{gradient} is that without the {eps} inside the value's logarithm, off by up to {off}: no mere guard"
-    return f"{gradient} has {eps} beside what it divides by, which the value has not, and is off by up to {off}"
+    eps, off = f"eps = {found['eps']}", f"off by up to {found['off']:.2g} of itself"
+    return {
+        Place.LOGARITHM: f"{gradient} is that without the {eps} inside the value's logarithm, {off}: no mere guard",
+        Place.DIVISOR: f"{gradient} has {eps} beside what it divides by, which the value has not, {off}: no mere guard",
+        Place.NORM: f"{gradient} is {off}, as {eps} beside a norm of the input explains: no mere guard",
+    }[found["place"]]
 
 
 def _right(found: Json) -> str:
