@@ -183,15 +183,15 @@ def _explained(failing: list[tuple[Case, Outcome]], needed: int) -> tuple[int, s
     That is the first case, unless only of cases with other axes a cause is found.
     """
     by_axes: dict[tuple[int, ...], list[int]] = {}
-    for place, (case, outcome) in enumerate(failing):
-        if outcome.diagnosis:
-            return place, outcome.diagnosis
+    for place, (case, _) in enumerate(failing):
         by_axes.setdefault(tuple(array.ndim for array in case.inputs), []).append(place)
     for places in by_axes.values():
         sentences = _sentences([failing[place][1] for place in places], needed)
         if sentences:
-            return places[0], sentences
-    return 0, ""
+            others = [outcome.diagnosis for place in places[:1] if (outcome := failing[place][1]).diagnosis]
+            return places[0], "; ".join([sentences, *others])
+    known = [(place, outcome.diagnosis) for place, (_, outcome) in enumerate(failing) if outcome.diagnosis]
+    return known[0] if known else (0, "")
 
 
 def _sentences(outcomes: list[Outcome], needed: int) -> str:

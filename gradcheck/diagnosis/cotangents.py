@@ -10,6 +10,7 @@ import numpy as np
 from gradcheck.contract import Array
 from gradcheck.diagnosis.evidence import BACKWARDS, Cause, Diagnosis, Evidence, other_cotangents
 from gradcheck.diagnosis.fits import FITTED, ONE, PRECISION, TWO, rounded
+from gradcheck.diagnosis.losses import sigmoid
 from gradcheck.diagnosis.patterns import end_of
 
 # One numeric gradient for every output is affordable up to here.
@@ -37,7 +38,8 @@ def part_of_dy(evidence: Evidence) -> Diagnosis | None:
         masked = np.zeros_like(dy)
         masked[end_of(axis, end)] = dy[end_of(axis, end)]
         part, unsure = evidence.numeric_of(masked)
-        details = {"axis": axis, "end": end, "batch": axis == 0 and dy.shape[0] == evidence.batch}
+        batch = axis == evidence.batch_axis and dy.shape[axis] == evidence.batch
+        details = {"axis": axis, "end": end, "batch": batch}
         if comparison.explained_by(part, unsure, TWO):
             return Diagnosis(Cause.ONLY_PART_OF_DY, details)
         if comparison.explained_by(comparison.numeric - part, unsure + comparison.allowed, TWO):
@@ -52,7 +54,7 @@ def derivative(evidence: Evidence) -> Diagnosis | None:
     comparison, dy = evidence.comparison, evidence.dy
     multiple = float(np.sum(dy * comparison.analytic) / np.sum(dy * dy))
     if comparison.explained_by(multiple * dy, 0.0, FITTED):
-        return Diagnosis(Cause.DERIVATIVE_MISSING, {"multiple": rounded(multiple)})
+        return Diagnosis(Cause.DERIVATIVE_MISSING, {"multiple": rounded(multiple), "elementwise": True})
     slope = np.where(dy == 0, 0.0, comparison.numeric / dy)
     if comparison.explained_by(slope * comparison.numeric, 2 * np.abs(slope) * comparison.allowed, TWO):
         return Diagnosis(Cause.DERIVATIVE_TWICE, {})
@@ -63,6 +65,17 @@ def derivative(evidence: Evidence) -> Diagnosis | None:
             if comparison.explained_by(dy * wrong, 0.0, TWO):
                 return Diagnosis(Cause.DERIVATIVE_OF_WRONG_ARRAY, {"function": name, "given": given})
     return None
+
+
+def passed_on(evidence: Evidence) -> Diagnosis | None:
+    """Dy itself, or a multiple, where every output depends on several inputs."""
+    if not evidence.elementwise_shapes:
+        return None
+    comparison, dy = evidence.comparison, evidence.dy
+    multiple = float(np.sum(dy * comparison.analytic) / np.sum(dy * dy))
+    if not comparison.explained_by(multiple * dy, 0.0, FITTED):
+        return None
+    return Diagnosis(Cause.DERIVATIVE_MISSING, {"multiple": rounded(multiple), "elementwise": False})
 
 
 def diagonal_only(evidence: Evidence) -> Diagnosis | None:
@@ -92,12 +105,8 @@ def _truly_elementwise(evidence: Evidence) -> bool:
     return _elementwise(evidence, lambda dy: evidence.numeric_of(dy)[0])
 
 
-def _sigmoid(x: Array) -> Array:
-    return np.asarray(1 / (1 + np.exp(-x)))
-
-
 # Functions whose derivative is written in terms of their output y, with that form.
 OUTPUT_FORMS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
-    "sigmoid": (_sigmoid, lambda y: y * (1 - y)),
+    "sigmoid": (sigmoid, lambda y: y * (1 - y)),
     "tanh": (np.tanh, lambda y: 1 - y * y),
 }

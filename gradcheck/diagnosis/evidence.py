@@ -36,9 +36,12 @@ class Cause(StrEnum):
     REDUCED_TOO_FAR = "reduced too far"  # axes, everything, kind
     PART_WRONG = "part wrong"  # place (axis and index, or all of the index), what, agreeing
     BORDER_WRONG = "border wrong"  # sides, agreeing
+    REGION_WRONG = "region wrong"  # region, at (a number or None), what, agreeing
+    CLIPPED = "clipped"  # low, high, norm: numbers or None
+    ARGUMENTS_EXCHANGED = "arguments exchanged"  # of (the first argument, or the target), negated
     ONLY_PART_OF_DY = "only part of dy"  # axis, end, batch
     PART_OF_DY_LEFT_OUT = "part of dy left out"  # axis, end, batch
-    DERIVATIVE_MISSING = "derivative missing"  # multiple
+    DERIVATIVE_MISSING = "derivative missing"  # multiple, elementwise
     DERIVATIVE_TWICE = "derivative twice"
     DERIVATIVE_OF_WRONG_ARRAY = "derivative of wrong array"  # function, given
     DIAGONAL_ONLY = "diagonal only"
@@ -63,10 +66,10 @@ class Evidence:
     """What is known about one tensor whose gradient is wrong.
 
     ``analytic`` is judged, and may have another shape than the tensor; ``numeric``, ``allowed`` (inf where not judged)
-    and ``value`` have the tensor's. ``inputs`` names those of the ``variables`` that are inputs; the first has the
-    batch on axis 0 if it has two axes or more. ``gradients`` are the analytic gradients of all variables. The
-    functions take another cotangent, or the name of another variable; numeric ones return gradient and allowance.
-    ``target`` is what a loss compares the tensor with.
+    and ``value`` have the tensor's. ``inputs`` names those of the ``variables`` that are inputs; ``batch_axis`` is the
+    batch's in the first of them. ``gradients`` are the analytic gradients of all variables. The functions take another
+    cotangent, or the name of another variable; numeric ones return gradient and allowance. ``target`` is what a loss
+    compares the tensor with; ``of_exchanged`` returns numeric gradients of the loss with the two exchanged.
     """
 
     tensor: str
@@ -84,6 +87,8 @@ class Evidence:
     other_numeric: Callable[[str], tuple[Array, Array]]
     levels: tuple[float, ...] = (PRECISION,)
     target: Array | None = None
+    batch_axis: int | None = 0
+    of_exchanged: Callable[[], dict[str, tuple[Array, Array]]] | None = None
 
     @property
     def comparison(self) -> Comparison:
@@ -98,7 +103,7 @@ class Evidence:
     def batch(self) -> int | None:
         """The batch size, or None if the first input has no batch."""
         x = self.variables[self.inputs[0]] if self.inputs else self.y
-        return x.shape[0] if x.ndim >= 2 else None
+        return x.shape[self.batch_axis] if x.ndim >= 2 and self.batch_axis is not None else None
 
     @property
     def elementwise_shapes(self) -> bool:

@@ -12,14 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck.diagnosis.cotangents import derivative, diagonal_only, ignores_dy, part_of_dy
+from gradcheck.diagnosis.clipping import clipped
+from gradcheck.diagnosis.cotangents import derivative, diagonal_only, ignores_dy, part_of_dy, passed_on
 from gradcheck.diagnosis.evidence import BACKWARDS, Cause, Diagnosis, Evidence, Hypothesis, other_cotangents
-from gradcheck.diagnosis.factors import constant_factor, other_loss
+from gradcheck.diagnosis.factors import arguments_exchanged, constant_factor, other_loss
 from gradcheck.diagnosis.fits import FITTED, ONE, Quantity
 from gradcheck.diagnosis.losses import Descent
-from gradcheck.diagnosis.patterns import border_wrong, part_wrong, rearranged
+from gradcheck.diagnosis.patterns import border_wrong, part_wrong, rearranged, region_wrong
 from gradcheck.diagnosis.shapes import not_reduced, reduced_too_far, turned, wrong_shape
 from gradcheck.diagnosis.terms import affine_term, constant_term, term_in_dy, term_in_value
+
+TELLING = ("batch", "outputs", "batch x outputs", "axes")
 
 
 def diagnose(evidence: Evidence) -> Diagnosis | None:
@@ -34,6 +37,12 @@ def diagnose(evidence: Evidence) -> Diagnosis | None:
             if found and all(_same(found, hypothesis(other)) for other in sought):
                 return found
     return None
+
+
+def diagnose_value(evidence: Evidence) -> Diagnosis | None:
+    """Return the first cause that explains why an output is not what a reference gives, or None."""
+    with np.errstate(all="ignore"):
+        return next((found for hypothesis in OF_VALUES if (found := hypothesis(evidence.of_arrays()))), None)
 
 
 def consensus(found: Sequence[Diagnosis | None]) -> Diagnosis | None:
@@ -55,10 +64,11 @@ def consensus(found: Sequence[Diagnosis | None]) -> Diagnosis | None:
     common = set.intersection(*(set(_names(each)) for each in told))
     if not common and len({each.details["factor"] for each in told}) > 1:
         return None
-    kept = {quantity.value: (quantity, half) for key, (quantity, half) in _names(first).items() if key in common}
     if len(told) == 1:  # that 3/2 has half of 3 samples in it is too likely an accident
-        kept = dict(enumerate(pair for pair in first.details["quantities"] if not pair[1]))
-    details = first.details | {"quantities": tuple(kept.values())}
+        kept = [pair for pair in first.details["quantities"] if not pair[1]]
+    else:
+        kept = [named for one in first.details["quantities"] if (named := _as_in_all(first, one, common)) is not None]
+    details = first.details | {"quantities": tuple(kept)}
     if "descents" in details:  # as in `constant_factor`
         details["descents"] = losses if kept else ()
     return Diagnosis(Cause.FACTOR, details)
@@ -70,17 +80,24 @@ def _descents(found: Diagnosis) -> tuple[Descent, ...]:
     return known
 
 
-def _names(factor: Diagnosis) -> dict[tuple[Any, ...], tuple[Quantity, bool]]:
+def _names(factor: Diagnosis) -> set[tuple[Any, ...]]:
     """Return the quantities of a factor by what they are, whatever their value: 1/4 of 4 samples is 1/3 of 3."""
-    top, bottom = factor.details["factor"] if factor.details["quantities"] else (1, 1)
-    return {
-        (name, quantity.of, axes, half, abs(top) > abs(bottom), top > 0): (
-            quantity._replace(name=name, axes=axes, others=()),
-            half,
-        )
-        for quantity, half in factor.details["quantities"]
-        for name, axes in reversed(((quantity.name, quantity.axes), *quantity.others))
-    }
+    return {key for one in factor.details["quantities"] for key in _aliases(factor, one)}
+
+
+def _aliases(factor: Diagnosis, one: tuple[Quantity, bool]) -> dict[tuple[Any, ...], tuple[str, tuple[int, ...]]]:
+    """Return all that a quantity is by name and axes, the most telling first, with what it may be known again by."""
+    (top, bottom), (quantity, half) = factor.details["factor"], one
+    names = sorted(((quantity.name, quantity.axes), *quantity.others), key=lambda alias: TELLING.index(alias[0]))
+    return {(name, quantity.of, axes, half, abs(top) > abs(bottom), top > 0): (name, axes) for name, axes in names}
+
+
+def _as_in_all(
+    factor: Diagnosis, one: tuple[Quantity, bool], common: set[tuple[Any, ...]]
+) -> tuple[Quantity, bool] | None:
+    """Return a quantity by the most telling of its names that it has in all cases, or None."""
+    alias = next((alias for key, alias in _aliases(factor, one).items() if key in common), None)
+    return None if alias is None else (one[0]._replace(name=alias[0], axes=alias[1], others=()), one[1])
 
 
 def _same(one: Diagnosis, other: Diagnosis | None) -> bool:
@@ -137,14 +154,21 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
     part_wrong,
     part_of_dy,
     derivative,
+    passed_on,
     diagonal_only,
+    arguments_exchanged,
     term_in_value,
     term_in_dy,
     constant_term,
     affine_term,
+    clipped,
     border_wrong,
+    region_wrong,
 )
 
+
+# What needs no other cotangent.
+OF_VALUES: tuple[Hypothesis, ...] = (not_finite, zero, constant_factor, rearranged, part_wrong, border_wrong)
 
 HYPOTHESES_ABOUT_SHAPES: tuple[Hypothesis, ...] = (not_reduced, turned, reduced_too_far, wrong_shape)
 

@@ -22,7 +22,9 @@ class Descent(NamedTuple):
     divisor: str
 
 
-def descents(comparison: Comparison, dy: Array, prediction: Array, target: Array) -> tuple[Descent, ...]:
+def descents(
+    comparison: Comparison, dy: Array, prediction: Array, target: Array, batch_axis: int | None = 0
+) -> tuple[Descent, ...]:
     """Return the losses whose gradient an analytic one is, the plainest first; several may be one on these numbers.
 
     ``dy`` is the cotangent of the value, one number. Nothing is fitted to the gradient: all its judged elements, two or
@@ -33,8 +35,13 @@ def descents(comparison: Comparison, dy: Array, prediction: Array, target: Array
         return ()
     divisors = {"": 1, "outputs": prediction.size}
     if prediction.ndim > 1:
-        batch, outputs = len(prediction), prediction[0].size
-        divisors = {"": 1, "batch": batch, "batch x outputs": batch * outputs, "outputs": outputs}
+        batch = prediction.shape[batch_axis or 0]
+        divisors = {
+            "": 1,
+            "batch": batch,
+            "batch x outputs": prediction.size,
+            "outputs": prediction.size // max(1, batch),
+        }
     found = []
     for formula, (loss, gradient) in LOSSES.items():
         whole = dy.reshape(()) * gradient(prediction, wanted)

@@ -41,7 +41,8 @@ def guard_of_norm(once: Comparison, twice: Comparison, x: Array, y: Array, y_of_
 
 def share_of(comparison: Comparison) -> float:
     """Return the largest error beside the largest element of a gradient."""
-    return _most(comparison) / float(np.abs(comparison.numeric[comparison.judged]).max(initial=0.0))
+    top = float(np.abs(comparison.numeric[comparison.judged]).max(initial=0.0))
+    return _most(comparison) / top if top else np.inf
 
 
 def _most(comparison: Comparison) -> float:

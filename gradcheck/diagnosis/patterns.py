@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import combinations, product
+from math import comb
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,14 @@ import numpy as np
 from gradcheck.contract import Array
 from gradcheck.diagnosis.evidence import Cause, Diagnosis, Evidence
 from gradcheck.diagnosis.factors import quantities
-from gradcheck.diagnosis.fits import FITTED, TWO, Comparison, axis_sets, factor_of
+from gradcheck.diagnosis.fits import FITTED, TWO, Comparison, axis_sets, factor_of, rounded
 
 # Fewer elements that agree make "only this one is wrong" an accident of a small tensor.
 AGREEING = 3
+
+# In how many ways as many elements can be chosen: then that they make a region is no accident; more for a region whose
+# edge is chosen, too.
+UNLIKELY, UNLIKELY_BY_SIZE = 50, 500
 
 
 def rearranged(evidence: Evidence) -> Diagnosis | None:
@@ -72,6 +77,54 @@ def border_wrong(evidence: Evidence) -> Diagnosis | None:
             if np.array_equal(failing, border & comparison.judged) and failing.sum() >= FITTED:
                 return Diagnosis(Cause.BORDER_WRONG, {"sides": sides, "agreeing": agreeing})
     return None
+
+
+def region_wrong(evidence: Evidence) -> Diagnosis | None:
+    """Only elements in one region are wrong, and all there that can tell: of a matrix, or by the sign or size of x."""
+    comparison = evidence.comparison
+    failing, agreeing = comparison.failing, comparison.agreeing
+    tells = failing | agreeing
+    wrong, right = int(failing.sum()), int(agreeing.sum())
+    if wrong < FITTED or right < AGREEING or comb(wrong + right, wrong) < UNLIKELY:
+        return None
+    for name, region in _regions(evidence):
+        if np.array_equal(failing[tells], region[tells]):
+            return _region(evidence, comparison, region, {"region": name, "at": None, "agreeing": right})
+    if not (evidence.tensor in evidence.inputs and comb(wrong + right, wrong) >= UNLIKELY_BY_SIZE):
+        return None
+    x = evidence.value
+    for name, inner, outer in (("above", x, failing), ("below", -x, failing)):
+        if inner[outer].min() > inner[agreeing].max():
+            at = float(x[agreeing].max() if name == "above" else x[agreeing].min())
+            return _region(evidence, comparison, failing, {"region": name, "at": rounded(at), "agreeing": right})
+    return None
+
+
+def _region(evidence: Evidence, comparison: Comparison, region: Array, details: dict[str, Any]) -> Diagnosis:
+    inside = comparison.at(region & comparison.judged)
+    what: dict[str, Any] | None = {"factor": (0, 1), "quantities": ()}
+    if np.any(inside.analytic):
+        what = factor_of(inside, quantities(evidence))
+    return Diagnosis(Cause.REGION_WRONG, details | {"what": what})
+
+
+def _regions(evidence: Evidence) -> Iterator[tuple[str, Array]]:
+    """Yield regions that faults keep to, with their names."""
+    shape, x = evidence.numeric.shape, evidence.value
+    if len(shape) >= 2 and min(shape[-2:]) > 1:
+        rows, columns = np.indices(shape)[-2:]
+        yield "on the diagonal", rows == columns
+        yield "off the diagonal", rows != columns
+        yield "above the diagonal", rows < columns
+        yield "below the diagonal", rows > columns
+        yield "on and above the diagonal", rows <= columns
+        yield "on and below the diagonal", rows >= columns
+    if evidence.tensor in evidence.inputs:
+        yield "where the input is negative", x < 0
+        yield "where the input is positive", x > 0
+        yield "where the input is zero", x == 0
+    if evidence.elementwise_shapes:
+        yield "where the output is zero", evidence.y == 0
 
 
 def _rearrangements(shape: tuple[int, ...]) -> Iterator[tuple[Cause, dict[str, Any], Callable[[Array], Array]]]:

@@ -18,7 +18,7 @@ def not_reduced(evidence: Evidence) -> Diagnosis | None:
         extents = tuple(analytic.shape[axis] for axis in axes)
         rest = tuple(extent for axis, extent in enumerate(analytic.shape) if axis not in axes)
         if rest == needed and prod(extents) > 1 and evidence.allows(analytic.sum(axis=axes)):
-            batch = axes == (0,) and extents[0] == evidence.batch
+            batch = axes == (evidence.batch_axis,) and extents[0] == evidence.batch
             details = {"axes": axes, "batch": batch, "shape": analytic.shape, "needed": needed}
             return Diagnosis(Cause.NOT_REDUCED, details)
     return None

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from gradcheck.contract import Array, Case
+from gradcheck.contract import Array, Case, Context
 from gradcheck.diagnosis.evidence import Cause, Diagnosis, Evidence
 from gradcheck.diagnosis.fits import Comparison
 from gradcheck.diagnosis.gradients import diagnose
@@ -41,10 +41,13 @@ from gradcheck.numerics.directions import (
     stacked_coordinates,
     unit,
 )
-from gradcheck.numerics.functions import Pullback, cast, function_of, shadow
+from gradcheck.numerics.functions import Arrays, Pullback, cast, function_of, shadow
 from gradcheck.numerics.generalised import generalised_gradient
 from gradcheck.numerics.rounding import Recorder, nudged, spread
+from gradcheck.numerics.samples import batch_axis
 from gradcheck.properties.outcome import (
+    CERTAIN,
+    DIAGNOSED,
     LARGE,
     SHADOWS,
     USEFUL,
@@ -52,6 +55,7 @@ from gradcheck.properties.outcome import (
     Settings,
     allowance,
     cotangent,
+    counted,
     factor_of,
     failure,
     inconclusive,
@@ -67,9 +71,7 @@ CONFIRMED = 32  # disagreeing elements that are measured again at other steps, t
 EVALUATIONS_A_LINE = 12  # two steps of six
 AUTO_EVALUATIONS = 1_000  # in auto mode a tensor that takes more is probed along random directions,
 AUTO_WORK = 1 << 26  # and so is one for which evaluations x elements in and out exceed this
-CERTAIN = 100.0  # a ratio, below which no cause is sought
 EXPLAINING_EVALUATIONS = 20_000  # for which one tensor's disagreement is explained, if max_evaluations allows them
-DIAGNOSED = 4096  # elements of a tensor whose disagreement is explained: it takes differences for other cotangents
 KEPT = 1 << 23  # outputs of evaluations kept for an explanation
 SMALL = 4  # elements, up to which differences cost less than a complex step and its confirmation
 
@@ -432,6 +434,8 @@ class Judge:
                 numeric_of=partial(numeric_of, name),
                 other_numeric=partial(numeric_of, dy=self.point.dy),
                 target=self._target(),
+                batch_axis=batch_axis(self.case),
+                of_exchanged=self._of_exchanged,
             )
             try:
                 causes[name] = diagnose(evidence)
@@ -444,6 +448,32 @@ class Judge:
         function = self.point.function
         constants = [argument for argument in function.arguments if not isinstance(argument, str)]
         return constants[0] if len(function.inputs) == 1 and len(constants) == 1 else None
+
+    def _of_exchanged(self) -> dict[str, tuple[Array, Array]]:
+        """Return the numeric gradients, for dy = 1, of a loss whose arguments are exchanged, and of its target."""
+        prediction, target = self.case.inputs[0], self._target()
+        if target is None or target.dtype.kind != "f" or target.shape != prediction.shape or self.point.y.ndim:
+            return {}
+        exchanged = function_of(replace(self.case, inputs=(target, prediction)))
+
+        def call(given: Arrays, context: Context) -> tuple[Array, Pullback]:
+            of_target = function_of(replace(self.case, inputs=(prediction, given["target"])))
+            y, _ = of_target.call(cast(of_target.variables, np.float64), context)
+            return y, lambda _: {}
+
+        by_target = replace(exchanged, variables={"target": target}, arguments=("target",), call=call)
+        found = {}
+        for of, function in (("first argument", exchanged), ("target", by_target)):
+            (name,) = function.inputs
+            variables = cast(function.variables, np.float64)
+            y, _ = function.call(variables, self.point.context())
+            if np.isfinite(y):
+                there = replace(self.point, function=function, variables=variables, y=y, dy=np.ones(()), outputs=[y])
+                found[of] = self._at(there).numeric(name, coordinates(there, name))
+        return found
+
+    def _at(self, point: Point) -> Judge:
+        return replace(self, point=point)
 
     def with_cotangent(self, dy: Array) -> Judge:
         """Return the same judge for another cotangent."""
@@ -552,7 +582,21 @@ def gradients_agree_with_differences(case: Case, settings: Settings = Settings()
     if wrong and stopped_in_twin(case, wrong):
         return _meant(found, wrong, remark)
     outcome = judged([one.worst for one in found.values()], told=any(one.told for one in found.values()))
-    return replace(outcome, remark=remark, causes=judge.causes(wrong, found))
+    message = outcome.message
+    if wrong:
+        counts = {name: _wrong_elements(grads[name], found[name]) for name in wrong}
+        message = counted(counts, [name for name in found if name not in wrong])
+    return replace(outcome, message=message, remark=remark, causes=judge.causes(wrong, found))
+
+
+def _wrong_elements(grad: Array, found: TensorFinding) -> tuple[int, int] | None:
+    """Return how many elements disagree, of how many, where all were looked at one by one."""
+    known = _known(found)
+    if known is None:
+        return None
+    numeric, allowed = known
+    wrong = int((np.abs(grad - numeric) > allowed).sum())
+    return (wrong, grad.size) if wrong else None
 
 
 def _disagrees(found: TensorFinding) -> bool:

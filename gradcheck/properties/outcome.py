@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -32,6 +32,9 @@ NATIVE_FACTOR, FOREIGN_FACTOR = 4.0, 8.0
 
 # An allowance above this share of the tensor's largest element cannot tell right from wrong.
 USEFUL = 1e-3
+
+CERTAIN = 100.0  # a ratio, below which no cause is sought
+DIAGNOSED = 4096  # elements of a tensor whose disagreement is explained: it takes differences for other cotangents
 
 DIFFERENCED = 9  # evaluations at equal distances: five fourth differences
 
@@ -84,6 +87,20 @@ Property = Callable[[Case, Settings], Outcome | None]
 def failure(message: str, worst: Worst | None = None, diagnosis: str = "") -> Outcome:
     """Return a failure with its reason, and its cause if it is known."""
     return Outcome(Verdict.FAIL, worst, message, diagnosis)
+
+
+def counted(wrong: Mapping[str, tuple[int, int] | None], right: Sequence[str]) -> str:
+    """Say which tensors are wrong, in how many of how many elements where that is known, and which are right."""
+    if not right and len(wrong) == 1 and next(iter(wrong.values()), None) in (None, (1, 1)):
+        return ""  # which goes without saying
+    said = []
+    for name, count in wrong.items():
+        if count is None or count[1] == 1:
+            said.append(f"{name} is wrong")
+        else:
+            some = f"all {count[1]:,}" if count[0] == count[1] else f"{count[0]:,} of {count[1]:,}"
+            said.append(f"{name}: {some} elements wrong")
+    return "; ".join(said) + (f"; right: {', '.join(right)}" if right else "")
 
 
 def inconclusive(message: str) -> Outcome:

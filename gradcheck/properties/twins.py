@@ -9,10 +9,9 @@ import numpy as np
 
 from gradcheck.contract import Array, Case, Layer, Loss, Tap, untapped
 from gradcheck.numerics.agreement import Verdict, Worst, compare
-from gradcheck.numerics.differences import derivatives
-from gradcheck.numerics.directions import Point, coordinates
 from gradcheck.numerics.functions import Arrays, Function, cast, function_of
 from gradcheck.numerics.rounding import Recorder, largest_difference, nudged, spread
+from gradcheck.properties.apart import odd_one_out, with_causes
 from gradcheck.properties.outcome import (
     SHADOWS,
     Outcome,
@@ -29,8 +28,6 @@ from gradcheck.properties.outcome import (
 )
 from gradcheck.subjects.layer import ForeignLayer
 from gradcheck.subjects.twin import TwinError, twin_of
-
-CLOSE = 1e-6  # two of pullback, differences and twin that are relatively this close are of one opinion
 
 
 def forward_agrees_with_twin(case: Case, settings: Settings = Settings()) -> Outcome | None:
@@ -56,7 +53,11 @@ def _agreement(case: Case, settings: Settings, wanted: Callable[[str], bool]) ->
     chosen = [(worst, told) for name, worst, told in compared if wanted(name)]
     outcome = judged([worst for worst, _ in chosen], told=any(told for _, told in chosen))
     if outcome.verdict is Verdict.FAIL and outcome.worst is not None and outcome.worst.tensor != "output":
-        return replace(outcome, diagnosis=_odd_one_out(case, outcome.worst))
+        outcome = replace(outcome, diagnosis=odd_one_out(case, outcome.worst))
+    if outcome.verdict is Verdict.FAIL:
+        wrong = dict.fromkeys(name for name, worst, _ in compared if wanted(name) and worst and worst.ratio > 1)
+        right = dict.fromkeys(name for name, _, _ in compared if wanted(name) and name not in wrong)
+        return with_causes(case, outcome, [*wrong], [*right], explain=settings.explain)
     return outcome
 
 
@@ -124,40 +125,6 @@ class _SecondOpinion:
             self._spread = spread(self._of_twin(self._variables), rounded)
         error = self._factor * self._spread.get(name, 0.0)
         return error if np.isfinite(error) else 0.0
-
-
-def _odd_one_out(case: Case, worst: Worst) -> str:
-    """Say which of pullback, differences and twin disagrees with the other two at an element, in float64."""
-    function, rng = function_of(case), case.rng("nudges")
-    variables = cast(function.variables, np.float64)
-    y, pullback = function.call(variables, case.context())
-    if y.dtype != np.float64:
-        return ""
-    dy = cotangent(y, case.rng("cotangent"))
-    ours = pullback(dy)[worst.tensor]
-    try:
-        y_twin, pullback_twin = twin_of(case).call(variables, case.context())
-        theirs = pullback_twin(dy)[worst.tensor]
-    except TwinError:
-        return ""
-    outputs = [shadow["output"] for shadow in shadows_of(case, function, variables, dy, rng)]
-    point = Point(function, variables, case.context, y, dy, outputs)
-    place = int(np.ravel_multi_index(worst.index, ours.shape)) if ours.ndim else 0
-    estimate = derivatives(coordinates(point, worst.tensor).only(np.array([place])))
-    numeric, error = float(estimate.value[0]), float(estimate.error[0])
-    if not np.isfinite(error):
-        return (
-            "there is a kink here: torch's choice of a generalised gradient is another one"
-            if estimate.kinked[0] and np.allclose(y, y_twin, rtol=CLOSE)
-            else ""
-        )
-    margin = error + CLOSE * abs(numeric)
-    with_us, with_twin = (abs(float(array[worst.index]) - numeric) <= margin for array in (ours, theirs))
-    if with_twin and not with_us:
-        return "differences and torch agree with each other: the backward pass is wrong"
-    if with_us and not with_twin:
-        return "differences agree with the pullback: the forward pass computes another function than torch"
-    return "pullback, differences and torch all differ" if not with_us else ""
 
 
 def buffers_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outcome | None:

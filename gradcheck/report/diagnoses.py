@@ -11,8 +11,9 @@ from gradcheck.report.text import Json
 
 
 def describe_diagnosis(tensor: str, diagnosis: Diagnosis) -> str:
-    """Return what is wrong with a tensor's gradient as one sentence."""
-    return SENTENCES[diagnosis.cause](f"{tensor}'s gradient", diagnosis.details)
+    """Return what is wrong with a tensor's gradient, or with the output, as one sentence."""
+    what = "the output" if tensor == "output" else f"{tensor}'s gradient"
+    return SENTENCES[diagnosis.cause](what, diagnosis.details)
 
 
 def _not_finite(gradient: str, found: Json) -> str:
@@ -98,6 +99,31 @@ def _border_wrong(gradient: str, found: Json) -> str:
     return f"{gradient} is wrong on the border only, at {sides}; the other {found['agreeing']:,} elements agree"
 
 
+def _region_wrong(gradient: str, found: Json) -> str:
+    where = found["region"]
+    if found["at"] is not None:
+        where = f"where the input is {where} {found['at']:g}"
+    others = f"the other {found['agreeing']:,} elements agree"
+    if found["what"] is None:
+        return f"{gradient} is wrong {where} only; {others}"
+    change = "zero" if found["what"]["factor"] == (0, 1) else _times(found["what"], "what it should be")
+    return f"{gradient} is {change} {where}; {others}"
+
+
+def _clipped(gradient: str, found: Json) -> str:
+    if found["norm"] is not None:
+        return f"{gradient} is {_right(found)}, clipped to a norm of {found['norm']:g}"
+    low, high = ("-inf" if found["low"] is None else f"{found['low']:g}"), found["high"]
+    return f"{gradient} is {_right(found)}, clipped to [{low}, {'inf' if high is None else f'{high:g}'}]"
+
+
+def _arguments_exchanged(gradient: str, found: Json) -> str:
+    what = f"{'the negative of ' if found['negated'] else ''}the gradient"
+    if found["of"] == "target":
+        return f"{gradient} is {what} of the target: prediction and target are exchanged"
+    return f"{gradient} is {what} of the loss with prediction and target exchanged"
+
+
 def _only_part_of_dy(gradient: str, found: Json) -> str:
     why = ": overwritten instead of accumulated, or not summed over the batch" if found["batch"] else ""
     return f"{gradient} is what {_slice_of_dy(found)} alone would give{why}"
@@ -113,7 +139,9 @@ def _slice_of_dy(found: Json) -> str:
 
 def _derivative_missing(gradient: str, found: Json) -> str:
     what = "dy itself" if found["multiple"] == 1 else f"{found['multiple']:g} times dy, whatever x is"
-    return f"{gradient} is {what}: the derivative f'(x) is missing"
+    if found["elementwise"]:
+        return f"{gradient} is {what}: the derivative f'(x) is missing"
+    return f"{gradient} is {what}: the derivative is missing, as where the loss behind it has it in its own gradient"
 
 
 def _derivative_of_wrong_array(gradient: str, found: Json) -> str:
@@ -176,10 +204,11 @@ QUANTITIES = {
 
 
 def _quantity(quantity: Quantity) -> str:
-    if quantity.name in QUANTITIES:
-        return QUANTITIES[quantity.name]
     extent = "the extent" if len(quantity.axes) == 1 else "the product of the extents"
-    return f"{extent} of the {quantity.of}'s {_axes(quantity.axes)}"
+    extents = f"{extent} of the {quantity.of}'s {_axes(quantity.axes)}"
+    if quantity.name == "batch" and quantity.axes != (0,):
+        return f"{extents}, the batch"
+    return QUANTITIES.get(quantity.name, extents)
 
 
 def _index(index: Sequence[int]) -> str:
@@ -206,6 +235,9 @@ SENTENCES: dict[Cause, Callable[[str, Json], str]] = {
     Cause.REDUCED_TOO_FAR: _reduced_too_far,
     Cause.PART_WRONG: _part_wrong,
     Cause.BORDER_WRONG: _border_wrong,
+    Cause.REGION_WRONG: _region_wrong,
+    Cause.CLIPPED: _clipped,
+    Cause.ARGUMENTS_EXCHANGED: _arguments_exchanged,
     Cause.ONLY_PART_OF_DY: _only_part_of_dy,
     Cause.PART_OF_DY_LEFT_OUT: _part_of_dy_left_out,
     Cause.DERIVATIVE_MISSING: _derivative_missing,
