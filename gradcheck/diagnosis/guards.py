@@ -45,10 +45,14 @@ IMAGINARY = 1e-30  # a step along which a derivative is exact
 
 
 class Model(NamedTuple):
-    """The gradient of a loss, of any size, as a function of eps, and the shares that its logarithms are of."""
+    """The gradient of a loss, of any size, as a function of eps, and the shares that its logarithms are of.
+
+    Where a sum has several of them, it is ``bounded`` as a function of a bound below which they do not count.
+    """
 
     gradient: Callable[[complex], Array]
     shares: tuple[Array, ...]
+    bounded: Callable[[float], Array] | None = None
 
 
 class Place(StrEnum):
@@ -136,6 +140,8 @@ def of_value(comparison: Comparison, model: Model, known: Mapping[float, float] 
     found = _fitted(comparison, outside, shape)
     if found is not None:
         return _guard(model, found, outside)
+    if model.bounded is not None and (beyond := _beyond(comparison, plain, model.bounded)) is not None:
+        return Guard(0.0, 0.0, Place.LOGARITHM, np.ones(plain.shape), np.zeros(plain.shape), beyond)
     seen = _follows(comparison, comparison.numeric, ~outside, plain)
     if np.any(outside) and (seen or _follows(comparison, comparison.analytic, outside, plain)):
         return Guard(0.0, 0.0, Place.LOGARITHM, np.ones(plain.shape), np.zeros(plain.shape), outside)
@@ -183,7 +189,8 @@ def _models(x: Array, weights: Array, target: Array | None, numeric: Array) -> I
         p = softmax(x, axis)
         for q in [of_axes[axis]] if axis in of_axes else _odd_ones(numeric * weights, axis):
             chosen = np.broadcast_to((q * p).sum(axis=axis, keepdims=True), x.shape)
-            yield Model(partial(_of_classes, p, weights * q, axis), (chosen, 1 - chosen))
+            gradient, bounded = partial(_of_classes, p, weights * q, axis), partial(_bounded, p, weights * q, axis)
+            yield Model(gradient, (chosen, 1 - chosen), bounded)
 
 
 def _of_one(share: Array, weight: Array, eps: complex) -> Array:
@@ -199,6 +206,12 @@ def _of_two(p: Array, rest: Array, slope: Array, target: Array, eps: complex) ->
 def _of_classes(p: Array, q: Array, axis: int, eps: complex) -> Array:
     """Return the gradient of ``-sum q log(p + eps)``, where p is a softmax along an axis."""
     kept = q * p / (p + eps)
+    return np.asarray(p * kept.sum(axis=axis, keepdims=True) - kept)
+
+
+def _bounded(p: Array, q: Array, axis: int, bound: float) -> Array:
+    """Return the gradient of ``-sum q log(max(p, bound))``, where p is a softmax along an axis."""
+    kept = np.where(p > bound, q, 0.0)
     return np.asarray(p * kept.sum(axis=axis, keepdims=True) - kept)
 
 
@@ -245,6 +258,18 @@ def _outside(comparison: Comparison, model: Model) -> Array:
         if np.any(beyond) and share[beyond].max() < others.min(initial=np.inf):
             explained |= beyond
     return explained if np.array_equal(explained, flat) else np.zeros(flat.shape, bool)
+
+
+def _beyond(comparison: Comparison, plain: Array, bounded: Callable[[float], Array]) -> Array | None:
+    """Return where a bound moves a gradient that is explained by it, or None if none of the usual ones explains it."""
+    for bound in (bound for bound in USUAL if bound <= LARGEST):
+        ratio = _ratio(bounded(bound), plain)
+        beyond = np.abs(ratio - 1) > ROUNDING
+        wrong = np.abs(comparison.numeric - comparison.analytic * ratio) > _tolerance(comparison)
+        partly = beyond & comparison.failing & (ratio != 0)
+        if not np.any(wrong & comparison.judged) and distinct(comparison.numeric[partly]) >= TWO:
+            return np.asarray(beyond)
+    return None
 
 
 def _follows(comparison: Comparison, gradient: Array, where: Array, shape: Array) -> bool:

@@ -18,6 +18,8 @@ from gradcheck.diagnosis.fits import FITTED, TWO, Comparison, axis_sets, factor_
 # Fewer elements that agree make "only this one is wrong" an accident of a small tensor.
 AGREEING = 3
 
+MOST_INDICES = 4  # of an axis, that are listed
+
 # In how many ways as many elements can be chosen: then that they make a region is no accident; more for a region whose
 # edge is chosen, too.
 UNLIKELY, UNLIKELY_BY_SIZE = 50, 500
@@ -47,7 +49,8 @@ def part_wrong(evidence: Evidence) -> Diagnosis | None:
         if len(indices) == 1 and failing.shape[axis] > 1:
             (at,) = indices
             inside = comparison.at((slice(None),) * axis + (at,))
-            place = {"axis": axis, "index": at, "of": failing.ndim}
+            sample = evidence.tensor in evidence.inputs and axis == evidence.batch_axis
+            place = {"axis": axis, "index": at, "of": failing.ndim, "sample": sample}
             outside = agreeing - int(inside.agreeing.sum())
             return _part(evidence, inside, place, outside) if outside >= AGREEING else None
     return None
@@ -87,7 +90,7 @@ def region_wrong(evidence: Evidence) -> Diagnosis | None:
     wrong, right = int(failing.sum()), int(agreeing.sum())
     if wrong < FITTED or right < AGREEING or comb(wrong + right, wrong) < UNLIKELY:
         return None
-    for name, region in _regions(evidence):
+    for name, region in _regions(evidence, failing):
         if np.array_equal(failing[tells], region[tells]):
             return _region(evidence, comparison, region, {"region": name, "at": None, "agreeing": right})
     if not (evidence.tensor in evidence.inputs and comb(wrong + right, wrong) >= UNLIKELY_BY_SIZE):
@@ -108,9 +111,15 @@ def _region(evidence: Evidence, comparison: Comparison, region: Array, details: 
     return Diagnosis(Cause.REGION_WRONG, details | {"what": what})
 
 
-def _regions(evidence: Evidence) -> Iterator[tuple[str, Array]]:
+def _regions(evidence: Evidence, failing: Array) -> Iterator[tuple[str, Array]]:
     """Yield regions that faults keep to, with their names."""
     shape, x = evidence.numeric.shape, evidence.value
+    for axis, extent in enumerate(shape):
+        wrong = np.unique(np.nonzero(failing)[axis])
+        if 1 < len(wrong) < min(extent, MOST_INDICES + 1):
+            named = ("rows", "columns")[axis] if len(shape) == 2 else f"axis {axis}, indices"
+            region = np.isin(np.indices(shape)[axis], wrong)
+            yield f"in {named} {', '.join(map(str, wrong[:-1]))} and {wrong[-1]}", region
     if len(shape) >= 2 and min(shape[-2:]) > 1:
         rows, columns = np.indices(shape)[-2:]
         yield "on the diagonal", rows == columns

@@ -87,6 +87,8 @@ def _part_wrong(gradient: str, found: Json) -> str:
         where = f"element {_index(place['element'])}"
     else:
         named = ("row {}", "column {}")[place["axis"]] if place["of"] == 2 else f"index {{}} of axis {place['axis']}"
+        if place.get("sample"):
+            named = f"sample {{}} ({named.format(place['index'])})"
         where = named.format(place["index"])
     if what is None:
         return f"only {where} of {gradient} is wrong; {others}"
@@ -107,7 +109,7 @@ def _region_wrong(gradient: str, found: Json) -> str:
     if found["what"] is None:
         return f"{gradient} is wrong {where} only; {others}"
     change = "zero" if found["what"]["factor"] == (0, 1) else _times(found["what"], "what it should be")
-    return f"{gradient} is {change} {where}; {others}"
+    return f"{where}, {gradient} is {change}; {others}"
 
 
 def _clipped(gradient: str, found: Json) -> str:

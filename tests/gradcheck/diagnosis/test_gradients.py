@@ -450,7 +450,18 @@ NAMED: list[tuple[str, tuple[Problem, str, Fault], str]] = [
     (
         "no upper triangle",
         changed(SQUARE_OF_FOUR, "weight", np.tril),
-        "weight's gradient is zero above the diagonal; the other 10 elements agree",
+        "above the diagonal, weight's gradient is zero; the other 10 elements agree",
+    ),
+    (
+        "two rows",
+        changed(SQUARE_OF_FOUR, "weight", lambda g: g * np.array([1, -1, 1, -1])[:, None]),
+        "in rows 1 and 3, weight's gradient is exactly -1 times what it should be, the sign is wrong; "
+        "the other 8 elements agree",
+    ),
+    (
+        "one sample",
+        changed(CONV, "input", scaled_at(1, 0.0)),
+        "sample 1 (index 1 of axis 0) of input's gradient is zero; the other 90 elements agree",
     ),
     (
         "off the diagonal",
@@ -460,7 +471,7 @@ NAMED: list[tuple[str, tuple[Problem, str, Fault], str]] = [
     (
         "twice below zero",
         (CUBE, "input", lambda dy: dy * 3 * X**2 * np.where(X < 0, 2, 1)),
-        f"input's gradient is exactly 2 times what it should be where the input is negative; "
+        f"where the input is negative, input's gradient is exactly 2 times what it should be; "
         f"the other {np.sum(X > 0)} elements agree",
     ),
     (

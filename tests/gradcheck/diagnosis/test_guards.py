@@ -174,6 +174,20 @@ def test_a_bound_that_only_a_variation_meets_accuses_nobody(
     assert "are not judged: there the value is clipped, and flat" in found.remarks[0]
 
 
+def test_a_bound_that_cuts_off_a_part_of_a_sum_is_told_from_a_fault() -> None:
+    x = 16 * Z
+    p = softmax(x, 1)
+    kept = np.where(p > 1e-9, MIXED, 0.0)
+    numeric = p * kept.sum(axis=1, keepdims=True) - kept
+    found = guard_of(compared(p - MIXED, numeric), x, ONE, MIXED)
+    assert found is not None
+    assert found.eps == 0
+    assert np.array_equal(found.outside, np.abs(p - MIXED - numeric) > 1e-12)
+    dropped = np.where(p > p.max(axis=1, keepdims=True) / 2, MIXED, 0.0)
+    numeric = p * dropped.sum(axis=1, keepdims=True) - dropped
+    assert guard_of(compared(p - MIXED, numeric), x, ONE, MIXED) is None
+
+
 def test_a_fault_beside_a_guard_is_named() -> None:
     found = judged(Guarded(lambda p: p + 1e-7, divisor=1.0), Z, CLASSES)
     assert found.verdict is Verdict.FAIL
