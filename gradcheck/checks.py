@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import torch
 
 
-VARIATIONS_EXPLAINED = 3  # failing variations of one object whose cause is sought
+VARIATIONS_EXPLAINED = 3  # failing variations of one object, with as many samples each, whose cause is sought
 
 
 # What is asked of variations; the rest is asked of the case as given alone.
@@ -321,6 +321,10 @@ def check_variations(
     return _check(case, settings, None, claims)
 
 
+def _samples(case: Case) -> tuple[int, ...]:
+    return case.inputs[0].shape[:1] if case.inputs else ()
+
+
 def _require_object(who: str, what: str, value: object) -> None:
     if isinstance(value, type):
         raise AdapterError(f"{who} needs a {what}, got the class {value.__name__}: make one")
@@ -521,7 +525,8 @@ def _tried(
 
     def attempt(variation: Variation, claim: Property) -> None:
         outcomes = found[claim.__name__]
-        explained = sum(bool(outcome.causes) for _, outcome in outcomes)
+        # Of as many samples each: another number of them tells the batch size from whatever else is as large.
+        explained = sum(bool(o.causes) for v, o in outcomes if _samples(v.case) == _samples(variation.case))
         explain = explained < VARIATIONS_EXPLAINED and variation.name not in DEGENERATE
         outcome = unless_torch_is_missing(variation.case, claim, replace(settings, explain=explain, until=budget.until))
         if outcome is not None:

@@ -323,9 +323,13 @@ class Initializer(ABC):
 
 @dataclass
 class Tally:
-    """How often a case's subject has been called."""
+    """How often a subject has been called, in a case and its variations.
+
+    And which ``eps`` were seen in its value, with how far each may be off.
+    """
 
     evaluations: int = 0
+    eps: dict[float, float] = field(default_factory=dict)
 
 
 # Where cases call a layer: inside a network, so that one that forgets its place is seen.

@@ -104,10 +104,15 @@ def joined(name: str, claim: str, tried: list[tuple[Variation, Outcome]]) -> Fin
 
 
 def _remarks(tried: list[tuple[Variation, Outcome]]) -> Iterator[str]:
+    """Yield what is remarked of the variations, each remark once."""
     yield from [outcome.trait for _, outcome in tried if outcome.trait][:1]
+    variations: dict[str, list[str]] = {}
     for variation, outcome in tried:
         if outcome.remark:
-            yield outcome.remark if variation.name == AS_GIVEN else f"{variation.name}: {outcome.remark}"
+            variations.setdefault(outcome.remark, []).append(variation.name)
+    for remark, (first, *others) in variations.items():
+        more = f" and in {len(others)} more case{'s' if len(others) > 1 else ''}" if others else ""
+        yield remark if first == AS_GIVEN else f"{first}{more}: {remark}"
 
 
 def drawn_cases(subject: Subject, examples: int, seed: int) -> list[Case]:
@@ -189,15 +194,15 @@ def _explained(failing: list[tuple[Case, Outcome]], needed: int) -> tuple[int, s
     That is the first case, unless only of cases with other axes a cause is found.
     """
     by_axes: dict[tuple[int, ...], list[int]] = {}
-    for place, (case, outcome) in enumerate(failing):
-        if outcome.diagnosis:
-            return place, outcome.diagnosis
+    for place, (case, _) in enumerate(failing):
         by_axes.setdefault(tuple(array.ndim for array in case.inputs), []).append(place)
     for places in by_axes.values():
         sentences = _sentences([failing[place][1] for place in places], needed)
         if sentences:
-            return places[0], sentences
-    return 0, ""
+            others = [outcome.diagnosis for place in places[:1] if (outcome := failing[place][1]).diagnosis]
+            return places[0], "; ".join([sentences, *others])
+    known = [(place, outcome.diagnosis) for place, (_, outcome) in enumerate(failing) if outcome.diagnosis]
+    return known[0] if known else (0, "")
 
 
 def _sentences(outcomes: list[Outcome], needed: int) -> str:

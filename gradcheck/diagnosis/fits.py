@@ -52,7 +52,7 @@ class Comparison:
     allowed: Array
     levels: tuple[float, ...] = (PRECISION,)
 
-    def at(self, place: slice | tuple[int | slice, ...]) -> Comparison:
+    def at(self, place: slice | tuple[int | slice, ...] | Array) -> Comparison:
         """Return the comparison of some elements."""
         analytic, numeric, allowed = (np.asarray(array[place]) for array in (self.analytic, self.numeric, self.allowed))
         return replace(self, analytic=analytic, numeric=numeric, allowed=allowed)

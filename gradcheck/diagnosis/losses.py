@@ -1,4 +1,4 @@
-"""The loss that a gradient belongs to, whatever value is returned, of the usual ones and their gradients."""
+"""Which loss a gradient is of, whatever loss was told: the usual ones, by the gradients of their sums."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gradcheck.diagnosis.fits import TWO, Comparison
 
 
 class Descent(NamedTuple):
-    """The loss that a gradient descends: the gradient's ``formula``, the ``loss``, and what both are divided by.
+    """A loss that is descended: the gradient's ``formula``, the ``loss`` it is of, and what both are divided by.
 
     ``divisor`` is the name of a `Quantity`, or empty where nothing is divided.
     """
@@ -22,19 +22,26 @@ class Descent(NamedTuple):
     divisor: str
 
 
-def descents(comparison: Comparison, dy: Array, prediction: Array, target: Array) -> tuple[Descent, ...]:
-    """Return the losses with the analytic gradient, the plainest first; several may be the same on these numbers.
+def descents(
+    comparison: Comparison, dy: Array, prediction: Array, target: Array, batch_axis: int | None = 0
+) -> tuple[Descent, ...]:
+    """Return the losses whose gradient an analytic one is, the plainest first; several may be one on these numbers.
 
-    ``dy`` is the cotangent of the value, one number. Nothing is fitted to the gradient: all its judged elements must be
-    as the formula says, and two or more must be evidence for it.
+    ``dy`` is the cotangent of the value, one number. Nothing is fitted to the gradient: all its judged elements, two or
+    more of which must tell, are as the formula says.
     """
     wanted = _like(prediction, target)
     if wanted is None or dy.size != 1:
         return ()
     divisors = {"": 1, "outputs": prediction.size}
     if prediction.ndim > 1:
-        batch, outputs = len(prediction), prediction[0].size
-        divisors = {"": 1, "batch": batch, "batch x outputs": batch * outputs, "outputs": outputs}
+        batch = prediction.shape[batch_axis or 0]
+        divisors = {
+            "": 1,
+            "batch": batch,
+            "batch x outputs": prediction.size,
+            "outputs": prediction.size // max(1, batch),
+        }
     found = []
     for formula, (loss, gradient) in LOSSES.items():
         whole = dy.reshape(()) * gradient(prediction, wanted)
@@ -45,7 +52,7 @@ def descents(comparison: Comparison, dy: Array, prediction: Array, target: Array
 
 
 def _like(prediction: Array, target: Array) -> Array | None:
-    """Return a target in the prediction's shape, class indices as one-hot rows, or None."""
+    """Return a target in the prediction's shape, rows that are 1 at their class for classes, or None."""
     if target.shape == prediction.shape:
         return target
     if prediction.ndim != 2 or target.shape != prediction.shape[:1] or target.dtype.kind not in "iu":
@@ -58,18 +65,18 @@ def _cross_entropy_of_probabilities(p: Array, t: Array) -> Array:
     return np.where(inside, (p - t) / np.where(inside, p * (1 - p), 1.0), np.nan)
 
 
-def _sigmoid(z: Array) -> Array:
+def sigmoid(z: Array) -> Array:
+    """Return ``1 / (1 + exp(-z))``."""
     return np.asarray(1 / (1 + np.exp(-z)))
 
 
-def _softmax(z: Array) -> Array:
-    """Return the softmax over classes: axis 1, or the only one."""
-    axis = min(1, z.ndim - 1)
+def softmax(z: Array, axis: int) -> Array:
+    """Return ``exp(z) / sum(exp(z))`` along an axis."""
     powers = np.exp(z - z.max(axis=axis, keepdims=True))
     return np.asarray(powers / powers.sum(axis=axis, keepdims=True))
 
 
-# By the formula of the gradient: the loss, a sum over all elements, and its gradient at a prediction and a target.
+# The gradients of sums over all elements, in words: the loss, and the gradient at a prediction and a target.
 LOSSES: dict[str, tuple[str, Callable[[Array, Array], Array]]] = {
     "prediction - target": (
         "half the sum of squares, or of summed cross-entropy before its sigmoid or softmax",
@@ -77,10 +84,13 @@ LOSSES: dict[str, tuple[str, Callable[[Array, Array], Array]]] = {
     ),
     "2 (prediction - target)": ("the sum of squares", lambda p, t: 2 * (p - t)),
     "sign(prediction - target)": ("the sum of absolute differences", lambda p, t: np.sign(p - t)),
-    "softmax(prediction) - target": ("summed cross-entropy after a softmax", lambda z, t: _softmax(z) - t),
+    "softmax(prediction) - target": (
+        "summed cross-entropy after a softmax",
+        lambda z, t: softmax(z, min(1, z.ndim - 1)) - t,
+    ),
     "sigmoid(prediction) - target": (
         "summed binary cross-entropy after a sigmoid",
-        lambda z, t: _sigmoid(z) - t,
+        lambda z, t: sigmoid(z) - t,
     ),
     "(prediction - target) / (prediction (1 - prediction))": (
         "summed binary cross-entropy of probabilities",

@@ -71,7 +71,7 @@ def coordinates(point: Point, name: str) -> Lines:
             values[row] = point.value_or_nan(name, moved).reshape(-1)
         return values, taken
 
-    return _lines(point, at, np.full(x.size, _unit(x)), np.zeros(x.size, np.intp), 1, np.abs(x).reshape(-1))
+    return _lines(point, at, np.full(x.size, unit(x)), np.zeros(x.size, np.intp), 1, np.abs(x).reshape(-1))
 
 
 def stacked_coordinates(point: Point, name: str) -> Lines:
@@ -105,7 +105,7 @@ def stacked_coordinates(point: Point, name: str) -> Lines:
                 values[rows] = result.reshape(-1, samples, outputs)[where[:2]]
         return values, taken
 
-    return _lines(point, at, np.full(x.size, _unit(x)), block, samples, np.abs(x).reshape(-1))
+    return _lines(point, at, np.full(x.size, unit(x)), block, samples, np.abs(x).reshape(-1))
 
 
 def along(point: Point, name: str, directions: Array) -> Lines:
@@ -121,7 +121,7 @@ def along(point: Point, name: str, directions: Array) -> Lines:
         return np.array([value.reshape(-1) for value in moved]).reshape(len(lines), point.y.size), t
 
     largest = np.abs(directions).reshape(len(directions), -1).max(axis=1, initial=0.0)
-    scale = _unit(x) / np.where(largest > 0, largest, 1.0)
+    scale = unit(x) / np.where(largest > 0, largest, 1.0)
     return _lines(point, at, scale, np.zeros(len(directions), np.intp), 1, scale)
 
 
@@ -170,7 +170,7 @@ def samples_are_independent(point: Point, name: str) -> bool:
     if len(y) != len(x) or not y.size:
         return False
     rng = stream("other samples", len(x))
-    other = (x + 2.0**-7 * _unit(x) * rng.standard_normal(x.shape)).astype(x.dtype)
+    other = (x + 2.0**-7 * unit(x) * rng.standard_normal(x.shape)).astype(x.dtype)
     try:
         together, alone = point.value(name, np.concatenate([x, other])), point.value(name, other)
     except Exception:  # noqa: BLE001  a function that takes no other batch is simply not stacked
@@ -198,7 +198,7 @@ def _lines(
     return Lines(at, scale, block, y, dy, noise, moves, shortest, point.precision)
 
 
-def _unit(x: Array) -> float:
+def unit(x: Array) -> float:
     """Return the power of two at or below the tensor's largest element, or 1, so that steps are exact."""
     top = float(np.abs(x).max(initial=0.0))
     return 2.0 ** math.floor(math.log2(top)) if top > 0 and math.isfinite(top) else 1.0

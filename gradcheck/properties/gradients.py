@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from math import sqrt
+from types import MappingProxyType
 
 import numpy as np
 
-from gradcheck.contract import Array, Case
-from gradcheck.diagnosis.fits import PRECISION
-from gradcheck.diagnosis.gradients import Cause, Diagnosis, Evidence, diagnose
+from gradcheck.contract import Array, Case, Context
+from gradcheck.diagnosis.evidence import Cause, Diagnosis, Evidence
+from gradcheck.diagnosis.fits import PRECISION, Comparison
+from gradcheck.diagnosis.gradients import diagnose
+from gradcheck.diagnosis.guards import LARGEST as LARGEST_GUARD
+from gradcheck.diagnosis.guards import Guard, Place, guard_of
+from gradcheck.diagnosis.norms import LARGEST_SHARE, guard_of_norm, share_of
 from gradcheck.numerics.agreement import Verdict, Worst, compare, largest, ratio_of
 from gradcheck.numerics.constraints import directions_within
-from gradcheck.numerics.differences import DEVIATIONS, Estimate, Integers, Lines, derivatives, elementwise_noise, hidden
+from gradcheck.numerics.differences import (
+    DEVIATIONS,
+    RICHARDSON_WEIGHTS,
+    SHORTER,
+    STEPS,
+    Estimate,
+    Integers,
+    Lines,
+    derivatives,
+    elementwise_noise,
+    hidden,
+)
 from gradcheck.numerics.directions import (
     Point,
     along,
@@ -25,11 +41,15 @@ from gradcheck.numerics.directions import (
     samples_are_independent,
     stacked_complex_step,
     stacked_coordinates,
+    unit,
 )
-from gradcheck.numerics.functions import Pullback, cast, function_of, precision_of, shadow
+from gradcheck.numerics.functions import Arrays, Pullback, cast, function_of, precision_of, shadow
 from gradcheck.numerics.generalised import generalised_gradient
 from gradcheck.numerics.rounding import Recorder, nudged, spread
+from gradcheck.numerics.samples import batch_axis
 from gradcheck.properties.outcome import (
+    CERTAIN,
+    DIAGNOSED,
     LARGE,
     SHADOWS,
     USEFUL,
@@ -37,6 +57,7 @@ from gradcheck.properties.outcome import (
     Settings,
     allowance,
     cotangent,
+    counted,
     factor_of,
     failure,
     inconclusive,
@@ -45,6 +66,7 @@ from gradcheck.properties.outcome import (
     shadows_of,
     useful,
 )
+from gradcheck.properties.stops import stopped_in_twin
 from gradcheck.streams import stream
 
 SHARE_OF_TIME = 0.25  # of what is left, for the differences of one tensor in one case
@@ -54,9 +76,7 @@ CONFIRMED = 32  # disagreeing elements that are measured again at other steps, t
 EVALUATIONS_A_LINE = 12  # two steps of six
 AUTO_EVALUATIONS = 1_000  # in auto mode a tensor that takes more is probed along random directions,
 AUTO_WORK = 1 << 26  # and so is one for which evaluations x elements in and out exceed this
-CERTAIN = 100.0  # a ratio, below which no cause is sought
 EXPLAINING_EVALUATIONS = 20_000  # for which one tensor's disagreement is explained, if max_evaluations allows them
-DIAGNOSED = 4096  # elements of a tensor whose disagreement is explained: it takes differences for other cotangents
 KEPT = 1 << 23  # outputs of evaluations kept for an explanation
 SMALL = 4  # elements, up to which differences cost less than a complex step and its confirmation
 
@@ -72,6 +92,7 @@ class TensorFinding:
     ``cause`` is why it is wrong, where that was seen on the way. ``seen`` is the smallest share of itself that the
     gradient could be off by and be seen. ``domain`` says where the forward pass was not defined, ``within`` that it was
     judged along directions within its domain alone, and ``outside`` that it was defined nowhere beside the point.
+    ``kinks`` is the worst of what was found at kinks; ``guard`` is an eps that ``numeric`` is without.
     """
 
     worst: Worst | None
@@ -84,6 +105,8 @@ class TensorFinding:
     domain: str = ""
     within: bool = False
     outside: bool = False
+    kinks: Worst | None = None
+    guard: Guard | None = None
 
 
 class TooLongError(RuntimeError):
@@ -276,6 +299,7 @@ class Judge:
             numeric,
             allowed,
             cause,
+            kinks=worst,
             seen=_seen(numeric, allowed),
             domain=self._domain(name, outside, len(chosen)),
             outside=outside == len(chosen),
@@ -392,8 +416,65 @@ class Judge:
         )
         return TensorFinding(worst, told, remark, seen=seen, domain=domain, outside=outside == len(directions))
 
-    def _numeric_of(self, kept: dict[str, Derivatives], name: str, dy: Array) -> tuple[Array, Array]:
-        """Return the numeric gradient for a cotangent, from kept evaluations; raises `TooLongError` for too many."""
+    def freed(self, name: str, found: TensorFinding) -> TensorFinding:
+        """Judge a gradient that disagrees again, without an eps that guards a logarithm in the value or in it alone."""
+        grad, x = self.grads[name], self.point.variables[name]
+        if grad.size > DIAGNOSED or name not in self.point.function.inputs:
+            return found
+        try:
+            numeric, allowed = _known(found) or self._numeric_of({}, name, self.point.dy)
+        except TooLongError:
+            return found
+        # What does not move is known no better than the outputs: a share of 1e-20 in a logarithm may still count.
+        blurred = np.where(numeric == 0, allowed + self._grain(name), allowed)
+        known = self.case.tally.eps
+        comparison = Comparison(grad, numeric, blurred)
+        guard = guard_of(comparison, x, self.point.dy, self._target(), known) or self._guard_of_norm(name, comparison)
+        if guard is None:
+            return found
+        if guard.sure and guard.place is Place.LOGARITHM and guard.eps:
+            known[guard.eps] = guard.error
+        freed, margin = guard.without(numeric, blurred)
+        smooth, off = compare(name, grad, freed, margin), guard.moves(numeric)
+        if guard.eps - guard.error > LARGEST_GUARD and smooth is not None and smooth.ratio <= 1:
+            return replace(found, cause=Diagnosis(Cause.GUARD, {"eps": str(guard), "place": guard.place, "off": off}))
+        remark = "; ".join(part for part in (found.remark, _guarded(name, guard, off)) if part)
+        if not guard.sure:
+            return replace(found, worst=found.kinks, told=found.kinks is not None, remark=remark)
+        worst, told = largest(smooth, found.kinks), useful(margin, grad, freed) or found.kinks is not None
+        return replace(found, worst=worst, told=told, remark=remark, numeric=freed, allowed=margin, guard=guard)
+
+    def _guard_of_norm(self, name: str, once: Comparison) -> Guard | None:
+        """Return the guard that a gradient of an input is off by, as inputs twice as large show it."""
+        function, point = self.point.function, self.point
+        if share_of(once) > LARGEST_SHARE:
+            return None
+        doubled = {key: 2 * x if key in function.inputs else x for key, x in point.variables.items()}
+        try:
+            y, pullback = function.call(doubled, point.context())
+            grads, shadows = pullback(point.dy), shadows_of(self.case, function, doubled, point.dy, self.rng)
+            there = replace(point, variables=doubled, y=y, outputs=[one["output"] for one in shadows])
+            judge = replace(self, point=there, pullback=pullback, grads=grads, shadows=shadows)
+            numeric, allowed = judge._numeric_of({}, name, point.dy)
+        except Exception:  # noqa: BLE001  outside its domain, or too long to tell
+            return None
+        twice = Comparison(grads[name], numeric, allowed + judge.noise(name))
+        return guard_of_norm(once, twice, point.variables[name], point.y, y)
+
+    def _grain(self, name: str) -> float:
+        """Return by how much a derivative may be off where outputs do not move, at the shortest of the usual steps."""
+        step = STEPS[self.point.precision].first * SHORTER * unit(self.point.variables[name])
+        last = np.finfo(self.point.y.dtype).eps / 2 * np.abs(self.point.dy * self.point.y).sum()
+        return float(RICHARDSON_WEIGHTS * last / step)
+
+    def _numeric_of(
+        self,
+        kept: dict[str, Derivatives],
+        name: str,
+        dy: Array,
+        guards: Mapping[str, Guard | None] = MappingProxyType({}),
+    ) -> tuple[Array, Array]:
+        """Return the numeric gradient for a cotangent, from evaluations that are kept if they are few enough."""
         if name not in kept:
             stacked = name in self.point.function.inputs and samples_are_independent(self.point, name)
             lines = (stacked_coordinates if stacked else coordinates)(self.point, name)
@@ -401,7 +482,9 @@ class Judge:
             most = min(EXPLAINING_EVALUATIONS, self.settings.max_evaluations or EXPLAINING_EVALUATIONS)
             kept[name] = Derivatives(lines, min(most * samples, KEPT // max(1, lines.y.shape[1])))
         lines = kept[name].lines
-        return self.numeric(name, replace(lines, dy=np.asarray(dy, np.float64).reshape(lines.dy.shape)))
+        numeric, allowed = self.numeric(name, replace(lines, dy=np.asarray(dy, np.float64).reshape(lines.dy.shape)))
+        guard = guards.get(name)
+        return (numeric, allowed) if guard is None else guard.without(numeric, allowed)
 
     def numeric(self, name: str, lines: Lines) -> tuple[Array, Array]:
         """Return the gradient by differences along a variable's coordinates, and its allowance."""
@@ -424,15 +507,9 @@ class Judge:
             # Near the allowance it is an accident which elements fail and by how much.
             if x.size > DIAGNOSED or (worst is not None and worst.ratio < CERTAIN):
                 continue
-            derivatives_of: dict[str, Derivatives] = {}
-            numeric_of = partial(self._numeric_of, derivatives_of)
-            one = found.get(name)
+            numeric_of = partial(self._numeric_of, {}, guards={name: found[name].guard} if name in found else {})
             try:
-                numeric, allowed = (
-                    (one.numeric, one.allowed)
-                    if one is not None and one.numeric is not None and one.allowed is not None
-                    else numeric_of(name, self.point.dy)
-                )
+                numeric, allowed = _known(found.get(name)) or numeric_of(name, self.point.dy)
             except TooLongError:
                 continue
             evidence = Evidence(
@@ -451,6 +528,8 @@ class Judge:
                 other_numeric=partial(numeric_of, dy=self.point.dy),
                 levels=LEVELS[self.point.precision],
                 target=self._target(),
+                batch_axis=batch_axis(self.case),
+                of_exchanged=self._of_exchanged,
             )
             try:
                 causes[name] = diagnose(evidence)
@@ -459,10 +538,36 @@ class Judge:
         return causes
 
     def _target(self) -> Array | None:
-        """Return the target of a loss, None of anything else."""
+        """Return what a loss, or a layer that ends in one, compares its only input with."""
         function = self.point.function
         constants = [argument for argument in function.arguments if not isinstance(argument, str)]
-        return constants[0] if function.inputs == ("prediction",) and len(constants) == 1 else None
+        return constants[0] if len(function.inputs) == 1 and len(constants) == 1 else None
+
+    def _of_exchanged(self) -> dict[str, tuple[Array, Array]]:
+        """Return the numeric gradients, for dy = 1, of a loss whose arguments are exchanged, and of its target."""
+        prediction, target = self.case.inputs[0], self._target()
+        if target is None or target.dtype.kind != "f" or target.shape != prediction.shape or self.point.y.ndim:
+            return {}
+        exchanged = function_of(replace(self.case, inputs=(target, prediction)))
+
+        def call(given: Arrays, context: Context) -> tuple[Array, Pullback]:
+            of_target = function_of(replace(self.case, inputs=(prediction, given["target"])))
+            y, _ = of_target.call(cast(of_target.variables, np.float64), context)
+            return y, lambda _: {}
+
+        by_target = replace(exchanged, variables={"target": target}, arguments=("target",), call=call)
+        found = {}
+        for of, function in (("first argument", exchanged), ("target", by_target)):
+            (name,) = function.inputs
+            variables = cast(function.variables, np.float64)
+            y, _ = function.call(variables, self.point.context())
+            if np.isfinite(y):
+                there = replace(self.point, function=function, variables=variables, y=y, dy=np.ones(()), outputs=[y])
+                found[of] = self._at(there).numeric(name, coordinates(there, name))
+        return found
+
+    def _at(self, point: Point) -> Judge:
+        return replace(self, point=point)
 
     def with_cotangent(self, dy: Array) -> Judge:
         """Return the same judge for another cotangent."""
@@ -495,6 +600,33 @@ class Judge:
         if found is None or not found.ratio > 1:
             return Worst(name, where, float(grad[index]), float(estimate.value[0]), own, ratio)
         return replace(found, index=where)
+
+
+def _known(found: TensorFinding | None) -> tuple[Array, Array] | None:
+    """Return the numeric gradient and its allowance, where they were found element by element."""
+    if found is None or found.numeric is None or found.allowed is None:
+        return None
+    return found.numeric, found.allowed
+
+
+PLACES = {
+    Place.LOGARITHM: "inside the value's logarithm",
+    Place.DIVISOR: "beside what it divides by",
+    Place.NORM: "beside a norm of the input",
+}
+
+
+def _guarded(name: str, guard: Guard, off: float) -> str:
+    """Say by how much an eps moves a gradient, and what lies beyond a bound."""
+    said = []
+    if guard.eps:
+        where = PLACES[guard.place]
+        doubt = "" if guard.sure else ": one number is too few to tell that from another cause"
+        said.append(f"{name}'s gradient is off by {off:.0e} of itself, as eps = {guard} {where} explains{doubt}")
+    if np.any(guard.outside):
+        flat = f"{int(guard.outside.sum())} of {guard.outside.size} elements of {name}"
+        said.append(f"{flat} are not judged: there the value is clipped, and flat")
+    return "; ".join(said)
 
 
 def _ratios(difference: Array, allowed: Array) -> Array:
@@ -547,14 +679,42 @@ def gradients_agree_with_differences(case: Case, settings: Settings = Settings()
             message = f"{name} has shape {x.shape}, its gradient {grads[name].shape}"
             return replace(failure(message), causes=judge.causes([name], {}))
     found = {name: judge.tensor(name) for name, x in variables.items() if x.size}
+    found = {name: judge.freed(name, one) if _disagrees(one) else one for name, one in found.items()}
+    remark = "; ".join(one.remark for one in found.values() if one.remark)
+    wrong = [name for name, one in found.items() if _disagrees(one)]
+    if wrong and stopped_in_twin(case, wrong):
+        return _meant(found, wrong, remark)
     outcome = judged([one.worst for one in found.values()], told=any(one.told for one in found.values()))
     if outcome.verdict is Verdict.INCONCLUSIVE and found and all(one.outside for one in found.values()):
         why = "; ".join(dict.fromkeys(point.refusals.values())) or "it gives what is not finite"
         outcome = inconclusive(f"the forward pass refuses every step: {why}")
-    remark = "; ".join(one.remark for one in found.values() if one.remark)
-    wrong = [name for name, one in found.items() if one.worst is not None and one.worst.ratio > 1]
     trait = "; ".join([*_precision(point, found.values()), *(one.domain for one in found.values() if one.domain)])
-    return replace(outcome, remark=remark, trait=trait, causes=judge.causes(wrong, found))
+    message = outcome.message
+    if wrong:
+        counts = {name: _wrong_elements(grads[name], found[name]) for name in wrong}
+        message = counted(counts, [name for name in found if name not in wrong])
+    return replace(outcome, message=message, remark=remark, trait=trait, causes=judge.causes(wrong, found))
+
+
+def _wrong_elements(grad: Array, found: TensorFinding) -> tuple[int, int] | None:
+    """Return how many elements disagree, of how many, where all were looked at one by one."""
+    known = _known(found)
+    if known is None:
+        return None
+    numeric, allowed = known
+    wrong = int((np.abs(grad - numeric) > allowed).sum())
+    return (wrong, grad.size) if wrong else None
+
+
+def _disagrees(found: TensorFinding) -> bool:
+    return found.worst is not None and found.worst.ratio > 1
+
+
+def _meant(found: dict[str, TensorFinding], stopped: list[str], remark: str) -> Outcome:
+    """Return that differences agree, but for what torch stops on the way back, too."""
+    also = f"torch stops this gradient, too: {' and '.join(stopped)} has torch's, which is not what differences show"
+    rest = [one.worst for name, one in found.items() if name not in stopped]
+    return Outcome(Verdict.PASS, largest(*rest), remark="; ".join(part for part in (also, remark) if part))
 
 
 def _precision(point: Point, found: Iterable[TensorFinding]) -> list[str]:

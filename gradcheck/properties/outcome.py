@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from gradcheck.contract import Array, Case
-from gradcheck.diagnosis.gradients import Diagnosis
+from gradcheck.diagnosis.evidence import Diagnosis
 from gradcheck.numerics.agreement import Verdict, Worst, largest
 from gradcheck.numerics.functions import Arrays, Function, RefusedError, shadow
 from gradcheck.numerics.rounding import Recorder, noise_of, roughness
@@ -37,6 +37,9 @@ NATIVE_FACTOR, FOREIGN_FACTOR = 4.0, 8.0
 # An allowance above this share of the tensor's largest element cannot tell right from wrong. In float32, where a good
 # one is 1e-5 and one of a value near which much cancels 1e-2, it can tell whether a term is missing or a sign is wrong.
 USEFUL = {np.float64: 1e-3, np.float32: 5e-2}
+
+CERTAIN = 100.0  # a ratio, below which no cause is sought
+DIAGNOSED = 4096  # elements of a tensor whose disagreement is explained: it takes differences for other cotangents
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,20 @@ Property = Callable[[Case, Settings], Outcome | None]
 def failure(message: str, worst: Worst | None = None, diagnosis: str = "") -> Outcome:
     """Return a failure with its reason, and its cause if it is known."""
     return Outcome(Verdict.FAIL, worst, message, diagnosis)
+
+
+def counted(wrong: Mapping[str, tuple[int, int] | None], right: Sequence[str]) -> str:
+    """Say which tensors are wrong, in how many of how many elements where that is known, and which are right."""
+    if not right and len(wrong) == 1 and next(iter(wrong.values()), None) in (None, (1, 1)):
+        return ""  # which goes without saying
+    said = []
+    for name, count in wrong.items():
+        if count is None or count[1] == 1:
+            said.append(f"{name} is wrong")
+        else:
+            some = f"all {count[1]:,}" if count[0] == count[1] else f"{count[0]:,} of {count[1]:,}"
+            said.append(f"{name}: {some} elements wrong")
+    return "; ".join(said) + (f"; right: {', '.join(right)}" if right else "")
 
 
 def inconclusive(message: str) -> Outcome:

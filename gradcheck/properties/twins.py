@@ -9,10 +9,9 @@ import numpy as np
 
 from gradcheck.contract import Array, Case, Layer, Loss, Tap, untapped
 from gradcheck.numerics.agreement import Verdict, Worst, compare
-from gradcheck.numerics.differences import derivatives
-from gradcheck.numerics.directions import Point, coordinates
 from gradcheck.numerics.functions import Arrays, Function, RefusedError, cast, function_of, precision_of
 from gradcheck.numerics.rounding import Recorder, largest_difference, nudged, roughness, spread
+from gradcheck.properties.apart import odd_one_out, with_causes
 from gradcheck.properties.outcome import (
     SHADOWS,
     USEFUL,
@@ -30,8 +29,6 @@ from gradcheck.properties.outcome import (
 from gradcheck.subjects.layer import ForeignLayer
 from gradcheck.subjects.twin import TwinError, twin_of
 
-CLOSE = {np.float64: 1e-6, np.float32: 1e-3}  # two of pullback, differences and twin so close are of one opinion
-
 
 def forward_agrees_with_twin(case: Case, settings: Settings = Settings()) -> Outcome | None:
     """The value is torch's, in both precisions, up to rounding."""
@@ -44,23 +41,27 @@ def gradients_agree_with_twin(case: Case, settings: Settings = Settings()) -> Ou
 
 
 def _agreement(case: Case, settings: Settings, wanted: Callable[[str], bool]) -> Outcome | None:
-    if not _has_twin(case):
+    if not has_twin(case):
         return None
     # The output and the gradients come together, and two properties ask for them.
     kept = ("twin", *settings.dtypes)
     if kept not in case.found:
-        case.found[kept] = _compared(case, function_of(case).variables, settings.dtypes)
+        case.found[kept] = compared_with_twin(case, function_of(case).variables, settings.dtypes)
     compared = case.found[kept]
     if isinstance(compared, Outcome):
         return compared
     chosen = [(worst, told) for name, worst, told in compared if wanted(name)]
     outcome = judged([worst for worst, _ in chosen], told=any(told for _, told in chosen))
     if outcome.verdict is Verdict.FAIL and outcome.worst is not None and outcome.worst.tensor != "output":
-        return replace(outcome, diagnosis=_odd_one_out(case, outcome.worst))
+        outcome = replace(outcome, diagnosis=odd_one_out(case, outcome.worst))
+    if outcome.verdict is Verdict.FAIL:
+        wrong = dict.fromkeys(name for name, worst, _ in compared if wanted(name) and worst and worst.ratio > 1)
+        right = dict.fromkeys(name for name, _, _ in compared if wanted(name) and name not in wrong)
+        return with_causes(case, outcome, [*wrong], [*right], explain=settings.explain)
     return outcome
 
 
-def _compared(
+def compared_with_twin(
     case: Case, given: Arrays, dtypes: tuple[str, ...], terms: float | None = None
 ) -> list[tuple[str, Worst | None, bool]] | Outcome:
     """Return for output and gradients the worst element and whether it is informative, in each precision.
@@ -136,45 +137,11 @@ class _SecondOpinion:
         return error if np.isfinite(error) else 0.0
 
 
-def _odd_one_out(case: Case, worst: Worst) -> str:
-    """Say which of pullback, differences and twin disagrees with the other two at an element, in float64 if it can."""
-    function, rng = function_of(case), case.rng("nudges")
-    variables = cast(function.variables, precision_of(case))
-    y, pullback = function.call(variables, case.context())
-    if y.dtype not in (np.float64, np.float32):
-        return ""
-    dy = cotangent(y, case.rng("cotangent"))
-    ours = pullback(dy)[worst.tensor]
-    try:
-        y_twin, pullback_twin = twin_of(case).call(variables, case.context())
-        theirs = pullback_twin(dy.astype(y_twin.dtype))[worst.tensor]
-    except TwinError:
-        return ""
-    outputs = [shadow["output"] for shadow in shadows_of(case, function, variables, dy, rng)]
-    point = Point(function, variables, case.context, y, dy, outputs)
-    place = int(np.ravel_multi_index(worst.index, ours.shape)) if ours.ndim else 0
-    estimate = derivatives(coordinates(point, worst.tensor).only(np.array([place])))
-    numeric, error = float(estimate.value[0]), float(estimate.error[0])
-    if not np.isfinite(error):
-        return (
-            "there is a kink here: torch's choice of a generalised gradient is another one"
-            if estimate.kinked[0] and np.allclose(y, y_twin, rtol=CLOSE[point.precision])
-            else ""
-        )
-    margin = error + CLOSE[point.precision] * abs(numeric)
-    with_us, with_twin = (abs(float(array[worst.index]) - numeric) <= margin for array in (ours, theirs))
-    if with_twin and not with_us:
-        return "differences and torch agree with each other: the backward pass is wrong"
-    if with_us and not with_twin:
-        return "differences agree with the pullback: the forward pass computes another function than torch"
-    return "pullback, differences and torch all differ" if not with_us else ""
-
-
 def buffers_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outcome | None:
     """A call leaves the buffers unchanged, and the new values that it proposes are torch's, up to rounding."""
     subject = case.subject
     buffers = subject.buffers() if isinstance(subject, (Layer, ForeignLayer)) else {}
-    if not buffers or not _has_twin(case):
+    if not buffers or not has_twin(case):
         return None
     function, twin, rng = function_of(case), twin_of(case), case.rng("nudges")
     before = {name: array.copy() for name, array in buffers.items()}
@@ -227,7 +194,7 @@ def extreme_values_stay_finite(case: Case, settings: Settings = Settings()) -> O
         return None
     main = function.inputs[0]
     x = function.variables[main]
-    twin = twin_of(case) if _has_twin(case) else None
+    twin = twin_of(case) if has_twin(case) else None
     compared = False
     for name, large in _extremes(x):
         variables = {**function.variables, main: large}
@@ -275,7 +242,7 @@ def extreme_values_agree_with_twin(case: Case, settings: Settings = Settings()) 
     # Torch's formula may add and subtract the input, as that of binary cross-entropy does.
     for name, large in [*_extremes(x), ("inputs of up to 1e6", huge), ("whole numbers", np.floor(x))]:
         terms = float(np.abs(large).max(initial=0.0))
-        compared = _compared(case, {**function.variables, main: large}, settings.dtypes[:1], terms)
+        compared = compared_with_twin(case, {**function.variables, main: large}, settings.dtypes[:1], terms)
         if isinstance(compared, Outcome):
             if compared.verdict is Verdict.FAIL:
                 return compared
@@ -303,5 +270,6 @@ def _extremes(x: Array) -> list[tuple[str, Array]]:
     return found
 
 
-def _has_twin(case: Case) -> bool:
+def has_twin(case: Case) -> bool:
+    """Return whether a case has a twin: one that was given, or that of a part of the contract."""
     return case.twin is not None or isinstance(case.subject, (Layer, Loss))

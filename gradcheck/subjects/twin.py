@@ -85,6 +85,8 @@ def twin_of(case: Case) -> Function:
         y = _output(result, lambda: function.call(variables, replace(context, updates=None))[0].shape)
 
         def pullback(dy: Array) -> dict[str, Array]:
+            if not y.requires_grad:  # it stops every gradient
+                return {name: np.zeros_like(array) for name, array in variables.items()}
             grads = torch.autograd.grad(
                 y, list(leaves.values()), torch.tensor(dy), retain_graph=True, allow_unused=True
             )
@@ -175,6 +177,31 @@ def twin_outputs(case: Case, count: int) -> Array | None:
 
 def _first(result: Any) -> Array:
     return np.asarray(next(_tensors(result)).numpy())
+
+
+def twin_outputs_by_mode(case: Case, modes: Sequence[bool]) -> list[Array] | None:
+    """Return the outputs of one copy of a given twin that is told to train (True) or evaluate, in turn, in float64.
+
+    It begins with the parameters and buffers of the case's layer. None if there is none, or it refuses them.
+    """
+    import torch
+
+    if case.twin is None:
+        return None
+    module = copy.deepcopy(case.twin).to(torch.float64)
+    arrays = {**function_of(case).variables, **case.subject.buffers()}
+    arguments = [torch.tensor(a.astype(np.float64) if a.dtype.kind == "f" else a) for a in case.inputs]
+    outputs = []
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        try:
+            for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+                if name in arrays:
+                    tensor.copy_(torch.tensor(arrays[name]))
+            for training in modes:
+                outputs.append(module.train(training)(*arguments).numpy().copy())
+        except (RuntimeError, ValueError, TypeError):
+            return None
+    return outputs
 
 
 def set_keys(module: torch.nn.Module, key: Key) -> None:

@@ -17,22 +17,14 @@ import numpy as np
 
 from gradcheck import words
 from gradcheck.contract import Array
+from gradcheck.diagnosis.evidence import Cause, Diagnosis, Evidence
+from gradcheck.diagnosis.factors import constant_factor
+from gradcheck.diagnosis.factors import quantities as quantities_of
 from gradcheck.diagnosis.fits import FITTED, ONE, PRECISION, TWO, Comparison, distinct, factor_of, multiple_of, rounded
-from gradcheck.diagnosis.gradients import (
-    Cause,
-    Diagnosis,
-    Evidence,
-    constant_factor,
-    exchanged,
-    not_finite,
-    not_reduced,
-    part_wrong,
-    rearranged,
-    reduced_too_far,
-    term_in_value,
-    turned,
-)
-from gradcheck.diagnosis.gradients import quantities as quantities_of
+from gradcheck.diagnosis.gradients import exchanged, not_finite
+from gradcheck.diagnosis.patterns import part_wrong, rearranged
+from gradcheck.diagnosis.shapes import not_reduced, reduced_too_far, turned
+from gradcheck.diagnosis.terms import term_in_value
 from gradcheck.diagnosis.updates import Moments, decay_of, moved, stayed
 from gradcheck.trajectory.divergence import Divergence, Moment, split
 from gradcheck.trajectory.engine import below
