@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,7 +25,7 @@ from gradcheck.subjects.layer import ForeignLayer
 from gradcheck.subjects.loss import ForeignLoss
 from gradcheck.subjects.optimizer import ForeignOptimizer
 from gradcheck.subjects.parameters import nearest
-from gradcheck.subjects.reading import Given, read
+from gradcheck.subjects.reading import Given, Reading, read
 from gradcheck.subjects.schedule import ForeignSchedule
 from gradcheck.subjects.variations import AS_GIVEN, DEGENERATE, Variation, variations
 from gradcheck.trials import EXAMPLES, Subject, drawn_cases, found_in, joined, properties_of, unless_torch_is_missing
@@ -33,6 +33,7 @@ from gradcheck.trials import EXAMPLES, Subject, drawn_cases, found_in, joined, p
 if TYPE_CHECKING:
     import torch
 
+T = TypeVar("T")
 
 VARIATIONS_EXPLAINED = 3  # failing variations of one object whose cause is sought
 
@@ -73,8 +74,8 @@ def check_layer(
     results, parameters and gradients are, how it is switched between training and evaluation and which axis is the
     batch is read first, by calling copies, and stands in ``report.reading``; the object is never modified. Where the
     reading is not what you mean, say it: ``params={"weight": "W"}, grads={"weight": "dW"}`` (paths such as ``params.W``
-    or ``W.T``), ``forward=`` and ``backward=`` (names of methods), ``constant=`` (numbers or names of inputs without a
-    gradient), ``training=`` (one mode alone), ``domain=`` (any, positive, unit, sums, symmetric, skew).
+    or ``W.T``), ``forward=`` and ``backward=`` (names of methods), ``constant=`` (numbers or names of inputs, or paths of
+    arrays, without a gradient), ``training=`` (one mode alone), ``domain=`` (any, positive, unit, sums, symmetric, skew).
 
     From the inputs given, others are derived, unless ``variations`` is False: batches and images of other sizes, zeros,
     ties, other parameters, modes and precisions, a call after another one. ``mode`` is ``full`` (every element is
@@ -83,6 +84,8 @@ def check_layer(
     each case; ``claims`` are the properties to try, or their names, by default all.
     Raises `AdapterError`, which says in one line what to write, for what cannot be called.
     """
+    shared = layer if isinstance(layer, ReadOnce) else ReadOnce(layer)
+    layer = shared.subject
     _require_object("check_layer", "layer", layer)
     _require_module(twin)
     if not inputs:
@@ -102,7 +105,7 @@ def check_layer(
     else:
         values = _values(inputs)
         given = Given(dict(params or {}), dict(grads or {}), forward, backward, _constant(constant))
-        subject, arrays = _read_layer(layer, values, given)
+        subject, arrays = shared.read(lambda: _read_layer(layer, values, given))
         if twin is not None:
             subject = _with_buffers(subject, twin)
     return _check(
@@ -118,6 +121,7 @@ def check_loss(
     twin: torch.nn.Module | None = None,
     forward: str = "",
     backward: str = "",
+    constant: str | Iterable[str] = (),
     domain: str | None = None,
     seed: int = 0,
     mode: Mode = "auto",
@@ -131,17 +135,25 @@ def check_loss(
 
     ``loss`` is a `Loss`, any object or pair of functions that returns a number, or one a sample, of a prediction and a
     target, in whichever order its arguments are called, and a gradient of the prediction: from ``backward()``,
-    ``backward(dvalue)``, ``grad(prediction, target)``, or together with the value.
+    ``backward(dvalue)``, ``grad(prediction, target)``, or together with the value. ``constant`` are the paths of arrays
+    that it holds and that have no gradient, such as weights of classes.
     """
+    shared = loss if isinstance(loss, ReadOnce) else ReadOnce(loss)
+    loss = shared.subject
     _require_object("check_loss", "loss", loss)
     _require_module(twin)
     arrays = _arrays((prediction, target))
     if arrays[0].dtype.kind != "f":
         raise AdapterError(f"check_loss needs a floating-point prediction, got {arrays[0].dtype}")
     settings = Settings(mode, max_evaluations, tuple(dtypes), seconds=seconds)
-    subject = loss if isinstance(loss, Loss) else ForeignLoss.of(loss, arrays[0], arrays[1], forward, backward)
-    options = {"twin": twin, "forward": forward, "backward": backward, "domain": domain, "variations": variations,
-               "seconds": seconds}  # fmt: skip
+    subject: Any = loss
+    if not isinstance(loss, Loss):
+        fixed = tuple(map(str, _constant(constant)))
+        subject = shared.read(
+            lambda: _with_constants(ForeignLoss.of(loss, arrays[0], arrays[1], forward, backward), fixed)
+        )
+    options = {"twin": twin, "forward": forward, "backward": backward, "constant": _constant(constant),
+               "domain": domain, "variations": variations, "seconds": seconds}  # fmt: skip
     call = ("check_loss", (loss, *arrays), options)
     return _check(
         Case(subject, arrays, seed, twin=twin), settings, call, claims, Scope(None, _domain(domain), variations)
@@ -253,7 +265,7 @@ def check_gradients(
 def check_class(
     subject: Subject,
     *,
-    claims: Iterable[Property] | None = None,
+    claims: Iterable[Property | str] | None = None,
     examples: int = EXAMPLES,
     seed: int = 0,
     settings: Settings = Settings(),
@@ -262,7 +274,7 @@ def check_class(
 
     All are tried and the smallest failing one is reported: shrinking would take longer than everything else.
     """
-    name, tried = subject.__name__, properties_of(subject) if claims is None else tuple(claims)
+    name, tried = subject.__name__, claims_of(subject, claims)
     findings: list[Finding] = []
     before: list[Case] = []
     evaluations = 0
@@ -285,10 +297,28 @@ def check_class(
 
 
 def check_variations(
-    case: Case, *, claims: Iterable[Property] | None = None, settings: Settings = Settings()
+    case: Case, *, claims: Iterable[Property | str] | None = None, settings: Settings = Settings()
 ) -> Report:
     """Try properties (by default all) of a case as given and of its variations."""
     return _check(case, settings, None, claims)
+
+
+class ReadOnce:
+    """An object that several checks share, with the same inputs and options: the first of them alone reads it.
+
+    It is given to `check_layer` or `check_loss` in the place of the object.
+    """
+
+    def __init__(self, subject: object) -> None:
+        self.subject = subject
+        self._found: Any = None
+
+    def read(self, how: Callable[[], T]) -> T:
+        """Return what the first call of ``how`` returned."""
+        if self._found is None:
+            self._found = how()
+        found: T = self._found
+        return found
 
 
 def _require_object(who: str, what: str, value: object) -> None:
@@ -377,10 +407,23 @@ def _read_layer(layer: object, values: Sequence[Any], given: Given) -> tuple[For
         subject = Pair(*layer)
         names = list(names_of(layer[0], len(values))) if len(arrays) == len(values) else names
         given = replace(given, forward="forward", backward="backward")
-    unknown = [c for c in given.constant if (c not in names if isinstance(c, str) else not 0 <= c < len(arrays))]
-    if unknown:
-        raise AdapterError(f"constant= names {unknown[0]!r}; the inputs are {', '.join(names)}, by name or number")
-    return ForeignLayer(subject, read(subject, values, names, given)), tuple(arrays)
+    fixed = tuple(c for c in given.constant if (c in names if isinstance(c, str) else 0 <= c < len(arrays)))
+    reading = read(subject, values, names, replace(given, constant=fixed))
+    others = [c for c in given.constant if c not in fixed]
+    return ForeignLayer(subject, _without(reading, others, f"the inputs {', '.join(names)}")), tuple(arrays)
+
+
+def _without(reading: Reading, constant: Sequence[str | int], inputs: str = "") -> Reading:
+    """Return a reading whose arrays without a gradient are no surprise where the user says that they have none."""
+    if unknown := [c for c in constant if c not in reading.unchecked]:
+        held = [f"the arrays without a gradient {', '.join(reading.unchecked)}"] if reading.unchecked else []
+        known = " and ".join([inputs] * bool(inputs) + held) or "no such array"
+        raise AdapterError(f"constant= names {unknown[0]!r}; there are {known}")
+    return replace(reading, unchecked=tuple(path for path in reading.unchecked if path not in constant))
+
+
+def _with_constants(loss: ForeignLoss, constant: Sequence[str]) -> ForeignLoss:
+    return replace(loss, layer=replace(loss.layer, reading=_without(loss.reading, constant)))
 
 
 def _with_buffers(layer: ForeignLayer, twin: torch.nn.Module) -> ForeignLayer:
@@ -420,7 +463,7 @@ def _check(
     claims: Iterable[Property | str] | None = None,
     scope: Scope = Scope(),
 ) -> Report:
-    tried = _claims(case.subject, claims)
+    tried = claims_of(case.subject, claims)
     name = getattr(case.subject, "name", type(case.subject).__name__)
     reading = getattr(case.subject, "reading", None)
     notes: list[str] = []
@@ -450,6 +493,8 @@ def _tried(
     What tells most comes first: gradients as given, then their variations, then what holds of the calls themselves.
     """
     found: dict[str, list[tuple[Variation, Outcome]]] = {claim.__name__: [] for claim in claims}
+    if not claims:
+        return found
     budget, left = Budget(settings.limit), dict[str, None]()
 
     def attempt(variation: Variation, claim: Property) -> None:
@@ -480,17 +525,21 @@ def _tried(
             else:
                 attempt(variation, claim)
     if left:
-        notes.append(f"left out after {settings.limit:g} s: {'; '.join(left)} (seconds= gives it more)")
+        late = f"left out after {settings.limit:g} s"
+        notes.append(f"{late}: {'; '.join(left)} (seconds= gives it more)")
+        if not any(found.values()):  # what was not tried is not what does not apply
+            silent = Outcome(Verdict.INCONCLUSIVE, None, f"{late} (seconds= gives it more)")
+            return {claim.__name__: [(given[0], silent)] for claim in claims}
     return found
 
 
-def _claims(subject: object, claims: Iterable[Property | str] | None) -> tuple[Property, ...]:
+def claims_of(subject: object, claims: Iterable[Property | str] | None) -> tuple[Property, ...]:
     """Return the properties to try; raises `AdapterError` for a name that is none of the subject's."""
     known = {claim.__name__: claim for claim in properties_of(subject)}
     if claims is None:
         return tuple(known.values())
     chosen = []
-    for claim in claims:
+    for claim in (claims,) if isinstance(claims, str) else claims:
         if isinstance(claim, str) and claim not in known:
             close = nearest(claim, known)
             raise AdapterError(

@@ -360,7 +360,7 @@ def test_inputs_near_overflow_warn_of_nothing_of_ours() -> None:
 
 
 def test_no_items_are_refused() -> None:
-    with pytest.raises(AdapterError, match="parametrize_with_checks needs items to check: a class or an object of"):
+    with pytest.raises(AdapterError, match="parametrize_with_checks needs items to check: a tuple"):
         parametrize_with_checks([])
 
 
