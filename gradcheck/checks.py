@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,20 +14,24 @@ from gradcheck.contract import Array, Case, Layer, Loss, Optimizer, Schedule
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties import DTYPES, Mode, Outcome, Property, Settings
 from gradcheck.properties.outcome import Budget
+from gradcheck.properties.rates import FOLLOWING, Extent, extent_of
 from gradcheck.report.results import DECIDING, Finding, Report
 from gradcheck.report.snippets import snippet_of_call
 from gradcheck.report.text import sentence
 from gradcheck.streams import stream
 from gradcheck.subjects.attributes import AdapterError, input_names
-from gradcheck.subjects.calls import Pair, arranged
+from gradcheck.subjects.caller import Given
+from gradcheck.subjects.calls import Pair, Together, arranged
 from gradcheck.subjects.domains import DOMAINS, Domain
 from gradcheck.subjects.function import names_of, plain_function
 from gradcheck.subjects.layer import ForeignLayer
 from gradcheck.subjects.loss import ForeignLoss
-from gradcheck.subjects.optimizer import ForeignOptimizer
+from gradcheck.subjects.optimizer import drawn_parameters, read_optimizer
 from gradcheck.subjects.parameters import nearest
-from gradcheck.subjects.reading import Given, Reading, read
-from gradcheck.subjects.schedule import ForeignSchedule
+from gradcheck.subjects.reader import read
+from gradcheck.subjects.reading import Reading
+from gradcheck.subjects.references import optimizer_with_reference, schedule_with_reference
+from gradcheck.subjects.signatures import BACKWARDS, WHOLES
 from gradcheck.subjects.variations import AS_GIVEN, DEGENERATE, Variation, variations
 from gradcheck.trials import EXAMPLES, Subject, drawn_cases, found_in, joined, properties_of, unless_torch_is_missing
 
@@ -54,6 +59,7 @@ def check_layer(
     twin: torch.nn.Module | None = None,
     params: Mapping[str, str] | None = None,
     grads: Mapping[str, str] | None = None,
+    twin_params: Mapping[str, str] | None = None,
     forward: str = "",
     backward: str = "",
     constant: str | int | Iterable[str | int] = (),
@@ -75,14 +81,17 @@ def check_layer(
     batch is read first, by calling copies, and stands in ``report.reading``; the object is never modified. Where the
     reading is not what you mean, say it: ``params={"weight": "W"}, grads={"weight": "dW"}`` (paths such as ``params.W``
     or ``W.T``), ``forward=`` and ``backward=`` (names of methods), ``constant=`` (numbers or names of inputs, or paths of
-    arrays, without a gradient), ``training=`` (one mode alone), ``domain=`` (any, positive, unit, sums, symmetric, skew).
+    arrays, without a gradient), ``training=`` (one mode alone), ``domain=`` (any, positive, unit, sums, symmetric,
+    skew). The twin's weights are set from those of the same name, or where ``twin_params`` says: with
+    ``{"Wi": "weight_ih_l0[0:3].T"}`` Wi is a part of a twin's weight. Of several outputs of a twin, the first of the
+    layer's own shape is compared.
 
     From the inputs given, others are derived, unless ``variations`` is False: batches and images of other sizes, zeros,
     ties, other parameters, modes and precisions, a call after another one. ``mode`` is ``full`` (every element is
     perturbed), ``fast`` (random directions) or ``auto``; ``seconds`` bounds the processor time of the whole check (5 in
-    auto mode, 2 in fast, none in full), ``max_evaluations`` the forward calls by which single elements are perturbed, in
-    each case; ``claims`` are the properties to try, or their names, by default all.
-    Raises `AdapterError`, which says in one line what to write, for what cannot be called.
+    auto mode, 2 in fast, none in full), ``max_evaluations`` the forward calls by which single elements are perturbed,
+    in each case; ``claims`` are the properties to try, or their names, by default all. Raises `AdapterError`, which
+    says in one line what to write, for what cannot be called.
     """
     shared = layer if isinstance(layer, ReadOnce) else ReadOnce(layer)
     layer = shared.subject
@@ -108,16 +117,16 @@ def check_layer(
         subject, arrays = shared.read(lambda: _read_layer(layer, values, given))
         if twin is not None:
             subject = _with_buffers(subject, twin)
-    return _check(
-        Case(subject, arrays, seed, twin=twin), settings, ("check_layer", (layer, *inputs), options), claims, scope
-    )
+    case = Case(subject, arrays, seed, twin=twin, twin_params=dict(twin_params or {}))
+    call = ("check_layer", (layer, *inputs), options | {"twin_params": twin_params})
+    return _check(case, settings, call, claims, scope)
 
 
 def check_loss(
     loss: object,
     prediction: ArrayLike,
     target: ArrayLike,
-    *,
+    *others: Any,  # noqa: ANN401  whatever else forward takes, such as a mask
     twin: torch.nn.Module | None = None,
     forward: str = "",
     backward: str = "",
@@ -134,27 +143,34 @@ def check_loss(
     """Check a loss as `check_layer` does a layer.
 
     ``loss`` is a `Loss`, any object or pair of functions that returns a number, or one a sample, of a prediction and a
-    target, in whichever order its arguments are called, and a gradient of the prediction: from ``backward()``,
-    ``backward(dvalue)``, ``grad(prediction, target)``, or together with the value. ``constant`` are the paths of arrays
-    that it holds and that have no gradient, such as weights of classes.
+    target, in whichever order its arguments are called (``others`` come behind), and a gradient of the prediction: from
+    ``backward()``, ``backward(dvalue)``, ``grad(prediction, target)``, or together with the value. ``constant`` are the
+    paths of arrays that it holds and that have no gradient, such as weights of classes.
     """
     shared = loss if isinstance(loss, ReadOnce) else ReadOnce(loss)
     loss = shared.subject
     _require_object("check_loss", "loss", loss)
     _require_module(twin)
     arrays = _arrays((prediction, target))
+    behind = _values((prediction, *others))[1:]
     if arrays[0].dtype.kind != "f":
         raise AdapterError(f"check_loss needs a floating-point prediction, got {arrays[0].dtype}")
     settings = Settings(mode, max_evaluations, tuple(dtypes), seconds=seconds)
+    if _is_one_hot(arrays[0]) and arrays[1].dtype.kind == "f" and not _is_one_hot(arrays[1]):
+        raise AdapterError(
+            "check_loss takes (loss, prediction, target): the prediction given is one-hot, the target is not; "
+            "exchange them"
+        )
     subject: Any = loss
     if not isinstance(loss, Loss):
-        fixed = tuple(map(str, _constant(constant)))
+        given, fixed = (*arrays, *behind), tuple(map(str, _constant(constant)))
         subject = shared.read(
-            lambda: _with_constants(ForeignLoss.of(loss, arrays[0], arrays[1], forward, backward), fixed)
+            lambda: _with_constants(ForeignLoss.of(loss, *given, forward=forward, backward=backward), fixed)
         )
+    arrays += tuple(arranged(behind)[0])
     options = {"twin": twin, "forward": forward, "backward": backward, "constant": _constant(constant),
                "domain": domain, "variations": variations, "seconds": seconds}  # fmt: skip
-    call = ("check_loss", (loss, *arrays), options)
+    call = ("check_loss", (loss, *arrays[:2], *others), options)
     return _check(
         Case(subject, arrays, seed, twin=twin), settings, call, claims, Scope(None, _domain(domain), variations)
     )
@@ -165,64 +181,75 @@ def check_optimizer(
     twin: Callable[[list[Any]], Any] | None = None,
     steps: int = 20,
     *,
+    reference: object | None = None,
     params: Iterable[ArrayLike] | Mapping[str, ArrayLike] | None = None,
-    lr: str = "lr",
+    lr: str | None = None,
     seed: int = 0,
     dtypes: Sequence[str] = DTYPES,
 ) -> Report:
     """Check an optimizer against torch's over ``steps`` steps of several tensors, the rate changed half-way.
 
-    ``optimizer`` is an `Optimizer`, or any object with ``step(params, grads)``, which moves the arrays of the dict
-    ``params`` in place, and its rate in the attribute that ``lr`` names. ``twin(list of torch parameters)`` returns the
-    torch optimizer with the same hyper-parameters. ``params`` are the tensors to move, in a dict if their names matter:
-    by default four, of different shapes.
+    ``optimizer`` is an `Optimizer`, or any object or function that moves parameters: ``step(params, grads)`` or
+    ``update(params, grads)`` on dicts or lists, ``update(w, dw)``, ``update(name, w, dw)`` or ``f(w, dw, config)`` on
+    one tensor a call, ``update(layer)``, ``step()`` of one that holds its parameters; in place or returned. How it is
+    called is found by calling copies, and is said in the report. ``lr`` names the attribute that holds its rate, where
+    that has no usual name.
+    ``twin(list of torch parameters)`` returns the torch optimizer with the same hyper-parameters. Where torch has none,
+    ``reference`` is a rule ``f(param, grad, state, lr, t) -> (param, state)``, or another optimizer of any kind: the
+    state is an empty dict at first, and t counts the steps from 1. ``params`` are the tensors to move, in a dict if
+    their names matter: by default four, of different shapes, or those that the optimizer holds.
+    Raises `AdapterError` for an optimizer that cannot be called.
     """
+    _require_object("check_optimizer", "optimizer", optimizer)
+    if twin is not None and not callable(twin):
+        raise AdapterError(
+            "check_optimizer needs a twin, a function from a list of torch parameters to a torch optimizer, got a "
+            f"{type(twin).__name__}; tensors to move are given as params="
+        )
     if steps < 1:
         raise ValueError(f"check_optimizer needs at least 1 step, got {steps}")
-    _require_object("check_optimizer", "optimizer", optimizer)
-    subject = optimizer
-    if isinstance(optimizer, Optimizer):
-        _refuse_twin(optimizer, twin)
-    else:
-        make_twin = _required("check_optimizer", "a list of torch parameters to a torch optimizer", twin)
-        names = tuple(params) if isinstance(params, Mapping) else ()
-        subject = ForeignOptimizer(optimizer=optimizer, make_twin=make_twin, rate=lr, names=names)
+    given = dict(params) if isinstance(params, Mapping) else None if params is None else list(params)
+    arrays = None if given is None else _arrays(given.values() if isinstance(given, dict) else given)
+    options = {"twin": twin, "reference": reference, "steps": steps, "lr": lr, "params": _given(given, arrays)}
+    settings, call = Settings(dtypes=tuple(dtypes), steps=steps), ("check_optimizer", (optimizer,), options)
     rng = stream("parameters to move", seed)
-    shapes: tuple[tuple[int, ...], ...] = ((3, 2), (4,), (2, 1, 3), ())
-    given = params.values() if isinstance(params, Mapping) else params
-    drawn = (np.asarray(rng.standard_normal(shape)) for shape in shapes)
-    tensors = tuple(drawn) if given is None else _arrays(given)
-    settings = Settings(dtypes=tuple(dtypes), steps=steps)
-    options = {"twin": twin, "steps": steps, "lr": lr, "params": _given(params, tensors)}
-    return _check(Case(subject, tensors, seed), settings, ("check_optimizer", (optimizer,), options))
+    if isinstance(optimizer, Optimizer):
+        _refuse_twin(optimizer, twin if reference is None else reference)
+        return _check(Case(optimizer, arrays or drawn_parameters(rng), seed), settings, call)
+    subject, tensors = read_optimizer(optimizer, _given(given, arrays), rng, lr)
+    subject = optimizer_with_reference(subject, twin, reference, tensors)
+    return _check(Case(subject, tensors, seed), settings, call, remark=f"read as: {subject.reading}")
 
 
 def check_schedule(
     schedule: object,
     twin: Callable[[Any], Any] | None = None,
     *,
+    reference: object | None = None,
     base_lr: float = 0.1,
-    epochs: int = 20,
+    epochs: int | None = None,
     seed: int = 0,
 ) -> Report:
-    """Check a learning-rate schedule against torch's over ``epochs`` epochs.
+    """Check a learning-rate schedule against torch's, by default for as many epochs as it changes in, and more.
 
-    ``schedule`` is a `Schedule`, or anything that is called with an epoch 0, 1, ... and returns its rate; if it has a
-    second argument, named ``history`` or without a default, that is the losses of the epochs before.
-    ``twin(optimizer)`` returns the torch scheduler; the optimizer's initial rate is ``base_lr``.
+    ``schedule`` is a `Schedule`, a list of rates, or anything that is called with an epoch 0, 1, ... and returns its
+    rate; if it has a second argument, named ``history`` or without a default, that is the losses of the epochs before.
+    An object that has ``step()`` and shows its rate, as in ``lr`` or ``get_lr()``, is stepped once an epoch.
+    ``twin(optimizer)`` returns the torch scheduler; the optimizer's initial rate is ``base_lr``. Where torch has none,
+    ``reference`` is another schedule of any of these kinds. ``epochs`` is how many are compared, exactly.
+    Raises `AdapterError` for a schedule that gives no rates.
     """
-    if epochs < 1:
+    if epochs is not None and epochs < 1:
         raise ValueError(f"check_schedule needs at least 1 epoch, got {epochs}")
-    subject = schedule
+    options = {"twin": twin, "reference": reference, "base_lr": base_lr, "epochs": epochs}
+    call = ("check_schedule", (schedule,), options)
     if isinstance(schedule, Schedule):
-        _refuse_twin(schedule, twin)
-    else:
-        if not callable(schedule):
-            raise AdapterError(f"a schedule is called with an epoch; {type(schedule).__name__} cannot be called")
-        make_twin = _required("check_schedule", "a torch optimizer to a torch scheduler", twin)
-        subject = ForeignSchedule(base_lr, schedule, make_twin)
-    options = {"twin": twin, "base_lr": base_lr, "epochs": epochs}
-    return _check(Case(subject, (), seed), Settings(steps=epochs), ("check_schedule", (schedule,), options))
+        _refuse_twin(schedule, twin if reference is None else reference)
+        return _check(Case(schedule, (), seed), Settings(steps=epochs or FOLLOWING), call)
+    subject = schedule_with_reference(schedule, twin, reference, base_lr, epochs)
+    extent = Extent(epochs, "as epochs= says") if epochs is not None else extent_of(subject)
+    remark = f"read as: {subject.reading}; looked at epochs 0 to {extent.epochs - 1}: {extent.reason}"
+    return _check(Case(subject, (), seed), Settings(steps=extent.epochs), call, remark=remark)
 
 
 def check_gradients(
@@ -241,8 +268,8 @@ def check_gradients(
     """Check ``vjp(inputs, dy)``, which returns one gradient per input given dy = dLoss/d(output).
 
     ``f(*inputs)`` returns an array, or ``(array, cache)``. Gradients are called by the names of its arguments, by
-    ``names``, or by the keys of a dict of inputs. Zeros, ties, signs and other batches are derived from the inputs given,
-    unless ``variations`` is False.
+    ``names``, or by the keys of a dict of inputs. Zeros, ties, signs and other batches are derived from the inputs
+    given, unless ``variations`` is False.
     """
     if isinstance(inputs, np.ndarray):
         raise AdapterError("check_gradients needs a tuple of inputs, got one array: write (x,)")
@@ -347,11 +374,11 @@ def _require_module(twin: object) -> None:
 
 
 def _given(
-    params: Iterable[ArrayLike] | Mapping[str, ArrayLike] | None, tensors: tuple[Array, ...]
+    params: list[ArrayLike] | dict[str, ArrayLike] | None, arrays: tuple[Array, ...] | None
 ) -> dict[str, Array] | list[Array] | None:
-    if isinstance(params, Mapping):
-        return dict(zip(params, tensors, strict=True))
-    return None if params is None else list(tensors)
+    if arrays is None:
+        return None
+    return dict(zip(params, arrays, strict=True)) if isinstance(params, dict) else list(arrays)
 
 
 def _arrays(values: Iterable[ArrayLike]) -> tuple[Array, ...]:
@@ -374,15 +401,21 @@ def _values(inputs: Sequence[Any]) -> list[Any]:
     """
     values: list[Any] = []
     for place, value in enumerate(inputs):
-        if isinstance(value, (str, bytes, bool, dict, type(None))) or callable(value):
-            values.append(value)
-        elif isinstance(value, (int, float)) and place and not isinstance(value, np.generic):
+        if (
+            isinstance(value, (str, bytes, bool, dict, type(None)))
+            or callable(value)
+            or (isinstance(value, (int, float)) and place and not isinstance(value, np.generic))
+        ):
             values.append(value)
         elif isinstance(value, (list, tuple)) and value and all(isinstance(one, np.ndarray) for one in value):
             values.append(list(_arrays(value)))
         else:
             values += _arrays((value,))
     return values
+
+
+def _is_one_hot(array: Array) -> bool:
+    return array.ndim == 2 and bool(np.isin(array, (0, 1)).all() and (array.sum(axis=1) == 1).all())
 
 
 def _constant(given: str | int | Iterable[str | int]) -> tuple[str | int, ...]:
@@ -407,6 +440,10 @@ def _read_layer(layer: object, values: Sequence[Any], given: Given) -> tuple[For
         subject = Pair(*layer)
         names = list(names_of(layer[0], len(values))) if len(arrays) == len(values) else names
         given = replace(given, forward="forward", backward="backward")
+    elif not given.backward and not any(callable(getattr(layer, name, None)) for name in BACKWARDS):
+        forward = given.forward or next((name for name in WHOLES if callable(getattr(layer, name, None))), "")
+        if forward or inspect.isroutine(layer):
+            subject, given = Together(layer, forward), replace(given, forward="forward", backward="backward")
     fixed = tuple(c for c in given.constant if (c in names if isinstance(c, str) else 0 <= c < len(arrays)))
     reading = read(subject, values, names, replace(given, constant=fixed))
     others = [c for c in given.constant if c not in fixed]
@@ -450,8 +487,8 @@ class Scope:
 
 
 UNSEEDED = (
-    "the forward pass returns different values for the same input: it draws random numbers from a generator that is made "
-    "anew in each call; let it draw from np.random, or from a generator that the object keeps"
+    "the forward pass returns different values for the same input: it draws random numbers from a generator that is "
+    "made anew in each call; let it draw from np.random, or from a generator that the object keeps"
 )
 
 
@@ -462,12 +499,13 @@ def _check(
     call: tuple[str, tuple[Any, ...], dict[str, Any]] | None,
     claims: Iterable[Property | str] | None = None,
     scope: Scope = Scope(),
+    remark: str = "",
 ) -> Report:
     tried = claims_of(case.subject, claims)
     name = getattr(case.subject, "name", type(case.subject).__name__)
-    reading = getattr(case.subject, "reading", None)
-    notes: list[str] = []
-    if reading is not None and reading.unseeded:
+    reading = getattr(case.subject, "reading", None)  # of optimizers and schedules, in words
+    notes: list[str] = [remark] if remark else []
+    if isinstance(reading, Reading) and reading.unseeded:
         silent = Variation(AS_GIVEN, case), Outcome(Verdict.INCONCLUSIVE, None, UNSEEDED)
         found = {claim.__name__: [silent] for claim in tried}
     else:
@@ -482,7 +520,15 @@ def _check(
         def again() -> str:
             return snippet_of_call(function, arguments, options, case.seed, settings)
 
-    return Report(name, tuple(findings), case.tally.evaluations, case.seed, settings, again, reading)
+    return Report(
+        name,
+        tuple(findings),
+        case.tally.evaluations,
+        case.seed,
+        settings,
+        again,
+        reading if isinstance(reading, Reading) else None,
+    )
 
 
 def _tried(

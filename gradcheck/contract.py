@@ -343,7 +343,8 @@ class Case:
     empty for a schedule; an initialiser's is an array of the shape to fill, and where that is not the weight, an array
     of the weight's shape and of as many elements. ``seed`` draws whatever else a property
     needs, such as cotangents, and keys the randomness of layers that have some; ``training`` is the mode that they are
-    called in. ``twin`` is a torch module to use in place of the subject's own.
+    called in. ``twin`` is a torch module to use in place of the subject's own; ``twin_params`` says which part of the
+    twin's parameters each of the subject's is, such as ``weight_ih_l0[0:3].T``, where that has not the same name.
     """
 
     subject: Any  # a Layer, Loss, Optimizer, Schedule or Initializer, or an adapter of a foreign one
@@ -351,6 +352,7 @@ class Case:
     seed: int = 0
     training: bool = False
     twin: torch.nn.Module | None = field(default=None, repr=False)
+    twin_params: dict[str, str] = field(default_factory=dict, repr=False)
     tally: Tally = field(default_factory=Tally, repr=False)
     # What several properties ask for; init=False, so that a case derived from this one begins anew.
     found: dict[tuple[str, ...], Any] = field(default_factory=dict, init=False, repr=False)

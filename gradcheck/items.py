@@ -20,9 +20,9 @@ from gradcheck.subjects.parameters import nearest
 from gradcheck.subjects.signatures import (
     BACKWARDS,
     CACHES,
-    FORWARDS,
     PREDICTIONS,
     TARGETS,
+    WHOLES,
     parameters_of,
     plain,
     positional,
@@ -36,6 +36,8 @@ NEEDED = (
     "or a class or an object of Layer, Loss, Optimizer, Schedule or Initializer"
 )
 OF_TWINS = "_with_twin"  # ends the name of a property that a foreign object without a twin does not have
+
+USUAL = (*FORWARDS_OF_LOSSES, *WHOLES)  # methods, one of which an object has unless its own is named
 
 # In the name of a class or function: it may be a loss. Of arguments, names that leave no doubt: x, y, t, input and
 # output are what layers have, too.
@@ -140,7 +142,7 @@ class Item:
         methods = options.get("forward", ""), options.get("backward", "")
         if isinstance(subject, (Layer, Loss)):
             loss = isinstance(subject, Loss)
-        self.loss = len(inputs) == 2 and is_loss(subject, inputs, *methods) if loss is None else loss
+        self.loss = len(inputs) > 1 and is_loss(subject, inputs, *methods) if loss is None else loss
         self._function: Callable[..., Report] = check_loss if self.loss else check_layer
         self._require_inputs()
         self._require_options()
@@ -179,7 +181,7 @@ class Item:
         hints = []
         if not self.options and any(f"{option}=" in message for option in _options(self._function)):
             hints.append("options are written as gradcheck.testing.Item(layer, x, params={...})")
-        if len(self.inputs) == 2 and not self.loss:
+        if len(self.inputs) > 1 and not self.loss:
             hints.append("for a loss, write gradcheck.testing.Item(loss, prediction, target, loss=True)")
         return f" ({'; '.join(hints)})" if hints else ""
 
@@ -187,8 +189,9 @@ class Item:
         __tracebackhide__ = True
         if isinstance(self.subject, Layer) and len(self.inputs) != 1:
             raise AdapterError(f"a Layer has one input: write ({self.kind.lower()}, x), got {len(self.inputs)}")
-        if self.loss and len(self.inputs) != 2:
-            what = "a Loss" if isinstance(self.subject, Loss) else "a loss"
+        contract = isinstance(self.subject, Loss)
+        if (self.loss and len(self.inputs) < 2) or (contract and len(self.inputs) != 2):
+            what = "a Loss" if contract else "a loss"
             raise AdapterError(
                 f"{what} needs a prediction and a target: write ({self.kind.lower()}, prediction, target)"
             )
@@ -236,27 +239,30 @@ def name_of(subject: object) -> str:
 
 
 def is_loss(subject: object, inputs: Sequence[Any], forward: str = "", backward: str = "") -> bool:
-    """Return whether a subject of two inputs is a loss, by what names say; ``forward`` and ``backward`` are methods.
+    """Return whether a subject of several inputs is a loss, by what names say; ``forward``, ``backward`` are methods.
 
-    Where they leave a doubt it is checked as a layer: then the gradients of both inputs are judged.
+    Where they leave a doubt it is checked as a layer: then the gradients of all inputs are judged.
     """
     if isinstance(subject, (Layer, Loss)):
         return isinstance(subject, Loss)
     if _is_pair(subject):
         go, back = subject  # type: ignore[misc]  # two functions
     else:
-        go = getattr(subject, forward or _method(subject, FORWARDS_OF_LOSSES), None)
+        go = getattr(subject, forward or _method(subject, USUAL), None)
         back = getattr(subject, backward or _method(subject, BACKWARDS), None)
-    if not callable(go) or not callable(back):
-        return True  # value and gradient come together, as of no layer
-    names = {plain(each.name) for each in positional(go)[:2]}
+    names = {plain(each.name) for each in positional(go)[:2]} if callable(go) else set()
     called = any(word in plain(name_of(subject)) for word in LOSSES)
     if not (names & (TARGETS | {"y"} if called else TARGETS) or _is_of_whole_numbers(inputs[1])):
         return False
+    if called:
+        return True
+    certain, predicts = bool(names & CERTAIN_TARGETS), bool(names & CERTAIN_PREDICTIONS)
+    if not callable(back):  # value and gradient come together: perhaps of a whole network, whose parameters have some
+        return certain and predicts
     if _takes_nothing_but_a_cache(back):
         return True
     given = {plain(each.name) for each in required(back)} - CACHES
-    return called or bool(names & CERTAIN_TARGETS and (given <= names or names & CERTAIN_PREDICTIONS))
+    return certain and (predicts or given <= names)
 
 
 def _takes_nothing_but_a_cache(back: Callable[..., object]) -> bool:
@@ -284,20 +290,14 @@ def _require_subject(subject: Any, inputs: Sequence[Any], options: Mapping[str, 
     name = name_of(subject)
     if isinstance(subject, type):
         raise _refusal(subject)
-    if inspect.isroutine(subject):
-        if len(inputs) == 1 and callable(inputs[0]):
-            raise AdapterError(f"the functions {name} and {name_of(inputs[0])} need an input: "
-                               f"write (({name}, {name_of(inputs[0])}), x)")  # fmt: skip
-        if len(inputs) != 2:
-            raise AdapterError(f"the function {name} needs one that goes backward: write (({name}, backward), x)")
-    elif isinstance(subject, (tuple, list)):
-        if not _is_pair(subject):
-            raise AdapterError(f"a pair of functions (forward, backward) is needed, got {subject!r:.60}")
-    elif not isinstance(subject, CONTRACTS):
-        usual = FORWARDS_OF_LOSSES if len(inputs) == 2 else FORWARDS
-        if not _method(subject, (options["forward"],) if options.get("forward") else usual):
-            raise _refusal(subject)
-    if not inputs:
+    if inspect.isroutine(subject) and len(inputs) == 1 and callable(inputs[0]):
+        other = name_of(inputs[0])
+        raise AdapterError(f"the functions {name} and {other} need an input: write (({name}, {other}), x)")
+    if isinstance(subject, (tuple, list)) and not _is_pair(subject):
+        raise AdapterError(f"a pair of functions (forward, backward) is needed, got {subject!r:.60}")
+    named = (options["forward"],) if options.get("forward") else USUAL
+    known = isinstance(subject, (*CONTRACTS, tuple, list)) or bool(_method(subject, named))
+    if not known or not inputs:
         raise _refusal(subject)
 
 
@@ -307,7 +307,7 @@ def _refusal(item: object) -> AdapterError:
         got = f"the class {item.__name__}: write ({item.__name__}(...), x)"
     elif _is_pair(item):
         got = f"a pair of functions without an input: write (({name_of(item)}, ...), x)"
-    elif _method(item, FORWARDS):
+    elif _method(item, USUAL):
         name = type(item).__name__
         got = f"an object of {name} without an input: write ({name.lower()}, x)"
     elif own := [name for name in dir(item) if not name.startswith("_")] if hasattr(item, "__dict__") else []:

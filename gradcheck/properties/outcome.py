@@ -59,7 +59,10 @@ class Settings:
 
     @property
     def limit(self) -> float:
-        """Return the processor time, in seconds, of a check of one object: what was asked for, or what its mode takes."""
+        """Return the processor time, in seconds, of a check of one object.
+
+        What was asked for, or what its mode takes.
+        """
         return SECONDS[self.mode] if self.seconds is None else self.seconds
 
     def __post_init__(self) -> None:

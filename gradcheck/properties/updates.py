@@ -1,20 +1,22 @@
-"""An optimizer against torch's, over many steps."""
+"""An optimizer against torch's, or against another, over many steps."""
 
 from __future__ import annotations
 
 import copy
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from gradcheck.contract import Array, Case, Optimizer
+from gradcheck.diagnosis.updates import Run, explain_updates
 from gradcheck.numerics.agreement import Verdict, Worst, compare
 from gradcheck.numerics.rounding import FACTOR, largest_difference, nudged, update_rounding
 from gradcheck.properties.outcome import SHADOWS, Outcome, Settings, failure, inconclusive, judged
 from gradcheck.subjects.optimizer import ForeignOptimizer
-from gradcheck.subjects.twin import twin_updates
+from gradcheck.subjects.twin import twin_rule, twin_updates
 
 
 class Step(NamedTuple):
@@ -25,7 +27,7 @@ class Step(NamedTuple):
 
 
 class _Compared(NamedTuple):
-    """Our tensors after a step, torch's, and how far apart rounding may set them."""
+    """What is ours after a step, what is the reference's, and by how much rounding may set them apart, by tensor."""
 
     step: int
     ours: dict[str, Array]
@@ -38,14 +40,25 @@ def updates_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outc
     return _agreement(case, settings, missing=False)
 
 
-def missing_gradients_are_skipped(case: Case, settings: Settings = Settings()) -> Outcome:
-    """A tensor without a gradient is skipped in that step, with its state, decay and count, as in torch."""
-    try:
+def missing_gradients_are_skipped(case: Case, settings: Settings = Settings()) -> Outcome | None:
+    """A tensor without a gradient in some steps is skipped in them wholly, state, decay and count, as torch does.
+
+    Of a foreign optimizer that is not known to be meant: the published rules have one count of steps for all tensors.
+    """
+    if not isinstance(case.subject, ForeignOptimizer):
         return _agreement(case, settings, missing=True)
-    except (KeyError, TypeError) as error:
-        if not isinstance(case.subject, ForeignOptimizer):
-            raise
+    if len(case.inputs) < 2:
+        return None  # of one tensor no gradient is left out
+    try:
+        found = _agreement(case, replace(settings, explain=False), missing=True)
+    except Exception as error:  # noqa: BLE001  whatever it raises where a gradient is not there
         return inconclusive(f"a step without one tensor's gradient raises {type(error).__name__}: {error}")
+    if found.verdict is not Verdict.FAIL or _agreement(case, settings, missing=False).verdict is Verdict.FAIL:
+        return found if found.verdict is not Verdict.FAIL else None
+    return inconclusive(
+        "where a tensor has no gradient in some steps, it moves otherwise than the reference, which skips it, and "
+        "counts its steps alone: no matter where every tensor has a gradient in every step"
+    )
 
 
 def state_agrees_with_twin(case: Case, settings: Settings = Settings()) -> Outcome | None:
@@ -109,15 +122,19 @@ def non_finite_gradients_act_as_in_twin(case: Case, settings: Settings = Setting
 
 
 def gradients_are_left_untouched(case: Case, settings: Settings = Settings()) -> Outcome:
-    """A step does not change the gradients it is given, and keeps no reference to them."""
+    """A step does not change the gradients it is given, and keeps no reference to them.
+
+    What an optimizer does to gradients that it holds itself is its own affair.
+    """
     optimizer, (params, steps) = copy.deepcopy(case.subject), _trial(case, "float64", settings.steps, missing=False)
     assert isinstance(optimizer, Optimizer)
+    holds = isinstance(optimizer, ForeignOptimizer) and optimizer.holds
     fresh = {name: array.copy() for name, array in params.items()}
     for step in steps[:3]:
         kept = {name: grad.copy() for name, grad in step.grads.items()}
         optimizer.step(fresh, step.grads, step.lr)
         for name, grad in step.grads.items():
-            if not np.array_equal(grad, kept[name]):
+            if not holds and not np.array_equal(grad, kept[name]):
                 return failure(f"{name}'s gradient is changed by the step")
     # Training refills the same arrays, which overwrites whatever is kept by reference.
     own = _run(case.subject, params, steps)
@@ -129,13 +146,15 @@ def gradients_are_left_untouched(case: Case, settings: Settings = Settings()) ->
             refilled[name][...] = grad
         again.step(fresh, refilled, step.lr)
         for name, array in fresh.items():
-            if not np.array_equal(array, own[index][name]):
+            if not np.array_equal(array, own[index][name], equal_nan=True):
                 return failure(f"{name} moves otherwise from step {index} on if gradient arrays are refilled in place")
     return Outcome(Verdict.PASS)
 
 
-def parameters_are_moved_in_place(case: Case, settings: Settings = Settings()) -> Outcome:
-    """The given arrays are moved in place, in their own shape and precision."""
+def parameters_are_moved_in_place(case: Case, settings: Settings = Settings()) -> Outcome | None:
+    """The arrays that were given are what is moved, in their own shape and precision."""
+    if isinstance(case.subject, ForeignOptimizer):
+        return None  # which may return them; how it was read is said
     for dtype in settings.dtypes:
         params, steps = _trial(case, dtype, settings.steps, missing=False)
         optimizer, rng = copy.deepcopy(case.subject), case.rng("gradients")
@@ -155,6 +174,7 @@ def parameters_are_moved_in_place(case: Case, settings: Settings = Settings()) -
 
 def _agreement(case: Case, settings: Settings, *, missing: bool) -> Outcome:
     worsts: list[tuple[int, Worst | None]] = []
+    finite, not_finite = False, ""
     for params, compared in _runs(case, settings, missing=missing):
         for index, ours, theirs, allowed in compared:
             for name, param in params.items():
@@ -162,10 +182,40 @@ def _agreement(case: Case, settings: Settings, *, missing: bool) -> Outcome:
                     return failure(f"{name} is {param.dtype}, and {ours[name].dtype} after step {index}")
                 worst = compare(f"{name} after step {index}", ours[name], theirs[name], allowed[name])
                 worsts.append((index, worst))
-    first = next(((step, worst) for step, worst in worsts if worst is not None and worst.ratio > 1), None)
-    if first is None:
-        return judged(worst for _, worst in worsts)
-    return failure(_since(first[0], settings.steps), first[1])
+                if worst is not None and worst.ratio > 1:
+                    why = _why(case, settings, params, compared, index) if settings.explain and not missing else ""
+                    return failure(_since(index, settings.steps), worst, why)
+                known = np.isfinite(ours[name])
+                finite |= bool(known.any())
+                if not known.all() and not not_finite:
+                    not_finite = f"{name} is not finite from step {index} on, in {param.dtype}, as the reference's is"
+    if not finite and any(worst is not None for _, worst in worsts):
+        return inconclusive(f"nothing is finite on either side: {not_finite}")
+    return replace(judged(worst for _, worst in worsts), remark=not_finite)
+
+
+def _why(case: Case, settings: Settings, params: dict[str, Array], compared: list[_Compared], first: int) -> str:
+    """Return why the parameters are wrong from a step on, of a run without missing gradients."""
+    subject = case.subject
+    assert isinstance(subject, Optimizer)
+    dtype = next(iter(params.values())).dtype.name
+    _, steps = _trial(case, dtype, settings.steps, missing=False)
+    foreign = isinstance(subject, ForeignOptimizer)
+    referred = isinstance(subject, ForeignOptimizer) and subject.reference is not None
+    rule = None if referred else twin_rule(subject, params, steps[0].lr)
+    rates = [step.lr for step in steps]
+    if isinstance(subject, ForeignOptimizer) and not subject.sets_rate:
+        rates = [float(rule[1]["lr"]) if rule is not None else subject.base_lr] * len(steps)
+    run = Run(
+        params,
+        [step.grads for step in steps],
+        rates,
+        [one.ours for one in compared],
+        [one.theirs for one in compared],
+        [one.allowed for one in compared],
+        rule,
+    )
+    return explain_updates(run, first, pairs=foreign)
 
 
 def _runs(case: Case, settings: Settings, *, missing: bool) -> list[tuple[dict[str, Array], list[_Compared]]]:
@@ -183,22 +233,42 @@ def _runs(case: Case, settings: Settings, *, missing: bool) -> list[tuple[dict[s
 
 
 def _compared(case: Case, params: dict[str, Array], steps: list[Step]) -> Iterator[_Compared]:
+    """Yield both sides after each step; where they are not finite in the same way, that is no disagreement.
+
+    Where rounding alone decides whether an element is finite, as in the root of a difference, nothing is judged: the
+    reference's is put in its place.
+    """
     rng = case.rng("nudges")
     shadows = [_run(case.subject, params, steps, rng) for _ in range(SHADOWS)]
-    runs = zip(_run(case.subject, params, steps), twin_updates(case.subject, params, steps), strict=True)
+    runs = zip(_run(case.subject, params, steps), _reference(case.subject, params, steps), strict=True)
     rounding: dict[str, float] = {}
-    before = params
+    before: Mapping[str, Array] = params
     for index, (ours, theirs) in enumerate(runs):
         allowed = {}
+        judged_as = dict(ours)
         for name, array in ours.items():
-            was = before.get(name, np.zeros_like(array))
-            rounding[name] = rounding.get(name, 0.0) + update_rounding(was, array)
             around = np.stack([run[index][name] for run in shadows])
-            allowed[name] = max(
-                FACTOR * largest_difference(around, np.broadcast_to(array, around.shape)), rounding[name]
-            )
-        yield _Compared(index, ours, theirs, allowed)
+            known, same = np.isfinite(array), np.isfinite(around).all(axis=0)
+            if name in theirs and theirs[name].shape == array.shape:
+                undecided = np.isfinite(around).any(axis=0) & ~same | known & ~same
+                judged_as[name] = np.where(undecided, theirs[name], array).astype(array.dtype)
+                known &= np.isfinite(theirs[name])
+            known &= same
+            was = np.where(known, before.get(name, np.zeros_like(array)), 0).astype(array.dtype)
+            is_now = np.where(known, array, 0).astype(array.dtype)
+            rounding[name] = rounding.get(name, 0.0) + update_rounding(was, is_now)
+            spread = largest_difference(np.where(known, around, 0), np.broadcast_to(is_now, around.shape))
+            allowed[name] = max(FACTOR * spread, rounding[name])
+        yield _Compared(index, judged_as, theirs, allowed)
         before = ours
+
+
+def _reference(subject: object, params: dict[str, Array], steps: list[Step]) -> list[dict[str, Array]]:
+    """Return what becomes of parameters by the rule that an optimizer is compared with."""
+    assert isinstance(subject, Optimizer)
+    if isinstance(subject, ForeignOptimizer) and subject.reference is not None:
+        return _run(subject.reference, params, steps)
+    return twin_updates(subject, params, steps)
 
 
 def _since(step: int, steps: int) -> str:

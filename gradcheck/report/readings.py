@@ -18,7 +18,8 @@ def describe_reading(reading: Reading) -> list[str]:
     back = ", ".join(_given(what, name, reading) for what, name in zip(calls.given, names, strict=True))
     after = f" -> {', '.join(gradients)}" if gradients else ""
     local = ", times dy" if calls.local and gradients else ""
-    first = f"read as: {calls.forward}({_arguments(reading)}) -> {_outputs(reading)}, {calls.backward}({back}){after}{local}"
+    first = f"read as: {calls.forward}({_arguments(reading)}) -> {_outputs(reading)}"
+    first += f", {calls.backward}({back}){after}{local}"
     return [first, *(f"  {line}" for line in ("; ".join(_facts(reading)),) if line)]
 
 
@@ -68,7 +69,7 @@ def _facts(reading: Reading) -> Iterator[str]:
         yield f"forward changes {', '.join(reading.buffers)}"
     if reading.keeps:
         reset = f", until {reading.resets}()" if reading.resets else ""
-        yield f"it keeps a state from call to call in {', '.join(reading.keeps)}{reset}: every call starts from the same"
+        yield f"it keeps a state in {', '.join(reading.keeps)}{reset}: every call here starts from the same"
     if reading.calls.switch:
         yield f"its mode is set by {reading.calls.switch.name()}"
     if reading.evaluates:
@@ -94,7 +95,8 @@ def unchecked(reading: Reading) -> str:
         return ""
     names = ", ".join(reading.unchecked)
     them = "them" if len(reading.unchecked) > 1 else "it"
-    how = "" if reading.inputs == NAMES else "params= and grads=, or with "  # a loss is judged by its prediction alone
+    of_loss = reading.inputs[: len(NAMES)] == NAMES  # of which the gradient of the prediction is judged, and no other
+    how = "" if of_loss else "params= and grads=, or with "
     return (
         f"NOT CHECKED: {names}: the output depends on {them}, and no gradient was found "
         f"(name {them} with {how}constant= where there is none)"

@@ -56,7 +56,8 @@ class Finding:
 class Report:
     """What a check found; true only if it passed.
 
-    ``evaluations`` counts forward calls; ``reading`` is how a foreign object was called. `reproduce` returns a snippet that makes the same check again.
+    ``evaluations`` counts forward calls; ``reading`` is how a foreign object was called. `reproduce` returns a snippet
+    that makes the same check again.
     """
 
     subject: str

@@ -32,12 +32,10 @@ NAMES = {
 }
 DEFAULTS: dict[str, object] = {
     "variations": True,
-    "lr": "lr",
     "seed": 0,
     "mode": "auto",
     "dtypes": DTYPES,
     "steps": 20,
-    "epochs": 20,
     "base_lr": 0.1,
 }  # options at these values are left out
 

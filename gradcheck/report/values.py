@@ -64,7 +64,7 @@ def describe_case(case: Case) -> str:
 
 def _constructed(subject: object) -> str:
     """Return what a part of the contract was made with, but for arrays and child layers; nothing of a foreign one."""
-    if not isinstance(subject, (Layer, Loss, Optimizer, Schedule, Initializer)):
+    if not isinstance(subject, (Layer, Loss, Optimizer, Schedule, Initializer)) or hasattr(subject, "reading"):
         return ""
     values = {spec.name: getattr(subject, spec.name) for spec in dataclasses.fields(subject) if spec.init}
     told = [f"{name}={value!r}" for name, value in values.items() if _is_plain(value)]

@@ -19,29 +19,29 @@ RATE = 1.0  # given to a backward pass that asks for a rate: what it subtracts f
 class Together:
     """A function that returns a value and its gradient at once, as an object with ``forward`` and ``backward``."""
 
-    def __init__(self, owner: Any, method: str) -> None:  # noqa: ANN401  anybody's object, or "" for a function
-        self.owner, self.method = owner, method
+    def __init__(self, owner: Any, method: str) -> None:
+        self.whole, self.method = owner, method
         self.kept: Any = None
 
-    def forward(self, *inputs: Any, **keywords: Any) -> Any:  # noqa: ANN401  whatever the function takes and returns
-        self.kept = (getattr(self.owner, self.method) if self.method else self.owner)(*inputs, **keywords)
+    def forward(self, *inputs: Any, **keywords: Any) -> Any:
+        self.kept = (getattr(self.whole, self.method) if self.method else self.whole)(*inputs, **keywords)
         return self.kept[0]
 
-    def backward(self) -> Any:  # noqa: ANN401  whatever the function returns
+    def backward(self) -> Any:
         return self.kept[1] if len(self.kept) == 2 else self.kept[1:]
 
 
 class Pair:
     """A pair of functions as an object: ``forward`` keeps the cache that ``backward`` is given."""
 
-    def __init__(self, forward: Any, backward: Any) -> None:  # noqa: ANN401  anybody's functions
+    def __init__(self, forward: Any, backward: Any) -> None:
         self.functions = forward, backward
         self.cache: Any = None
 
-    def forward(self, *inputs: Any, **keywords: Any) -> Any:  # noqa: ANN401  whatever the function takes and returns
+    def forward(self, *inputs: Any, **keywords: Any) -> Any:
         return self.functions[0](*inputs, **keywords)
 
-    def backward(self, *given: Any) -> Any:  # noqa: ANN401  whatever the function takes and returns
+    def backward(self, *given: Any) -> Any:
         return self.functions[1](*given)
 
     @property
@@ -87,11 +87,12 @@ def arranged(values: Sequence[Any]) -> tuple[list[Array], tuple[Argument, ...]]:
 class Calls:
     """How ``forward`` and ``backward`` are called.
 
-    ``arguments`` are those of forward: the number of an input, a `Bundle`, or a `Constant`. ``outputs`` are the paths to what it
-    computes: ``result`` is what is returned, ``result.0`` the first of a tuple, ``object.output`` an attribute.
-    ``given`` says what backward is given, in order: ``dy``, ``dy0`` and ``dy1`` of two outputs, ``dys`` (a tuple of
-    them), ``cache`` (the last that forward returned), ``rate``, or ``input0``. ``gradients`` are the paths to the
-    gradients of inputs, by their numbers. ``local``: what is returned is dy/dx of each element, to be multiplied by dy.
+    ``arguments`` are those of forward: the number of an input, a `Bundle`, or a `Constant`. ``outputs`` are the paths
+    to what it computes: ``result`` is what is returned, ``result.0`` the first of a tuple, ``object.output`` an
+    attribute. ``given`` says what backward is given, in order: ``dy``, ``dy0`` and ``dy1`` of two outputs, ``dys`` (a
+    tuple of them), ``cache`` (the last that forward returned), ``rate``, ``one`` (the number 1), or ``input0``.
+    ``gradients`` are the paths to the gradients of inputs, by their numbers. ``local``: what is returned is dy/dx of
+    each element, to be multiplied by dy.
     """
 
     forward: str = "forward"
@@ -106,7 +107,7 @@ class Calls:
     names: tuple[str, ...] = ()  # of backward's arguments, as its author calls them
     returns_outputs: int = 0  # how many things forward returns in a tuple; 0 where it returns none
 
-    def go_forward(self, layer: Any, inputs: Sequence[Any], *, training: bool) -> Any:  # noqa: ANN401  what it returns
+    def go_forward(self, layer: Any, inputs: Sequence[Any], *, training: bool) -> Any:
         """Call ``forward`` in a mode and return what it returns."""
         self.switch.set(layer, resolve, training=training)
         arguments = [
@@ -115,18 +116,18 @@ class Calls:
         ]
         return getattr(layer, self.forward)(*arguments, **self.switch.keywords(training=training))
 
-    def go_backward(self, layer: Any, result: Any, inputs: Sequence[Any], dys: Sequence[Array]) -> Any:  # noqa: ANN401
+    def go_backward(self, layer: Any, result: Any, inputs: Sequence[Any], dys: Sequence[Array]) -> Any:
         """Call ``backward`` and return what it returns; ``result`` is what forward has returned."""
         return getattr(layer, self.backward)(*(self._argument(what, result, inputs, dys) for what in self.given))
 
-    def _argument(self, what: str, result: Any, inputs: Sequence[Any], dys: Sequence[Array]) -> Any:  # noqa: ANN401
+    def _argument(self, what: str, result: Any, inputs: Sequence[Any], dys: Sequence[Array]) -> Any:
         if what == "dy":
             return dys[0]
         if what == "dys":
             return tuple(dys)
         if what == "cache":
             return result[-1]
-        if what == "rate":
+        if what in ("rate", "one"):
             return RATE
         if what.startswith("dy"):
             return dys[int(what[2:])]
@@ -140,14 +141,14 @@ class Calls:
         return [np.asarray(value.mean()) for value in values] if self.mean else values
 
 
-def found(path: str, layer: object, result: object) -> Any:  # noqa: ANN401  what is there
+def found(path: str, layer: object, result: object) -> Any:
     """Return what a path leads to that begins with ``result`` or ``object``."""
     head, _, rest = path.partition(".")
     start = result if head == RESULT else layer
     return resolve(start, rest) if rest else start
 
 
-def found_or_none(path: str, layer: object, result: object) -> Any:  # noqa: ANN401  what is there
+def found_or_none(path: str, layer: object, result: object) -> Any:
     """Return what a path leads to, or None where there is nothing."""
     try:
         return found(path, layer, result)

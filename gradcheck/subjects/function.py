@@ -23,7 +23,8 @@ from gradcheck.subjects.signatures import positional
 class PlainFunction:
     """``f(*inputs) -> array`` with ``vjp(inputs, dy) -> gradients``, one of each input that is floating-point.
 
-    ``names`` are those of the inputs, by default ``input`` or ``input0``, ...; ``f`` may also return ``(array, cache)``.
+    ``names`` are those of the inputs, by default ``input`` or ``input0``, ...; ``f`` may also return ``(array,
+    cache)``.
     """
 
     f: Callable[..., Any]
@@ -66,7 +67,7 @@ class PlainFunction:
         return Function(variables, arguments, call, foreign=True)
 
 
-def value_of(result: Any) -> Array:  # noqa: ANN401  whatever the function returns
+def value_of(result: Any) -> Array:
     """Return the value of what a function returns: the first of a tuple (array, cache)."""
     return np.asarray(result[0] if isinstance(result, tuple) and result else result)
 
@@ -134,6 +135,6 @@ def _ignores_inputs(vjp: Callable[..., Any], inputs: Sequence[Array], y: Array, 
             with same_randomness(0, generators), np.errstate(all="ignore"):
                 result = vjp(tuple(np.array(x) for x in given), dy.copy())
             found.append([np.array(g) for g in (result if isinstance(result, (tuple, list)) else [result])])
-    except Exception:  # noqa: BLE001  what it raises is for the properties to report
+    except Exception:
         return False
     return all(np.array_equal(a, b, equal_nan=True) for a, b in zip(*found, strict=False))

@@ -13,10 +13,12 @@ import numpy as np
 from gradcheck.contract import Array, Context
 from gradcheck.numerics.functions import Arrays, Function, GradientNamesError, Pullback, like
 from gradcheck.subjects.attributes import AdapterError, assign, input_names, resolve
+from gradcheck.subjects.caller import Given
 from gradcheck.subjects.calls import found, packed, unpacked
 from gradcheck.subjects.copies import copier, fresh
 from gradcheck.subjects.randomness import is_generator, same_randomness
-from gradcheck.subjects.reading import Given, Reading, read
+from gradcheck.subjects.reader import read
+from gradcheck.subjects.reading import Reading
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +35,6 @@ class ForeignLayer:
     @classmethod
     def of(cls, layer: object, *inputs: Array, given: Given = Given()) -> ForeignLayer:
         """Return a layer after reading it; the inputs are called ``input``, or ``input0``, ``input1``, ..."""
-
         return cls(layer, read(layer, inputs, input_names(len(inputs)), given))
 
     @property
@@ -117,13 +118,13 @@ class ForeignLayer:
 
         return Function(variables, arguments, call, foreign=True)
 
-    def _prepared(self, dtype: Any) -> Any:  # noqa: ANN401  a precision, anybody's object
+    def _prepared(self, dtype: Any) -> Any:
         """Return a copy in a precision, with nothing in the gradients that calls add to."""
         layer = fresh(self.layer, dtype)
         self._emptied(layer)
         return layer
 
-    def _emptied(self, layer: Any) -> None:  # noqa: ANN401  anybody's
+    def _emptied(self, layer: Any) -> None:
         for name in self.reading.adds_up:
             try:
                 kept = found(self.reading.grads[name], layer, None)
@@ -138,12 +139,12 @@ class ForeignLayer:
         back: Any,
         dys: Sequence[Array],
         variable: Mapping[int, str],
-        before: Arrays,  # noqa: ANN401
+        before: Arrays,
     ) -> dict[str, Array]:
         reading, calls = self.reading, self.reading.calls
         scale = dys[0] if calls.local else None
 
-        def times(value: Any) -> Array:  # noqa: ANN401  what backward has returned
+        def times(value: Any) -> Array:
             array = np.asarray(value)
             if scale is None:
                 return array
@@ -169,7 +170,7 @@ class ForeignLayer:
         """Return whether the object holds a generator, which moves on from call to call."""
         return any(is_generator(value) for value in getattr(self.layer, "__dict__", {}).values())
 
-    def _forward(self, layer: Any, inputs: Sequence[Array], *, training: bool) -> Array:  # noqa: ANN401  anybody's
+    def _forward(self, layer: Any, inputs: Sequence[Array], *, training: bool) -> Array:
         calls = self.reading.calls
         result = calls.go_forward(layer, [x.copy() for x in inputs], training=training)
         return np.array(packed(calls.values(layer, result)))
@@ -223,7 +224,7 @@ class ForeignLayer:
         return outputs
 
 
-def _found(path: str, layer: Any, back: Any) -> Any:  # noqa: ANN401  what is there
+def _found(path: str, layer: Any, back: Any) -> Any:
     try:
         return found(path, layer, back)
     except AdapterError:

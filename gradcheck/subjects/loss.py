@@ -9,9 +9,11 @@ from typing import Any
 from gradcheck.contract import Array
 from gradcheck.numerics.functions import Function
 from gradcheck.subjects.attributes import AdapterError
-from gradcheck.subjects.calls import Pair, Together
+from gradcheck.subjects.caller import Given
+from gradcheck.subjects.calls import Pair, Together, arranged
 from gradcheck.subjects.layer import ForeignLayer
-from gradcheck.subjects.reading import Given, Reading, read
+from gradcheck.subjects.reader import read
+from gradcheck.subjects.reading import Reading
 from gradcheck.subjects.signatures import BACKWARDS, FORWARDS, PREDICTIONS, TARGETS, plain, positional
 
 NAMES = ("prediction", "target")
@@ -26,7 +28,15 @@ class ForeignLoss:
     layer: ForeignLayer
 
     @classmethod
-    def of(cls, loss: object, prediction: Array, target: Array, forward: str = "", backward: str = "") -> ForeignLoss:
+    def of(
+        cls,
+        loss: object,
+        prediction: Array,
+        target: Array,
+        *others: Any,
+        forward: str = "",
+        backward: str = "",
+    ) -> ForeignLoss:
         """Return a loss after reading it.
 
         Its value is a number, or one a sample; the gradient comes from ``backward()``, ``backward(dvalue)``,
@@ -41,17 +51,19 @@ class ForeignLoss:
         elif forward and not backward and not _method(loss, tuple(b for b in BACKWARDS if b != forward)):
             subject, forward, backward = Together(loss, forward), "forward", "backward"
         first = _target_first(loss, subject, forward)
-        given = Given(
-            forward=forward, backward=backward, constant=(TARGET,), order=(TARGET, PREDICTION) if first else ()
-        )
+        values = (prediction, target, *others)
+        arrays, arguments = arranged(values)
+        names = (*NAMES, *(f"input{i}" for i in range(2, len(arrays))))
+        order = (TARGET, PREDICTION, *arguments[2:]) if first else ()
+        given = Given(forward=forward, backward=backward, constant=tuple(range(TARGET, len(arrays))), order=order)
         try:
-            reading = read(subject, (prediction, target), NAMES, given)
+            reading = read(subject, values, names, given)
         except (TypeError, IndexError) as error:
             if isinstance(error, AdapterError) and not isinstance(subject, Together):
                 raise
             raise AdapterError(
-                f"{type(loss).__name__} needs a method backward that returns the gradient of the prediction, or a forward "
-                "that returns (value, gradient): name its own with backward="
+                f"{type(loss).__name__} needs a method backward that returns the gradient of the prediction, or a "
+                "forward that returns (value, gradient): name its own with backward="
             ) from error
         return cls(ForeignLayer(subject, reading))
 
@@ -74,7 +86,7 @@ def _method(owner: object, usual: tuple[str, ...]) -> str:
     return next((name for name in usual if callable(getattr(owner, name, None))), "")
 
 
-def _target_first(loss: object, subject: Any, forward: str) -> bool:  # noqa: ANN401  anybody's
+def _target_first(loss: object, subject: Any, forward: str) -> bool:
     """Return whether the arguments' names say that the target comes before the prediction."""
     method: Callable[..., object]
     if isinstance(subject, Pair):

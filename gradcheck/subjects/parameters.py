@@ -13,7 +13,7 @@ from gradcheck.subjects.signatures import plain
 
 MOST = 2000  # arrays and objects below an object that are looked at
 
-CONTAINERS = {"params", "parameters", "_params", "_parameters", "param", "weights_dict", "model", "theta"}
+CONTAINERS = {"params", "parameters", "_params", "_parameters", "param", "weights_dict", "model", "theta", "whole"}
 GRADIENT_CONTAINERS = {
     "grads",
     "gradients",
@@ -41,7 +41,7 @@ VALUES = (
 GRADIENTS = ("grad", "gradient", "grads", "d", "g", "diff", "dw", "dW", "derivative", "delta")  # beside them
 
 _SHORT = {
-    "weights": ("w",), "weight": ("w",), "bias": ("b",), "biases": ("b",), "kernel": ("k", "w", "kernels"), "filters": ("f", "w"),
+    "weights": ("w",), "weight": ("w",), "bias": ("b",), "biases": ("b",), "kernel": ("k", "w"), "filters": ("f", "w"),
     "gamma": ("g",), "beta": ("b",), "w": ("weights", "weight"), "b": ("bias", "biases"), "embedding": ("e", "w"),
 }  # fmt: skip
 _BEFORE = ("d", "grad", "gradient", "gradients", "grads", "g", "dl", "dld", "de", "ded", "dj", "djd", "dloss", "dlossd",
@@ -103,7 +103,9 @@ def name_of(path: str) -> str:
 
 
 def gradient_path(path: str, shape: tuple[int, ...], held: Mapping[str, Array]) -> str | None:
-    """Return which of the arrays ``held`` after a backward pass is the gradient of the parameter at ``path``, by its name.
+    """Return which of the arrays ``held`` after a backward pass is the gradient of the parameter at ``path``.
+
+    By its name.
 
     The shape is the parameter's, or lacks only axes of one element.
     """
@@ -137,7 +139,10 @@ def names_gradient(path: str, candidate: str) -> bool:
 
 
 def _exactly(path: str, candidate: str) -> bool:
-    """Say whether the candidate is the commonest name, capitals included: ``dW`` of ``W`` where there is a ``dw``, too."""
+    """Say whether the candidate is the commonest name, capitals included.
+
+    ``dW`` of ``W`` where there is a ``dw``, too.
+    """
     own, other = path.rpartition(".")[2], candidate.rpartition(".")[2]
     return names_gradient(path, candidate) and (other in (f"d{own}", f"d_{own}", f"grad_{own}", f"{own}_grad", own))
 
@@ -168,7 +173,10 @@ def squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def by_exclusion(missing: Mapping[str, tuple[int, ...]], written: Mapping[str, Array]) -> dict[str, str]:
-    """Return gradients by the shape alone: where one parameter and one array that backward wrote have it, and no others."""
+    """Return gradients by the shape alone: where one parameter and one array that backward wrote have it.
+
+    And no others.
+    """
     found = {}
     for path, shape in missing.items():
         alike = [other for other, extent in missing.items() if extent == shape]

@@ -20,7 +20,9 @@ def is_generator(value: object) -> bool:
 
 
 def generators_around(owner: object) -> dict[str, Any]:
-    """Return the generators that the code of an object or function draws from and that no copy of it has: by their names.
+    """Return the generators that the code of an object or function draws from and that no copy of it has.
+
+    By their names.
 
     Those of its module, of default arguments and of what functions close over.
     """
@@ -34,7 +36,8 @@ def generators_around(owner: object) -> dict[str, Any]:
 
 def _functions_of(owner: object) -> Iterator[types.FunctionType]:
     if isinstance(owner, types.MethodType):
-        yield owner.__func__ if isinstance(owner.__func__, types.FunctionType) else owner.__func__.__call__
+        if isinstance(owner.__func__, types.FunctionType):
+            yield owner.__func__
         owner = owner.__self__
     if isinstance(owner, types.FunctionType):
         yield owner
@@ -64,8 +67,8 @@ def _functions_of(owner: object) -> Iterator[types.FunctionType]:
 def _around(function: types.FunctionType) -> dict[str, object]:
     names = set(function.__code__.co_names)
     around = {name: function.__globals__[name] for name in sorted(names) if name in function.__globals__}
-    defaults = {**dict(enumerate(function.__defaults__ or ())), **(function.__kwdefaults__ or {})}
-    around |= {f"a default argument of {function.__name__}": v for v in defaults.values() if is_generator(v)}
+    defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    around |= {f"a default argument of {function.__name__}": value for value in defaults if is_generator(value)}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
             around[name] = cell.cell_contents
@@ -98,7 +101,7 @@ def same_randomness(seed: int, others: Mapping[str, Any] | None = None) -> Itera
             _put_back(each, state)
 
 
-def reseed(generator: Any, seed: int) -> None:  # noqa: ANN401  one of three kinds
+def reseed(generator: Any, seed: int) -> None:
     """Start a generator anew, in place."""
     if isinstance(generator, np.random.Generator):
         generator.bit_generator.state = type(generator.bit_generator)(seed).state
@@ -106,14 +109,14 @@ def reseed(generator: Any, seed: int) -> None:  # noqa: ANN401  one of three kin
         generator.seed(seed % 2**32)
 
 
-def state_of(generator: Any) -> Any:  # noqa: ANN401  one of three kinds
+def state_of(generator: Any) -> Any:
     """Return where a generator stands."""
     if isinstance(generator, np.random.Generator):
         return generator.bit_generator.state
     return generator.get_state() if isinstance(generator, np.random.RandomState) else generator.getstate()
 
 
-def _put_back(generator: Any, state: Any) -> None:  # noqa: ANN401  one of three kinds
+def _put_back(generator: Any, state: Any) -> None:
     if isinstance(generator, np.random.Generator):
         generator.bit_generator.state = state
     elif isinstance(generator, np.random.RandomState):

@@ -1,4 +1,7 @@
-"""What the arguments of a method are for, by their names, and how an object is switched between training and evaluation."""
+"""What the arguments of a method are for, by their names.
+
+And how an object is switched between training and evaluation.
+"""
 
 from __future__ import annotations
 
@@ -18,51 +21,41 @@ BACKWARDS = (
     "pullback", "derivative", "prime",
 )  # fmt: skip
 
+WHOLES = (  # that return a value and its gradients at once
+    "loss", "cost_and_grads", "cost_and_grad", "loss_and_grads", "loss_and_grad", "value_and_grad", "loss_and_gradient",
+    "cost_and_gradient", "compute_loss", "cost", "objective", "loss_grad", "__call__",
+)  # fmt: skip
+
 COTANGENTS = {
-    "dy", "dout", "douts", "dvalues", "dvalue", "doutput", "doutputs", "gradoutput", "gradoutputs", "gradout", "upstream",
-    "upstreamgrad", "upstreamgradient", "dz", "da", "dh", "dc", "delta", "deltas", "grad", "grads", "gradient", "gradients",
-    "outputgrad", "outputgradient", "outgrad", "g", "d", "dl", "dldy", "dldout", "dlda", "dldz", "dedy", "error", "err",
-    "outputerror", "accumgrad", "gy", "gout", "gradin", "dnext", "dprev", "nextgrad", "eta", "dnextlayer", "dx", "lossgrad",
-    "gradientoutput", "gradsoutput", "outputgradients", "dloss", "seed", "cotangent", "ct", "v", "dlout", "dj", "dscores",
+    "dy", "dout", "douts", "dvalues", "dvalue", "doutput", "doutputs", "gradoutput", "gradoutputs", "gradout",
+    "upstream", "upstreamgrad", "upstreamgradient", "dz", "da", "dh", "dc", "delta", "deltas", "grad", "grads",
+    "gradient", "gradients", "outputgrad", "outputgradient", "outgrad", "g", "d", "dl", "dldy", "dldout", "dlda",
+    "dldz", "dedy", "error", "err", "outputerror", "accumgrad", "gy", "gout", "gradin", "dnext", "dprev", "nextgrad",
+    "eta", "dnextlayer", "dx", "lossgrad", "gradientoutput", "gradsoutput", "outputgradients", "dloss", "seed",
+    "cotangent", "ct", "v", "dlout", "dj", "dscores",
 }  # fmt: skip
-RATES = {"lr", "learnrate", "learningrate", "rate", "alpha", "eta", "stepsize", "learning"}
+RATES = {
+    "lr", "learnrate", "learningrate", "rate", "alpha", "eta", "stepsize", "learning",
+}  # fmt: skip
 CACHES = {
-    "cache",
-    "caches",
-    "ctx",
-    "context",
-    "mem",
-    "memory",
-    "saved",
-    "tape",
-    "residuals",
-    "stash",
-    "store",
-    "cached",
-}
+    "cache", "caches", "ctx", "context", "mem", "memory", "saved", "tape", "residuals", "stash", "store", "cached",
+}  # fmt: skip
 TARGETS = {
-    "ytrue",
-    "true",
-    "target",
-    "targets",
-    "t",
-    "label",
-    "labels",
-    "gt",
-    "groundtruth",
-    "actual",
-    "expected",
-    "real",
-}
+    "ytrue", "true", "target", "targets", "t", "label", "labels", "gt", "groundtruth", "actual", "expected", "real",
+}  # fmt: skip
 PREDICTIONS = {
-    "ypred", "pred", "preds", "prediction", "predictions", "predicted", "yhat", "output", "outputs", "out", "logits", "p",
-    "probs", "probabilities", "scores", "x", "z", "a", "al", "yp", "o", "input",
+    "ypred", "pred", "preds", "prediction", "predictions", "predicted", "yhat", "output", "outputs", "out", "logits",
+    "p", "probs", "probabilities", "scores", "x", "z", "a", "al", "yp", "o", "input",
 }  # fmt: skip
 
-TRAINS = {"training", "train", "trainflg", "trainflag", "istraining", "istrain", "trainmode", "trainingmode", "phasetrain",
-          "intraining", "trainphase"}  # fmt: skip
-TESTS = {"test", "eval", "evaluate", "evaluation", "inference", "istest", "iseval", "testing", "deterministic", "testmode",
-         "evalmode", "predict", "isinference", "testtime", "evaluating", "istesting"}  # fmt: skip
+TRAINS = {
+    "training", "train", "trainflg", "trainflag", "istraining", "istrain", "trainmode", "trainingmode", "phasetrain",
+    "intraining", "trainphase",
+}  # fmt: skip
+TESTS = {
+    "test", "eval", "evaluate", "evaluation", "inference", "istest", "iseval", "testing", "deterministic", "testmode",
+    "evalmode", "predict", "isinference", "testtime", "evaluating", "istesting",
+}  # fmt: skip
 MODES = {"mode", "phase"}
 TRAIN_WORDS, TEST_WORDS = (
     ("train", "training"),
@@ -115,7 +108,10 @@ class Flag:
 
 
 def flag_of(name: str, value: object) -> Flag | None:
-    """Return what an argument of this name and default, or an attribute of this value, says of the mode; None if not."""
+    """Return what an argument of this name and default, or an attribute of this value, says of the mode.
+
+    None if not.
+    """
     word, unset = plain(name), value is inspect.Parameter.empty
     if unset or isinstance(value, (bool, int, type(None))):
         if word in TRAINS:
@@ -156,7 +152,7 @@ class Switch:
         """Return the keyword arguments of ``forward`` for a mode."""
         return {flag.name: flag.of(training) for flag in self.arguments}
 
-    def set(self, owner: Any, find: Callable[[object, str], Any], *, training: bool) -> None:  # noqa: ANN401  anybody's
+    def set(self, owner: Any, find: Callable[[object, str], Any], *, training: bool) -> None:
         """Switch an object; ``find(owner, path)`` returns what is below it."""
         if self.methods is not None:
             getattr(owner, self.methods[0 if training else 1])()
@@ -188,7 +184,10 @@ _SET_BY = TRAINS | MODES | {"value", "flag", "on", "status", "b"}  # what a sett
 def switch_of(
     owner: object, forward: Callable[..., object], taken: int, below: Mapping[str, object], named: Mapping[str, Flag]
 ) -> Switch:
-    """Return how ``owner`` is switched; ``below`` are the objects in it by their paths, ``named`` flags given by the user."""
+    """Return how ``owner`` is switched; ``below`` are the objects in it by their paths.
+
+    ``named`` flags given by the user.
+    """
     arguments = tuple(named.values()) or tuple(flags_of_arguments(forward, taken))
     if arguments:
         return Switch(arguments=arguments)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import inspect
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +25,9 @@ from gradcheck.contract import (
 )
 from gradcheck.numerics.functions import Arrays, Function, Pullback, function_of, like
 from gradcheck.subjects.attributes import AdapterError
+from gradcheck.subjects.optimizer import ForeignOptimizer
 from gradcheck.subjects.schedule import ForeignSchedule
+from gradcheck.subjects.twin_parameters import Slot, fill_slots, mismatch, slots_of
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +40,8 @@ class TwinError(ValueError):
 def twin_of(case: Case) -> Function:
     """Return the twin of a case's layer or loss as a `Function`; its parameters are those that it is called with.
 
-    Raises `ShapeError` where the twin's parameters have not the names and shapes of the layer's, and when called
+    Of several outputs it is the first that has the shape of ours. Raises `ShapeError` where a native layer's own twin
+    has not parameters of the same names and shapes, `AdapterError` where a twin that was given has not, and when called
     `TwinError` if it raises, or draws random numbers.
     """
     import torch
@@ -47,10 +51,7 @@ def twin_of(case: Case) -> Function:
     module = subject.twin() if case.twin is None else copy.deepcopy(case.twin)
     state: dict[str, Array] = subject.buffers() if hasattr(subject, "buffers") else {}
     own = {name: array.shape for name, array in function.variables.items() if name not in function.inputs}
-    theirs = {name: tuple(p.shape) for name, p in module.named_parameters()}
-    if own != theirs:
-        who = type(subject).__name__ if isinstance(subject, (Layer, Loss)) else subject.name
-        raise ShapeError(f"{who}'s parameters are {own}, its twin's {theirs}{_hint(function, own, theirs)}")
+    slots = _slots(subject, function, own, module, case.twin_params)
 
     def call(variables: Arrays, context: Context) -> tuple[Array, Pullback]:
         leaves = {name: torch.tensor(array).requires_grad_() for name, array in variables.items()}
@@ -59,11 +60,11 @@ def twin_of(case: Case) -> Function:
             leaves[a] if isinstance(a, str) else torch.tensor(a.astype(dtype) if a.dtype.kind == "f" else a)
             for a in function.arguments
         ]
-        weights = {name: leaf for name, leaf in leaves.items() if name not in function.inputs}
         module.to(getattr(torch, dtype.name)).train(context.training)
+        weights = fill_slots(module, slots, {name: leaf for name, leaf in leaves.items() if name in own})
         set_keys(module, context.key)
 
-        def forward() -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        def forward() -> tuple[Any, dict[str, torch.Tensor]]:
             buffers = {name: torch.tensor(like(array, np.empty(0, dtype))) for name, array in state.items()}
             try:
                 # Torch's advice on its speed, an error to whoever makes warnings errors, is no matter of the layer's.
@@ -75,12 +76,13 @@ def twin_of(case: Case) -> Function:
 
         with torch.random.fork_rng(devices=[]):
             before = torch.random.get_rng_state()
-            y, buffers = forward()
+            result, buffers = forward()
             drawn = not torch.equal(before, torch.random.get_rng_state())
         if drawn:
             raise TwinError("the twin draws random numbers of its own; its values cannot be compared")
         for name, tensor in buffers.items():  # functional_call writes what the module makes of its buffers into these
             context.update(name, tensor.numpy())
+        y = _output(result, lambda: function.call(variables, replace(context, updates=None))[0].shape)
 
         def pullback(dy: Array) -> dict[str, Array]:
             grads = torch.autograd.grad(
@@ -96,18 +98,55 @@ def twin_of(case: Case) -> Function:
     return Function(function.variables, function.arguments, call)
 
 
-def _hint(function: Function, own: dict[str, tuple[int, ...]], theirs: dict[str, tuple[int, ...]]) -> str:
-    """Say how a layer's own names could be given as the twin's, if their shapes tell."""
-    if not function.foreign or len(own) != len(theirs):
-        return ""
-    named: dict[str, str] = {}
-    left = dict(own)
-    for name, shape in theirs.items():
-        same = [k for k, s in left.items() if s == shape] or [k for k, s in left.items() if s == shape[::-1]]
-        if len(same) != 1:
-            return ""
-        named[name] = same[0] if left.pop(same[0]) == shape else f"{same[0]}.T"
-    return f"; name them with params={named}, and their gradients with grads="
+def _output(result: Any, shape: Callable[[], tuple[int, ...]]) -> torch.Tensor:
+    """Return the output of a module; of several, as of an LSTM's (y, (h, c)), the first that fits the shape of ours.
+
+    Axes of one element, such as that of an LSTM's layers, count for nothing where no output has the very shape.
+    """
+    outputs = list(_tensors(result))
+    if not outputs:
+        raise TwinError(f"the twin returns a {type(result).__name__}, and no tensor")
+    if len(outputs) == 1:
+        return outputs[0]
+    wanted = shape()
+    same = [tensor for tensor in outputs if tuple(tensor.shape) == wanted]
+    alike = [tensor.reshape(wanted) for tensor in outputs if _long_axes(tuple(tensor.shape)) == _long_axes(wanted)]
+    return next(iter(same or alike or outputs))
+
+
+def _long_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(extent for extent in shape if extent != 1)
+
+
+def _tensors(result: Any) -> Iterator[torch.Tensor]:
+    """Yield the floating-point tensors in tuples, lists and dicts, in their order."""
+    if isinstance(result, (tuple, list)):
+        for each in result:
+            yield from _tensors(each)
+    elif isinstance(result, Mapping):
+        yield from _tensors(list(result.values()))
+    elif hasattr(result, "requires_grad") and result.is_floating_point():
+        yield result
+
+
+def _slots(
+    subject: Any,
+    function: Function,
+    own: dict[str, tuple[int, ...]],
+    module: torch.nn.Module,
+    given: Mapping[str, str],
+) -> dict[str, Slot]:
+    """Return where in the twin's parameters each of a layer's own belongs; raises unless that fills them all."""
+    theirs = {name: tuple(p.shape) for name, p in module.named_parameters()}
+    who = type(subject).__name__ if isinstance(subject, (Layer, Loss)) else subject.name
+    if given:
+        zero = {name for name, p in module.named_parameters() if not p.detach().any()}
+        return slots_of(who, own, theirs, given, zero)
+    if own == theirs:
+        return {name: Slot(name) for name in own}
+    if not function.foreign:
+        raise ShapeError(f"{who}'s parameters are {own}, its twin's {theirs}")
+    raise AdapterError(f"{who}'s parameters are not its twin's: {mismatch(own, theirs)}")
 
 
 def twin_outputs(case: Case, count: int) -> Array | None:
@@ -126,12 +165,16 @@ def twin_outputs(case: Case, count: int) -> Array | None:
         torch.manual_seed(case.seed)
         before = torch.random.get_rng_state()
         try:
-            first = module(*arguments).numpy()
+            first = _first(module(*arguments))
         except (RuntimeError, ValueError, TypeError) as error:
             raise TwinError(f"the twin raises {type(error).__name__}: {error}") from error
         if torch.equal(before, torch.random.get_rng_state()):
             return None
-        return np.array([first, *(module(*arguments).numpy() for _ in range(count - 1))])
+        return np.array([first, *(_first(module(*arguments)) for _ in range(count - 1))])
+
+
+def _first(result: Any) -> Array:
+    return np.asarray(next(_tensors(result)).numpy())
 
 
 def set_keys(module: torch.nn.Module, key: Key) -> None:
@@ -151,11 +194,12 @@ def twin_updates(
     import torch
 
     tensors = {name: torch.nn.Parameter(torch.tensor(array)) for name, array in params.items()}
-    twin = optimizer.twin(list(tensors.values()), steps[0][1])
+    twin = _torch_optimizer(optimizer, list(tensors.values()), steps[0][1])
+    sets_rate = not isinstance(optimizer, ForeignOptimizer) or optimizer.sets_rate
     history = []
     for grads, lr in steps:
         for group in twin.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr if sets_rate else group["lr"]
         for name, tensor in tensors.items():
             tensor.grad = torch.tensor(grads[name]) if name in grads else None
         twin.step()
@@ -171,27 +215,113 @@ def twin_updates(
     return history
 
 
-def twin_rates(schedule: Schedule, history: Sequence[float]) -> Array:
-    """Return the learning rates of epochs 0, 1, ... that the schedule's twin sets, given the loss of each epoch."""
+def twin_rule(optimizer: Optimizer, params: dict[str, Array], lr: float) -> tuple[str, dict[str, Any]] | None:
+    """Return the name and the hyper-parameters of the optimizer's twin, its rate among them; None of several groups."""
     import torch
 
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=schedule.lr)
-    scheduler = schedule.twin(optimizer)
-    if not hasattr(scheduler, "last_epoch") or not hasattr(scheduler, "optimizer"):
-        raise AdapterError(f"the twin returns a {type(scheduler).__name__}; a torch scheduler is needed")
-    step: Any = scheduler.step
-    follows = "metrics" in inspect.signature(step).parameters
+    twin = _torch_optimizer(optimizer, [torch.nn.Parameter(torch.tensor(array)) for array in params.values()], lr)
+    if len(twin.param_groups) != 1:
+        return None
+    options = {name: value for name, value in twin.param_groups[0].items() if name != "params"}
+    if "betas" in options:
+        options["beta1"], options["beta2"] = options["betas"]
+    name = type(twin).__name__
+    options["decoupled"] = "by the rate" if options.get("decoupled_weight_decay", name == "AdamW") else ""
+    return name, options
+
+
+def _torch_optimizer(optimizer: Optimizer, tensors: list[torch.nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    twin = optimizer.twin(tensors, lr)
+    if not hasattr(twin, "param_groups"):
+        raise AdapterError(
+            f"the twin returns a {type(twin).__name__}; a torch optimizer is needed, as by twin=lambda params: "
+            "torch.optim.SGD(params, lr=0.1). A rule in NumPy is given as reference="
+        )
+    return twin
+
+
+def twin_rates(schedule: Schedule, history: Sequence[float]) -> Array:
+    """Return the learning rates of epochs 0, 1, ... that the schedule's twin sets, given the loss of each epoch.
+
+    There are fewer than losses where the twin ends before, as one for a number of steps does.
+    """
+    optimizer, scheduler = _torch_scheduler(schedule)
+    follows = follows_losses(scheduler)
     if follows and isinstance(schedule, ForeignSchedule) and not schedule.takes_history:
         raise AdapterError(
             f"the twin follows a metric, and {schedule.name} is given the epoch alone: let it be called as "
             "schedule(epoch, history), with the losses of the epochs before"
         )
     rates = []
-    for loss in history:
-        rates.append(float(optimizer.param_groups[0]["lr"]))
-        optimizer.step()
-        step(*[loss] * follows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's advice, an error to whoever makes warnings errors
+        optimizer.step()  # without which torch warns; the rates do not depend on it
+        for loss in history:
+            rates.append(float(optimizer.param_groups[0]["lr"]))
+            try:
+                scheduler.step(*[loss] * follows)
+            except ValueError:  # after the last of its steps, as of OneCycleLR
+                if len(rates) == 1:
+                    raise
+                break
     return np.array(rates)
+
+
+def twin_follows_losses(schedule: Schedule) -> bool:
+    """Return whether the schedule's twin is told the loss of every epoch."""
+    return follows_losses(_torch_scheduler(schedule)[1])
+
+
+def follows_losses(scheduler: Any) -> bool:
+    """Return whether a torch scheduler is told the loss of every epoch."""
+    return "metrics" in inspect.signature(scheduler.step).parameters
+
+
+def twin_form(schedule: Schedule) -> tuple[str, dict[str, Any], int]:
+    """Return the name of the schedule's twin, its numbers by name, and the epoch in which it begins.
+
+    Of several in turn, that is the last.
+    """
+    scheduler, begin = _last(_torch_scheduler(schedule)[1])
+    numbers = {k: v for k, v in vars(scheduler).items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
+    return type(scheduler).__name__, numbers, begin
+
+
+def twin_end(schedule: Schedule) -> int | None:
+    """Return the epoch in which the rate of the schedule's twin has fallen as far as it is to fall, or None.
+
+    A cosine rises again after that; a power, or a line that falls, is not defined beyond.
+    """
+    scheduler, begin = _last(_torch_scheduler(schedule)[1])
+    kind = type(scheduler).__name__
+    falls = kind == "LinearLR" and scheduler.end_factor < scheduler.start_factor
+    if kind == "CosineAnnealingLR":
+        return begin + int(scheduler.T_max)
+    return begin + int(scheduler.total_iters) if falls or kind == "PolynomialLR" else None
+
+
+def _last(scheduler: Any) -> tuple[Any, int]:
+    """Return the last of torch schedulers that follow one another, and the epoch in which it begins."""
+    if type(scheduler).__name__ != "SequentialLR":
+        return scheduler, 0
+    last, begin = _last(scheduler._schedulers[-1])  # there is no other way to them
+    return last, begin + int(scheduler._milestones[-1])
+
+
+def _torch_scheduler(schedule: Schedule) -> tuple[torch.optim.Optimizer, Any]:
+    """Return a torch optimizer with the schedule's rate, and the twin that sets it."""
+    import torch
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=schedule.lr)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's advice, an error to whoever makes warnings errors
+        scheduler = schedule.twin(optimizer)
+    if not hasattr(scheduler, "last_epoch") or not hasattr(scheduler, "optimizer"):
+        raise AdapterError(
+            f"the twin returns a {type(scheduler).__name__}; a torch scheduler is needed, as by twin=lambda optimizer: "
+            "torch.optim.lr_scheduler.StepLR(optimizer, 10). A schedule in Python is given as reference="
+        )
+    return optimizer, scheduler
 
 
 def twin_draws(initializer: Initializer, shape: tuple[int, ...], count: int, seed: int) -> Array:

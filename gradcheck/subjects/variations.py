@@ -94,7 +94,8 @@ def _varied_in_training(case: Case, training: bool | None) -> bool:
     if training is not None:
         return training
     if isinstance(case.subject, ForeignLayer):
-        return case.subject.has_modes and (bool(case.subject.reading.evaluates) or _differs_in_training(case))
+        modes: bool = case.subject.has_modes
+        return modes and (bool(case.subject.reading.evaluates) or _differs_in_training(case))
     return _differs_in_training(case)
 
 
@@ -107,7 +108,7 @@ def _differs_in_training(case: Case) -> bool:
         function = function_of(one)
         try:
             outputs.append(function.call(function.variables, context)[0])
-        except Exception:  # noqa: BLE001  what it raises is for the properties to report
+        except Exception:
             return True
         if context.updates:
             return True
@@ -142,7 +143,7 @@ def _after_another(case: Case) -> Iterator[Variation]:
             continue
         try:
             used = case.subject.used(inputs, training=case.training)
-        except Exception:  # noqa: BLE001, S112  inputs of our own making
+        except Exception:
             continue
         yield Variation(name, replace(case, subject=used))
 
@@ -291,7 +292,7 @@ def _like(array: Array, rng: np.random.Generator) -> Array:
 
 def _of_pairs(case: Case, given: Domain | None) -> Iterator[Variation]:
     """Yield variations of a prediction and its target."""
-    prediction, target = case.inputs
+    prediction, target, *others = case.inputs
     axis = _batch_axis(case) or 0
     if not prediction.ndim or not target.ndim or not prediction.size or prediction.ndim <= axis:
         return
@@ -303,8 +304,11 @@ def _of_pairs(case: Case, given: Domain | None) -> Iterator[Variation]:
     def with_pair(name: str, changed: Array, targets: Array = target) -> Iterator[Variation]:
         kept = domain.kept(changed)
         if kept is not None and np.isfinite(kept).all():
-            yield Variation(name, replace(case, inputs=(kept.astype(prediction.dtype), targets)))
+            yield Variation(name, replace(case, inputs=(kept.astype(prediction.dtype), targets, *others)))
 
+    if others:
+        yield from with_pair("with predictions eight times as large", 8 * prediction)
+        return
     yield Variation(SINGLE, replace(case, inputs=(prediction.take([0], axis), target.take([0], other))))
     first = prediction.take(range(min(2, prediction.shape[axis])), axis)
     added = domain.kept(_like(first, case.rng("samples")))
@@ -333,7 +337,7 @@ def _used(case: Case) -> Iterator[Variation]:
     """Yield the layer after a step in training mode on other inputs, evaluating: nothing of that step may show."""
     try:
         used = case.subject.used(_others(case))
-    except Exception:  # noqa: BLE001  reported where the case as given is tried
+    except Exception:
         return
     twin = case.twin
     if twin is not None and any(b.ndim and name not in used.untrained for name, b in twin.named_buffers()):
@@ -360,11 +364,11 @@ def _output(case: Case) -> tuple[Array | None, str]:
     with np.errstate(all="ignore"):
         try:
             y, pullback = function.call(function.variables, case.context())
-        except Exception:  # noqa: BLE001  a variation that is not taken is not one
+        except Exception:
             return None, ""
         try:
             grads = pullback(np.ones_like(y))
-        except Exception as error:  # noqa: BLE001  forward has taken it
+        except Exception as error:
             return y, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     # An infinite gradient, as that of a root at zero, is outside the domain as well.
     return (y if all(np.isfinite(array).all() for array in (y, *grads.values())) else None), ""
@@ -382,4 +386,4 @@ def _fits(case: Case, expected: Array, other: Case, y: Array) -> bool:
         return all(a.shape == b.shape for a, b in zip(case.inputs, other.inputs, strict=True)) or not y.ndim
     if expected.shape[out] != case.inputs[0].shape[axis]:
         return all(a.shape == b.shape for a, b in zip(case.inputs, other.inputs, strict=True))
-    return y.shape[out] == other.inputs[0].shape[axis]
+    return int(y.shape[out]) == int(other.inputs[0].shape[axis])

@@ -33,6 +33,7 @@ from gradcheck.diagnosis.gradients import (
     turned,
 )
 from gradcheck.diagnosis.gradients import quantities as quantities_of
+from gradcheck.diagnosis.updates import Moments, decay_of, moved, stayed
 from gradcheck.trajectory.divergence import Divergence, Moment, split
 from gradcheck.trajectory.engine import below
 
@@ -129,11 +130,9 @@ class Scene:
         return Comparison(ours, theirs, np.full(theirs.shape, self.moment.allowed[name]), LEVELS)
 
     def moved(self, name: str) -> Comparison | None:
-        """Return by how much both sides moved a tensor, or None if it did not exist before."""
-        before, after = self.moment.before.get(name.removeprefix("update/")), self.compared(name)
-        if before is None:
-            return None
-        return Comparison(after.analytic - before, after.numeric - before, after.allowed, LEVELS)
+        """Return how far both sides moved a tensor, or None if it was not there before."""
+        before = self.moment.before.get(name.removeprefix("update/"))
+        return None if before is None else moved(self.compared(name), before)
 
     def slot(self, slot: str, of: str = "theirs") -> Array | None:
         """Return the parameter's array in a slot of the optimizer, after the step on one side or ``before`` it."""
@@ -275,10 +274,10 @@ def of_another_shape(scene: Scene) -> Diagnosis | None:
 
 
 def not_updated(scene: Scene) -> StepDiagnosis | None:
-    """The tensor as it was before the step."""
-    if scene.before is None or not np.array_equal(scene.ours, scene.before):
+    """The tensor as it was."""
+    if scene.before is None or not stayed(scene.comparison, np.asarray(scene.before, dtype=np.float64)):
         return None
-    return StepDiagnosis(StepCause.NOT_UPDATED, {}) if scene.comparison.failing.any() else None
+    return StepDiagnosis(StepCause.NOT_UPDATED, {})
 
 
 def momentum(scene: Scene) -> StepDiagnosis | None:
@@ -299,22 +298,22 @@ def correction(scene: Scene) -> StepDiagnosis | None:
 
     The betas are computed from how the reference's moments moved, and they must reproduce the reference's move.
     """
-    moved, moments = scene.moved(scene.name), _Moments.of(scene)
-    if moved is None or moments is None or not scene.tensor.startswith("param/"):
+    moves, moments = scene.moved(scene.name), _moments(scene)
+    if moves is None or moments is None or not scene.tensor.startswith("param/"):
         return None
     for eps in EPS_OF_ADAM:
-        if not _within(moved.numeric, moments.move(moments.t, eps), moved.allowed):
+        if not _within(moves.numeric, moments.move(moments.t, eps), moves.allowed):
             continue
         for t in (1.0, moments.t - 1, moments.t + 1, math.inf):
-            if t >= 1 and t != moments.t and moved.explained_by(moments.move(t, eps), moved.allowed, ONE):
+            if t >= 1 and t != moments.t and moves.explained_by(moments.move(t, eps), moves.allowed, ONE):
                 return StepDiagnosis(StepCause.CORRECTION, {"t": t, "given": int(moments.t)})
     return None
 
 
 def moved_by_factor(scene: Scene) -> StepDiagnosis | None:
     """A move that is a constant multiple of the reference's, in this tensor or in every parameter."""
-    moved = scene.moved(scene.name)
-    found = factor_of(moved, ()) if moved is not None else None
+    own = scene.moved(scene.name)
+    found = factor_of(own, ()) if own is not None else None
     if found is None or scene.tensor == "step":
         return None
     factor = np.divide(*found["factor"]) if isinstance(found["factor"], tuple) else found["factor"]
@@ -328,51 +327,22 @@ def moved_by_factor(scene: Scene) -> StepDiagnosis | None:
 
 
 def weight_decay(scene: Scene) -> StepDiagnosis | None:
-    """A parameter that is off by a multiple of itself before the step: weight decay left out or done twice."""
-    if scene.before is None or not scene.tensor.startswith("param/") or not scene.moment.batch.lr:
+    """A parameter that is off by a multiple of what it was, by weight decay left out or done twice."""
+    if scene.before is None or not scene.tensor.startswith("param/"):
         return None
-    multiple = multiple_of(scene.comparison, np.asarray(scene.before, dtype=np.float64))
-    if multiple is None:
+    decay = decay_of(scene.comparison, scene.before, scene.moment.batch.lr)
+    return None if decay is None else StepDiagnosis(StepCause.WEIGHT_DECAY, decay)
+
+
+def _moments(scene: Scene) -> Moments | None:
+    """Return Adam's moments of a parameter, or None if nothing of the kind is kept, or the betas are not known."""
+    t, mean, square = (scene.slot(slot) for slot in ("step", "exp_avg", "exp_avg_sq"))
+    grad = scene.moment.theirs.get(f"backward/{scene.parameter}")
+    if t is None or mean is None or square is None or grad is None or t.size != 1:
         return None
-    decay = rounded(abs(multiple) / scene.moment.batch.lr)
-    return StepDiagnosis(StepCause.WEIGHT_DECAY, {"decay": decay, "more": multiple < 0})
-
-
-@dataclass(frozen=True)
-class _Moments:
-    """Adam's moments after the reference's step, its count of steps, and the betas of the moments."""
-
-    mean: Array
-    square: Array
-    t: float
-    betas: tuple[float, float]
-    lr: float
-
-    @classmethod
-    def of(cls, scene: Scene) -> _Moments | None:
-        """Return those of a parameter, or None if its optimizer does not keep them or they give no betas."""
-        t, mean, square = (scene.slot(slot) for slot in ("step", "exp_avg", "exp_avg_sq"))
-        grad = scene.moment.theirs.get(f"backward/{scene.parameter}")
-        if t is None or mean is None or square is None or grad is None or t.size != 1:
-            return None
-        before = (scene.slot("exp_avg", "before"), scene.slot("exp_avg_sq", "before"))
-        grad = np.asarray(grad, dtype=np.float64)
-        betas = []
-        for old, new, towards in zip(before, (mean, square), (grad, grad * grad), strict=True):
-            away = (np.zeros_like(new) if old is None else old) - towards
-            size = float(np.sum(away * away))
-            if not size > 0:
-                return None
-            # Betas have few digits; in float32 rounding blurs the later ones.
-            betas.append(round(float(np.sum(away * (new - towards))) / size, 4))
-        if not all(0 <= beta < 1 for beta in betas):
-            return None
-        return cls(mean, square, float(t), (betas[0], betas[1]), scene.moment.batch.lr)
-
-    def move(self, t: float, eps: float) -> Array:
-        """Return Adam's move of the parameter with the bias correction of step ``t``; inf means no correction."""
-        first, second = (1 - beta**t for beta in self.betas)
-        return np.asarray(-self.lr * (self.mean / first) / (np.sqrt(self.square / second) + eps))
+    before = (scene.slot("exp_avg", "before"), scene.slot("exp_avg_sq", "before"))
+    wide = np.asarray(grad, dtype=np.float64)
+    return Moments.of(float(t), (mean, square), before, wide, scene.moment.batch.lr)
 
 
 def _gradient(hypothesis: Callable[[Evidence], Diagnosis | None]) -> Hypothesis:

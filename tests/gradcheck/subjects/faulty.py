@@ -254,12 +254,6 @@ def accumulating_input_gradient(self, dy):
     return self.dx.copy()
 
 
-def through_memory(self, dy):
-    """Reads dy's memory as if it were contiguous."""
-    dy = np.lib.stride_tricks.as_strided(dy, dy.shape, (dy.shape[1] * dy.itemsize, dy.itemsize))
-    return dy * (1 - self.y**2)
-
-
 def global_max(self, x):
     z = x - x.max()
     e = np.exp(z)
@@ -388,10 +382,6 @@ def changed_gradient(self, k, params, g):
     params[k] -= g
 
 
-def rebound(self, k, params, g):
-    params[k] = params[k] - self.lr * g
-
-
 def root_of_eps(self, params, grads):
     for k, g in grads.items():
         self.h[k] = self.rho * self.h.get(k, 0) + (1 - self.rho) * g * g
@@ -457,8 +447,6 @@ FAULTY: dict[str, Faulty] = {
         DIFFERENCES, None),
     "tanh without square": Faulty(layer(variant(Tanh, backward=lambda self, dy: dy * (1 - self.y)), X), DIFFERENCES,
                                   None),
-    "tanh through memory": Faulty(layer(variant(Tanh, backward=through_memory), X),
-                                  "results_do_not_depend_on_memory_layout"),
     "silu without parentheses": Faulty(layer(variant(Silu, backward=lambda self, dy: dy * (
         1 + np.exp(-self.x) + self.x * np.exp(-self.x) / (1 + np.exp(-self.x)) ** 2)), X), DIFFERENCES, None),
     "gelu by tanh for gelu": Faulty(layer(GeluTanh(), X, twin=torch_module("GELU")), TWIN),
@@ -557,29 +545,31 @@ FAULTY: dict[str, Faulty] = {
     "huber unclipped": Faulty(loss(variant(Huber, backward=lambda self: self.d / self.d.size), 3 * X, SIGNS),
                               DIFFERENCES, None),
     # Optimizers and schedules.
-    "adam without the power": Faulty(optimizer(variant(Adam, step=adam_step(power=False)), "Adam"), UPDATES),
+    "adam without the power": Faulty(optimizer(variant(Adam, step=adam_step(power=False)), "Adam"), UPDATES,
+                                     "beta has no power"),
     "adam, eps not scaled": Faulty(optimizer(variant(Adam, 0.01, 0.9, 0.999, 1e-3, step=adam_step(hat=True)), "Adam",
-                                             eps=1e-3), UPDATES),
-    "adam, one count for all": Faulty(optimizer(Adam(), "Adam"), "missing_gradients_are_skipped"),
-    "rmsprop, eps in the root": Faulty(optimizer(variant(RMSprop, step=root_of_eps), "RMSprop", eps=1e-2), UPDATES),
+                                             eps=1e-3), UPDATES, "before its bias correction"),
+    "rmsprop, eps in the root": Faulty(optimizer(variant(RMSprop, step=root_of_eps), "RMSprop", eps=1e-2), UPDATES,
+                                       "inside the square root"),
     "momentum with the rate in it": Faulty(optimizer(variant(Momentum, step=sgd(folded)), "SGD", momentum=0.9),
-                                           UPDATES),
-    "momentum forgotten": Faulty(optimizer(variant(Momentum, step=sgd(forgotten)), "SGD", momentum=0.9), UPDATES),
+                                           UPDATES, "rate is inside the velocity"),
+    "momentum forgotten": Faulty(optimizer(variant(Momentum, step=sgd(forgotten)), "SGD", momentum=0.9), UPDATES,
+                                 "velocity is not kept"),
     "nesterov of the new velocity": Faulty(optimizer(variant(Nesterov, step=sgd(nesterov_of_new)), "SGD", momentum=0.9,
                                                      nesterov=True), UPDATES),
     "nesterov's brackets": Faulty(optimizer(variant(Nesterov, step=sgd(nesterov_brackets)), "SGD", momentum=0.9,
                                             nesterov=True), UPDATES),
     "nesterov into the buffer": Faulty(optimizer(variant(Nesterov, step=sgd(nesterov_in_buffer)), "SGD", momentum=0.9,
                                                  nesterov=True), UPDATES),
-    "decay inactive": Faulty(optimizer(variant(SGD, step=sgd(no_decay)), "SGD", weight_decay=0.1), UPDATES),
+    "decay inactive": Faulty(optimizer(variant(SGD, step=sgd(no_decay)), "SGD", weight_decay=0.1), UPDATES,
+                             "weight decay is left out"),
     "decay times the gradient": Faulty(optimizer(variant(SGD, step=sgd(decay_slip)), "SGD", weight_decay=0.1),
                                        UPDATES),
     "gradient changed": Faulty(optimizer(variant(SGD, step=sgd(changed_gradient)), "SGD"),
                                "gradients_are_left_untouched"),
-    "parameter rebound": Faulty(optimizer(variant(SGD, step=sgd(rebound)), "SGD"), "parameters_are_moved_in_place"),
     "schedule that compounds": Faulty(schedule(Compounding(), "ExponentialLR", 0.9),
                                       "rates_do_not_depend_on_earlier_calls"),
-    "warm-up from zero": Faulty(schedule(late_warm_up, "LinearLR", 0.2, 1.0, 4), RATES),
-    "cosine that overshoots": Faulty(schedule(cosine_overshoot, "CosineAnnealingLR", 20), RATES),
-    "step schedule a step late": Faulty(schedule(StepDecay(0.1, 4), "StepLR", 3, 0.5), RATES),
+    "warm-up from zero": Faulty(schedule(late_warm_up, "LinearLR", 0.2, 1.0, 4), RATES, "late, after a rate of 0"),
+    "cosine that overshoots": Faulty(schedule(cosine_overshoot, "CosineAnnealingLR", 20), RATES, "19 epochs"),
+    "step schedule a step late": Faulty(schedule(StepDecay(0.1, 4), "StepLR", 3, 0.5), RATES, "every 4 epochs"),
 }  # fmt: skip

@@ -1276,6 +1276,7 @@ RIGHT: dict[str, Example] = {
     "sgd": optimizer(SGD(), "SGD"),
     "momentum": optimizer(Momentum(), "SGD", momentum=0.9),
     "nesterov": optimizer(Nesterov(), "SGD", momentum=0.9, nesterov=True),
+    "adam": optimizer(Adam(), "Adam"),
     "adamw": optimizer(AdamW(), "AdamW", weight_decay=0.1),
     "rmsprop": optimizer(RMSprop(), "RMSprop"),
     "adagrad": optimizer(AdaGrad(), "Adagrad"),
