@@ -80,8 +80,8 @@ def check_layer(
     results, parameters and gradients are, how it is switched between training and evaluation and which axis is the
     batch is read first, by calling copies, and stands in ``report.reading``; the object is never modified. Where the
     reading is not what you mean, say it: ``params={"weight": "W"}, grads={"weight": "dW"}`` (paths such as ``params.W``
-    or ``W.T``), ``forward=`` and ``backward=`` (names of methods), ``constant=`` (numbers or names of inputs, or paths of
-    arrays, without a gradient), ``training=`` (one mode alone), ``domain=`` (any, positive, unit, sums, symmetric,
+    or ``W.T``), ``forward=`` and ``backward=`` (names of methods), ``constant=`` (numbers or names of inputs, or paths
+    of arrays, without a gradient), ``training=`` (one mode alone), ``domain=`` (any, positive, unit, sums, symmetric,
     skew). The twin's weights are set from those of the same name, or where ``twin_params`` says: with
     ``{"Wi": "weight_ih_l0[0:3].T"}`` Wi is a part of a twin's weight. Of several outputs of a twin, the first of the
     layer's own shape is compared.

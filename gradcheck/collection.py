@@ -96,7 +96,7 @@ def collect(module_name: str, names: Iterable[str] = ()) -> list[Collected]:
         elif callable(getattr(value, "cases", None)) and (items := _of_class(name, value)):
             found[name] = Collected(name, items)
         elif _goes_both_ways(value):
-            untried[name] = value
+            untried[name] = value  # its cases(), if it has any, are inherited, and of objects of another class
     for place, item in _of_list(module).items():
         untried = {name: value for name, value in untried.items() if type(item.subject) is not value}
         same = found.get(item.name)
@@ -105,7 +105,7 @@ def collect(module_name: str, names: Iterable[str] = ()) -> list[Collected]:
     if untried and not names:
         raise AdapterError(
             f"{module_name} does not say what to try {', '.join(untried)} on: give the class a static method cases() "
-            "that returns (layer, x) tuples, or the module a list CASES of them, or name what is to be checked"
+            "of its own that returns (layer, x) tuples, or the module a list CASES of them; or name what is to be tried"
         )
     if not found:
         raise AdapterError(

@@ -179,9 +179,10 @@ class Item:
     def _hint(self, message: str) -> str:
         """Return how to write the option that a message names, where there is none so far, or that it is a loss."""
         hints = []
-        if not self.options and any(f"{option}=" in message for option in _options(self._function)):
-            hints.append("options are written as gradcheck.testing.Item(layer, x, params={...})")
-        if len(self.inputs) > 1 and not self.loss:
+        named = next((option for option in _options(self._function) if f"{option}=" in message), None)
+        if named is not None and not self.options:
+            hints.append(f"options are written as gradcheck.testing.Item(layer, x, {named}=...)")
+        if len(self.inputs) > 1 and not self.loss and "backward" in message:
             hints.append("for a loss, write gradcheck.testing.Item(loss, prediction, target, loss=True)")
         return f" ({'; '.join(hints)})" if hints else ""
 
@@ -245,11 +246,7 @@ def is_loss(subject: object, inputs: Sequence[Any], forward: str = "", backward:
     """
     if isinstance(subject, (Layer, Loss)):
         return isinstance(subject, Loss)
-    if _is_pair(subject):
-        go, back = subject  # type: ignore[misc]  # two functions
-    else:
-        go = getattr(subject, forward or _method(subject, USUAL), None)
-        back = getattr(subject, backward or _method(subject, BACKWARDS), None)
+    go, back = _ways(subject, forward, backward)
     names = {plain(each.name) for each in positional(go)[:2]} if callable(go) else set()
     called = any(word in plain(name_of(subject)) for word in LOSSES)
     if not (names & (TARGETS | {"y"} if called else TARGETS) or _is_of_whole_numbers(inputs[1])):
@@ -263,6 +260,16 @@ def is_loss(subject: object, inputs: Sequence[Any], forward: str = "", backward:
         return True
     given = {plain(each.name) for each in required(back)} - CACHES
     return certain and (predicts or given <= names)
+
+
+def _ways(subject: Any, forward: str, backward: str) -> tuple[Any, Any]:  # noqa: ANN401  anybody's
+    """Return what is called to go forward and backward; None where there is nothing."""
+    if _is_pair(subject):
+        return subject[0], subject[1]
+    if inspect.isroutine(subject):
+        return subject, None
+    usual = forward or _method(subject, USUAL), backward or _method(subject, BACKWARDS)
+    return getattr(subject, usual[0], None), getattr(subject, usual[1], None)
 
 
 def _takes_nothing_but_a_cache(back: Callable[..., object]) -> bool:

@@ -9,7 +9,7 @@ import sys
 from contextlib import contextmanager
 from functools import cache
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -139,7 +139,7 @@ def _run(
     # Not forked: a copy of a process with threads, such as that of the status line, may never wake up.
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
         try:
-            for report in pool.map(_check, *zip(*arguments, strict=True)):
+            for report in pool.map(_check_elsewhere, *zip(*arguments, strict=True)):
                 progress(report)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -165,6 +165,19 @@ def _read(chosen: Iterable[Collected]) -> None:
 
 def _check(module: str | None, names: tuple[str, ...], name: str, claim: str, effort: Effort) -> Report:
     return next(each for each in _collected(module, names) if each.name == name).check(claim, effort)
+
+
+def _check_elsewhere(*arguments: Any) -> Report:  # noqa: ANN401  those of _check
+    """Return the report as it can be sent to another process: without cases that cannot be, as one of a lambda."""
+    import pickle
+    from dataclasses import replace
+
+    report = _check(*arguments)
+    try:
+        pickle.dumps(report)
+    except Exception:  # noqa: BLE001  whatever somebody's object raises
+        report = replace(report, findings=tuple(replace(finding, case=None) for finding in report.findings))
+    return report
 
 
 @cache  # a module's own cases() are made once, not for every property

@@ -24,9 +24,12 @@ ABSENCES = {
     "wrong_shapes_are_refused": "every shape is taken",
     "indices_out_of_range_are_refused": "there are no indices",
     "kinks_are_where_choices_change": "the layer names no kinks, or has too many inputs to move one by one",
-    "state_agrees_with_twin": "the state of a foreign optimizer has no contract",
-    "state_is_all_that_is_kept": "the state of a foreign optimizer has no contract",
-    "non_finite_gradients_act_as_in_twin": "a foreign optimizer may guard itself against them",
+    "missing_gradients_are_skipped": "there is one tensor only, or the optimizer is not meant for missing gradients",
+    "state_agrees_with_twin": "nothing is kept, or the optimizer is a foreign one, whose state has no contract",
+    "state_is_all_that_is_kept": "the optimizer is a foreign one, whose state has no contract",
+    "non_finite_gradients_act_as_in_twin": "the optimizer is a foreign one, which may guard itself against them",
+    "parameters_are_moved_in_place": "the optimizer is a foreign one, which may return what it has moved",
+    "rates_do_not_depend_on_earlier_calls": "the schedule makes each rate from the one before",
 }
 
 

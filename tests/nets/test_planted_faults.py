@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gradcheck.checks import check_class
-from gradcheck.collection import CONTRACTS
 from gradcheck.contract import Layer, Loss, Optimizer
+from gradcheck.items import CONTRACTS
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties import DTYPES, PROPERTIES, Property, Settings
 from gradcheck.report.results import GradientMismatch

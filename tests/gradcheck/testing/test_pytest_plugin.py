@@ -155,7 +155,7 @@ def test_a_right_layer_passes_one_test_a_property(inner: Session) -> None:
     assert results["Tanh-gradients_agree_with_twin"] == results["MSELoss-gradients_agree_with_twin"] == "PASSED"
     assert "Dense-forward_agrees_with_twin" not in results
     assert results["Dense-modes_are_restored"] == "SKIPPED"
-    assert "does not apply" in output
+    assert "modes_are_restored does not apply: the layer has no modes" in output
 
 
 def test_a_wrong_layer_fails_with_the_cause_and_the_element(inner: Session) -> None:
@@ -211,6 +211,47 @@ def test_expected_failures_have_to_fail(inner: Session) -> None:
     assert results["Dense-precisions_agree"] == "FAILED"
     assert "[XPASS(strict)] why not" in output
     assert re.search(r"XFAIL .*MeanDense_1-gradients_agree_with_differences\] - a mean", output)
+
+
+FORGETFUL = IMPORTS + (
+    "from gradcheck.testing import Item\n"
+    "class Forgetful:\n"
+    "    def __init__(self): self.gain = np.array([1.0, 2.0, 3.0])\n"
+    "    def forward(self, x): return x * self.gain\n"
+    "    def backward(self, dy): return dy * self.gain\n"
+    "@parametrize_with_checks([(Forgetful(), x), Item(Forgetful(), x, constant='gain')], ids=['ada', 'bob'],\n"
+    "    claims=['gradients_agree_with_differences'])\n"
+    "def test(check):\n    check()\n"
+    "def test_it(gradcheck):\n    gradcheck.check_layer(Forgetful(), x)\n"
+)
+NOT_CHECKED = "NOT CHECKED: gain: the output depends on it, and no gradient was found"
+
+
+def test_a_pass_that_left_something_out_is_seen_in_a_default_session(inner: Session) -> None:
+    output = inner(FORGETFUL, "-W", "default")
+    assert "3 passed, 2 warnings" in output
+    assert f"test_them.py:14: UncheckedWarning: ada: {NOT_CHECKED}" in output
+    assert f"test_them.py:16: UncheckedWarning: Forgetful: {NOT_CHECKED}" in output
+
+
+def test_a_pass_that_left_something_out_fails_where_warnings_are_errors(inner: Session) -> None:
+    output = inner(FORGETFUL, "-W", "error")
+    assert "2 failed, 1 passed" in output
+    assert re.search(rf"^E .*UncheckedWarning: ada: {NOT_CHECKED}", output, flags=re.MULTILINE)
+    assert "unchecked.py" not in output  # no frames of ours
+    output = inner(FORGETFUL, "-W", "ignore::gradcheck.testing.UncheckedWarning")
+    assert "3 passed" in output
+    assert "warning" not in output
+
+
+def test_what_cannot_be_read_has_not_failed_as_expected(inner: Session) -> None:
+    output = inner(
+        IMPORTS + "@parametrize_with_checks([(Halved(), x)],\n"
+        "    claims=['backward_is_linear'], expected_failures={'backward_is_linear': 'as ever'})\n"
+        "def test(check):\n    check()\n"
+    )
+    assert outcomes(output)["Halved-backward_is_linear"] == "FAILED"
+    assert "AdapterError: Halved.forward also needs target" in output
 
 
 def test_what_could_not_be_told_is_skipped_with_its_reason(inner: Session) -> None:
