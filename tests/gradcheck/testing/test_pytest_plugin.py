@@ -333,6 +333,56 @@ def test_the_example_of_the_readme_passes(inner: Session) -> None:
     assert "::test_dense PASSED" in output
 
 
+OF_THE_PAGE = (
+    LAYERS
+    + """
+from types import SimpleNamespace
+
+class InPlaceDense(Dense):
+    def forward(self, x):
+        y = super().forward(x.copy())
+        x *= 0
+        return y
+
+class Odd:
+    def __init__(self, inputs):
+        self.W = np.random.default_rng(0).standard_normal((inputs, 2))
+
+    def go(self, x):
+        self.x = x
+        return x @ self.W
+
+    def come(self, dy):
+        self.change = self.x.T @ dy
+        return dy @ self.W.T
+
+def affine_forward(x, w, b):
+    return x @ w + b, (x, w)
+
+def affine_backward(dy, cache):
+    x, w = cache
+    return dy @ w.T, x.T @ dy, dy.sum(axis=0)
+
+w, b = np.ones((3, 2)), np.ones(2)
+alice, bob = SimpleNamespace(Dense=Dense), SimpleNamespace(Dense=InPlaceDense)
+MeanSquares = Halved
+"""
+)
+
+
+def test_the_example_of_the_page_on_ones_own_code_passes(inner: Session, tmp_path: Path) -> None:
+    (tmp_path / "layers.py").write_text(OF_THE_PAGE, encoding="utf-8")
+    page = (ROOT / "docs" / "check-your-code.md").read_text(encoding="utf-8")
+    (example,) = (each for each in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL) if "(gradcheck)" in each)
+    output = inner(example)
+    results = outcomes(output)
+    assert "FAILED" not in output, output
+    assert results["bob-Dense-arguments_are_left_untouched"] == "XFAIL"
+    names = ("alice-Dense", "bob-Dense", "affine_forward", "Halved", "Odd")
+    assert {results[f"{name}-gradients_agree_with_differences"] for name in names} == {"PASSED"}
+    assert "::test_dense PASSED" in output
+
+
 class Unfinished(Layer):
     """A layer without anything."""
 
