@@ -354,6 +354,8 @@ class Case:
     twin: torch.nn.Module | None = field(default=None, repr=False)
     twin_params: dict[str, str] = field(default_factory=dict, repr=False)
     tally: Tally = field(default_factory=Tally, repr=False)
+    # What was measured of the subject, once for this case and all that are derived from it.
+    measured: dict[str, Any] = field(default_factory=dict, repr=False)
     # What several properties ask for; init=False, so that a case derived from this one begins anew.
     found: dict[tuple[str, ...], Any] = field(default_factory=dict, init=False, repr=False)
 

@@ -12,6 +12,7 @@ import numpy as np
 from gradcheck.contract import Case, Initializer, Layer, Loss, Optimizer, Schedule
 from gradcheck.diagnosis.gradients import consensus
 from gradcheck.numerics.agreement import Verdict, judge, largest
+from gradcheck.numerics.functions import RefusedError
 from gradcheck.properties import PROPERTIES, Outcome, Property, Settings
 from gradcheck.report.diagnoses import describe_diagnosis
 from gradcheck.report.results import Finding
@@ -50,6 +51,8 @@ def check_case(case: Case, claim: Property, settings: Settings = Settings()) -> 
         raise  # a missing library is nobody's fault here
     except AdapterError:
         raise  # nor is an object that was wrongly described
+    except RefusedError as refusal:  # of arrays of our own making
+        return Outcome(Verdict.INCONCLUSIVE, None, str(refusal))
     except Exception as error:  # noqa: BLE001  whatever a subject raises on its own domain is a failure of the subject
         return Outcome(Verdict.FAIL, None, f"raises {type(error).__name__}: {error}")
 
@@ -101,6 +104,7 @@ def joined(name: str, claim: str, tried: list[tuple[Variation, Outcome]]) -> Fin
 
 
 def _remarks(tried: list[tuple[Variation, Outcome]]) -> Iterator[str]:
+    yield from [outcome.trait for _, outcome in tried if outcome.trait][:1]
     for variation, outcome in tried:
         if outcome.remark:
             yield outcome.remark if variation.name == AS_GIVEN else f"{variation.name}: {outcome.remark}"

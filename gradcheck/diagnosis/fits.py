@@ -17,8 +17,10 @@ from gradcheck.contract import Array
 # error, is then within a tolerance, to either side, once in half a million times.
 PRECISION = 1e6
 
-# A factor is given a name, such as 1/4, only if it is known to this relative precision; names are further apart.
-NAMED = 3e3
+# A factor is given a name, such as 3/4, only if it is known as well as this; the names are further apart. Of whole
+# numbers and their inverses there are a tenth as many, so that a tenth makes a coincidence no likelier: in float32 a
+# gradient is seldom known better.
+NAMED, NAMED_WHOLE = 3e3, 3e2
 
 # A prediction takes products and sums of a few terms of the given numbers.
 ROUNDING = 8 * float(np.finfo(np.float64).eps)
@@ -137,7 +139,8 @@ def factor_of(comparison: Comparison, among: tuple[Quantity, ...]) -> dict[str, 
     fraction = min(SIMPLE | _fractions(among), key=lambda named: abs(float(named) - abs(ratio)))
     signed = fraction if ratio > 0 else -fraction
     known = abs(float(signed)) * comparison.allowed
-    near = abs(float(signed) - ratio) <= unsure <= abs(ratio) / NAMED
+    certain = NAMED_WHOLE if 1 in fraction.as_integer_ratio() else NAMED
+    near = abs(float(signed) - ratio) <= unsure <= abs(ratio) / certain
     if near and comparison.explained_by(float(signed) * comparison.numeric, known, ONE):
         return {"factor": (signed.numerator, signed.denominator), "quantities": _named(fraction, among)}
     fitted = abs(ratio) * comparison.allowed + unsure * np.abs(comparison.numeric)

@@ -13,8 +13,17 @@ import numpy as np
 from gradcheck.contract import Array, Case, Kinks, Layer, Loss, ShapeError
 from gradcheck.numerics.agreement import Verdict, Worst, compare
 from gradcheck.numerics.directions import Point, samples_are_independent
-from gradcheck.numerics.functions import Function, cast, function_of
+from gradcheck.numerics.functions import (
+    Function,
+    RefusedError,
+    cast,
+    function_of,
+    function_on_copies,
+    function_on_its_arguments,
+    precision_of,
+)
 from gradcheck.numerics.rounding import spread
+from gradcheck.properties.changes import changes_of, not_judged_if_changed
 from gradcheck.properties.outcome import (
     DTYPES,
     Outcome,
@@ -41,24 +50,39 @@ LARGEST_INTEGER = 2.0**53  # beyond it float64 lacks some integers, and int64 en
 def gradients_match_their_tensors(case: Case, settings: Settings = Settings()) -> Outcome:
     """Every parameter and the input has a gradient of its own name and shape, and float32 stays float32.
 
-    The same holds for a loss whose target has the other precision. The precision of a foreign object is checked only if
-    the object was given in float32.
+    That is so also of a loss whose target has the other precision. A foreign object's results must be in float32 only
+    where that was given. A gradient of its may lack axes of one element, as (3,) does of a tensor (1, 3): a step
+    ``tensor -= rate * gradient`` does what it should.
     """
-    function = function_of(case)
+    function = function_on_copies(case)
     own = {array.dtype.name for array in function.variables.values()}
+    lacking: dict[str, str] = {}
     for dtype in settings.dtypes:
         variables = cast(function.variables, dtype)
-        y, pullback = function.call(variables, case.context())
-        asked = not function.foreign or own == {dtype}
+        try:
+            y, pullback = function.call(variables, case.context())
+        except RefusedError:
+            continue  # it is not defined at what rounding to this precision makes of the input
+        asked = not function.foreign or own == {dtype} == {"float32"}
         if asked and y.dtype != dtype:
             return failure(f"the output of {dtype} input is {y.dtype}")
         grads = pullback(cotangent(y, case.rng("cotangent")))
         for name, grad in grads.items():
-            if grad.shape != variables[name].shape:
-                return failure(f"{name} has shape {variables[name].shape}, its gradient {grad.shape}")
+            shapes = f"{name} has shape {variables[name].shape}, its gradient {grad.shape}"
+            if function.foreign and _lacks_axes_alone(grad, variables[name]):
+                lacking[name] = f"{shapes}: axes of one element are missing"
+            elif grad.shape != variables[name].shape:
+                return failure(shapes)
             if asked and grad.dtype != dtype:
                 return failure(f"{name} is {dtype}, its gradient {grad.dtype}")
-    return _prediction_decides(case) if isinstance(case.subject, Loss) else Outcome(Verdict.PASS)
+    passed = _prediction_decides(case) if isinstance(case.subject, Loss) else Outcome(Verdict.PASS)
+    return replace(passed, trait="; ".join(lacking.values()))
+
+
+def _lacks_axes_alone(gradient: Array, tensor: Array) -> bool:
+    """Return whether a gradient has another shape than its tensor, to which it broadcasts without being repeated."""
+    leading = tensor.ndim - gradient.ndim
+    return leading > 0 and tensor.shape == (1,) * leading + gradient.shape
 
 
 def _prediction_decides(case: Case) -> Outcome:
@@ -77,7 +101,9 @@ def _prediction_decides(case: Case) -> Outcome:
 def precisions_agree(case: Case, settings: Settings = Settings()) -> Outcome | None:
     """Values and gradients in float32 are those in float64, up to the rounding of float32."""
     if "float32" not in settings.dtypes:
-        return None  # no check in float32 was requested
+        return None  # float32 was not asked for
+    if precision_of(case) is np.float32:
+        return None  # it has one precision
     function, rng = function_of(case), case.rng("nudges")
     narrow = cast(function.variables, np.float32)
     y, pullback = function.call(narrow, case.context())
@@ -102,21 +128,21 @@ def precisions_agree(case: Case, settings: Settings = Settings()) -> Outcome | N
 
 
 def arguments_are_left_untouched(case: Case, settings: Settings = Settings()) -> Outcome:
-    """Forward and backward change neither inputs, nor parameters, nor dy, and read arrays that cannot be written."""
-    function = function_of(case)
-    before = {name: array.copy() for name, array in function.variables.items()}
-    frozen = {name: _read_only(array) for name, array in before.items()}
-    y, pullback = function.call(function.variables, case.context())
-    dy = cotangent(y, case.rng("cotangent"))
-    kept = dy.copy()
-    pullback(dy)
-    for name, array in [*function.variables.items(), ("dy", dy)]:
-        if not _same(array, kept if name == "dy" else before[name]):
-            return failure(f"{name} is changed by the call")
+    """Forward and backward change neither inputs, nor parameters, nor dy, and read arrays that cannot be written.
+
+    A foreign object that changes nothing may still refuse what cannot be written, which is not judged.
+    """
+    changes = changes_of(case)
+    if changes:
+        return failure("; ".join(map(str, changes)))
+    function = function_on_its_arguments(case)
+    frozen = {name: _read_only(array) for name, array in function.variables.items()}
     try:
-        function.call(frozen, case.context())[1](_read_only(kept))
+        y, pullback = function.call(frozen, case.context())
+        pullback(_read_only(cotangent(y, case.rng("cotangent"))))
     except ValueError as error:
-        return failure(f"read-only arrays are not taken: {error}")
+        message = f"read-only arrays are not taken: {error}"
+        return inconclusive(message) if function.foreign else failure(message)
     return Outcome(Verdict.PASS)
 
 
@@ -125,20 +151,22 @@ def results_own_their_memory(case: Case, settings: Settings = Settings()) -> Out
 
     A foreign object may return a view of an argument; that is inconclusive.
     """
-    function = function_of(case)
-    y, pullback = function.call(function.variables, case.context())
+    function = function_on_its_arguments(case)
+    constants = function.constants if function.foreign else {}
+    variables = {name: array.copy() for name, array in {**function.variables, **constants}.items()}
+    y, pullback = function.call(variables, case.context())
     dy = cotangent(y, case.rng("cotangent"))
     # Each call has its own arguments, so that a view of an argument is not taken for memory that calls share.
     first, second = pullback(dy), pullback(dy.copy())
     again = function.call({name: array.copy() for name, array in function.variables.items()}, case.context())[0]
-    given: dict[str, Array] = {**function.variables, "dy": dy}
+    given: dict[str, Array] = {**variables, "dy": dy}
     results = {"the output": y, **{f"{name}'s gradient": grad for name, grad in first.items()}}
     later = {"another output": again, **{f"another call's gradient of {k}": g for k, g in second.items()}}
     for result, array in results.items():
         for other, memory in (later | given).items():
             if np.shares_memory(array, memory):
                 message = f"{result} shares memory with {other}"
-                if function.foreign and other in (*function.inputs, "dy"):
+                if function.foreign and other in (*function.inputs, *constants, "dy"):
                     return inconclusive(f"{message}: a later change in place changes both")
                 return failure(message)
     return Outcome(Verdict.PASS)
@@ -202,7 +230,12 @@ def taps_do_not_change_results(case: Case, settings: Settings = Settings()) -> O
 
 
 def results_do_not_depend_on_memory_layout(case: Case, settings: Settings = Settings()) -> Outcome:
-    """Fortran order, negative strides, strides of zero and gaps give the same values and gradients, up to rounding."""
+    """Fortran order, negative strides, strides of zero and gaps give the same values and gradients, up to rounding.
+
+    What is changed in place may reach memory or not, by its layout, and is reported elsewhere.
+    """
+    if (unjudged := not_judged_if_changed(case)) is not None:
+        return unjudged
     function, rng = function_of(case), case.rng("nudges")
     y, pullback = function.call(function.variables, case.context())
     dy = cotangent(y, case.rng("cotangent"))
@@ -267,8 +300,8 @@ def gradients_of_samples_do_not_mix(case: Case, settings: Settings = Settings())
     samples = [(x[i : i + 1], dy[i : i + 1]) for i in range(len(x))]
     try:
         alone = [function.call({**variables, name: one}, case.context())[1](done) for one, done in samples]
-    except ShapeError:
-        return None  # a single sample is refused, as where statistics are of a batch
+    except (ShapeError, RefusedError):
+        return None  # no sample is taken by itself: its statistics would be of nothing else
     noise = spread(together, shadows)
     worsts = []
     for tensor, grad in together.items():
@@ -317,7 +350,10 @@ def _as_integers(case: Case, function: Function, kind: np.dtype[np.integer[Any]]
     elif np.abs(whole).max(initial=0.0) >= LARGEST_INTEGER:
         return None  # some of these numbers are no integers of this kind
     variables = {**function.variables, name: whole}
-    y, pullback = function.call(variables, case.context())
+    try:
+        y, pullback = function.call(variables, case.context())
+    except RefusedError:
+        return None  # whole numbers are outside the domain
     if not np.isfinite(y).all():
         return None  # whole numbers are outside the domain
     dy = cotangent(y, case.rng("cotangent"))

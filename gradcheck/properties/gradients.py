@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from math import sqrt
@@ -11,8 +11,10 @@ from math import sqrt
 import numpy as np
 
 from gradcheck.contract import Array, Case
+from gradcheck.diagnosis.fits import PRECISION
 from gradcheck.diagnosis.gradients import Cause, Diagnosis, Evidence, diagnose
-from gradcheck.numerics.agreement import Worst, compare, largest, ratio_of
+from gradcheck.numerics.agreement import Verdict, Worst, compare, largest, ratio_of
+from gradcheck.numerics.constraints import directions_within
 from gradcheck.numerics.differences import DEVIATIONS, Estimate, Integers, Lines, derivatives, elementwise_noise, hidden
 from gradcheck.numerics.directions import (
     Point,
@@ -23,7 +25,7 @@ from gradcheck.numerics.directions import (
     stacked_complex_step,
     stacked_coordinates,
 )
-from gradcheck.numerics.functions import Pullback, cast, function_of, shadow
+from gradcheck.numerics.functions import Pullback, cast, function_of, precision_of, shadow
 from gradcheck.numerics.generalised import generalised_gradient
 from gradcheck.numerics.rounding import Recorder, nudged, spread
 from gradcheck.properties.outcome import (
@@ -41,6 +43,7 @@ from gradcheck.properties.outcome import (
     shadows_of,
     useful,
 )
+from gradcheck.streams import stream
 
 PROBES = 8  # of fast mode, a tensor;
 PROBES_OF_LARGE = 2  # fewer where there are so many elements that a call takes long
@@ -54,12 +57,18 @@ DIAGNOSED = 4096  # elements of a tensor whose disagreement is explained: it tak
 KEPT = 1 << 23  # outputs of evaluations kept for an explanation
 SMALL = 4  # elements, up to which differences cost less than a complex step and its confirmation
 
+# How many allowances an error must be for an element to tell a cause. In float32 an error of all of a gradient is some
+# thousands; at a lower level more elements must tell.
+LEVELS = {np.float64: (PRECISION,), np.float32: (PRECISION, 100.0)}
+
 
 @dataclass(frozen=True)
 class TensorFinding:
     """The result for one tensor's gradient: ``numeric`` and ``allowed`` (inf where not judged), if elementwise.
 
-    ``cause`` is why it is wrong, if that was found on the way.
+    ``cause`` is why it is wrong, where that was seen on the way. ``seen`` is the smallest share of itself that the
+    gradient could be off by and be seen. ``domain`` says where the forward pass was not defined, ``within`` that it was
+    judged along directions within its domain alone, and ``outside`` that it was defined nowhere beside the point.
     """
 
     worst: Worst | None
@@ -68,6 +77,10 @@ class TensorFinding:
     numeric: Array | None = None
     allowed: Array | None = None
     cause: Diagnosis | None = None
+    seen: float = np.inf
+    domain: str = ""
+    within: bool = False
+    outside: bool = False
 
 
 class TooLongError(RuntimeError):
@@ -116,6 +129,9 @@ class Judge:
 
     def tensor(self, name: str) -> TensorFinding:
         """Judge one tensor's gradient, in the mode that the settings say."""
+        within = self._within_domain(name) if self.point.function.foreign else None
+        if within is not None:
+            return within
         stacked = name in self.point.function.inputs and samples_are_independent(self.point, name)
         limit = self._affordable(name, stacked=stacked)
         if limit <= 0:
@@ -126,6 +142,49 @@ class Judge:
             remark = f"{limit} of {self.grads[name].size} elements of {name} one by one; {rest.remark}"
             return replace(found, worst=largest(found.worst, rest.worst), remark=remark)
         return found
+
+    @property
+    def _eps(self) -> float:
+        """What one is rounded by in the precision that the function is judged in."""
+        return float(np.finfo(self.point.precision).eps)
+
+    def _told(self, allowed: Array, *values: Array) -> bool:
+        """Return whether allowances can tell right from wrong in the precision that the function is judged in."""
+        return useful(allowed, *values, share=USEFUL[self.point.precision])
+
+    def _domain(self, name: str, outside: int = 0, of: int = 0) -> str:
+        """Return what is to be said of steps that the forward pass refuses, if it refused any."""
+        why = f" ({self.point.refusals[name]})" if name in self.point.refusals else ""
+        if outside:
+            return f"the forward pass is not defined beside {outside} of {of} elements of {name}{why}"
+        return f"the forward pass refuses some steps of {name}{why}: shorter ones were taken" if why else ""
+
+    def _within_domain(self, name: str) -> TensorFinding | None:
+        """Judge <g, u> for random directions u within the domain, if all steps of single elements lead out of it."""
+        rng = stream("directions within a domain", self.case.seed)
+        found = directions_within(self.point, name, PROBES, rng)
+        if found is None:
+            return None
+        keeps, directions = found
+        lines = along(self.point, name, directions)
+        estimate = derivatives(lines)
+        projected = np.tensordot(directions, self.grads[name], self.grads[name].ndim)
+        allowed = estimate.error + self._projected_noise(name, directions)
+        if np.any(np.abs(projected - estimate.value) > allowed):
+            allowed += hidden(lines, estimate.step)
+        worst = compare(name, projected, estimate.value, allowed)
+        why = f" ({self.point.refusals[name]})" if name in self.point.refusals else ""
+        domain = (
+            f"the forward pass refuses steps of single elements of {name}{why}: its gradient is judged along "
+            f"{len(directions)} directions that keep {keeps}"
+        )
+        return TensorFinding(
+            None if worst is None else replace(worst, index=()),
+            self._told(allowed, projected, estimate.value),
+            seen=_seen(estimate.value, allowed),
+            domain=domain,
+            within=True,
+        )
 
     def _affordable(self, name: str, *, stacked: bool) -> int:
         """Return how many elements are perturbed one by one."""
@@ -166,7 +225,7 @@ class Judge:
             if exact is not None:
                 allowed = self.noise(name)
                 return TensorFinding(
-                    compare(name, grad, exact, allowed), useful(allowed, grad, exact), "", exact, allowed
+                    compare(name, grad, exact, allowed), self._told(allowed, grad, exact), "", exact, allowed
                 )
         lines = (stacked_coordinates if stacked else coordinates)(self.point, name).only(chosen)
         return self._by_differences(name, lines, chosen)
@@ -179,7 +238,7 @@ class Judge:
         numeric[chosen], allowed[chosen] = estimate.value, estimate.error + noise[chosen]
         # Where f does not move, the size of its rounding does not show: 1 + erf(-7) is 0, its derivative 6e-22.
         still = chosen[~estimate.moved]
-        allowed[still] += np.finfo(grad.dtype).eps * float(np.abs(grad).max(initial=0.0))
+        allowed[still] += self._eps * float(np.abs(grad).max(initial=0.0))
         self._confirm(name, chosen, estimate, numeric, allowed)
         kinked = judged_kinks = chosen[estimate.kinked]
         worst, in_full = None, False
@@ -190,8 +249,9 @@ class Judge:
             )
         shape = self.grads[name].shape
         numeric, allowed = numeric.reshape(shape), allowed.reshape(shape)
-        told = useful(allowed, self.grads[name], numeric) or worst is not None
-        skipped = int(np.sum(~np.isfinite(estimate.error))) - len(judged_kinks)
+        told = self._told(allowed, self.grads[name], numeric) or worst is not None
+        outside = int(estimate.outside.sum())
+        skipped = int(np.sum(~np.isfinite(estimate.error))) - len(judged_kinks) - outside
         remarks = [f"{len(kinked)} of {grad.size} elements of {name} lie at kinks"] if len(kinked) else []
         if skipped:
             why = "no step looked smooth, or kinks lie on kinks"
@@ -199,7 +259,17 @@ class Judge:
         smooth = compare(name, self.grads[name], numeric, allowed)
         only_ties = in_full and not (smooth is not None and smooth.ratio > 1)
         cause = Diagnosis(Cause.TIED_IN_FULL, {}) if only_ties else None
-        return TensorFinding(largest(smooth, worst), told, "; ".join(remarks), numeric, allowed, cause)
+        return TensorFinding(
+            largest(smooth, worst),
+            told,
+            "; ".join(remarks),
+            numeric,
+            allowed,
+            cause,
+            seen=_seen(numeric, allowed),
+            domain=self._domain(name, outside, len(chosen)),
+            outside=outside == len(chosen),
+        )
 
     def _confirm(self, name: str, chosen: Integers, estimate: Estimate, numeric: Array, allowed: Array) -> None:
         """Raise, in place, the allowance of disagreeing elements to what estimates from other steps show, unstacked.
@@ -253,7 +323,7 @@ class Judge:
         grad = self.grads[name]
         moves = np.array([one[name] - grad for one in self.shadows])
         projected = np.tensordot(directions, moves, axes=(range(1, directions.ndim), range(1, moves.ndim)))
-        last = np.finfo(grad.dtype).eps * np.sqrt(((directions * grad) ** 2).reshape(len(directions), -1).sum(axis=1))
+        last = self._eps * np.sqrt(((directions * grad) ** 2).reshape(len(directions), -1).sum(axis=1))
         return np.asarray(DEVIATIONS * np.sqrt((projected**2).mean(axis=1)) + last)
 
     def fast(self, name: str) -> TensorFinding:
@@ -268,8 +338,13 @@ class Judge:
         directions = self.rng.standard_normal((PROBES_OF_LARGE if large else PROBES, *grad.shape))
         lines = along(self.point, name, directions)
         estimate = derivatives(lines)
+        if estimate.outside.all():  # as where some elements are at an end of the domain
+            directions = np.abs(directions)
+            lines = along(self.point, name, directions)
+            estimate = derivatives(lines)
         gradient = grad
-        rough = estimate.rough[~np.isfinite(estimate.error)].any(axis=0) if len(estimate.rough) else estimate.rough
+        unclear = estimate.rough[~np.isfinite(estimate.error) & ~estimate.outside]
+        rough = unclear.any(axis=0) if len(unclear) else np.zeros(self.point.y.size, bool)
         left_out = 0
         judge = self
         if np.any(rough):
@@ -289,9 +364,13 @@ class Judge:
         remark = _chance(name, allowed[told_lines], norm)
         if left_out:
             remark += f"; {left_out} of {self.point.y.size} outputs are at kinks and left out"
-        told = bool(told_lines.any()) and bool(np.min(allowed, initial=np.inf) < USEFUL * norm)
+        told = bool(told_lines.any()) and bool(np.min(allowed, initial=np.inf) < USEFUL[self.point.precision] * norm)
+        seen = float(np.min(allowed, initial=np.inf)) / norm if norm else np.inf
+        outside = int(estimate.outside.sum())
+        domain = self._domain(name, outside, len(directions)).replace("elements", "directions")
         if told_lines.any() and ratios[worst_line] > 1:
-            return TensorFinding(judge._bisect(name, float(ratios[worst_line])), told, remark)
+            bisected = judge._bisect(name, float(ratios[worst_line]))
+            return TensorFinding(bisected, told, remark, seen=seen, domain=domain)
         worst = Worst(
             name,
             (),
@@ -300,7 +379,7 @@ class Judge:
             float(allowed[worst_line]),
             float(ratios[worst_line]) if told_lines.any() else 0.0,
         )
-        return TensorFinding(worst, told, remark)
+        return TensorFinding(worst, told, remark, seen=seen, domain=domain, outside=outside == len(directions))
 
     def _numeric_of(self, kept: dict[str, Derivatives], name: str, dy: Array) -> tuple[Array, Array]:
         """Return the numeric gradient for a cotangent, from kept evaluations; raises `TooLongError` for too many."""
@@ -321,13 +400,15 @@ class Judge:
         return estimate.value.reshape(x.shape), (estimate.error + noise).reshape(x.shape)
 
     def _analytic(self, name: str, dy: Array) -> Array:
-        return self.pullback(dy)[name]
+        return self.pullback(np.asarray(dy, self.point.dy.dtype))[name]
 
     def causes(self, wrong: list[str], found: dict[str, TensorFinding]) -> dict[str, Diagnosis | None]:
         """Return the likely cause of each of these tensors' wrong gradients, None where it is unknown."""
         causes = {name: found[name].cause for name in wrong if name in found and found[name].cause is not None}
         wrong = [name for name in wrong if name not in causes]
         for name in wrong if self.settings.explain else ():
+            if name in found and found[name].within:
+                continue  # no numeric gradient is known
             x, worst = self.point.variables[name], found[name].worst if name in found else None
             # Near the allowance it is an accident which elements fail and by how much.
             if x.size > DIAGNOSED or (worst is not None and worst.ratio < CERTAIN):
@@ -357,6 +438,7 @@ class Judge:
                 analytic_of=partial(self._analytic, name),
                 numeric_of=partial(numeric_of, name),
                 other_numeric=partial(numeric_of, dy=self.point.dy),
+                levels=LEVELS[self.point.precision],
                 target=self._target(),
             )
             try:
@@ -423,16 +505,25 @@ def _chance(name: str, allowed: Array, norm: float) -> str:
     )
 
 
+def _seen(values: Array, allowed: Array) -> float:
+    """Return the smallest share of themselves that these values could be off by, all alike, and be seen."""
+    told = np.isfinite(allowed) & (values != 0)
+    return float(np.min(allowed[told] / np.abs(values[told]), initial=np.inf))
+
+
 def gradients_agree_with_differences(case: Case, settings: Settings = Settings()) -> Outcome:
     """The gradients of the input and of every parameter are the derivatives of <dy, f>, by finite differences.
 
-    In float64. At a kink the gradient must be a generalised one.
+    In float64, or for code that computes in float32 whatever it is given, in float32. At a kink the gradient must be a
+    generalised one; of a domain that steps of single elements leave, it is judged along directions that do not.
     """
     function, rng = function_of(case), case.rng("nudges")
-    variables = cast(function.variables, np.float64)
+    precision = precision_of(case)
+    variables = cast(function.variables, precision)
     y, pullback = function.call(variables, case.context())
-    if y.dtype != np.float64:
-        return inconclusive(f"the output stays {y.dtype} where everything given is float64")
+    if y.dtype not in (np.float64, np.float32):
+        kind = "it has no derivative" if y.dtype.kind != "f" else "differences tell too little in it"
+        return inconclusive(f"the output is {y.dtype} where everything given is float64: {kind}")
     if not np.isfinite(y).all():
         return inconclusive("the output is not finite")
     dy = cotangent(y, case.rng("cotangent"))
@@ -446,9 +537,22 @@ def gradients_agree_with_differences(case: Case, settings: Settings = Settings()
             return replace(failure(message), causes=judge.causes([name], {}))
     found = {name: judge.tensor(name) for name, x in variables.items() if x.size}
     outcome = judged([one.worst for one in found.values()], told=any(one.told for one in found.values()))
+    if outcome.verdict is Verdict.INCONCLUSIVE and found and all(one.outside for one in found.values()):
+        why = "; ".join(dict.fromkeys(point.refusals.values())) or "it gives what is not finite"
+        outcome = inconclusive(f"the forward pass refuses every step: {why}")
     remark = "; ".join(one.remark for one in found.values() if one.remark)
     wrong = [name for name, one in found.items() if one.worst is not None and one.worst.ratio > 1]
-    return replace(outcome, remark=remark, causes=judge.causes(wrong, found))
+    trait = "; ".join([*_precision(point, found.values()), *(one.domain for one in found.values() if one.domain)])
+    return replace(outcome, remark=remark, trait=trait, causes=judge.causes(wrong, found))
+
+
+def _precision(point: Point, found: Iterable[TensorFinding]) -> list[str]:
+    """Return that code computes in float32, and what that hides."""
+    if point.precision is np.float64:
+        return []
+    seen = [one.seen for one in found if np.isfinite(one.seen)]
+    least = f": a gradient that is off by {max(seen):.0e} of itself would have been seen" if seen else ""
+    return [f"your code computes in float32, whatever it is given, and is judged in float32{least}"]
 
 
 def backward_is_linear(case: Case, settings: Settings = Settings()) -> Outcome:

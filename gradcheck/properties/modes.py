@@ -6,6 +6,7 @@ import numpy as np
 
 from gradcheck.contract import Array, Case
 from gradcheck.numerics.agreement import Verdict
+from gradcheck.properties.changes import not_judged_if_changed
 from gradcheck.properties.outcome import Outcome, Settings, cotangent, failure, inconclusive
 from gradcheck.subjects.layer import ForeignLayer
 from gradcheck.subjects.twin import TwinError, twin_outputs
@@ -24,6 +25,8 @@ def repeated_calls_agree(case: Case, settings: Settings = Settings()) -> Outcome
     assert isinstance(layer, ForeignLayer)
     if layer.reading.keeps:
         return None  # a state goes on from call to call, as in a recurrent cell
+    if (unjudged := not_judged_if_changed(case, parameters_alone=True)) is not None:
+        return unjudged
     y = layer.function(case.inputs).call(layer.function(case.inputs).variables, case.context())[0]
     case.tally.evaluations += 3
     first, second = layer.pairs(case.inputs, cotangent(y, case.rng("cotangent")), training=case.training)
@@ -47,6 +50,8 @@ def modes_are_restored(case: Case, settings: Settings = Settings()) -> Outcome |
     assert isinstance(layer, ForeignLayer)
     if not layer.has_modes:
         return None
+    if (unjudged := not_judged_if_changed(case, parameters_alone=True)) is not None:
+        return unjudged
     evaluated, trained = layer.outputs_by_mode(case.inputs, (False, True))
     case.tally.evaluations += 5
     (only,) = layer.outputs_by_mode(case.inputs, (True,))
@@ -66,6 +71,8 @@ def evaluation_is_not_random(case: Case, settings: Settings = Settings()) -> Out
     assert isinstance(layer, ForeignLayer)
     if not layer.has_modes or case.training:
         return None
+    if (unjudged := not_judged_if_changed(case, parameters_alone=True)) is not None:
+        return unjudged
     case.tally.evaluations += EVALUATIONS
     first, *others = layer.outputs_in_turn(case.inputs, EVALUATIONS, training=False)
     if all(np.array_equal(first, other, equal_nan=True) for other in others):
@@ -86,6 +93,8 @@ def statistics_agree_with_twin(case: Case, settings: Settings = Settings()) -> O
     assert isinstance(layer, ForeignLayer)
     if case.twin is None or not case.training:
         return None
+    if (unjudged := not_judged_if_changed(case, parameters_alone=True)) is not None:
+        return unjudged
     try:
         theirs = twin_outputs(case, DRAWS)
     except TwinError as refusal:

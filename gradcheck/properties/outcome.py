@@ -14,8 +14,8 @@ from numpy.typing import DTypeLike
 from gradcheck.contract import Array, Case
 from gradcheck.diagnosis.gradients import Diagnosis
 from gradcheck.numerics.agreement import Verdict, Worst, largest
-from gradcheck.numerics.functions import Arrays, Function, shadow
-from gradcheck.numerics.rounding import Recorder, noise_of
+from gradcheck.numerics.functions import Arrays, Function, RefusedError, shadow
+from gradcheck.numerics.rounding import Recorder, noise_of, roughness
 
 DTYPES = ("float64", "float32")
 Mode = Literal["auto", "full", "fast"]
@@ -33,10 +33,9 @@ LARGE, SHADOWS_OF_LARGE = 1 << 17, 5
 # trajectories need a factor of 8. A foreign object has no taps, so its shadows show its rounding less reliably.
 NATIVE_FACTOR, FOREIGN_FACTOR = 4.0, 8.0
 
-# An allowance above this share of the tensor's largest element is uninformative.
-USEFUL = 1e-3
-
-DIFFERENCED = 9  # evaluations at equal distances: five fourth differences
+# An allowance above this share of the tensor's largest element cannot tell right from wrong. In float32, where a good
+# one is 1e-5 and one of a value near which much cancels 1e-2, it can tell whether a term is missing or a sign is wrong.
+USEFUL = {np.float64: 1e-3, np.float32: 5e-2}
 
 
 @dataclass(frozen=True)
@@ -91,8 +90,9 @@ class Budget:
 class Outcome:
     """The result of one property for one case.
 
-    ``message`` is a sentence about the failure, or about why the result is inconclusive; ``diagnosis`` one about its
-    cause; ``remark`` one that qualifies a pass. ``causes`` holds the likely cause of each wrong gradient, by tensor.
+    ``message`` is a sentence about the failure, or about why nothing could be told; ``diagnosis`` one about its cause;
+    ``remark`` one that qualifies a pass, and ``trait`` one about the subject that is said once of all cases.
+    ``causes`` holds what is thought of each tensor whose gradient is wrong.
     """
 
     verdict: Verdict
@@ -100,6 +100,7 @@ class Outcome:
     message: str = ""
     diagnosis: str = ""
     remark: str = ""
+    trait: str = ""
     causes: dict[str, Diagnosis | None] = field(default_factory=dict)
 
 
@@ -137,8 +138,9 @@ def factor_of(function: Function) -> float:
 
 
 def allowance(function: Function, reference: Array, spread_of_shadows: float) -> float:
-    """Return how far apart rounding may set a tensor and its reference, given the spread of the shadows."""
-    return factor_of(function) * noise_of(reference, spread_of_shadows, factor_of(function))
+    """Return by how much rounding may set a tensor and its reference apart, given how far shadows spread."""
+    least = float(np.finfo(reference.dtype).smallest_subnormal) if reference.dtype.kind == "f" else 0.0
+    return max(factor_of(function) * noise_of(reference, spread_of_shadows, factor_of(function)), least)
 
 
 def cotangent(y: Array, rng: np.random.Generator) -> Array:
@@ -165,40 +167,17 @@ def shadows_of(
     if not function.foreign:
         return shadows
 
-    def compute(given: Arrays) -> dict[str, Array]:
-        y, pullback = function.call(given, case.context())
+    def compute(given: Arrays) -> dict[str, Array] | None:
+        try:
+            y, pullback = function.call(given, case.context())
+        except RefusedError:
+            return None
         return {"output": y, **pullback(dy)}
 
     return shadows + roughness(compute, variables, rng)
 
 
-def roughness(
-    compute: Callable[[Arrays], dict[str, Array]], variables: Arrays, rng: np.random.Generator
-) -> list[dict[str, Array]]:
-    """Return the results of ``compute``, moved by samples of its rounding: fourth differences over sqrt(70).
-
-    Over distances that are equal and short, a fourth difference of anything smooth is negligible. What is left is
-    rounding: independent errors of standard deviation s in the values give it sqrt(70) s. Shadows miss rounding that
-    arises inside: (1e6 + sin x) - 1e6 changes in steps of 1e-10, but hardly ever when x is nudged, and a nudge of one
-    term does not change how a long sum rounds. More and Wild (2011), "Estimating computational noise".
-    """
-    base, steps = compute(variables), []
-    directions = {name: rng.uniform(0.5, 1.0, x.shape) for name, x in variables.items()}
-    for k in range(1, DIFFERENCED + 1):
-        moved = {}
-        for name, x in variables.items():
-            distance = x.dtype.type(k * np.sqrt(np.finfo(x.dtype).eps) / 16 * np.abs(x).max(initial=0.0))
-            moved[name] = x + distance * directions[name].astype(x.dtype)
-        steps.append(compute(moved))
-    samples = []
-    for start in range(DIFFERENCED - 4):
-        a, b, c, d, e = steps[start : start + 5]
-        fourth = {k: (a[k] - 4 * b[k] + 6 * c[k] - 4 * d[k] + e[k]) / np.sqrt(70) for k in base}
-        samples.append({k: base[k] + array.astype(base[k].dtype) for k, array in fourth.items()})
-    return samples
-
-
-def useful(allowed: Array | float, *values: Array) -> bool:
-    """Return whether an allowance is below `USEFUL` times the largest element of the values, at some element."""
+def useful(allowed: Array | float, *values: Array, share: float = USEFUL[np.float64]) -> bool:
+    """Return whether an allowance can tell right from wrong beside the largest element that it is about."""
     top = max(float(np.abs(array).max(initial=0.0)) for array in values)
-    return bool(np.any(np.asarray(allowed) < USEFUL * top))
+    return bool(np.any(np.asarray(allowed) < share * top))

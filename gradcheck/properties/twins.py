@@ -11,10 +11,11 @@ from gradcheck.contract import Array, Case, Layer, Loss, Tap, untapped
 from gradcheck.numerics.agreement import Verdict, Worst, compare
 from gradcheck.numerics.differences import derivatives
 from gradcheck.numerics.directions import Point, coordinates
-from gradcheck.numerics.functions import Arrays, Function, cast, function_of
-from gradcheck.numerics.rounding import Recorder, largest_difference, nudged, spread
+from gradcheck.numerics.functions import Arrays, Function, RefusedError, cast, function_of, precision_of
+from gradcheck.numerics.rounding import Recorder, largest_difference, nudged, roughness, spread
 from gradcheck.properties.outcome import (
     SHADOWS,
+    USEFUL,
     Outcome,
     Settings,
     allowance,
@@ -23,14 +24,13 @@ from gradcheck.properties.outcome import (
     failure,
     inconclusive,
     judged,
-    roughness,
     shadows_of,
     useful,
 )
 from gradcheck.subjects.layer import ForeignLayer
 from gradcheck.subjects.twin import TwinError, twin_of
 
-CLOSE = 1e-6  # two of pullback, differences and twin agree if they are relatively this close
+CLOSE = {np.float64: 1e-6, np.float32: 1e-3}  # two of pullback, differences and twin so close are of one opinion
 
 
 def forward_agrees_with_twin(case: Case, settings: Settings = Settings()) -> Outcome | None:
@@ -69,10 +69,15 @@ def _compared(
     tensor ``tiny / eps``: near underflow it may be 0, since torch flushes subnormal numbers to 0.
     """
     function, twin, rng = function_of(case), twin_of(case), case.rng("nudges")
-    compared = []
-    for dtype in dtypes:
+    compared: list[tuple[str, Worst | None, bool]] = []
+    refusals: list[str] = []
+    for dtype in _dtypes(case, dtypes):
         variables = cast(given, dtype)
-        y, pullback = function.call(variables, case.context())
+        try:
+            y, pullback = function.call(variables, case.context())
+        except RefusedError as refusal:  # of what rounding to this precision makes of the input
+            refusals.append(str(refusal))
+            continue
         dy = cotangent(y, case.rng("cotangent"))
         # If ours always computes in float64, its shadows do not show how a float32 twin rounds.
         kind = np.result_type(y, *variables.values())
@@ -97,9 +102,14 @@ def _compared(
                     info = np.finfo(theirs[name].dtype)
                     allowed += float(info.tiny / info.eps + info.eps * terms * (name == "output"))
                 allowed += second.of(name, array, theirs[name], allowed)
-                told = useful(allowed, array, theirs[name])
+                told = useful(allowed, array, theirs[name], share=USEFUL[precision_of(case)])
                 compared.append((name, compare(name, array, theirs[name], allowed), told))
-    return compared
+    return compared if compared or not refusals else inconclusive(refusals[0])
+
+
+def _dtypes(case: Case, dtypes: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the precisions in which to compare: code that computes in float32 has no other."""
+    return ("float32",) if precision_of(case) is np.float32 else dtypes
 
 
 class _SecondOpinion:
@@ -127,17 +137,17 @@ class _SecondOpinion:
 
 
 def _odd_one_out(case: Case, worst: Worst) -> str:
-    """Say which of pullback, differences and twin disagrees with the other two at an element, in float64."""
+    """Say which of pullback, differences and twin disagrees with the other two at an element, in float64 if it can."""
     function, rng = function_of(case), case.rng("nudges")
-    variables = cast(function.variables, np.float64)
+    variables = cast(function.variables, precision_of(case))
     y, pullback = function.call(variables, case.context())
-    if y.dtype != np.float64:
+    if y.dtype not in (np.float64, np.float32):
         return ""
     dy = cotangent(y, case.rng("cotangent"))
     ours = pullback(dy)[worst.tensor]
     try:
         y_twin, pullback_twin = twin_of(case).call(variables, case.context())
-        theirs = pullback_twin(dy)[worst.tensor]
+        theirs = pullback_twin(dy.astype(y_twin.dtype))[worst.tensor]
     except TwinError:
         return ""
     outputs = [shadow["output"] for shadow in shadows_of(case, function, variables, dy, rng)]
@@ -148,10 +158,10 @@ def _odd_one_out(case: Case, worst: Worst) -> str:
     if not np.isfinite(error):
         return (
             "there is a kink here: torch's choice of a generalised gradient is another one"
-            if estimate.kinked[0] and np.allclose(y, y_twin, rtol=CLOSE)
+            if estimate.kinked[0] and np.allclose(y, y_twin, rtol=CLOSE[point.precision])
             else ""
         )
-    margin = error + CLOSE * abs(numeric)
+    margin = error + CLOSE[point.precision] * abs(numeric)
     with_us, with_twin = (abs(float(array[worst.index]) - numeric) <= margin for array in (ours, theirs))
     if with_twin and not with_us:
         return "differences and torch agree with each other: the backward pass is wrong"
@@ -178,7 +188,7 @@ def buffers_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outc
         return cast(before, kind) | {name: np.asarray(array) for name, array in own.items()}
 
     worsts = []
-    for dtype in settings.dtypes:
+    for dtype in _dtypes(case, settings.dtypes):
         variables = cast(function.variables, dtype)
         try:
             ours, theirs = after(function, variables), after(twin, variables)
@@ -222,7 +232,10 @@ def extreme_values_stay_finite(case: Case, settings: Settings = Settings()) -> O
     for name, large in _extremes(x):
         variables = {**function.variables, main: large}
         with np.errstate(all="ignore"):
-            y, pullback = function.call(variables, case.context())
+            try:
+                y, pullback = function.call(variables, case.context())
+            except RefusedError:
+                continue  # outside its domain
             dy = cotangent(y, case.rng("cotangent"))
             ours = {"output": y, **pullback(dy)}
         if twin is not None:

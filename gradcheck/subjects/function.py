@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from gradcheck.contract import Array, Context
-from gradcheck.numerics.functions import Arrays, Function, GradientNamesError, Pullback
+from gradcheck.numerics.functions import Arrays, Function, GradientNamesError, Pullback, values_of_arguments
+from gradcheck.numerics.memory import copied
 from gradcheck.streams import stream
 from gradcheck.subjects.attributes import AdapterError, input_names
 from gradcheck.subjects.calls import RESULT, Calls
@@ -45,13 +46,17 @@ class PlainFunction:
         variables = {n: a for n, a in zip(names, inputs, strict=True) if a.dtype.kind == "f"}
 
         def call(given: Arrays, context: Context) -> tuple[Array, Pullback]:
-            values = tuple(given[a] if isinstance(a, str) else a for a in arguments)
+            values = values_of_arguments(arguments, given)
+            own = [copied(value) for value in values]  # vjp's, since f may change what it is given
             with same_randomness(context.key.seed + context.key.step, self.generators):
                 y = value_of(self.f(*values))
 
             def pullback(dy: Array) -> dict[str, Array]:
                 with same_randomness(context.key.seed + context.key.step, self.generators):
-                    result = self.vjp(values, dy)
+                    result = self.vjp(tuple(own), dy)
+                for value, changed in zip(values, own, strict=True):
+                    if value.flags.writeable:
+                        value[...] = changed
                 wanted = [a for a in arguments if isinstance(a, str)]
                 if isinstance(result, Mapping):
                     return {name: np.asarray(result[name]) for name in wanted if name in result}

@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 
 from gradcheck.contract import Array, Context
-from gradcheck.numerics.functions import Arrays, Function, GradientNamesError, Pullback, like
+from gradcheck.numerics.functions import (
+    Arrays,
+    Function,
+    GradientNamesError,
+    Pullback,
+    like,
+    values_of_arguments,
+)
 from gradcheck.subjects.attributes import AdapterError, assign, input_names, resolve
 from gradcheck.subjects.caller import Given
 from gradcheck.subjects.calls import found, packed, unpacked
@@ -91,9 +98,12 @@ class ForeignLayer:
             layer = kinds[np.float32 if floating and all(d == np.float32 for d in floating) else np.float64]()
             for name, path in paths.items():
                 assign(layer, path, given[name])
-            values = [given[a] if isinstance(a, str) else like(a, next(iter(given.values()), a)) for a in arguments]
+            first = next(iter(given.values()), np.empty(0))
+            pairs = zip(arguments, values_of_arguments(arguments, given), strict=True)
+            values = [value if isinstance(argument, str) else like(value, first) for argument, value in pairs]
             with randomness(context.key.seed + context.key.step, context.training):
                 result = calls.go_forward(layer, values, training=context.training)
+            self._show_changes(layer, given, paths)
             if context.updates is not None:
                 for name, path in self.untrained.items():
                     context.update(name, np.array(resolve(layer, path)))
@@ -112,11 +122,23 @@ class ForeignLayer:
                 before = {name: np.array(resolve(layer, paths[name])) for name in self.reading.moved}
                 with randomness(context.key.seed + context.key.step + 1, context.training):
                     back = calls.go_backward(layer, result, values, dys)
+                self._show_changes(layer, given, {n: p for n, p in paths.items() if n not in self.reading.moves})
                 return self._gradients(layer, back, dys, variable, before)
 
             return packed(first[3]), pullback
 
         return Function(variables, arguments, call, foreign=True)
+
+    @staticmethod
+    def _show_changes(layer: Any, given: Arrays, paths: Mapping[str, str]) -> None:
+        """Write into the arrays given for parameters what a pass has made of these: a layer holds copies of them."""
+        for name, path in paths.items():
+            array = given[name]
+            if not array.flags.writeable:
+                continue
+            now = np.asarray(resolve(layer, path))  # in the precision that the layer holds
+            if now.shape == array.shape and not np.array_equal(now, array.astype(now.dtype), equal_nan=True):
+                array[...] = now
 
     def _prepared(self, dtype: Any) -> Any:
         """Return a copy in a precision, with nothing in the gradients that calls add to."""

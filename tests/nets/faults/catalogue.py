@@ -1,7 +1,7 @@
 """All planted faults, and the page about them, which ``python -m tests.nets.faults.catalogue`` prints.
 
-Every other file here is a family. It may state ``PLANTED``, its faults; ``BLIND``, those of its classes that
-differences pass; and ``EQUIVALENT``, classes that look wrong and are right, each with what it is known by.
+Every other file here is a family: of classes with a mistake, `caught_by` some properties, and of some that look wrong
+and are right, being `equivalent`.
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ from pathlib import Path
 from gradcheck.contract import Layer, Loss
 from gradcheck.items import CONTRACTS
 from gradcheck.trials import Subject
-from tests.nets.faults.fault import DIFFERENCES, Fault
+from tests.nets.faults.fault import DIFFERENCES, EQUIVALENT_IN, PLANTED_IN
 
 FAMILIES = [
     import_module(f"tests.nets.faults.{path.stem}")
     for path in sorted(Path(__file__).parent.glob("*.py"))
     if path != Path(__file__)
 ]
-PLANTED = [Fault(*fault) for family in FAMILIES for fault in getattr(family, "PLANTED", ())]
-BLIND: list[Subject] = [subject for family in FAMILIES for subject in getattr(family, "BLIND", ())]
-EQUIVALENT: list[tuple[Subject, str]] = [pair for family in FAMILIES for pair in getattr(family, "EQUIVALENT", ())]
+PLANTED = [fault for family in FAMILIES for fault in PLANTED_IN[family.__name__]]
+EQUIVALENT = [pair for family in FAMILIES for pair in EQUIVALENT_IN[family.__name__]]
 
 WRITTEN: list[Subject] = [
     value
@@ -39,6 +38,11 @@ WRITTEN: list[Subject] = [
 NAMED = {fault.subject for fault in PLANTED} | {subject for subject, _ in EQUIVALENT}
 # What several faults have in common and is right by itself: a rule told anew, for its subclasses to get wrong.
 TOLD_ANEW = [subject for subject in WRITTEN if subject not in NAMED and any(subject in each.__mro__ for each in NAMED)]
+
+# Whose gradients are right, or wrong as the outputs are: the tests hold that differences pass each.
+SEEN = {fault.subject for fault in PLANTED if fault.claim == DIFFERENCES}
+FAULTY = dict.fromkeys(fault.subject for fault in PLANTED)
+BLIND = [subject for subject in FAULTY if issubclass(subject, (Layer, Loss)) and subject not in SEEN]
 
 PAGE = Path(__file__).parents[3] / "docs" / "faults.md"
 INTRODUCTION = """\
@@ -98,7 +102,7 @@ def page() -> str:
 def _seen(subject: Subject) -> str:
     if not issubclass(subject, (Layer, Loss)):
         return "-"
-    return "yes" if DIFFERENCES in claims_of(subject) else "no"
+    return "no" if subject in BLIND else "yes"
 
 
 def _part(subject: Subject) -> str:

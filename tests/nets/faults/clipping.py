@@ -6,11 +6,12 @@ import numpy as np
 
 from gradcheck.contract import Array, Gradients
 from nets.optimizers import SGD, ClippedByNorm, ClippedByValue
-from tests.nets.faults.fault import UPDATES, Fault
+from tests.nets.faults.fault import UPDATES, caught_by
 
 Kept = dict[str, Array]
 
 
+@caught_by(UPDATES, name="OPT-24")
 class SquaredNorm(ClippedByNorm):
     """Divides by the square of the norm."""
 
@@ -20,6 +21,7 @@ class SquaredNorm(ClippedByNorm):
         return {name: grad * factor for name, grad in grads.items()}
 
 
+@caught_by(UPDATES)
 class NormOfEachTensor(ClippedByNorm):
     """Clips every tensor by a norm of its own."""
 
@@ -27,6 +29,7 @@ class NormOfEachTensor(ClippedByNorm):
         return {name: super(NormOfEachTensor, self).clipped({name: grad})[name] for name, grad in grads.items()}
 
 
+@caught_by(UPDATES)
 class AlwaysEuclidean(ClippedByNorm):
     """Accepts a norm type, but uses the Euclidean norm."""
 
@@ -34,6 +37,7 @@ class AlwaysEuclidean(ClippedByNorm):
         return ClippedByNorm(SGD(), self.max_norm).clipped(grads)
 
 
+@caught_by(UPDATES)
 class ScaledUp(ClippedByNorm):
     """Also scales smaller gradients up to the norm."""
 
@@ -42,6 +46,7 @@ class ScaledUp(ClippedByNorm):
         return {name: grad * (self.max_norm * 1e12) for name, grad in unit.items()}
 
 
+@caught_by(UPDATES, name="OPT-25")
 class ClippedAfterTheStep(ClippedByNorm):
     """Clips after the step, which is too late."""
 
@@ -51,6 +56,7 @@ class ClippedAfterTheStep(ClippedByNorm):
             grads[name] = grad
 
 
+@caught_by("gradients_are_left_untouched")
 class ClippedInPlace(ClippedByNorm):
     """Scales the gradients of the caller in place."""
 
@@ -60,6 +66,7 @@ class ClippedInPlace(ClippedByNorm):
         return grads
 
 
+@caught_by(UPDATES)
 class ZeroIsOff(ClippedByNorm):
     """Treats a bound of 0 as no bound."""
 
@@ -67,6 +74,7 @@ class ZeroIsOff(ClippedByNorm):
         return super().clipped(grads) if self.max_norm else grads
 
 
+@caught_by("non_finite_gradients_act_as_in_twin")
 class InfinityIsOff(ClippedByNorm):
     """Treats an infinite bound as no bound; torch returns NaN if the norm is infinite, too."""
 
@@ -74,6 +82,7 @@ class InfinityIsOff(ClippedByNorm):
         return super().clipped(grads) if self.max_norm < np.inf else grads
 
 
+@caught_by(UPDATES)
 class ZeroValueIsOff(ClippedByValue):
     """Treats a bound of 0 as no bound."""
 
@@ -81,22 +90,9 @@ class ZeroValueIsOff(ClippedByValue):
         return super().clipped(grads) if self.clip_value else grads
 
 
+@caught_by(UPDATES)
 class ClippedFromAbove(ClippedByValue):
     """Clips elements from above only."""
 
     def clipped(self, grads: Gradients) -> Gradients:
         return {name: np.minimum(grad, self.clip_value) for name, grad in grads.items()}
-
-
-PLANTED = [
-    Fault(ZeroIsOff, UPDATES, None, ""),
-    Fault(InfinityIsOff, "non_finite_gradients_act_as_in_twin", None, ""),
-    Fault(ZeroValueIsOff, UPDATES, None, ""),
-    Fault(SquaredNorm, UPDATES, None, "OPT-24"),
-    Fault(NormOfEachTensor, UPDATES, None, ""),
-    Fault(AlwaysEuclidean, UPDATES, None, ""),
-    Fault(ScaledUp, UPDATES, None, ""),
-    Fault(ClippedAfterTheStep, UPDATES, None, "OPT-25"),
-    Fault(ClippedInPlace, "gradients_are_left_untouched", None, ""),
-    Fault(ClippedFromAbove, UPDATES, None, ""),
-]

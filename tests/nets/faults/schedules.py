@@ -15,12 +15,13 @@ from nets.schedules import (
     ReduceLROnPlateau,
     StepLR,
 )
-from tests.nets.faults.fault import Fault
+from tests.nets.faults.fault import caught_by
 
 RATES = "rates_agree_with_twin"
 REPEATED = "rates_do_not_depend_on_earlier_calls"
 
 
+@caught_by(RATES, REPEATED, tensor="lr", name="SCH-02")
 class Compounding(ExponentialLR):
     """Multiplies the current rate by gamma^epoch, which belongs to the initial rate."""
 
@@ -30,6 +31,7 @@ class Compounding(ExponentialLR):
         return rate
 
 
+@caught_by(REPEATED, tensor="lr")
 class CountingItsCalls(StepLR):
     """Counts calls, not epochs: right only with one call per epoch, in order."""
 
@@ -39,20 +41,7 @@ class CountingItsCalls(StepLR):
         return super().__call__(calls, history)
 
 
-class StepLate(StepLR):
-    """Lowers the rate one epoch late: after ``step_size`` epochs counted from 1."""
-
-    def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
-        return super().__call__(max(epoch - 1, 0), history)
-
-
-class StepEarly(StepLR):
-    """Lowers the rate one epoch early."""
-
-    def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
-        return super().__call__(epoch + 1, history)
-
-
+@caught_by(RATES, tensor="lr")
 class ZeroIsTheDefault(StepLR):
     """Treats a factor of 0 as not given."""
 
@@ -60,6 +49,23 @@ class ZeroIsTheDefault(StepLR):
         return self.lr * (self.gamma or 0.1) ** (epoch // self.step_size)
 
 
+@caught_by(RATES, tensor="lr")
+class StepLate(StepLR):
+    """Lowers the rate one epoch late: after ``step_size`` epochs counted from 1."""
+
+    def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
+        return super().__call__(max(epoch - 1, 0), history)
+
+
+@caught_by(RATES, tensor="lr")
+class StepEarly(StepLR):
+    """Lowers the rate one epoch early."""
+
+    def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
+        return super().__call__(epoch + 1, history)
+
+
+@caught_by(RATES, tensor="lr")
 class PastItsMilestone(MultiStepLR):
     """Applies a milestone one epoch late."""
 
@@ -67,6 +73,7 @@ class PastItsMilestone(MultiStepLR):
         return self.lr * self.gamma ** sum(milestone < epoch for milestone in self.milestones)
 
 
+@caught_by(RATES, tensor="lr")
 class TwiceIsOnce(MultiStepLR):
     """Counts a repeated milestone once."""
 
@@ -74,6 +81,7 @@ class TwiceIsOnce(MultiStepLR):
         return self.lr * self.gamma ** sum(milestone <= epoch for milestone in set(self.milestones))
 
 
+@caught_by(RATES, tensor="lr")
 class FactorsMultiply(PiecewiseConstant):
     """Multiplies the factors of all milestones that were passed."""
 
@@ -82,6 +90,7 @@ class FactorsMultiply(PiecewiseConstant):
         return self.lr * math.prod(passed)
 
 
+@caught_by(RATES, tensor="lr", name="SCH-05")
 class WholePeriod(CosineAnnealingLR):
     """Treats ``T_max`` as the whole period: the rate is at its minimum half-way."""
 
@@ -89,6 +98,7 @@ class WholePeriod(CosineAnnealingLR):
         return super().__call__(2 * epoch, history)
 
 
+@caught_by(RATES, tensor="lr")
 class WithoutLeast(CosineAnnealingLR):
     """Adds the minimum rate to a cosine of full height, so the rate starts above the base rate."""
 
@@ -96,6 +106,7 @@ class WithoutLeast(CosineAnnealingLR):
         return self.eta_min + self.lr * (1 + math.cos(math.pi * epoch / self.T_max)) / 2
 
 
+@caught_by(RATES, tensor="lr")
 class StaysDown(CosineAnnealingLR):
     """Stays at the minimum rate after ``T_max``; torch's cosine rises again."""
 
@@ -103,6 +114,7 @@ class StaysDown(CosineAnnealingLR):
         return super().__call__(min(epoch, self.T_max), history)
 
 
+@caught_by(RATES, tensor="lr", name="SCH-04")
 class FromZero(LinearWarmup):
     """Starts at a rate of 0, so that the first step moves nothing."""
 
@@ -110,6 +122,7 @@ class FromZero(LinearWarmup):
         return self.lr * epoch / self.total_iters if epoch < self.total_iters else super().__call__(epoch, history)
 
 
+@caught_by(RATES, tensor="lr", name="SCH-05")
 class ClockRunsOn(LinearWarmup):
     """Gives the next schedule the epoch of the whole run, so it skips its first epochs."""
 
@@ -117,6 +130,7 @@ class ClockRunsOn(LinearWarmup):
         return self.after(epoch, history) if epoch >= self.total_iters else super().__call__(epoch, history)
 
 
+@caught_by(RATES, tensor="lr")
 class HandsOverLate(LinearWarmup):
     """Starts the next schedule one epoch late, and at its epoch 1."""
 
@@ -124,6 +138,7 @@ class HandsOverLate(LinearWarmup):
         return self.lr if epoch == self.total_iters else super().__call__(epoch + (epoch > self.total_iters), history)
 
 
+@caught_by(RATES, tensor="lr")
 class MetricsOfTheRise(LinearWarmup):
     """Passes the metrics of the warm-up to the next schedule, as if they were those of its first epochs."""
 
@@ -133,6 +148,7 @@ class MetricsOfTheRise(LinearWarmup):
         return super().__call__(epoch, history)
 
 
+@caught_by(RATES, tensor="lr", name="SCH-05")
 class Overshoots(LinearWarmup):
     """Divides by one epoch too few, so the rate overshoots before the warm-up ends."""
 
@@ -178,6 +194,15 @@ class Plateau(ReduceLROnPlateau):
         return lr - lower > self.eps
 
 
+@caught_by(RATES, tensor="lr")
+class WorstIsZero(Plateau):
+    """Starts from 0 as the best metric in mode max, as if no metric were negative."""
+
+    def _worst(self) -> float:
+        return math.inf if self.mode == "min" else 0.0
+
+
+@caught_by(RATES, tensor="lr")
 class Impatient(Plateau):
     """Lowers the rate after ``patience`` epochs, one too early."""
 
@@ -185,6 +210,7 @@ class Impatient(Plateau):
         return waited >= max(self.patience, 1)
 
 
+@caught_by(RATES, tensor="lr")
 class Restless(Plateau):
     """Ignores the cool-down."""
 
@@ -193,6 +219,7 @@ class Restless(Plateau):
         state["resting"] = 0
 
 
+@caught_by(RATES, tensor="lr")
 class RestsOneLonger(Plateau):
     """Makes the cool-down one epoch too long."""
 
@@ -202,6 +229,7 @@ class RestsOneLonger(Plateau):
         state["resting"] += state["resting"] == self.cooldown > 0 == resting
 
 
+@caught_by(RATES, tensor="lr")
 class AnyImprovement(Plateau):
     """Ignores the threshold: any improvement counts."""
 
@@ -209,6 +237,7 @@ class AnyImprovement(Plateau):
         return loss < best if self.mode == "min" else loss > best
 
 
+@caught_by(RATES, tensor="lr")
 class EqualIsBetter(Plateau):
     """Counts a loss that is equal to the best as an improvement, where the threshold is 0."""
 
@@ -216,6 +245,7 @@ class EqualIsBetter(Plateau):
         return super()._improves(loss, best) or (self.threshold == 0 and loss == best)
 
 
+@caught_by(RATES, tensor="lr")
 class AlwaysRelative(Plateau):
     """Treats an absolute threshold as a relative one."""
 
@@ -223,6 +253,7 @@ class AlwaysRelative(Plateau):
         return loss < best * (1 - self.threshold) if self.mode == "min" else loss > best * (1 + self.threshold)
 
 
+@caught_by(RATES, tensor="lr")
 class LastIsBest(Plateau):
     """Compares with the previous loss, not with the best."""
 
@@ -231,6 +262,7 @@ class LastIsBest(Plateau):
         state["best"] = loss
 
 
+@caught_by(RATES, tensor="lr")
 class BestForgotten(Plateau):
     """Forgets the best loss when it lowers the rate, so the next loss always counts as an improvement."""
 
@@ -241,6 +273,7 @@ class BestForgotten(Plateau):
             state["best"] = self._worst()
 
 
+@caught_by(RATES, tensor="lr")
 class AlwaysFalls(Plateau):
     """Ignores ``eps``: the rate falls even if the change is tiny."""
 
@@ -248,6 +281,7 @@ class AlwaysFalls(Plateau):
         return lr > lower
 
 
+@caught_by(RATES, tensor="lr")
 class Bottomless(Plateau):
     """Ignores ``min_lr``."""
 
@@ -255,6 +289,7 @@ class Bottomless(Plateau):
         return lr * self.factor
 
 
+@caught_by(RATES, tensor="lr")
 class RaisedToItsLeast(Plateau):
     """Raises a rate below ``min_lr`` to ``min_lr``."""
 
@@ -262,6 +297,7 @@ class RaisedToItsLeast(Plateau):
         return abs(lr - lower) > self.eps
 
 
+@caught_by(RATES, tensor="lr")
 class ModesConfused(Plateau):
     """Swaps the modes min and max."""
 
@@ -274,6 +310,7 @@ class ModesConfused(Plateau):
         return loss > least if self.mode == "min" else loss < least
 
 
+@caught_by(RATES, tensor="lr")
 class KnowsItsOwnEpoch(Plateau):
     """Uses the loss of the epoch whose rate it computes, which is not known yet."""
 
@@ -281,13 +318,7 @@ class KnowsItsOwnEpoch(Plateau):
         return super().__call__(epoch - 1, history)
 
 
-class WorstIsZero(Plateau):
-    """Starts from 0 as the best metric in mode max, as if no metric were negative."""
-
-    def _worst(self) -> float:
-        return math.inf if self.mode == "min" else 0.0
-
-
+@caught_by(RATES, tensor="lr")
 class RelativeToTheSize(Plateau):
     """Takes a relative threshold of the best metric's absolute value; torch takes it with its sign."""
 
@@ -298,45 +329,9 @@ class RelativeToTheSize(Plateau):
         return loss < best - step if self.mode == "min" else loss > best + step
 
 
+@caught_by(RATES, tensor="lr")
 class NotWorseIsBetter(Plateau):
     """Counts NaN as an improvement, because it is not worse than the best."""
 
     def _improves(self, loss: float, best: float) -> bool:
         return super()._improves(loss, best) or math.isnan(loss)
-
-
-PLANTED = [
-    Fault(ZeroIsTheDefault, RATES, "lr", ""),
-    Fault(WorstIsZero, RATES, "lr", ""),
-    Fault(RelativeToTheSize, RATES, "lr", ""),
-    Fault(NotWorseIsBetter, RATES, "lr", ""),
-    Fault(Compounding, RATES, "lr", "SCH-02"),
-    Fault(Compounding, REPEATED, "lr", "SCH-02"),
-    Fault(CountingItsCalls, REPEATED, "lr", ""),
-    Fault(StepLate, RATES, "lr", ""),
-    Fault(StepEarly, RATES, "lr", ""),
-    Fault(PastItsMilestone, RATES, "lr", ""),
-    Fault(TwiceIsOnce, RATES, "lr", ""),
-    Fault(FactorsMultiply, RATES, "lr", ""),
-    Fault(WholePeriod, RATES, "lr", "SCH-05"),
-    Fault(WithoutLeast, RATES, "lr", ""),
-    Fault(StaysDown, RATES, "lr", ""),
-    Fault(FromZero, RATES, "lr", "SCH-04"),
-    Fault(ClockRunsOn, RATES, "lr", "SCH-05"),
-    Fault(HandsOverLate, RATES, "lr", ""),
-    Fault(MetricsOfTheRise, RATES, "lr", ""),
-    Fault(Overshoots, RATES, "lr", "SCH-05"),
-    Fault(Impatient, RATES, "lr", ""),
-    Fault(Restless, RATES, "lr", ""),
-    Fault(RestsOneLonger, RATES, "lr", ""),
-    Fault(AnyImprovement, RATES, "lr", ""),
-    Fault(EqualIsBetter, RATES, "lr", ""),
-    Fault(AlwaysRelative, RATES, "lr", ""),
-    Fault(LastIsBest, RATES, "lr", ""),
-    Fault(BestForgotten, RATES, "lr", ""),
-    Fault(AlwaysFalls, RATES, "lr", ""),
-    Fault(Bottomless, RATES, "lr", ""),
-    Fault(RaisedToItsLeast, RATES, "lr", ""),
-    Fault(ModesConfused, RATES, "lr", ""),
-    Fault(KnowsItsOwnEpoch, RATES, "lr", ""),
-]
