@@ -6,7 +6,7 @@ import inspect
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -40,6 +40,7 @@ from gradcheck.trials import EXAMPLES, Subject, drawn_cases, found_in, joined, p
 if TYPE_CHECKING:
     import torch
 
+T = TypeVar("T")
 
 VARIATIONS_EXPLAINED = 3  # failing variations of one object, with as many samples each, whose cause is sought
 
@@ -81,10 +82,11 @@ def check_layer(
     results, parameters and gradients are, how it is switched between training and evaluation and which axis is the
     batch is read first, by calling copies, and stands in ``report.reading``; the object is never modified. Where the
     reading is not what you mean, say it: ``params={"weight": "W"}, grads={"weight": "dW"}`` (paths such as ``params.W``
-    or ``W.T``), ``forward=`` and ``backward=`` (names of methods), ``constant=`` (numbers or names of inputs without a
-    gradient), ``training=`` (one mode alone), ``domain=`` (any, positive, unit, sums, symmetric, skew). The twin's
-    weights are set from those of the same name, or where ``twin_params`` says: with ``{"Wi": "weight_ih_l0[0:3].T"}``
-    Wi is a part of a twin's weight. Of several outputs of a twin, the first of the layer's own shape is compared.
+    or ``W.T``), ``forward=`` and ``backward=`` (names of methods), ``constant=`` (numbers or names of inputs, or paths
+    of arrays, without a gradient), ``training=`` (one mode alone), ``domain=`` (any, positive, unit, sums, symmetric,
+    skew). The twin's weights are set from those of the same name, or where ``twin_params`` says: with
+    ``{"Wi": "weight_ih_l0[0:3].T"}`` Wi is a part of a twin's weight. Of several outputs of a twin, the first of the
+    layer's own shape is compared.
 
     From the inputs given, others are derived, unless ``variations`` is False: batches and images of other sizes, zeros,
     ties, other parameters, modes and precisions, a call after another one. ``mode`` is ``full`` (every element is
@@ -93,6 +95,8 @@ def check_layer(
     in each case; ``claims`` are the properties to try, or their names, by default all. Raises `AdapterError`, which
     says in one line what to write, for what cannot be called.
     """
+    shared = layer if isinstance(layer, ReadOnce) else ReadOnce(layer)
+    layer = shared.subject
     _require_object("check_layer", "layer", layer)
     _require_module(twin)
     if not inputs:
@@ -112,7 +116,7 @@ def check_layer(
     else:
         values = _values(inputs)
         given = Given(dict(params or {}), dict(grads or {}), forward, backward, _constant(constant))
-        subject, arrays = _read_layer(layer, values, given)
+        subject, arrays = shared.read(lambda: _read_layer(layer, values, given))
         if twin is not None:
             subject = _with_buffers(subject, twin)
     case = Case(subject, arrays, seed, twin=twin, twin_params=dict(twin_params or {}))
@@ -128,6 +132,7 @@ def check_loss(
     twin: torch.nn.Module | None = None,
     forward: str = "",
     backward: str = "",
+    constant: str | Iterable[str] = (),
     domain: str | None = None,
     seed: int = 0,
     mode: Mode = "auto",
@@ -141,8 +146,11 @@ def check_loss(
 
     ``loss`` is a `Loss`, any object or pair of functions that returns a number, or one a sample, of a prediction and a
     target, in whichever order its arguments are called (``others`` come behind), and a gradient of the prediction: from
-    ``backward()``, ``backward(dvalue)``, ``grad(prediction, target)``, or together with the value.
+    ``backward()``, ``backward(dvalue)``, ``grad(prediction, target)``, or together with the value. ``constant`` are the
+    paths of arrays that it holds and that have no gradient, such as weights of classes.
     """
+    shared = loss if isinstance(loss, ReadOnce) else ReadOnce(loss)
+    loss = shared.subject
     _require_object("check_loss", "loss", loss)
     _require_module(twin)
     arrays = _arrays((prediction, target))
@@ -155,12 +163,15 @@ def check_loss(
             "check_loss takes (loss, prediction, target): the prediction given is one-hot, the target is not; "
             "exchange them"
         )
-    subject = (
-        loss if isinstance(loss, Loss) else ForeignLoss.of(loss, *arrays, *behind, forward=forward, backward=backward)
-    )
+    subject: Any = loss
+    if not isinstance(loss, Loss):
+        given, fixed = (*arrays, *behind), tuple(map(str, _constant(constant)))
+        subject = shared.read(
+            lambda: _with_constants(ForeignLoss.of(loss, *given, forward=forward, backward=backward), fixed)
+        )
     arrays += tuple(arranged(behind)[0])
-    options = {"twin": twin, "forward": forward, "backward": backward, "domain": domain, "variations": variations,
-               "seconds": seconds}  # fmt: skip
+    options = {"twin": twin, "forward": forward, "backward": backward, "constant": _constant(constant),
+               "domain": domain, "variations": variations, "seconds": seconds}  # fmt: skip
     call = ("check_loss", (loss, *arrays[:2], *others), options)
     return _check(
         Case(subject, arrays, seed, twin=twin), settings, call, claims, Scope(None, _domain(domain), variations)
@@ -283,7 +294,7 @@ def check_gradients(
 def check_class(
     subject: Subject,
     *,
-    claims: Iterable[Property] | None = None,
+    claims: Iterable[Property | str] | None = None,
     examples: int = EXAMPLES,
     seed: int = 0,
     settings: Settings = Settings(),
@@ -292,7 +303,7 @@ def check_class(
 
     All are tried and the smallest failing one is reported: shrinking would take longer than everything else.
     """
-    name, tried = subject.__name__, properties_of(subject) if claims is None else tuple(claims)
+    name, tried = subject.__name__, claims_of(subject, claims)
     findings: list[Finding] = []
     before: list[Case] = []
     evaluations = 0
@@ -315,7 +326,7 @@ def check_class(
 
 
 def check_variations(
-    case: Case, *, claims: Iterable[Property] | None = None, settings: Settings = Settings()
+    case: Case, *, claims: Iterable[Property | str] | None = None, settings: Settings = Settings()
 ) -> Report:
     """Try properties (by default all) of a case as given and of its variations."""
     return _check(case, settings, None, claims)
@@ -323,6 +334,24 @@ def check_variations(
 
 def _samples(case: Case) -> tuple[int, ...]:
     return case.inputs[0].shape[:1] if case.inputs else ()
+
+
+class ReadOnce:
+    """An object that several checks share, with the same inputs and options: the first of them alone reads it.
+
+    It is given to `check_layer` or `check_loss` in the place of the object.
+    """
+
+    def __init__(self, subject: object) -> None:
+        self.subject = subject
+        self._found: Any = None
+
+    def read(self, how: Callable[[], T]) -> T:
+        """Return what the first call of ``how`` returned."""
+        if self._found is None:
+            self._found = how()
+        found: T = self._found
+        return found
 
 
 def _require_object(who: str, what: str, value: object) -> None:
@@ -421,10 +450,23 @@ def _read_layer(layer: object, values: Sequence[Any], given: Given) -> tuple[For
         forward = given.forward or next((name for name in WHOLES if callable(getattr(layer, name, None))), "")
         if forward or inspect.isroutine(layer):
             subject, given = Together(layer, forward), replace(given, forward="forward", backward="backward")
-    unknown = [c for c in given.constant if (c not in names if isinstance(c, str) else not 0 <= c < len(arrays))]
-    if unknown:
-        raise AdapterError(f"constant= names {unknown[0]!r}; the inputs are {', '.join(names)}, by name or number")
-    return ForeignLayer(subject, read(subject, values, names, given)), tuple(arrays)
+    fixed = tuple(c for c in given.constant if (c in names if isinstance(c, str) else 0 <= c < len(arrays)))
+    reading = read(subject, values, names, replace(given, constant=fixed))
+    others = [c for c in given.constant if c not in fixed]
+    return ForeignLayer(subject, _without(reading, others, f"the inputs {', '.join(names)}")), tuple(arrays)
+
+
+def _without(reading: Reading, constant: Sequence[str | int], inputs: str = "") -> Reading:
+    """Return a reading whose arrays without a gradient are no surprise where the user says that they have none."""
+    if unknown := [c for c in constant if c not in reading.unchecked]:
+        held = [f"the arrays without a gradient {', '.join(reading.unchecked)}"] if reading.unchecked else []
+        known = " and ".join([inputs] * bool(inputs) + held) or "no such array"
+        raise AdapterError(f"constant= names {unknown[0]!r}; there are {known}")
+    return replace(reading, unchecked=tuple(path for path in reading.unchecked if path not in constant))
+
+
+def _with_constants(loss: ForeignLoss, constant: Sequence[str]) -> ForeignLoss:
+    return replace(loss, layer=replace(loss.layer, reading=_without(loss.reading, constant)))
 
 
 def _with_buffers(layer: ForeignLayer, twin: torch.nn.Module) -> ForeignLayer:
@@ -465,7 +507,7 @@ def _check(
     scope: Scope = Scope(),
     remark: str = "",
 ) -> Report:
-    tried = _claims(case.subject, claims)
+    tried = claims_of(case.subject, claims)
     name = getattr(case.subject, "name", type(case.subject).__name__)
     reading = getattr(case.subject, "reading", None)  # of optimizers and schedules, in words
     notes: list[str] = [remark] if remark else []
@@ -520,6 +562,8 @@ def _tried(
     What tells most comes first: gradients as given, then their variations, then what holds of the calls themselves.
     """
     found: dict[str, list[tuple[Variation, Outcome]]] = {claim.__name__: [] for claim in claims}
+    if not claims:
+        return found
     _measure(case)
     budget, left = Budget(settings.limit), dict[str, None]()
 
@@ -552,17 +596,21 @@ def _tried(
             else:
                 attempt(variation, claim)
     if left:
-        notes.append(f"left out after {settings.limit:g} s: {'; '.join(left)} (seconds= gives it more)")
+        late = f"left out after {settings.limit:g} s"
+        notes.append(f"{late}: {'; '.join(left)} (seconds= gives it more)")
+        if not any(found.values()):  # what was not tried is not what does not apply
+            silent = Outcome(Verdict.INCONCLUSIVE, None, f"{late} (seconds= gives it more)")
+            return {claim.__name__: [(given[0], silent)] for claim in claims}
     return found
 
 
-def _claims(subject: object, claims: Iterable[Property | str] | None) -> tuple[Property, ...]:
+def claims_of(subject: object, claims: Iterable[Property | str] | None) -> tuple[Property, ...]:
     """Return the properties to try; raises `AdapterError` for a name that is none of the subject's."""
     known = {claim.__name__: claim for claim in properties_of(subject)}
     if claims is None:
         return tuple(known.values())
     chosen = []
-    for claim in claims:
+    for claim in (claims,) if isinstance(claims, str) else claims:
         if isinstance(claim, str) and claim not in known:
             close = nearest(claim, known)
             raise AdapterError(

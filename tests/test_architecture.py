@@ -32,6 +32,7 @@ ROOMS = {
         {"report"},
         {"trials"},
         {"checks"},
+        {"items"},
         {"collection"},
         {"testing"},
     ],

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from gradcheck.report.text import Json
 from gradcheck.subjects.calls import OBJECT, RESULT, Bundle, Constant
+from gradcheck.subjects.loss import NAMES
 from gradcheck.subjects.reading import Reading
 
 
@@ -93,10 +94,12 @@ def unchecked(reading: Reading) -> str:
     if not reading.unchecked:
         return ""
     names = ", ".join(reading.unchecked)
-    several = len(reading.unchecked) > 1
+    them = "them" if len(reading.unchecked) > 1 else "it"
+    of_loss = reading.inputs[: len(NAMES)] == NAMES  # of which the gradient of the prediction is judged, and no other
+    how = "" if of_loss else "params= and grads=, or with "
     return (
-        f"NOT CHECKED: {names}: the output depends on {'them' if several else 'it'}, and no gradient was found "
-        f"(name {'them' if several else 'it'} with params= and grads=)"
+        f"NOT CHECKED: {names}: the output depends on {them}, and no gradient was found "
+        f"(name {them} with {how}constant= where there is none)"
     )
 
 

@@ -57,7 +57,7 @@ class Caller:
             self.arguments = given.order
         self.inputs = [wide(array) for array in arrays]
         owner = subject.whole if isinstance(subject, Together) else subject
-        self.who = subject.name if isinstance(subject, Pair) else type(owner).__name__
+        self.who = subject.name if isinstance(subject, Pair) else getattr(owner, "__name__", type(owner).__name__)
         self.generators = generators_around(subject)
         self.base = self._copied(subject)
         self.calls = Calls()

@@ -10,8 +10,8 @@ import pytest
 
 from gradcheck import checks
 from gradcheck.checks import check_class
-from gradcheck.collection import CONTRACTS
 from gradcheck.contract import Case, Optimizer
+from gradcheck.items import CONTRACTS
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties import DTYPES, PROPERTIES, Property, Settings
 from gradcheck.report.results import GradientMismatch

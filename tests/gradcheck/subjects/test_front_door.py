@@ -404,3 +404,59 @@ def test_what_depends_on_the_memory_layout_is_told_but_not_failed() -> None:
     assert told.verdict is Verdict.INCONCLUSIVE
     assert "depends on the memory layout" in told.message
     assert report
+
+
+def test_arrays_that_are_constant_are_named_and_no_longer_said_to_be_unchecked() -> None:
+    report = gradcheck.check_layer(WithoutBiasGradient(), X, constant="b")
+    assert report.verdict is Verdict.PASS
+    assert "NOT CHECKED" not in str(report)
+    assert "constant=('b',)" in report.reproduce() or "constant='b'" in report.reproduce()
+
+
+@pytest.mark.parametrize("name", ["bb", "W", 1])
+def test_a_constant_that_is_none_is_refused_by_its_name(name: str | int) -> None:
+    with pytest.raises(AdapterError) as caught:
+        gradcheck.check_layer(WithoutBiasGradient(), X, constant=name)
+    known = "there are the inputs input and the arrays without a gradient b"
+    assert str(caught.value) == f"constant= names {name!r}; {known}"
+
+
+class OfClasses:
+    factor = 2.0
+
+    def __init__(self) -> None:
+        self.weights = np.array([1.0, 2.0, 3.0])
+
+    def forward(self, p: Any, t: Any) -> Any:
+        self.p, self.t = p, t
+        return float(np.sum(self.weights * (p - t) ** 2))
+
+    def backward(self) -> Any:
+        return self.factor * self.weights * (self.p - self.t)
+
+
+class WrongOfClasses(OfClasses):
+    factor = 1.0
+
+
+def test_the_weights_of_a_loss_are_named_as_constant() -> None:
+    x = np.random.default_rng(3).standard_normal((4, 3))
+    assert "(name it with constant= where there is none)" in str(gradcheck.check_loss(OfClasses(), x, 2 * x))
+    assert "NOT CHECKED" not in str(gradcheck.check_loss(OfClasses(), x, 2 * x, constant="weights"))
+    assert gradcheck.check_loss(WrongOfClasses(), x, 2 * x, constant=["weights"]).verdict is Verdict.FAIL
+    with pytest.raises(AdapterError, match="constant= names 'weight'; there are the arrays without a gradient weights"):
+        gradcheck.check_loss(OfClasses(), x, 2 * x, constant="weight")
+
+
+def test_what_time_has_not_sufficed_for_is_not_what_does_not_apply() -> None:
+    report = gradcheck.check_layer(LinearOfDicts(), X, claims=["precisions_agree"], seconds=1e-9)
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert report.findings[0].message == "left out after 1e-09 s (seconds= gives it more)"
+    assert gradcheck.check_layer(LinearOfDicts(), X, claims=["modes_are_restored"]).findings == ()
+
+
+def test_a_function_that_returns_value_and_gradient_has_its_own_name() -> None:
+    def squares(prediction: Any, target: Any) -> Any:
+        return float(np.sum((prediction - target) ** 2)), 2 * (prediction - target)
+
+    assert gradcheck.check_loss(squares, X, 2 * X, claims=["backward_is_linear"]).subject == "squares"

@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 
-from gradcheck.collection import CONTRACTS
 from gradcheck.contract import Layer, Loss
+from gradcheck.items import CONTRACTS
 from gradcheck.trials import Subject
 from tests.nets.faults.fault import DIFFERENCES, EQUIVALENT_IN, PLANTED_IN
 
