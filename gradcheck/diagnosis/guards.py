@@ -119,7 +119,7 @@ def guard_of(
     fitted.
     """
     with np.errstate(all="ignore"):
-        models = list(_models(x, _weights(x, dy), target, comparison.numeric))
+        models = list(_models(x, _weights(x, dy), target, comparison))
         finders = (partial(of_value, known=known), of_gradient, beside_a_fault)
         return next((guard for find in finders for model in models if (guard := find(comparison, model))), None)
 
@@ -173,7 +173,7 @@ def beside_a_fault(comparison: Comparison, model: Model) -> Guard | None:
     return None
 
 
-def _models(x: Array, weights: Array, target: Array | None, numeric: Array) -> Iterator[Model]:
+def _models(x: Array, weights: Array, target: Array | None, comparison: Comparison) -> Iterator[Model]:
     """Yield the usual losses: of probabilities, and of what a sigmoid or softmax makes probabilities of."""
     of_axes = {} if target is None else {axis: q for axis in range(x.ndim) if (q := _rows(x, target, axis)) is not None}
     below, above = sigmoid(x), sigmoid(-x)
@@ -187,10 +187,13 @@ def _models(x: Array, weights: Array, target: Array | None, numeric: Array) -> I
         yield Model(partial(_of_one, rest, slope), (p, rest))
     for axis in range(x.ndim):
         p = softmax(x, axis)
-        for q in [of_axes[axis]] if axis in of_axes else _odd_ones(numeric * weights, axis):
+        # Where the value is flat, the numeric gradient does not say which class was meant; the analytic one does.
+        flat = np.all(comparison.numeric == 0, axis=axis, keepdims=True)
+        signs = np.where(flat, comparison.analytic, comparison.numeric) * weights
+        for q in [of_axes[axis]] if axis in of_axes else _odd_ones(signs, axis):
             chosen = np.broadcast_to((q * p).sum(axis=axis, keepdims=True), x.shape)
-            gradient, bounded = partial(_of_classes, p, weights * q, axis), partial(_bounded, p, weights * q, axis)
-            yield Model(gradient, (chosen, 1 - chosen), bounded)
+            of_eps, bounded = partial(_of_classes, p, weights * q, axis), partial(_bounded, p, weights * q, axis)
+            yield Model(of_eps, (chosen, 1 - chosen), bounded)
 
 
 def _of_one(share: Array, weight: Array, eps: complex) -> Array:

@@ -223,7 +223,8 @@ class Halves:
 
 @pytest.mark.parametrize("x", [Z, np.abs(Z), -np.abs(Z)], ids=["both", "positive", "negative"])
 def test_a_rectifier_without_its_mask_has_no_bound_to_excuse_it(x: Array) -> None:
-    report = gradcheck.check_layer(Halves(), x, claims=[gradients_agree_with_differences])
+    # Of positive inputs alone none below the bound are made; then nothing is wrong with it.
+    report = gradcheck.check_layer(Halves(), x, claims=[gradients_agree_with_differences], domain="any")
     assert report.verdict is Verdict.FAIL
 
 

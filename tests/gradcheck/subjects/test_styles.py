@@ -80,8 +80,13 @@ def pair_of_functions(factor: float = 1.0) -> tuple[Callable[..., Any], Callable
     return styles.mse, styles.mse_prime if factor == 1 else styles.mse_prime_without_the_mean
 
 
+def with_a_mask(factor: float = 1.0) -> Callable[..., Any]:
+    return styles.masked_loss if factor == 1 else styles.masked_loss_with_a_gradient_everywhere
+
+
 LOSSES: dict[str, tuple[Callable[..., Any], tuple[Any, ...], str]] = {
     "value and gradient together": (value_and_gradient, (Y, np.array([0, 2, 1, 1])), "backward() -> dx, times dy"),
+    "three arguments": (with_a_mask, (Y, np.array([0, 2, 1, 1]), np.array([True, False, True, True])), "(x, y, mask)"),
     "two functions, target first": (pair_of_functions, (Y, normal(4, 3, seed=6)), "forward(y_true, y_pred)"),
     "a value for each element": (styles.BinaryCrossEntropy, (PROBABILITIES, ZEROS_AND_ONES), "loss(y, p) -> y"),
     "dout disregarded": (styles.SoftmaxWithLoss, (Y, ZEROS_AND_ONES), "-> dx, times dy"),
