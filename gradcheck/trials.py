@@ -15,7 +15,7 @@ from gradcheck.numerics.agreement import Verdict, judge, largest
 from gradcheck.numerics.functions import RefusedError
 from gradcheck.properties import PROPERTIES, Outcome, Property, Settings
 from gradcheck.report.diagnoses import describe_diagnosis
-from gradcheck.report.results import Finding
+from gradcheck.report.results import IN_EVALUATION, Finding
 from gradcheck.subjects.attributes import AdapterError
 from gradcheck.subjects.copies import fresh
 from gradcheck.subjects.variations import AS_GIVEN, DEGENERATE, Variation
@@ -87,7 +87,7 @@ def joined(name: str, claim: str, tried: list[tuple[Variation, Outcome]]) -> Fin
     if failing and all(not v.case.training for v, _ in failing):
         trained = [o for v, o in tried if v.case.training]
         if trained and all(o.verdict is Verdict.PASS for o in trained):
-            message = f"wrong in evaluation mode only, right in training mode: {message}".removesuffix(": ")
+            message = f"{IN_EVALUATION}, right in training mode: {message}".removesuffix(": ")
     return Finding(
         subject=name,
         property=claim,

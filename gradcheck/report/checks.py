@@ -9,7 +9,7 @@ from gradcheck import words
 from gradcheck.numerics.agreement import Verdict, judge, largest
 from gradcheck.report.json import trajectory_to_json
 from gradcheck.report.readings import describe_reading, unchecked
-from gradcheck.report.results import Finding, Report
+from gradcheck.report.results import IN_EVALUATION, Finding, Report
 from gradcheck.report.runs import summarise_trajectory
 from gradcheck.report.text import element, listed, sentence, wrapped
 from gradcheck.report.values import describe_case
@@ -20,10 +20,9 @@ def describe_failure(finding: Finding) -> str:
     """Return the lines about a failed property: what, why, where and by how much."""
     share = f"{finding.failing} of {finding.examples} cases"
     lines = [f"{finding.subject}: {sentence(finding.property)}: FAIL in {share}"]
-    if finding.message:
-        lines.append(f"  {finding.message}")
-    if finding.diagnosis:
-        lines.append(f"  {finding.diagnosis}")
+    # What explains comes first, but for where it is so: in one of two modes.
+    said = [finding.diagnosis, finding.message]
+    lines += [f"  {line}" for line in (said[::-1] if finding.message.startswith(IN_EVALUATION) else said) if line]
     if finding.worst:
         worst = finding.worst
         lines.append(f"  {element(worst.tensor, worst.index)}: analytic {worst.analytic!r}, numeric {worst.numeric!r}")

@@ -22,6 +22,9 @@ DECIDING = (
 )
 
 
+IN_EVALUATION = "wrong in evaluation mode only"  # begins the message of a finding that is right in training mode
+
+
 class GradientMismatch(AssertionError):  # noqa: N818  the field's word, as TrajectoryMismatch is
     """A property does not hold; ``report`` says of what, where, by how much, and if it can, why."""
 
