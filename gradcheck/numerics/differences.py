@@ -27,6 +27,7 @@ class Steps(NamedTuple):
 # Richardson's rule leaves truncation of order h^6, beside rounding of order eps / h: they balance at eps^(1/7), which
 # is 2^-7 in float64 and 2^-3 in float32. The last steps leave 12 and 6 binary digits of those that x has.
 STEPS = {np.float64: Steps(2.0**-6, 2.0**-40, 2.0**-26), np.float32: Steps(2.0**-3, 2.0**-17, 2.0**-12)}
+LONGER = 1.5  # what a step is multiplied by at which nothing of truncation is seen, for another opinion
 SHORTER = 2.0**-3  # what a step that does not serve is multiplied by
 
 # Richardson's R = (64 D(h/4) - 20 D(h/2) + D(h)) / 45 takes six values with weights w / h, sum of w^2 = 16.6. If they
@@ -34,6 +35,7 @@ SHORTER = 2.0**-3  # what a step that does not serve is multiplied by
 RICHARDSON_ROUNDING = 4.07
 RICHARDSON_WEIGHTS = 6.6  # sum of |w|, for values that are each off by up to half a unit in the last place
 DEVIATIONS = 8.0
+LIKELY = 3.0  # deviations by which an estimate is off by its rounding, hardly ever by more
 
 # The rule from one side, R = (8 D(h/4) - 6 D(h/2) + D(h)) / 3 of (f(x + k) - f(x)) / k, takes four values with weights
 # 32/3, -4, 1/3 and -7, divided by h: noise of standard deviation s in each makes one of 13.4 s / h.
@@ -202,6 +204,12 @@ def _descend(
                 agrees = np.abs(one.best - value[part]) <= bound + error[part]
             contradicted = smooth & ~first_found & ~agrees
             confirmed[part] = (confirmed[part] | (smooth & ~first_found & agrees)) & ~contradicted
+            # What two estimates that agree are apart bounds what the truncation of the first was not seen to be.
+            likely = one.truncation + LIKELY / DEVIATIONS * one.rounding
+            apart = np.where(smooth & ~first_found & agrees, np.abs(one.best - value[part]) + likely, 0.0)
+            # Nothing is added that rounding alone explains.
+            apart = np.where(apart <= LIKELY / DEVIATIONS * error[part] + likely, 0.0, apart)
+            error[part] = np.maximum(error[part], np.where(np.isfinite(apart), apart, 0.0))
             better = smooth & ((bound < error[part]) | contradicted)
             chosen = part[better]
             value[chosen], error[chosen], used[chosen] = one.best[better], bound[better], h[chosen]
@@ -213,7 +221,9 @@ def _descend(
                 balance = np.exp2(np.floor(np.log2(one.rounding / one.truncation) / (order + 1)))
             if is_first and one.undefined.any():
                 defined[part[one.undefined]] = sides(lines, part[one.undefined])
-            h[part] *= np.where(smooth & np.isfinite(balance), np.clip(balance, 2.0**-10, 0.25), SHORTER)
+            # Where truncation seems to be none, its terms may cancel: at a longer step they do so no more, and show.
+            shorter = np.where(smooth & np.isfinite(balance), np.clip(balance, 2.0**-10, 0.25), SHORTER)
+            h[part] *= np.where(first_found & (one.truncation <= one.rounding), LONGER, shorter)
             settled = (one.truncation <= one.rounding) | ~better
             done = (confirmed[part] & settled) | kinked[part] | (defined[part] != BOTH)
             going.append(part[~done & (h[part] >= lines.shortest[part])])

@@ -92,7 +92,7 @@ def evaluation_is_not_random(case: Case, settings: Settings = Settings()) -> Out
     """In evaluation mode the same input gives the same output, whatever the random numbers."""
     layer = case.subject
     assert isinstance(layer, ForeignLayer)
-    if not layer.has_modes or case.training:
+    if not layer.has_modes or (case.training and not layer.reading.evaluates):
         return None
     if (unjudged := not_judged_if_changed(case, parameters_alone=True)) is not None:
         return unjudged

@@ -25,6 +25,12 @@ class Together:
 
     def forward(self, *inputs: Any, **keywords: Any) -> Any:
         self.kept = (getattr(self.whole, self.method) if self.method else self.whole)(*inputs, **keywords)
+        if not isinstance(self.kept, tuple) or len(self.kept) < 2:
+            what = self.method or getattr(self.whole, "__name__", "it")
+            raise AdapterError(
+                f"there is no backward, and {what} does not return (value, gradients): name the method that goes back "
+                "with backward="
+            )
         return self.kept[0]
 
     def backward(self) -> Any:

@@ -108,6 +108,8 @@ class Reader(HoldingsReader):
     def _first_pass(self) -> tuple[Any, Any]:
         try:
             return self.go(training=True)
+        except AdapterError:
+            raise
         except Exception as error:
             shapes = ", ".join(str(np.shape(value)) for value in self.inputs)
             try:
@@ -255,6 +257,7 @@ class Reader(HoldingsReader):
             layer, _ = self.go(training=True, inputs=others)
             for path in [*reading.params.values(), *reading.buffers, *reading.unchecked]:
                 assign(layer, path, np.asarray(resolve(self.base, path)))
+            self.put_generators_back(layer)
             layer, _, back, _ = self.both(training=False, layer=layer, dys=dys)
             second = self._input_gradients(layer, back)
         except Exception:

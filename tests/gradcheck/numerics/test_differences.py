@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from gradcheck.checks import check_gradients
 from gradcheck.contract import Array, Case, Context
 from gradcheck.numerics.differences import Estimate, derivatives, elementwise_noise, hidden, one_sided
 from gradcheck.numerics.directions import (
@@ -179,3 +180,17 @@ def test_an_output_that_does_not_move_may_hide_what_is_below_its_last_place() ->
     # Nothing of another output, however large, that does not depend on the element.
     apart = coordinates(point_of(np.exp, np.array([0.5, 40.0]), np.array([1.0, 1.0])), "input")
     assert hidden(apart, derivatives(apart).step).tolist() == [0.0, 0.0]
+
+
+def test_terms_of_truncation_that_cancel_at_the_first_step_are_seen_at_another() -> None:
+    # At h = 2^-6 those of h^4 and h^6 cancel in the estimate of truncation, and the sixth alone is what is left.
+    b = -1.3125 * 500 / 4096
+
+    def f(x: Array) -> Array:
+        return np.asarray(100 + x + b * x**5 + 500 * x**7)
+
+    def vjp(given: tuple[Array, ...], dy: Array) -> tuple[Array]:
+        return (dy * (1 + 5 * b * given[0] ** 4 + 3500 * given[0] ** 6),)
+
+    for seed in range(4):
+        assert check_gradients(f, [np.array([0.0, 1.0])], vjp, seed=seed, variations=False), seed
