@@ -20,7 +20,7 @@ from gradcheck.subjects.attributes import AdapterError
 from gradcheck.subjects.function import PlainFunction
 from gradcheck.subjects.layer import ForeignLayer
 from gradcheck.subjects.loss import ForeignLoss
-from gradcheck.subjects.optimizer import drawn_parameters, read_optimizer
+from gradcheck.subjects.optimizer_reading import drawn_parameters, read_optimizer
 from gradcheck.subjects.references import optimizer_with_reference, schedule_with_reference
 from gradcheck.subjects.variations import AS_GIVEN, DEGENERATE, Variation, variations
 from gradcheck.trials import EXAMPLES, Subject, drawn_cases, found_in, joined, properties_of, unless_torch_is_missing
@@ -264,7 +264,8 @@ def check_variations(
 
 def _require_object(who: str, what: str, value: object) -> None:
     if isinstance(value, type):
-        raise AdapterError(f"{who} needs a {what}, got the class {value.__name__}: make one")
+        article = "an" if what[0] in "aeiou" else "a"
+        raise AdapterError(f"{who} needs {article} {what}, got the class {value.__name__}: make one")
 
 
 def _refuse_twin(subject: Optimizer | Schedule, twin: object) -> None:

@@ -10,8 +10,10 @@ import numpy as np
 
 from gradcheck.contract import Array
 from gradcheck.subjects.attributes import AdapterError
-from gradcheck.subjects.optimizer import ForeignOptimizer, read_optimizer
-from gradcheck.subjects.optimizer_calls import Rate, Role
+from gradcheck.subjects.optimizer import ForeignOptimizer
+from gradcheck.subjects.optimizer_arguments import Role
+from gradcheck.subjects.optimizer_calls import Rate
+from gradcheck.subjects.optimizer_reading import read_optimizer
 from gradcheck.subjects.schedule import ForeignSchedule, read_schedule
 from gradcheck.subjects.schedule import Role as ScheduleRole
 from gradcheck.subjects.twin import twin_form, twin_rates
