@@ -328,7 +328,8 @@ def _run(
 ) -> list[dict[str, Array]]:
     """Run a fresh copy of the optimizer over copies of the parameters, with nudged gradients if given a generator.
 
-    Returns the parameters and its state after each step.
+    In how many sums a foreign rule moves its parameters is not known, and each of them rounds: so these are nudged, too,
+    after every step. Returns the parameters and the state after each step.
     """
     optimizer = copy.deepcopy(subject)
     assert isinstance(optimizer, Optimizer)
@@ -337,5 +338,8 @@ def _run(
     for step in steps:
         grads = {k: nudged(g, rng) if rng else g.copy() for k, g in step.grads.items()}
         optimizer.step(params, grads, step.lr)
+        if rng and isinstance(subject, ForeignOptimizer):
+            for array in params.values():
+                array[...] = nudged(array, rng)
         history.append({name: array.copy() for name, array in (optimizer.state | params).items()})
     return history

@@ -727,6 +727,22 @@ def test_numbers_may_be_held_in_place_of_arrays() -> None:
     assert check(Scalars(1.5), sgd).verdict is Verdict.FAIL
 
 
+def in_four_sums(w, g, state, lr, t):
+    v = MU * state.get("v", 0) + g
+    for part in (g / 2, g / 2, MU * v / 2, MU * v / 2):
+        w = w - lr * part
+    return w, {"v": v}
+
+
+def test_a_rule_that_moves_its_parameters_in_many_sums_is_not_accused_of_their_rounding() -> None:
+    def nesterov(tensors):
+        return torch.optim.SGD(tensors, lr=0.1, momentum=MU, nesterov=True)
+
+    for seed in (2, 5, 6, 8):  # in which one rounding a step was too little
+        report = check(in_four_sums, nesterov, dtypes=("float32",), seed=seed)
+        assert report, str(report)
+
+
 class CountsTensors:
     """Adam with one count for all tensors, which goes up with each of them."""
 
