@@ -328,8 +328,8 @@ def _run(
 ) -> list[dict[str, Array]]:
     """Run a fresh copy of the optimizer over copies of the parameters, with nudged gradients if given a generator.
 
-    In how many sums a foreign rule moves its parameters is not known, and each of them rounds: so these are nudged, too,
-    after every step. Returns the parameters and the state after each step.
+    In how many sums a foreign rule moves its parameters is not known, and each of them rounds: so these are nudged,
+    too, after every step. Returns the parameters and the state after each step.
     """
     optimizer = copy.deepcopy(subject)
     assert isinstance(optimizer, Optimizer)

@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import cycle
 
 import numpy as np
 
@@ -213,12 +214,10 @@ class _Reader:
 
     def _of_couples(self, couples: tuple[tuple[str, str], ...]) -> Iterator[tuple[Container, Tensors]]:
         params = [param for param, _ in couples]
-        if self.given is None and len(params) <= len(self.drawn):
-            yield Separate(couples), dict(zip(params, self.drawn, strict=False))
-            yield (
-                Separate(couples, lists=True),
-                {f"{p}.{i}": np.array(a) for p in params for i, a in enumerate(self.drawn)},
-            )
+        if self.given is None:
+            yield Separate(couples), dict(zip(params, cycle(self.drawn), strict=False))
+            several = {f"{param}.{i}": array.copy() for param in params for i, array in enumerate(self.drawn)}
+            yield Separate(couples, lists=True), several
         elif self.given is not None and [*self.given] == params:
             yield Separate(couples), self.given
 

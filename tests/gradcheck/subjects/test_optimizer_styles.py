@@ -309,6 +309,19 @@ def of_two(mu=MU):
     return update_parameters
 
 
+def of_six(mu=MU):
+    velocity = {}
+
+    def update(W1, b1, W2, b2, W3, b3, dW1, db1, dW2, db2, dW3, db3, alpha):
+        moved = []
+        for i, (p, g) in enumerate(((W1, dW1), (b1, db1), (W2, dW2), (b2, db2), (W3, dW3), (b3, db3))):
+            velocity[i] = mu * velocity.get(i, 0) + g
+            moved.append(p - alpha * velocity[i])
+        return moved
+
+    return update
+
+
 def of_lists(mu=MU):
     velocity = {}
 
@@ -388,6 +401,7 @@ STYLES = {
     DictOfDicts: "update(params, grads) on a dict of dicts, returned",
     ListOfLists: "update(params, grads) on a list of lists, moved in place",
     of_two: "update_parameters(w, b, dw, db, learning_rate) on tensors in arguments of their own, returned",
+    of_six: "db3, alpha) on tensors in arguments of their own, returned; rate given as alpha",
     of_lists: "update(weights, biases, nabla_w, nabla_b, eta) on lists in arguments of their own, returned",
     with_config: "sgd_momentum(w, dw, config) on one tensor a call, returned; rate in the state's learning_rate",
     with_velocity: "update(w, dw, v, lr) on one tensor a call, returned; rate given as lr",
