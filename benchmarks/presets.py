@@ -28,7 +28,7 @@ from nets.run_log import RunLog
 from nets.training import SIDES, Training, train_fair
 
 SEEDS = range(10)
-MEASURED = Path(str(resources.files("nets"))) / "measured.json"
+MEASURED = Path(str(resources.files("nets.presets"))) / "measured.json"
 FAIR_STEPS = 300
 
 
@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--part", choices=["table", "spread", "fair"])
     parser.add_argument("--preset", help="only this one")
     parser.add_argument("--log", type=Path, default=Path("presets.jsonl"))
-    parser.add_argument("--keep", action="store_true", help="write nets/measured.json, for mnistcheck presets")
+    parser.add_argument("--keep", action="store_true", help="write nets/presets/measured.json, for mnistcheck presets")
     options = parser.parse_args()
     data = load_dataset("mnist" if options.keep else "auto", options.data_dir)
     log = RunLog(options.log)

@@ -33,6 +33,18 @@ def remarks() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+def say(out: Console, text: str, style: str | None = None) -> None:
+    """Print text as it is: brackets in it are no markup, and a long line is the terminal's to wrap."""
+    out.print(text, style=style, markup=False, soft_wrap=True)
+
+
+def remark(text: str, style: str | None = "yellow") -> None:
+    """Print a line to stderr, with what a terminal would obey, as of a file's name, escaped."""
+    from nets.datasets.dataset import printable
+
+    say(remarks(), printable(text), style)
+
+
 @contextmanager
 def bar(total: int) -> Iterator[Callable[[int, str], None]]:
     """Show a bar on a terminal and nothing elsewhere; yields what to call with the steps taken and a text."""

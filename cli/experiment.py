@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,6 +95,17 @@ OF_A_RUN = ("steps", "seed", "dtype", "test_size")
 SIZES = ("train_size", "validation_size", "epochs")  # given as fields of the preset, and not its own
 
 
+@contextmanager
+def usage_errors(*others: type[ValueError]) -> Iterator[None]:
+    """Raise a usage error for a ValueError, but for ``others``, which the data or a file is to blame for."""
+    try:
+        yield
+    except others:
+        raise
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
 def run_options(command: Callable[..., int]) -> Callable[..., int]:
     """Give a command the options that decide a run; what is not given is the preset's."""
     for option in reversed(OPTIONS):
@@ -123,12 +135,8 @@ def run_of(chosen: Preset, data: Dataset, options: Mapping[str, Any], start: Map
     from nets.weights import CheckpointError
 
     given = {name: options[name] for name in (*SIZES, *OF_A_RUN) if name in options}
-    try:
+    with usage_errors(CheckpointError):
         return prepare(chosen, data, start=start, **given)
-    except CheckpointError:
-        raise
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
 
 
 def steps_of(training: Training) -> Iterator[bool]:
@@ -145,10 +153,8 @@ def require_rates(run: Run) -> None:
     """Raise a usage error for a schedule that follows validation losses, which only plain training takes."""
     from nets.training import require_fair
 
-    try:
+    with usage_errors():
         require_fair(run)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
 
 
 def chosen_preset(options: Mapping[str, Any]) -> Preset:
@@ -157,10 +163,8 @@ def chosen_preset(options: Mapping[str, Any]) -> Preset:
 
     preset = known_preset(options["preset"])
     own = (spec.name for spec in fields(Preset))
-    try:
+    with usage_errors():
         preset = configured(preset, {name: options[name] for name in own if options.get(name) is not None})
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
     return preset if options["lr"] is None else preset.with_lr(options["lr"])
 
 
@@ -178,35 +182,27 @@ def known_source(name_or_path: str, data_dir: Path | None) -> Source:
     from nets.datasets.catalogue import find_dataset
     from nets.datasets.dataset import DataError
 
-    try:
+    with usage_errors(DataError):
         return find_dataset(name_or_path, data_dir)
-    except DataError:
-        raise
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
 
 
 def chosen_dataset(name: str, data_dir: Path | None) -> Dataset:
     """Return a dataset, and say where it stands in for MNIST; raises a usage error for one that there is not."""
-    from cli.console import remarks
+    from cli.console import remark
 
     dataset = known_source(name, data_dir).load()
     if name == "auto" and dataset.name == "digits":
-        remarks().print(
+        remark(
             f"MNIST not found in {data_dir or 'the cache'}: using scikit-learn's bundled digits, scaled to 28 x 28;"
-            " --data-dir says where MNIST is",
-            style="yellow",
-            markup=False,
-            soft_wrap=True,
+            " --data-dir says where MNIST is"
         )
     return dataset
 
 
 def remark_on_size(run: Run, asked: Preset) -> None:
     """Say where the data has fewer images than the preset asks for."""
-    from cli.console import remarks
+    from cli.console import remark
 
     if len(run.train) != asked.train_size:
         few = f"{run.dataset.name} has too few images for the preset's {asked.train_size:,}"
-        text = f"{few}: training on {len(run.train):,}"
-        remarks().print(text, style="yellow", markup=False, soft_wrap=True)
+        remark(f"{few}: training on {len(run.train):,}")

@@ -33,16 +33,8 @@ def mnistcheck() -> None:
     """
 
 
-mnistcheck.add_command(train)
-mnistcheck.add_command(presets)
-mnistcheck.add_command(predict)
-mnistcheck.add_command(compare)
-mnistcheck.add_command(report)
-mnistcheck.add_command(verify)
-mnistcheck.add_command(record)
-mnistcheck.add_command(compare_traces)
-mnistcheck.add_command(replay)
-mnistcheck.add_command(data)
+for command in (train, presets, predict, compare, report, verify, record, compare_traces, replay, data):
+    mnistcheck.add_command(command)
 
 
 def main() -> None:

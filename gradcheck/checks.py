@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
+import inspect
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from gradcheck.contract import Array, Case, Layer, Loss, Optimizer, Schedule
 from gradcheck.numerics.agreement import Verdict
+from gradcheck.numerics.functions import function_of
 from gradcheck.properties import DTYPES, Mode, Outcome, Property, Settings
+from gradcheck.properties.outcome import Budget
 from gradcheck.properties.rates import FOLLOWING, Extent, extent_of
-from gradcheck.report.results import Finding, Report
+from gradcheck.report.results import DECIDING, Finding, Report
 from gradcheck.report.snippets import snippet_of_call
+from gradcheck.report.text import sentence
 from gradcheck.streams import stream
-from gradcheck.subjects.attributes import AdapterError
-from gradcheck.subjects.function import PlainFunction
+from gradcheck.subjects.attributes import AdapterError, input_names
+from gradcheck.subjects.caller import Given
+from gradcheck.subjects.calls import Pair, Together, arranged
+from gradcheck.subjects.domains import DOMAINS, Domain
+from gradcheck.subjects.function import PlainFunction, names_of, plain_function
 from gradcheck.subjects.layer import ForeignLayer
 from gradcheck.subjects.loss import ForeignLoss
 from gradcheck.subjects.optimizer_reading import drawn_parameters, read_optimizer
+from gradcheck.subjects.parameters import nearest
+from gradcheck.subjects.reader import read
+from gradcheck.subjects.reading import Reading
 from gradcheck.subjects.references import optimizer_with_reference, schedule_with_reference
+from gradcheck.subjects.signatures import BACKWARDS, WHOLES
 from gradcheck.subjects.variations import AS_GIVEN, DEGENERATE, Variation, variations
 from gradcheck.trials import EXAMPLES, Subject, drawn_cases, found_in, joined, properties_of, unless_torch_is_missing
 
 if TYPE_CHECKING:
     import torch
 
+T = TypeVar("T")
 
-VARIATIONS_EXPLAINED = 3  # failing variations of one object whose cause is sought
+VARIATIONS_EXPLAINED = 3  # failing variations of one object, with as many samples each, whose cause is sought
 
 
 # What is asked of variations; the rest is asked of the case as given alone.
@@ -44,85 +57,125 @@ VARIED = (
 
 def check_layer(
     layer: object,
-    *inputs: ArrayLike,
+    *inputs: Any,  # noqa: ANN401  arrays, lists of arrays, or whatever else forward takes
     twin: torch.nn.Module | None = None,
     params: Mapping[str, str] | None = None,
     grads: Mapping[str, str] | None = None,
     twin_params: Mapping[str, str] | None = None,
-    forward: str = "forward",
-    backward: str = "backward",
+    forward: str = "",
+    backward: str = "",
+    constant: str | int | Iterable[str | int] = (),
+    training: bool | None = None,
+    domain: str | None = None,
     seed: int = 0,
     mode: Mode = "auto",
+    seconds: float | None = None,
     max_evaluations: int | None = None,
     dtypes: Sequence[str] = DTYPES,
-    claims: Iterable[Property] | None = None,
+    claims: Iterable[Property | str] | None = None,
+    variations: bool = True,
 ) -> Report:
     """Check a layer against finite differences, a torch ``twin`` if there is one, and itself.
 
-    ``layer`` is a `Layer`, or any object with ``forward(*inputs)`` and ``backward(dy)`` that returns the gradients of
-    the inputs; its parameters and their gradients are the items of its dicts or lists ``params`` and ``grads``, or
-    where the caller says: ``params={"weight": "W"}, grads={"weight": "dW"}``, with paths such as ``params.W`` or
-    ``W.T``. The twin's weights are set from those of the same name, or where ``twin_params`` says: with
+    ``layer`` is a `Layer`, any object that goes forward and backward, or a pair of functions ``(forward, backward)``
+    with a cache: ``forward(*inputs) -> (y, cache)``, ``backward(dy, cache) -> gradients``. How it is called, where its
+    results, parameters and gradients are, how it is switched between training and evaluation and which axis is the
+    batch is read first, by calling copies, and stands in ``report.reading``; the object is never modified. Where the
+    reading is not what you mean, say it: ``params={"weight": "W"}, grads={"weight": "dW"}`` (paths such as ``params.W``
+    or ``W.T``), ``forward=`` and ``backward=`` (names of methods), ``constant=`` (numbers or names of inputs, or paths
+    of arrays, without a gradient), ``training=`` (one mode alone), ``domain=`` (any, positive, unit, sums, symmetric,
+    skew). The twin's weights are set from those of the same name, or where ``twin_params`` says: with
     ``{"Wi": "weight_ih_l0[0:3].T"}`` Wi is a part of a twin's weight. Of several outputs of a twin, the first of the
-    layer's own shape is compared. From the inputs given, others are derived: batches and images of other sizes, zeros,
-    ties, other parameters, modes and precisions. The object is never modified.
+    layer's own shape is compared.
 
-    ``mode`` is ``full`` (every element is perturbed), ``fast`` (random directions) or ``auto``; ``max_evaluations``
-    bounds the forward calls by which single elements are perturbed, in each case (random directions, of which there are
-    few, take what they need); ``claims`` are the properties to try, by default all.
-    Raises `AdapterError` for an object that lacks what is needed.
+    From the inputs given, others are derived, unless ``variations`` is False: batches and images of other sizes, zeros,
+    ties, other parameters, modes and precisions, a call after another one. ``mode`` is ``full`` (every element is
+    perturbed), ``fast`` (random directions) or ``auto``; ``seconds`` bounds the processor time of the whole check (5 in
+    auto mode, 2 in fast, none in full), ``max_evaluations`` the forward calls by which single elements are perturbed,
+    in each case; ``claims`` are the properties to try, or their names, by default all. Raises `AdapterError`, which
+    says in one line what to write, for what cannot be called.
     """
+    shared = layer if isinstance(layer, ReadOnce) else ReadOnce(layer)
+    layer = shared.subject
     _require_object("check_layer", "layer", layer)
     _require_module(twin)
     if not inputs:
         raise AdapterError("check_layer needs an input to try the layer on: check_layer(layer, x)")
-    arrays = _arrays(inputs)
-    settings = Settings(mode, max_evaluations, tuple(dtypes))
+    settings = Settings(mode, max_evaluations, tuple(dtypes), seconds=seconds)
+    options = {
+        "twin": twin, "params": params, "grads": grads, "forward": forward, "backward": backward,
+        "constant": constant if isinstance(constant, (str, int)) else tuple(constant), "training": training,
+        "domain": domain, "variations": variations, "seconds": seconds,
+    }  # fmt: skip
+    scope = Scope(training, _domain(domain), variations)
     subject: Any = layer
-    if not isinstance(layer, Layer):
-        subject = ForeignLayer(layer, params or {}, grads or {}, forward, backward)
+    if isinstance(layer, Layer):
+        if len(inputs) != 1:
+            raise AdapterError(f"a Layer has one input, got {len(inputs)}")
+        arrays = _arrays(inputs)
+    else:
+        values = _values(inputs)
+        given = Given(dict(params or {}), dict(grads or {}), forward, backward, _constant(constant))
+        subject, arrays = shared.read(lambda: _read_layer(layer, values, given))
         if twin is not None:
             subject = _with_buffers(subject, twin)
-        remark = _unnamed(subject)
-    elif len(arrays) != 1:
-        raise AdapterError(f"a Layer has one input, got {len(arrays)}")
-    else:
-        remark = ""
-    options = {"twin": twin, "params": params, "grads": grads, "forward": forward, "backward": backward}
-    call = ("check_layer", (layer, *arrays), options | {"twin_params": twin_params})
     case = Case(subject, arrays, seed, twin=twin, twin_params=dict(twin_params or {}))
-    return _check(case, settings, call, remark, claims)
+    call = ("check_layer", (layer, *inputs), options | {"twin_params": twin_params})
+    return _check(case, settings, call, claims, scope)
 
 
 def check_loss(
     loss: object,
     prediction: ArrayLike,
     target: ArrayLike,
-    *,
+    *others: Any,  # noqa: ANN401  whatever else forward takes, such as a mask
     twin: torch.nn.Module | None = None,
-    forward: str = "forward",
-    backward: str = "backward",
+    forward: str = "",
+    backward: str = "",
+    constant: str | Iterable[str] = (),
+    domain: str | None = None,
     seed: int = 0,
     mode: Mode = "auto",
+    seconds: float | None = None,
     max_evaluations: int | None = None,
     dtypes: Sequence[str] = DTYPES,
-    claims: Iterable[Property] | None = None,
+    claims: Iterable[Property | str] | None = None,
+    variations: bool = True,
 ) -> Report:
     """Check a loss as `check_layer` does a layer.
 
-    ``loss`` is a `Loss`, or any object with ``forward(prediction, target) -> number`` and ``backward()`` that returns
-    the gradient of the prediction.
+    ``loss`` is a `Loss`, any object or pair of functions that returns a number, or one a sample, of a prediction and a
+    target, in whichever order its arguments are called (``others`` come behind), and a gradient of the prediction: from
+    ``backward()``, ``backward(dvalue)``, ``grad(prediction, target)``, or together with the value. ``constant`` are the
+    paths of arrays that it holds and that have no gradient, such as weights of classes.
     """
+    shared = loss if isinstance(loss, ReadOnce) else ReadOnce(loss)
+    loss = shared.subject
     _require_object("check_loss", "loss", loss)
     _require_module(twin)
     arrays = _arrays((prediction, target))
+    behind = _values((prediction, *others))[1:]
     if arrays[0].dtype.kind != "f":
         raise AdapterError(f"check_loss needs a floating-point prediction, got {arrays[0].dtype}")
-    settings = Settings(mode, max_evaluations, tuple(dtypes))
-    subject = loss if isinstance(loss, Loss) else ForeignLoss(loss, forward, backward)
-    options = {"twin": twin, "forward": forward, "backward": backward}
-    call = ("check_loss", (loss, *arrays), options)
-    return _check(Case(subject, arrays, seed, twin=twin), settings, call, claims=claims)
+    settings = Settings(mode, max_evaluations, tuple(dtypes), seconds=seconds)
+    if _is_one_hot(arrays[0]) and arrays[1].dtype.kind == "f" and not _is_one_hot(arrays[1]):
+        raise AdapterError(
+            "check_loss takes (loss, prediction, target): the prediction given is one-hot, the target is not; "
+            "exchange them"
+        )
+    subject: Any = loss
+    if not isinstance(loss, Loss):
+        given, fixed = (*arrays, *behind), tuple(map(str, _constant(constant)))
+        subject = shared.read(
+            lambda: _with_constants(ForeignLoss.of(loss, *given, forward=forward, backward=backward), fixed)
+        )
+    arrays += tuple(arranged(behind)[0])
+    options = {"twin": twin, "forward": forward, "backward": backward, "constant": _constant(constant),
+               "domain": domain, "variations": variations, "seconds": seconds}  # fmt: skip
+    call = ("check_loss", (loss, *arrays[:2], *others), options)
+    return _check(
+        Case(subject, arrays, seed, twin=twin), settings, call, claims, Scope(None, _domain(domain), variations)
+    )
 
 
 def check_optimizer(
@@ -167,7 +220,7 @@ def check_optimizer(
         return _check(Case(optimizer, arrays or drawn_parameters(rng), seed), settings, call)
     subject, tensors = read_optimizer(optimizer, _given(given, arrays), rng, lr)
     subject = optimizer_with_reference(subject, twin, reference, tensors)
-    return _check(Case(subject, tensors, seed), settings, call, f"read as: {subject.reading}")
+    return _check(Case(subject, tensors, seed), settings, call, remark=f"read as: {subject.reading}")
 
 
 def check_schedule(
@@ -198,32 +251,50 @@ def check_schedule(
     subject = schedule_with_reference(schedule, twin, reference, base_lr, epochs)
     extent = Extent(epochs, "as epochs= says") if epochs is not None else extent_of(subject)
     remark = f"read as: {subject.reading}; looked at epochs 0 to {extent.epochs - 1}: {extent.reason}"
-    return _check(Case(subject, (), seed), Settings(steps=extent.epochs), call, remark)
+    return _check(Case(subject, (), seed), Settings(steps=extent.epochs), call, remark=remark)
 
 
 def check_gradients(
-    f: Callable[..., Array],
-    inputs: Sequence[ArrayLike],
-    vjp: Callable[[tuple[Array, ...], Array], Sequence[Array]],
+    f: Callable[..., Any],
+    inputs: Sequence[ArrayLike] | Mapping[str, ArrayLike],
+    vjp: Callable[[tuple[Array, ...], Array], Any],
     *,
+    names: Sequence[str] | None = None,
+    domain: str | None = None,
     seed: int = 0,
     mode: Mode = "auto",
+    seconds: float | None = None,
     max_evaluations: int | None = None,
+    variations: bool = True,
 ) -> Report:
-    """Check ``vjp(inputs, dy)``, which returns one gradient per input given dy = dLoss/d(output)."""
+    """Check ``vjp(inputs, dy)``, which returns one gradient per input given dy = dLoss/d(output).
+
+    ``f(*inputs)`` returns an array, or ``(array, cache)``. Gradients are called by the names of its arguments, by
+    ``names``, or by the keys of a dict of inputs. Zeros, ties, signs and other batches are derived from the inputs
+    given, unless ``variations`` is False.
+    """
     if isinstance(inputs, np.ndarray):
         raise AdapterError("check_gradients needs a tuple of inputs, got one array: write (x,)")
-    arrays = _arrays(inputs)
+    if isinstance(inputs, Mapping):
+        names, values = tuple(inputs), tuple(inputs.values())
+    else:
+        values = tuple(inputs)
+    arrays = _arrays(values)
     if not any(array.dtype.kind == "f" for array in arrays):
         raise AdapterError("check_gradients needs a floating-point input; no other has a gradient")
-    settings = Settings(mode, max_evaluations)
-    return _check(Case(PlainFunction(f, vjp), arrays, seed), settings, ("check_gradients", (f, arrays, vjp), {}))
+    settings = Settings(mode, max_evaluations, seconds=seconds)
+    subject = plain_function(f, vjp, arrays, names)
+    fixed = subject.reading is not None and subject.reading.fixed
+    options = {"names": names, "domain": domain, "variations": variations, "seconds": seconds}
+    call = ("check_gradients", (f, arrays, vjp), options)
+    scope = Scope(None, _domain(domain), variations and not fixed)
+    return _check(Case(subject, arrays, seed), settings, call, None, scope)
 
 
 def check_class(
     subject: Subject,
     *,
-    claims: Iterable[Property] | None = None,
+    claims: Iterable[Property | str] | None = None,
     examples: int = EXAMPLES,
     seed: int = 0,
     settings: Settings = Settings(),
@@ -232,7 +303,7 @@ def check_class(
 
     All are tried and the smallest failing one is reported: shrinking would take longer than everything else.
     """
-    name, tried = subject.__name__, properties_of(subject) if claims is None else tuple(claims)
+    name, tried = subject.__name__, claims_of(subject, claims)
     findings: list[Finding] = []
     before: list[Case] = []
     evaluations = 0
@@ -255,11 +326,32 @@ def check_class(
 
 
 def check_variations(
-    case: Case, *, claims: Iterable[Property] | None = None, settings: Settings = Settings()
+    case: Case, *, claims: Iterable[Property | str] | None = None, settings: Settings = Settings()
 ) -> Report:
     """Try properties (by default all) of a case as given and of its variations."""
-    remark = _unnamed(case.subject) if isinstance(case.subject, ForeignLayer) else ""
-    return _check(case, settings, None, remark, claims)
+    return _check(case, settings, None, claims)
+
+
+def _samples(case: Case) -> tuple[int, ...]:
+    return case.inputs[0].shape[:1] if case.inputs else ()
+
+
+class ReadOnce:
+    """An object that several checks share, with the same inputs and options: the first of them alone reads it.
+
+    It is given to `check_layer` or `check_loss` in the place of the object.
+    """
+
+    def __init__(self, subject: object) -> None:
+        self.subject = subject
+        self._found: Any = None
+
+    def read(self, how: Callable[[], T]) -> T:
+        """Return what the first call of ``how`` returned."""
+        if self._found is None:
+            self._found = how()
+        found: T = self._found
+        return found
 
 
 def _require_object(who: str, what: str, value: object) -> None:
@@ -271,6 +363,14 @@ def _require_object(who: str, what: str, value: object) -> None:
 def _refuse_twin(subject: Optimizer | Schedule, twin: object) -> None:
     if twin is not None:
         raise AdapterError(f"{type(subject).__name__} brings its own twin, and takes no other")
+
+
+def _required(who: str, what: str, twin: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
+    """Return the twin, a function from ``what``; raises AdapterError for none."""
+    if callable(twin):
+        return twin
+    came = "" if twin is None else f", got a {type(twin).__name__}"
+    raise AdapterError(f"{who} needs a twin: a function from {what}{came}")
 
 
 def _require_module(twin: object) -> None:
@@ -301,21 +401,102 @@ def _arrays(values: Iterable[ArrayLike]) -> tuple[Array, ...]:
     return arrays
 
 
+def _values(inputs: Sequence[Any]) -> list[Any]:
+    """Return what is given to forward: arrays, lists of arrays, and everything else as it is.
+
+    A number of Python's behind the first input is no array: a rate of dropout, say, has no gradient.
+    """
+    values: list[Any] = []
+    for place, value in enumerate(inputs):
+        if (
+            isinstance(value, (str, bytes, bool, dict, type(None)))
+            or callable(value)
+            or (isinstance(value, (int, float)) and place and not isinstance(value, np.generic))
+        ):
+            values.append(value)
+        elif isinstance(value, (list, tuple)) and value and all(isinstance(one, np.ndarray) for one in value):
+            values.append(list(_arrays(value)))
+        else:
+            values += _arrays((value,))
+    return values
+
+
+def _is_one_hot(array: Array) -> bool:
+    return array.ndim == 2 and bool(np.isin(array, (0, 1)).all() and (array.sum(axis=1) == 1).all())
+
+
+def _constant(given: str | int | Iterable[str | int]) -> tuple[str | int, ...]:
+    return (given,) if isinstance(given, (str, int)) else tuple(given)
+
+
+def _domain(name: str | None) -> Domain | None:
+    if name is not None and name not in DOMAINS:
+        raise AdapterError(f"domain is one of {', '.join(DOMAINS)}, got {name!r}")
+    return None if name is None else DOMAINS[name]
+
+
+def _read_layer(layer: object, values: Sequence[Any], given: Given) -> tuple[ForeignLayer, tuple[Array, ...]]:
+    """Return an object, or a pair of functions, after reading it, and the arrays that it is tried on."""
+    arrays, _ = arranged(values)
+    if not arrays:
+        raise AdapterError("check_layer needs an array to try the layer on: check_layer(layer, x)")
+    subject, names = layer, input_names(len(arrays))
+    if isinstance(layer, (tuple, list)):
+        if len(layer) != 2 or not all(map(callable, layer)):
+            raise AdapterError("check_layer needs an object, or a pair of functions (forward, backward)")
+        subject = Pair(*layer)
+        names = list(names_of(layer[0], len(values))) if len(arrays) == len(values) else names
+        given = replace(given, forward="forward", backward="backward")
+    elif not given.backward and not any(callable(getattr(layer, name, None)) for name in BACKWARDS):
+        forward = given.forward or next((name for name in WHOLES if callable(getattr(layer, name, None))), "")
+        if forward or inspect.isroutine(layer):
+            subject, given = Together(layer, forward), replace(given, forward="forward", backward="backward")
+    fixed = tuple(c for c in given.constant if (c in names if isinstance(c, str) else 0 <= c < len(arrays)))
+    reading = read(subject, values, names, replace(given, constant=fixed))
+    others = [c for c in given.constant if c not in fixed]
+    return ForeignLayer(subject, _without(reading, others, f"the inputs {', '.join(names)}")), tuple(arrays)
+
+
+def _without(reading: Reading, constant: Sequence[str | int], inputs: str = "") -> Reading:
+    """Return a reading whose arrays without a gradient are no surprise where the user says that they have none."""
+    if unknown := [c for c in constant if c not in reading.unchecked]:
+        held = [f"the arrays without a gradient {', '.join(reading.unchecked)}"] if reading.unchecked else []
+        known = " and ".join([inputs] * bool(inputs) + held) or "no such array"
+        raise AdapterError(f"constant= names {unknown[0]!r}; there are {known}")
+    return replace(reading, unchecked=tuple(path for path in reading.unchecked if path not in constant))
+
+
+def _with_constants(loss: ForeignLoss, constant: Sequence[str]) -> ForeignLoss:
+    return replace(loss, layer=replace(loss.layer, reading=_without(loss.reading, constant)))
+
+
 def _with_buffers(layer: ForeignLayer, twin: torch.nn.Module) -> ForeignLayer:
     """Return the layer with those of its arrays named that are the twin's buffers, by the same name and shape."""
     state = {name: tuple(buffer.shape) for name, buffer in twin.named_buffers()}
     found = {
         name: name
         for name, shape in state.items()
-        if name not in layer.params and np.shape(getattr(layer.layer, name, ())) == shape and shape
+        if np.shape(getattr(layer.layer, name, ())) == shape and shape and name not in layer.reading.params
     }
-    params = {**layer.params, **found}
-    return replace(layer, params=params, untrained=tuple(name for name in params if name in state))
+    reading = layer.reading
+    named = {name: path for name, path in reading.params.items() if name in state}
+    params = {name: path for name, path in reading.params.items() if name not in state}
+    return replace(layer, reading=replace(reading, params=params), untrained={**named, **found})
 
 
-def _unnamed(layer: ForeignLayer) -> str:
-    names = layer.unnamed_arrays() if not layer.params else []
-    return f"{', '.join(names)}: not checked; name parameters with params= and grads=" if names else ""
+@dataclass(frozen=True)
+class Scope:
+    """What of a subject is tried: one mode or both, the domain of its input, variations or none."""
+
+    training: bool | None = None
+    domain: Domain | None = None
+    variations: bool = True
+
+
+UNSEEDED = (
+    "the forward pass returns different values for the same input: it draws random numbers from a generator that is "
+    "made anew in each call; let it draw from np.random, or from a generator that the object keeps"
+)
 
 
 @np.errstate(all="ignore")  # variations of extreme inputs overflow
@@ -323,25 +504,22 @@ def _check(
     case: Case,
     settings: Settings,
     call: tuple[str, tuple[Any, ...], dict[str, Any]] | None,
+    claims: Iterable[Property | str] | None = None,
+    scope: Scope = Scope(),
     remark: str = "",
-    claims: Iterable[Property] | None = None,
 ) -> Report:
-    tried = properties_of(case.subject) if claims is None else tuple(claims)
+    tried = claims_of(case.subject, claims)
     name = getattr(case.subject, "name", type(case.subject).__name__)
-    found: dict[str, list[tuple[Variation, Outcome]]] = {}
-    for variation in variations(case):
-        for claim in tried:
-            if not variation.name.startswith(AS_GIVEN) and claim.__name__ not in VARIED:
-                continue
-            outcomes = found.setdefault(claim.__name__, [])
-            explained = sum(bool(outcome.causes) for _, outcome in outcomes)
-            explain = explained < VARIATIONS_EXPLAINED and variation.name not in DEGENERATE
-            outcome = unless_torch_is_missing(variation.case, claim, replace(settings, explain=explain))
-            if outcome is not None:
-                outcomes.append((variation, outcome))
+    reading = getattr(case.subject, "reading", None)  # of optimizers and schedules, in words
+    notes: list[str] = [remark] if remark else []
+    if isinstance(reading, Reading) and reading.unseeded:
+        silent = Variation(AS_GIVEN, case), Outcome(Verdict.INCONCLUSIVE, None, UNSEEDED)
+        found = {claim.__name__: [silent] for claim in tried}
+    else:
+        found = _tried(case, tried, settings, scope, notes)
     findings = [joined(name, claim, outcomes) for claim, outcomes in found.items() if outcomes]
-    if remark and findings:
-        findings[0] = replace(findings[0], remarks=(*findings[0].remarks, remark))
+    if notes and findings:
+        findings[0] = replace(findings[0], remarks=(*findings[0].remarks, *dict.fromkeys(notes)))
     again = None
     if call is not None:
         function, arguments, options = call
@@ -349,4 +527,96 @@ def _check(
         def again() -> str:
             return snippet_of_call(function, arguments, options, case.seed, settings)
 
-    return Report(name, tuple(findings), case.tally.evaluations, case.seed, settings, again)
+    return Report(
+        name,
+        tuple(findings),
+        case.tally.evaluations,
+        case.seed,
+        settings,
+        again,
+        reading if isinstance(reading, Reading) else None,
+    )
+
+
+def _measure(case: Case) -> None:
+    """Measure the time of a forward and a backward pass: of two, since the first may make what others find made."""
+    if not isinstance(case.subject, (Layer, Loss, ForeignLayer, ForeignLoss, PlainFunction)):
+        return
+    seconds = []
+    for _ in range(2):
+        begun = time.thread_time()
+        try:
+            function = function_of(case)
+            y, pullback = function.call(function.variables, case.context())
+            pullback(np.ones_like(y))
+        except Exception:  # noqa: BLE001  what it raises is for the properties to report
+            return
+        seconds.append(time.thread_time() - begun)
+    case.measured["seconds"] = min(seconds)
+
+
+def _tried(
+    case: Case, claims: Sequence[Property], settings: Settings, scope: Scope, notes: list[str]
+) -> dict[str, list[tuple[Variation, Outcome]]]:
+    """Return what each property finds in the case as given and in its variations, as far as the time goes.
+
+    What tells most comes first: gradients as given, then their variations, then what holds of the calls themselves.
+    """
+    found: dict[str, list[tuple[Variation, Outcome]]] = {claim.__name__: [] for claim in claims}
+    if not claims:
+        return found
+    _measure(case)
+    budget, left = Budget(settings.limit), dict[str, None]()
+
+    def attempt(variation: Variation, claim: Property) -> None:
+        outcomes = found[claim.__name__]
+        # Of as many samples each: another number of them tells the batch size from whatever else is as large.
+        explained = sum(bool(o.causes) for v, o in outcomes if _samples(v.case) == _samples(variation.case))
+        explain = explained < VARIATIONS_EXPLAINED and variation.name not in DEGENERATE
+        outcome = unless_torch_is_missing(variation.case, claim, replace(settings, explain=explain, until=budget.until))
+        if outcome is not None:
+            outcomes.append((variation, outcome))
+
+    given = []
+    derived = variations(case, training=scope.training, domain=scope.domain, notes=notes)
+    for variation in derived:
+        as_given = variation.name.startswith(AS_GIVEN)
+        if as_given:
+            given.append(variation)
+        elif not scope.variations:
+            break
+        for claim in (each for each in claims if each.__name__ in VARIED):
+            if budget.spent() and not (as_given and claim.__name__ in DECIDING):
+                left[variation.name] = None
+            else:
+                attempt(variation, claim)
+    for claim in (each for each in claims if each.__name__ not in VARIED):
+        for variation in given:
+            if budget.spent():
+                left[sentence(claim.__name__)] = None
+            else:
+                attempt(variation, claim)
+    if left:
+        late = f"left out after {settings.limit:g} s"
+        notes.append(f"{late}: {'; '.join(left)} (seconds= gives it more)")
+        if not any(found.values()):  # what was not tried is not what does not apply
+            silent = Outcome(Verdict.INCONCLUSIVE, None, f"{late} (seconds= gives it more)")
+            return {claim.__name__: [(given[0], silent)] for claim in claims}
+    return found
+
+
+def claims_of(subject: object, claims: Iterable[Property | str] | None) -> tuple[Property, ...]:
+    """Return the properties to try; raises `AdapterError` for a name that is none of the subject's."""
+    known = {claim.__name__: claim for claim in properties_of(subject)}
+    if claims is None:
+        return tuple(known.values())
+    chosen = []
+    for claim in (claims,) if isinstance(claims, str) else claims:
+        if isinstance(claim, str) and claim not in known:
+            close = nearest(claim, known)
+            raise AdapterError(
+                f"claims= names {claim!r}, which is no property; "
+                + (f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}")
+            )
+        chosen.append(known[claim] if isinstance(claim, str) else claim)
+    return tuple(chosen)

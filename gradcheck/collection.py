@@ -3,108 +3,179 @@
 from __future__ import annotations
 
 import dataclasses
+import dis
 import importlib
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from types import FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
 
-from gradcheck.checks import check_class, check_layer, check_loss
-from gradcheck.contract import Case, Initializer, Layer, Loss, Optimizer, Schedule
-from gradcheck.properties import Settings
+from gradcheck.contract import Layer, Loss
+from gradcheck.items import CONTRACTS, AnyItem, ClassItem, Effort, Item, item_of
+from gradcheck.report.readings import unchecked
 from gradcheck.report.results import Finding, Report
 from gradcheck.report.values import Shape
 from gradcheck.subjects.attributes import AdapterError
-from gradcheck.trials import Subject, drawn_cases, properties_of
+from gradcheck.subjects.signatures import BACKWARDS, FORWARDS
+from gradcheck.trials import Subject, drawn_cases
 
 EXAMPLES_OF_DOMAIN = 200  # cases, of which the values of a hyper-parameter are told
-
-CONTRACTS = (Layer, Loss, Optimizer, Schedule, Initializer)
 
 
 @dataclass(frozen=True)
 class Collected:
-    """A class, or the cases of a foreign one: ``(layer, *inputs)`` each. Its claims are checked one at a time."""
+    """What of a module is checked under one name: a class of the contract, or items, by where they come from."""
 
     name: str
-    subject: Any
-    cases: tuple[tuple[Any, ...], ...] = ()
+    items: dict[str, AnyItem]
+
+    @classmethod
+    def of(cls, subject: Subject) -> Collected:
+        """Return a class of the contract."""
+        return cls(subject.__name__, {subject.__name__: ClassItem(subject)})
+
+    @property
+    def drawn(self) -> Subject | None:
+        """Return the class whose cases are drawn, or None."""
+        return next((item.subject for item in self.items.values() if isinstance(item, ClassItem)), None)
 
     def claims(self) -> tuple[str, ...]:
-        """Return the names of the properties to check; a foreign object's are checked together, under no name."""
-        return ("",) if self.cases else tuple(claim.__name__ for claim in properties_of(self.subject))
+        """Return what is checked at a time: each property of a class, all those of other items, under no name."""
+        if self.drawn is None or len(self.items) > 1:
+            return ("",)
+        return tuple(claim.__name__ for item in self.items.values() for claim in item.claims())
 
-    def check(self, claim: str, examples: int, seed: int, settings: Settings) -> Report:
-        """Check one claim, or for a foreign object all that apply."""
-        if not self.cases:
-            claims = [each for each in properties_of(self.subject) if each.__name__ == claim]
-            return check_class(self.subject, claims=claims, examples=examples, seed=seed, settings=settings)
-        reports = [_check_foreign(case, seed, settings) for case in self.cases]
+    def read(self) -> None:
+        """Find out how the items are called; raises `AdapterError` with one line for each of which this cannot be."""
+        lines = []
+        for place, item in self.items.items():
+            try:
+                if isinstance(item, Item):
+                    item.check((), Effort())
+            except AdapterError as error:
+                lines.append(f"{place}: {error}")
+        if lines:
+            raise AdapterError("\n".join(lines))
+
+    def check(self, claim: str, effort: Effort) -> Report:
+        """Check one property of a class, or all that apply of every item."""
         findings: list[Finding] = []
-        for number, report in enumerate(reports, 1):
-            name = self.name if len(reports) == 1 else f"{self.name} {number}"
-            findings += [replace(finding, subject=name) for finding in report.findings]
-        return Report(self.name, tuple(findings), sum(r.evaluations for r in reports), seed, settings)
+        evaluations = 0
+        for number, item in enumerate(self.items.values(), 1):
+            claims = [each for each in item.claims() if claim in ("", each.__name__)]
+            report = item.check(claims, effort)
+            name = self.name if len(self.items) == 1 else f"{self.name} {number}"
+            found = [replace(finding, subject=name) for finding in report.findings]
+            line = unchecked(report.reading) if report.reading is not None else ""
+            if line and found:
+                found[0] = replace(found[0], remarks=(line, *found[0].remarks))
+            findings += found
+            evaluations += report.evaluations
+        return Report(self.name, tuple(findings), evaluations, effort.seed, effort.settings)
 
 
-def collect(module_name: str) -> list[Collected]:
+def collect(module_name: str, names: Iterable[str] = ()) -> list[Collected]:
     """Return what can be checked of a module that is imported by name.
 
-    That is: its own subclasses of the contract; its classes with ``forward``, ``backward`` and ``cases()``, which
-    returns ``(layer, *inputs)`` tuples, or for a loss ``(loss, prediction, target)``; and the like tuples in a list
-    ``CASES``. Raises `AdapterError` if there is nothing, and whatever the import raises.
+    That is: its own subclasses of the contract; what a static method ``cases()`` of its own classes returns, items such
+    as ``(layer, *inputs)``, or for a loss ``(loss, prediction, target)``; and the like in a list ``CASES``. What a
+    package takes from its modules is its own. Raises `AdapterError` if there is nothing, and for a class that goes
+    forward and backward and is tried on nothing, unless ``names`` are what is to be checked; and whatever the import
+    raises.
     """
     module = importlib.import_module(module_name)
-    found, silent = [], []
-    for name, value in vars(module).items():
-        if not isinstance(value, type) or value.__module__ != module.__name__ or name.startswith("_"):
-            continue
+    found: dict[str, Collected] = {}
+    untried: dict[str, type] = {}
+    for name, value in _own_classes(module):
         if issubclass(value, CONTRACTS):
             if not inspect.isabstract(value):
-                found.append(Collected(name, value))
-        elif callable(getattr(value, "forward", None)) and callable(getattr(value, "backward", None)):
-            cases = getattr(value, "cases", None)
-            if callable(cases):
-                found.append(Collected(name, value, _tuples(name, cases())))
-            else:
-                silent.append(name)
-    by_class: dict[str, list[tuple[Any, ...]]] = {}
-    for case in _tuples("CASES", getattr(module, "CASES", ())) if hasattr(module, "CASES") else ():
-        by_class.setdefault(type(case[0]).__name__, []).append(case)
-    found += [Collected(name, cases[0][0], tuple(cases)) for name, cases in by_class.items()]
-    missing = [name for name in silent if name not in by_class]
-    if missing:
+                found[name] = Collected(name, {name: ClassItem(value)})
+        elif callable(getattr(value, "cases", None)) and (items := _of_class(name, value)):
+            found[name] = Collected(name, items)
+        elif _goes_both_ways(value):
+            untried[name] = value  # its cases(), if it has any, are inherited, and of objects of another class
+    for place, item in _of_list(module).items():
+        untried = {name: value for name, value in untried.items() if type(item.subject) is not value}
+        same = found.get(item.name)
+        name = item.name if same is None or same.drawn is None else f"{item.name} of CASES"
+        found[name] = Collected(name, {**(found[name].items if name in found else {}), place: item})
+    if untried and not names:
         raise AdapterError(
-            f"{module_name} does not say what to try {', '.join(missing)} on: give the class a static method cases() "
-            "that returns (layer, x) tuples, or the module a list CASES of them"
+            f"{module_name} does not say what to try {', '.join(untried)} on: give the class a static method cases() "
+            "of its own that returns (layer, x) tuples, or the module a list CASES of them; or name what is to be tried"
         )
     if not found:
         raise AdapterError(
             f"{module_name} has nothing to check: no subclass of Layer, Loss, Optimizer, Schedule or Initializer, no "
-            "class with forward, backward and cases(), and no CASES"
+            "class with cases(), and no CASES"
         )
-    return found
+    return list(found.values())
 
 
-def _tuples(name: str, cases: object) -> tuple[tuple[Any, ...], ...]:
-    if not isinstance(cases, Iterable):
-        raise AdapterError(f"{name} gives a {type(cases).__name__}; (layer, x) tuples are needed")
-    result = tuple((case.subject, *case.inputs) if isinstance(case, Case) else case for case in cases)
-    if not result or not all(isinstance(case, tuple) and len(case) > 1 for case in result):
-        raise AdapterError(f"{name} gives {len(result)} cases; each needs to be a tuple (layer, x)")
-    return result
+def _own_classes(module: ModuleType) -> Iterator[tuple[str, type]]:
+    """Yield the public classes that a module defines, or a package's modules, once each."""
+    seen: set[type] = set()
+    for name, value in vars(module).items():
+        own = isinstance(value, type) and f"{value.__module__}.".startswith(f"{module.__name__}.")
+        if own and value not in seen and not name.startswith("_"):
+            seen.add(value)
+            yield name, value
 
 
-def _check_foreign(case: Sequence[Any], seed: int, settings: Settings) -> Report:
-    subject, *inputs = case
-    options: dict[str, Any] = {
-        "seed": seed, "mode": settings.mode, "max_evaluations": settings.max_evaluations, "dtypes": settings.dtypes
-    }  # fmt: skip
-    if len(inputs) == 2 and is_loss(subject):
-        return check_loss(subject, inputs[0], inputs[1], **options)
-    return check_layer(subject, *inputs, **options)
+def _of_class(name: str, value: Any) -> dict[str, AnyItem]:  # noqa: ANN401  a class that has cases()
+    """Return the items that a class says to try it on; none where it has but inherited those of another class."""
+    try:
+        cases = value.cases()
+    except Exception as error:  # the class is the user's own, and so is what it raises
+        raise AdapterError(
+            f"{name}.cases() raises {type(error).__name__}: {error}; it is called without an object, as a static method"
+        ) from error
+    items = _items(f"{name}.cases()", cases)
+    inherited = next(kind for kind in value.__mro__ if "cases" in vars(kind)) is not value
+    return {} if inherited and not any(isinstance(item.subject, value) for item in items.values()) else items
+
+
+def _of_list(module: ModuleType) -> dict[str, AnyItem]:
+    return _items("CASES", module.CASES) if hasattr(module, "CASES") else {}
+
+
+def _items(place: str, cases: object) -> dict[str, AnyItem]:
+    """Return items by where they stand, ``CASES[0]``; raises `AdapterError` for what is none."""
+    if not isinstance(cases, Iterable) or isinstance(cases, (str, dict)):
+        raise AdapterError(f"{place} gives a {type(cases).__name__}; a list of (layer, x) tuples is needed")
+    items = {}
+    for number, case in enumerate(cases):
+        where = f"{place}[{number}]"
+        try:
+            items[where] = item_of(case)
+        except AdapterError as error:
+            raise AdapterError(f"{where}: {error}") from error
+    if not items:
+        raise AdapterError(f"{place} gives 0 cases; a list of (layer, x) tuples is needed")
+    return items
+
+
+def _goes_both_ways(value: type) -> bool:
+    """Return whether a class has a usual method forward and one backward, and is no mere base of others."""
+    ways = [_method(value, usual) for usual in (FORWARDS, BACKWARDS)]
+    base = inspect.isabstract(value) or getattr(value, "_is_protocol", False)
+    return not base and all(way is not None and _returns(way) for way in ways)
+
+
+def _method(value: type, usual: Iterable[str]) -> object:
+    """Return the first of these methods that a class has; ``__call__`` is not what makes its objects."""
+    held = {name: member for kind in reversed(value.__mro__[:-1]) for name, member in vars(kind).items()}
+    return next((held[name] for name in usual if callable(held.get(name))), None)
+
+
+def _returns(method: object) -> bool:
+    """Return whether a method can return: one that only raises, NotImplementedError say, is for others to override."""
+    if not isinstance(method, FunctionType):
+        return True
+    return any(step.opname.startswith(("RETURN", "YIELD")) for step in dis.get_instructions(method))
 
 
 def domain(subject: Subject, examples: int = EXAMPLES_OF_DOMAIN, seed: int = 0) -> dict[str, list[object]]:
@@ -125,15 +196,3 @@ def domain(subject: Subject, examples: int = EXAMPLES_OF_DOMAIN, seed: int = 0) 
                 told = type(value).__name__ if isinstance(value, CONTRACTS) else told
                 drawn.setdefault(name, {}).setdefault(repr(told), told)
     return {name: list(values.values()) for name, values in drawn.items()}
-
-
-def is_loss(subject: object) -> bool:
-    """Return whether an object's ``backward`` needs no cotangent, which makes it a loss."""
-    if isinstance(subject, (Layer, Loss)):
-        return isinstance(subject, Loss)
-    backward: Any = getattr(subject, "backward", None)
-    try:
-        needed = inspect.signature(backward).parameters.values()
-    except (TypeError, ValueError):
-        return False
-    return all(p.default is not inspect.Parameter.empty for p in needed)

@@ -323,9 +323,13 @@ class Initializer(ABC):
 
 @dataclass
 class Tally:
-    """How often a case's subject has been called."""
+    """How often a subject has been called, in a case and its variations.
+
+    And which ``eps`` were seen in its value, with how far each may be off.
+    """
 
     evaluations: int = 0
+    eps: dict[float, float] = field(default_factory=dict)
 
 
 # Where cases call a layer: inside a network, so that one that forgets its place is seen.
@@ -354,6 +358,8 @@ class Case:
     twin: torch.nn.Module | None = field(default=None, repr=False)
     twin_params: dict[str, str] = field(default_factory=dict, repr=False)
     tally: Tally = field(default_factory=Tally, repr=False)
+    # What was measured of the subject, once for this case and all that are derived from it.
+    measured: dict[str, Any] = field(default_factory=dict, repr=False)
     # What several properties ask for; init=False, so that a case derived from this one begins anew.
     found: dict[tuple[str, ...], Any] = field(default_factory=dict, init=False, repr=False)
 

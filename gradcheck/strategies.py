@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # The smallest non-zero magnitude drawn. Products of several numbers this small stay far from underflow, where
 # rounding is no longer relative; underflow is a matter for a property about extreme values.
 SMALLEST = 2.0**-6
+OFFSET = 1000.0  # far above the deviations of what is drawn, so that their squares are lost in its square
 
 
 DRAWN_ANEW = "gradcheck"  # the name of `DrawnAnew` among Hypothesis's backends
@@ -65,9 +66,9 @@ def arrays_off_kinks(shape: tuple[int, ...], margin: float = 0.125, high: float 
     return st.tuples(arrays(shape, margin, high), signs).map(lambda pair: pair[0] * pair[1])
 
 
-def arrays_with_offset(shape: tuple[int, ...], offset: float = 1000.0) -> SearchStrategy[Array]:
-    """Draw float64 arrays of `arrays`, all moved by ``offset``, exact in float32: squares hide deviations."""
-    return arrays(shape).map(lambda x: (x + offset).astype(np.float32).astype(np.float64))
+def arrays_with_offset(shape: tuple[int, ...]) -> SearchStrategy[Array]:
+    """Draw float64 arrays of `arrays`, all moved by ``OFFSET``, exact in float32: squares hide deviations."""
+    return arrays(shape).map(lambda x: (x + OFFSET).astype(np.float32).astype(np.float64))
 
 
 def distinct_arrays(shape: tuple[int, ...], margin: float = 2.0**-4) -> SearchStrategy[Array]:

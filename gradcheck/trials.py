@@ -12,9 +12,10 @@ import numpy as np
 from gradcheck.contract import Case, Initializer, Layer, Loss, Optimizer, Schedule
 from gradcheck.diagnosis.gradients import consensus
 from gradcheck.numerics.agreement import Verdict, judge, largest
+from gradcheck.numerics.functions import RefusedError
 from gradcheck.properties import PROPERTIES, Outcome, Property, Settings
 from gradcheck.report.diagnoses import describe_diagnosis
-from gradcheck.report.results import Finding
+from gradcheck.report.results import IN_EVALUATION, Finding
 from gradcheck.subjects.attributes import AdapterError
 from gradcheck.subjects.copies import fresh
 from gradcheck.subjects.variations import AS_GIVEN, DEGENERATE, Variation
@@ -50,6 +51,8 @@ def check_case(case: Case, claim: Property, settings: Settings = Settings()) -> 
         raise  # a missing library is nobody's fault here
     except AdapterError:
         raise  # nor is an object that was wrongly described
+    except RefusedError as refusal:  # of arrays of our own making
+        return Outcome(Verdict.INCONCLUSIVE, None, str(refusal))
     except Exception as error:  # noqa: BLE001  whatever a subject raises on its own domain is a failure of the subject
         return Outcome(Verdict.FAIL, None, f"raises {type(error).__name__}: {error}")
 
@@ -76,8 +79,15 @@ def joined(name: str, claim: str, tried: list[tuple[Variation, Outcome]]) -> Fin
     if variation is not None and variation.name != AS_GIVEN:
         message = f"{variation.name}: {message}".removesuffix(": ")
     verdict = judge([o.verdict for _, o in tried])
+    telling = [o.verdict for v, o in tried if v.name not in DEGENERATE]
+    if verdict is Verdict.PASS and telling and judge(telling) is Verdict.INCONCLUSIVE:
+        verdict = Verdict.INCONCLUSIVE  # zeros, ties or a batch of 1 alone say too little
     if verdict is Verdict.INCONCLUSIVE:
         message = next((o.message for _, o in tried if o.message), "")
+    if failing and all(not v.case.training for v, _ in failing):
+        trained = [o for v, o in tried if v.case.training]
+        if trained and all(o.verdict is Verdict.PASS for o in trained):
+            message = f"{IN_EVALUATION}, right in training mode: {message}".removesuffix(": ")
     return Finding(
         subject=name,
         property=claim,
@@ -94,9 +104,15 @@ def joined(name: str, claim: str, tried: list[tuple[Variation, Outcome]]) -> Fin
 
 
 def _remarks(tried: list[tuple[Variation, Outcome]]) -> Iterator[str]:
+    """Yield what is remarked of the variations, each remark once."""
+    yield from [outcome.trait for _, outcome in tried if outcome.trait][:1]
+    variations: dict[str, list[str]] = {}
     for variation, outcome in tried:
         if outcome.remark:
-            yield outcome.remark if variation.name == AS_GIVEN else f"{variation.name}: {outcome.remark}"
+            variations.setdefault(outcome.remark, []).append(variation.name)
+    for remark, (first, *others) in variations.items():
+        more = f" and in {len(others)} more case{'s' if len(others) > 1 else ''}" if others else ""
+        yield remark if first == AS_GIVEN else f"{first}{more}: {remark}"
 
 
 def drawn_cases(subject: Subject, examples: int, seed: int) -> list[Case]:
@@ -178,15 +194,15 @@ def _explained(failing: list[tuple[Case, Outcome]], needed: int) -> tuple[int, s
     That is the first case, unless only of cases with other axes a cause is found.
     """
     by_axes: dict[tuple[int, ...], list[int]] = {}
-    for place, (case, outcome) in enumerate(failing):
-        if outcome.diagnosis:
-            return place, outcome.diagnosis
+    for place, (case, _) in enumerate(failing):
         by_axes.setdefault(tuple(array.ndim for array in case.inputs), []).append(place)
     for places in by_axes.values():
         sentences = _sentences([failing[place][1] for place in places], needed)
         if sentences:
-            return places[0], sentences
-    return 0, ""
+            others = [outcome.diagnosis for place in places[:1] if (outcome := failing[place][1]).diagnosis]
+            return places[0], "; ".join([sentences, *others])
+    known = [(place, outcome.diagnosis) for place, (_, outcome) in enumerate(failing) if outcome.diagnosis]
+    return known[0] if known else (0, "")
 
 
 def _sentences(outcomes: list[Outcome], needed: int) -> str:

@@ -105,9 +105,8 @@ def fault_again(text: str, program: Program, train_size: int, steps: int) -> Fau
     nowhere = np.broadcast_to(np.uint8(0), (train_size, 28, 28))  # of any size, in one byte
     images = Samples(nowhere, np.broadcast_to(np.int64(0), (train_size,)))
     nothing = Dataset("none", "", 1, images)
-    return _parsed(text, Run(program.preset, program.seed, program.dtype, nothing, images, images[:0], images, steps))[
-        1
-    ]
+    run = Run(program.preset, program.seed, program.dtype, nothing, images, images[:0], images, steps)
+    return _parsed(text, run)[1]
 
 
 def faults_of(run: Run) -> dict[str, Fault]:

@@ -25,6 +25,7 @@ PLACEMENT = {
     "dtype": "it is made in float64, and astype gives it in another precision",
 }
 IN_PLACE = {"inplace": "a pullback needs the input as it was"}
+GENERATOR = {"generator": "draw is given a NumPy generator"}  # of rules that draw
 
 # What torch does anyway: it may be said, as copied code does.
 DEFAULTS = {

@@ -20,7 +20,7 @@ from gradcheck.trajectory.check import (
     check_trajectory,
     first_non_finite,
 )
-from gradcheck.trajectory.engine import Batch, Engine, StepError, load, observed
+from gradcheck.trajectory.engine import Batch, Engine, StepError, below, load, observed
 from gradcheck.trajectory.faults import Fault
 from nets.datasets.dataset import CLASSES, Samples
 from nets.engines.torch_engine import one_thread_each
@@ -301,8 +301,8 @@ class Training:
             side.epochs = [Epoch(**one) for one in sides[name]["epochs"]]
             for key in (*SUMS, "best_epoch"):
                 setattr(side, key, sides[name][key])
-            load(side.engine, _below(f"{name}/last/", arrays))
-            side.best = _below(f"{name}/best/", arrays)
+            load(side.engine, below(f"{name}/last/", arrays))
+            side.best = below(f"{name}/best/", arrays)
             side.kept = step, side.engine.state()
 
     def _close(self, epoch: int, rates: Mapping[str, float]) -> None:
@@ -407,7 +407,3 @@ def _require_no_history(run: Run, needed: str) -> None:
             run.preset.schedule(epoch)
     except ValueError:
         raise ValueError(f"{type(run.preset.schedule).__name__} needs {needed}") from None
-
-
-def _below(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

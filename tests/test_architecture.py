@@ -32,6 +32,7 @@ ROOMS = {
         {"report"},
         {"trials"},
         {"checks"},
+        {"items"},
         {"collection"},
         {"testing"},
     ],
@@ -171,8 +172,8 @@ def test_the_house_is_in_order() -> None:
     [
         ("gradcheck/checks.py", "from nets.layers import LAYERS", "gradcheck imports nets"),
         ("gradcheck/checks.py", "def f():\n    import nets", "gradcheck imports nets"),
-        ("nets/losses/squared.py", "import click", "nets imports click"),
-        ("nets/losses/squared.py", "from rich.table import Table", "nets imports rich"),
+        ("nets/losses/errors.py", "import click", "nets imports click"),
+        ("nets/losses/errors.py", "from rich.table import Table", "nets imports rich"),
         ("nets/layers/gelu.py", "import torch", "torch is imported when the module is"),
         ("nets/layers/gelu.py", "def forward():\n    import torch", "torch is imported outside a twin"),
         (

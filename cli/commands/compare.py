@@ -49,7 +49,7 @@ def compare(
     is shown is all that is kept.
     """
     from cli.comparison.tables import markdown_of, print_comparison
-    from cli.console import print_json, results
+    from cli.console import print_json, results, say
 
     if json and markdown:
         raise click.UsageError("--json and --markdown are two forms of one result; drop one")
@@ -74,7 +74,7 @@ def compare(
         else:
             print_comparison(results(), document)
     if out is not None and not (json or markdown):
-        results().print(f"written to {out}", markup=False, soft_wrap=True)
+        say(results(), f"written to {out}")
     return ExitCode.PASS if document["verdict"] is None else ExitCode.of(document["verdict"])
 
 
@@ -129,9 +129,9 @@ def _accuracies(one: Mapping[str, Any]) -> str:
 
 
 def _tell(text: str, *, known: bool = False) -> None:
-    from cli.console import remarks
+    from cli.console import remark
 
-    remarks().print(f"{text} (kept)" if known else text, style="dim", markup=False, soft_wrap=True)
+    remark(f"{text} (kept)" if known else text, "dim")
 
 
 def _write(folder: Path, document: dict[str, Any]) -> None:

@@ -37,7 +37,7 @@ def data() -> None:
 @click.option("--json", is_flag=True, help="Print one JSON document.")
 def list_(data_dir: Path | None, json: bool) -> int:
     """List the datasets that have names, where they are, and the formats that are read."""
-    from cli.console import print_json, results
+    from cli.console import print_json, results, say
     from nets.datasets.catalogue import FORMATS, HOW, NAMES, SIZES
 
     rows = []
@@ -65,7 +65,7 @@ def list_(data_dir: Path | None, json: bool) -> int:
     lines.append(f"{'auto':<8}{NAMES['auto']}")
     lines.append("\n--dataset also takes a path, to any of these formats, which are told by their content:")
     lines += [f"{name:<8}{what}" for name, what in FORMATS.items()]
-    results().print("\n".join(lines), markup=False, soft_wrap=True)
+    say(results(), "\n".join(lines))
     return ExitCode.PASS
 
 
@@ -78,7 +78,7 @@ def fetch(name: str, data_dir: Path | None) -> int:
     mnist: the published files (11 MB), compared with their SHA-256, into MNIST/raw. openml: the same images as OpenML
     has them, through scikit-learn; reading them takes a minute and 1 GB of memory, once.
     """
-    from cli.console import results
+    from cli.console import results, say
     from nets.datasets import catalogue, download, mnist, openml
 
     root = data_dir or catalogue.cache_dir()
@@ -89,7 +89,7 @@ def fetch(name: str, data_dir: Path | None) -> int:
             fetched = download.fetch_mnist(root, download.MIRRORS, progress)
         where = mnist.raw_folder(root)
         text = f"fetched {len(fetched)} files into {where}" if fetched else f"MNIST is in {where} already, as published"
-    results().print(text, markup=False, soft_wrap=True)
+    say(results(), text)
     return ExitCode.PASS
 
 
@@ -104,7 +104,7 @@ def verify(name_or_path: str, data_dir: Path | None, json: bool) -> int:
     The exit code is 0 if all is as published, 4 if anything is missing or damaged, and 3 if nothing is published to
     compare with.
     """
-    from cli.console import STYLES, print_json, results
+    from cli.console import STYLES, print_json, results, say
     from nets.datasets.verification import UNPUBLISHED, verdict_of, verify_source
 
     source = known_source(name_or_path, data_dir)
@@ -116,13 +116,13 @@ def verify(name_or_path: str, data_dir: Path | None, json: bool) -> int:
         return CODES[verdict]
     console = results()
     for one in checked:
-        console.print(f"{one.what}\n  {one.sha256 or '-'}\n  {one.note}", markup=False, soft_wrap=True)
+        say(console, f"{one.what}\n  {one.sha256 or '-'}\n  {one.note}")
     sentence = {
         "pass": f"PASS: {source.name} is as published",
         "fail": f"FAIL: {source.name} is not as published",
         "inconclusive": f"INCONCLUSIVE: {source.name} could be read, but {UNPUBLISHED}",
     }[verdict]
-    console.print(sentence, style=STYLES[verdict], markup=False, soft_wrap=True)
+    say(console, sentence, STYLES[verdict])
     return CODES[verdict]
 
 
@@ -141,7 +141,7 @@ def show(
     """Draw some images of a dataset, by name or path, with their labels."""
     import numpy as np
 
-    from cli.console import results
+    from cli.console import results, say
     from cli.figures.samples import form_of, render
     from gradcheck.files import write_whole
 
@@ -156,7 +156,7 @@ def show(
     chosen = np.random.default_rng(seed).permutation(chosen)[:count]
     title = f"{Path(dataset.name).name}, {part}: {count} of {len(samples):,}, seed {seed}"
     write_whole(out, render(samples[chosen], chosen, dataset.black, title, form))
-    results().print(f"written to {out}", markup=False, soft_wrap=True)
+    say(results(), f"written to {out}")
     return ExitCode.PASS
 
 

@@ -51,6 +51,7 @@ def predict(
     Both engines are given the same weights, and must agree to within rounding: the exit code is 1 if they do not. What
     the network takes an image for, rightly or wrongly, changes no exit code.
     """
+    from cli.console import remark
     from cli.figures.drawing import unless_undrawable
     from cli.runs.finished import read_run
     from cli.runs.kept import read_kept_run
@@ -75,7 +76,7 @@ def predict(
     if problem is not None:
         if out is not None:
             raise problem
-        _remark(f"the picture is not written: {path}: {problem.strerror}; --out FILE puts it elsewhere")
+        remark(f"the picture is not written: {path}: {problem.strerror}; --out FILE puts it elsewhere")
     return code
 
 
@@ -137,6 +138,7 @@ def _heading(kept: KeptRun, found: Sequence[Prediction], asked: str) -> str:
 
 
 def _picture(kept: KeptRun, found: Sequence[Prediction], asked: str, form: str) -> bytes:
+    from cli.console import remark
     from cli.figures.drawing import rendered
     from cli.figures.predictions import MOST_ROWS, grid, rows
     from cli.runs.predictions import PLURALS
@@ -144,7 +146,7 @@ def _picture(kept: KeptRun, found: Sequence[Prediction], asked: str, form: str) 
     told = kept.network.told
     if asked == "images":
         if len(found) > MOST_ROWS:
-            _remark(f"the picture has the first {MOST_ROWS} of {len(found)} images")
+            remark(f"the picture has the first {MOST_ROWS} of {len(found)} images")
         return rendered(lambda: rows(found, told), form, resolution=RESOLUTION)[0]
     which = f"the first {len(found)} test images" if asked == "grid" else f"the {len(found)} surest mistakes"
     side = kept.network.sides[0]
@@ -154,7 +156,7 @@ def _picture(kept: KeptRun, found: Sequence[Prediction], asked: str, form: str) 
 
 
 def _tell(kept: KeptRun, found: Sequence[Prediction], asked: str, picture: Path | None, json: bool) -> int:
-    from cli.console import STYLES, print_json, results
+    from cli.console import STYLES, print_json, results, say
     from cli.runs.predictions import (
         describe_agreement,
         describe_mistake,
@@ -184,7 +186,7 @@ def _tell(kept: KeptRun, found: Sequence[Prediction], asked: str, picture: Path 
     shown = found
     if asked != "images":
         shown = [one for one in found if describe_mistake(one)]
-        out.print(f"{_heading(kept, found, asked)}{':' if shown else ''}", markup=False, soft_wrap=True)
+        say(out, f"{_heading(kept, found, asked)}{':' if shown else ''}")
     if shown:
         print_predictions(out, shown, told)
     if asked == "images" and len(found) == 1:
@@ -192,22 +194,17 @@ def _tell(kept: KeptRun, found: Sequence[Prediction], asked: str, picture: Path 
         print_classes(out, found[0], told)
     if found:
         out.print()
-        out.print(describe_sides(found, kept.network.sides, told), markup=False, soft_wrap=True)
-        out.print(describe_agreement(found), style=STYLES[verdict], markup=False, soft_wrap=True)
+        say(out, describe_sides(found, kept.network.sides, told))
+        say(out, describe_agreement(found), STYLES[verdict])
     if picture is not None:
-        out.print(printable(f"written to {picture}"), markup=False, soft_wrap=True)
+        say(out, printable(f"written to {picture}"))
     return ExitCode.of(verdict)
 
 
 def _remark_on_training(found: Sequence[Prediction]) -> None:
+    from cli.console import remark
+
     names = [one.name for one in found if one.trained_on]
     if names:
         told = ", ".join(names) if len(names) <= NAMED else f"{len(names)} of these images"
-        _remark(f"the run was trained on {told}: what it says of what it has seen proves little")
-
-
-def _remark(text: str) -> None:
-    from cli.console import remarks
-    from nets.datasets.dataset import printable
-
-    remarks().print(printable(text), style="yellow", markup=False, soft_wrap=True)
+        remark(f"the run was trained on {told}: what it says of what it has seen proves little")

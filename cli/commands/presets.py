@@ -24,7 +24,7 @@ def presets(name: str | None, json: bool) -> int:
     A name with a colon is a variant, such as the other side of a published comparison. Published figures are
     shown beside ours, which benchmarks/presets.py measured on MNIST, with NumPy and PyTorch from the same weights.
     """
-    from cli.console import print_json, results
+    from cli.console import print_json, results, say
     from nets.presets import PRESETS
 
     chosen = list(PRESETS.values())
@@ -39,7 +39,7 @@ def presets(name: str | None, json: bool) -> int:
         if name is not None and i:
             out.print()
         for line in _lines(preset) if name is not None else _summary(preset):
-            out.print(line, markup=False, soft_wrap=True)
+            say(out, line)
     return ExitCode.PASS
 
 

@@ -24,7 +24,7 @@ def keep_failure(run: Run, report: TrajectoryReport | None, inject: str | None, 
 
     None where no step failed, or could be taken at all, or where it cannot be written, which is remarked on.
     """
-    from cli.console import remarks
+    from cli.console import remark
     from gradcheck.files import write_whole
     from gradcheck.trajectory.replay import Replay, encode_replay
     from nets.presets import configuration as configuration_of
@@ -51,8 +51,7 @@ def keep_failure(run: Run, report: TrajectoryReport | None, inject: str | None, 
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, content)
     except OSError as error:
-        text = f"the step that failed is not kept: {path} cannot be written: {error.strerror}"
-        remarks().print(text, style="yellow", markup=False, soft_wrap=True)
+        remark(f"the step that failed is not kept: {path} cannot be written: {error.strerror}")
         return None
     return path
 
@@ -131,7 +130,7 @@ def _with_torch(case: Replay, program: Program, engine: NumpyEngine) -> Replayed
 
 
 def _present(case: Replay, result: Replayed, json: bool) -> None:
-    from cli.console import STYLES, print_json, results
+    from cli.console import STYLES, print_json, results, say
     from gradcheck.report.json import replay_to_json
     from gradcheck.report.traces import describe_replay, summarise_replay
 
@@ -141,6 +140,5 @@ def _present(case: Replay, result: Replayed, json: bool) -> None:
         return
     out = results()
     for line in describe_replay(case, result, "NumPy", "PyTorch"):
-        out.print(line, markup=False, soft_wrap=True)
-    sentence = summarise_replay(case, result, "NumPy", "PyTorch")
-    out.print(sentence, style=STYLES[result.verdict], markup=False, soft_wrap=True)
+        say(out, line)
+    say(out, summarise_replay(case, result, "NumPy", "PyTorch"), STYLES[result.verdict])

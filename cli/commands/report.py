@@ -31,7 +31,7 @@ def report(runs: tuple[Path, ...], out: Path | None, data_dir: Path | None, json
 
     The exit code is 0 if the report was made, whatever the verdicts are.
     """
-    from cli.console import print_json, remarks, results
+    from cli.console import print_json, remark, results, say
     from cli.page.html import illustrated, page
     from cli.runs.finished import read_run
     from cli.runs.tables import print_run, print_summary
@@ -45,8 +45,7 @@ def report(runs: tuple[Path, ...], out: Path | None, data_dir: Path | None, json
     write_whole(out, page(told).encode(errors="xmlcharrefreplace"))
     for one in told:
         if one.missing:
-            text = f"{one.run.path}: nothing is shown of its weights and of the test images: {one.missing}"
-            remarks().print(text, style="yellow", markup=False, soft_wrap=True)
+            remark(f"{one.run.path}: nothing is shown of its weights and of the test images: {one.missing}")
     if json:
         documents = [run.raw for run in found]
         print_json(documents[0] if len(documents) == 1 else {"command": "report", "runs": documents})
@@ -55,5 +54,5 @@ def report(runs: tuple[Path, ...], out: Path | None, data_dir: Path | None, json
         print_run(results(), found[0].document)
     else:
         print_summary(results(), [(str(run.path), run.document) for run in found])
-    results().print(f"written to {out}", markup=False, soft_wrap=True)
+    say(results(), f"written to {out}")
     return ExitCode.PASS

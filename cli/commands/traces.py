@@ -148,14 +148,14 @@ def _one_thread(engine: str) -> AbstractContextManager[object]:
 
 
 def _present(out: Path, done: Recording) -> int:
-    from cli.console import results
+    from cli.console import results, say
     from gradcheck.report.traces import describe_end, describe_recording
 
     console = results()
-    console.print(f"{describe_recording(done)} in {out}", markup=False, soft_wrap=True)
+    say(console, f"{describe_recording(done)} in {out}")
     if done.stopped_by is None:
         return ExitCode.PASS
-    console.print(describe_end(done.stopped_by), markup=False, soft_wrap=True)
+    say(console, describe_end(done.stopped_by))
     return ExitCode.INCONCLUSIVE
 
 
@@ -170,7 +170,7 @@ def compare_traces(ours: Path, theirs: Path, factor: float, json: bool) -> int:
     Where A was recorded along B, or B along A, every step is judged as in lock-step. Where both trained by themselves,
     the allowance grows with the run as their rounding noise does, and the comparison ends at the horizon.
     """
-    from cli.console import STYLES, print_json, results
+    from cli.console import STYLES, print_json, results, say
     from gradcheck.report.json import traces_to_json
     from gradcheck.report.traces import describe_traces, summarise_traces
     from gradcheck.trajectory.trace import Trace
@@ -187,8 +187,8 @@ def compare_traces(ours: Path, theirs: Path, factor: float, json: bool) -> int:
         return ExitCode.of(report.verdict)
     names, out = (str(ours), str(theirs)), results()
     for line in (*(f"{name}: {trace.header.program}" for name, trace in zip(names, (a, b), strict=True)), ""):
-        out.print(line, markup=False, soft_wrap=True)
+        say(out, line)
     for line in describe_traces(report, *names):
-        out.print(line, markup=False, soft_wrap=True)
-    out.print(summarise_traces(report, *names), style=STYLES[report.verdict], markup=False, soft_wrap=True)
+        say(out, line)
+    say(out, summarise_traces(report, *names), STYLES[report.verdict])
     return ExitCode.of(report.verdict)

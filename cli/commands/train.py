@@ -14,7 +14,7 @@ import click
 from cli.commands.replay import keep_failure
 from cli.configuration import all_settings, written
 from cli.exit_codes import ExitCode
-from cli.experiment import prepared_run, require_rates, steps_of
+from cli.experiment import prepared_run, require_rates, steps_of, usage_errors
 from cli.figures import sketches
 from cli.runs.directory import CHECKPOINT, RunDirectory, lines_of
 from cli.runs.finished import read_run
@@ -162,15 +162,13 @@ def _require_sense(ctx: click.Context, fair: bool, engine: str, resume: Path | N
 
 def _start(path: Path | None) -> Mapping[str, Array] | None:
     """Return the weights of a file, of NumPy's side where a run has written both."""
+    from gradcheck.trajectory.engine import below
     from nets.weights import read
 
     if path is None:
         return None
     arrays = read(path)
-    sides = [side for side in SIDES if any(name.startswith(f"{side}/") for name in arrays)]
-    if not sides:
-        return arrays
-    return {name.partition("/")[2]: array for name, array in arrays.items() if name.startswith(f"{sides[0]}/")}
+    return next((own for side in SIDES if (own := below(f"{side}/", arrays))), arrays)
 
 
 def _options(run: Run) -> dict[str, Any]:
@@ -191,10 +189,8 @@ def _training(run: Run, engine: str, patience: int | None, device: str, begun: P
     from nets.training import SIDES as BOTH
     from nets.training import Training
 
-    try:
+    with usage_errors():
         training = Training(run, BOTH if engine == "both" else (engine,), patience=patience, device=device)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
     if begun is not None:
         load_checkpoint(begun / CHECKPOINT, training)
     return training
@@ -202,7 +198,7 @@ def _training(run: Run, engine: str, patience: int | None, device: str, begun: P
 
 def _trained_to_the_end(training: Training, directory: RunDirectory | None, every: int | None) -> bool:
     """Train, with a checkpoint now and then; False where a signal has ended it before."""
-    from cli.console import remarks
+    from cli.console import remark
 
     if directory:
         directory.begin()
@@ -215,14 +211,11 @@ def _trained_to_the_end(training: Training, directory: RunDirectory | None, ever
                 try:
                     directory.checkpoint(training)
                 except OSError:
-                    told = (
-                        f"step {training.step:,} is not kept; the checkpoint before it, if any, is as it was; {again}"
-                    )
-                    remarks().print(told, markup=False, soft_wrap=True)
+                    kept = "the checkpoint before it, if any, is as it was"
+                    remark(f"step {training.step:,} is not kept; {kept}; {again}", None)
                     raise
             if stop and directory and training.step < training.run.steps:
-                told = f"interrupted after step {training.step:,}; {again}"
-                remarks().print(told, markup=False, soft_wrap=True)
+                remark(f"interrupted after step {training.step:,}; {again}", None)
                 return False
     return True
 
@@ -255,7 +248,7 @@ def _present(
     run: Run, trained: Trained, inject: str | None, history: list[Progress], directory: RunDirectory | None, json: bool
 ) -> int:
     """Write what a run came to, and print it; neither a full disk nor a reader that has gone costs the other."""
-    from cli.console import print_json, results
+    from cli.console import print_json, results, say
 
     kept = keep_failure(run, trained.report, inject, directory.path if directory else None)
     document = _document(run, trained, inject, history) | {"replay": kept and str(kept)}
@@ -269,11 +262,9 @@ def _present(
         else:
             print_run(results(), document)
     if directory is not None and not json:
-        results().print(f"written to {directory.path}", markup=False, soft_wrap=True)
+        say(results(), f"written to {directory.path}")
     if kept and not json:
-        results().print(
-            f"see that step again: mnistcheck replay {shlex.quote(str(kept))}", markup=False, soft_wrap=True
-        )
+        say(results(), f"see that step again: mnistcheck replay {shlex.quote(str(kept))}")
     if trained.report is not None:
         return ExitCode.of(trained.report.verdict)
     return ExitCode.INCONCLUSIVE if trained.stopped_by else ExitCode.PASS
@@ -298,7 +289,7 @@ def _progress_of_a_comparison(run: Run) -> Iterator[Callable[[Progress], None]]:
 @contextmanager
 def _progress_of_training(training: Training) -> Iterator[Callable[[bool], None]]:
     """Show a bar on a terminal, and there and elsewhere a line an epoch."""
-    from cli.console import bar, remarks
+    from cli.console import bar, remark
     from gradcheck.report.runs import describe_epoch
 
     epochs = -(-training.run.steps // training.run.steps_per_epoch)
@@ -309,8 +300,7 @@ def _progress_of_training(training: Training) -> Iterator[Callable[[bool], None]
             update(training.step, f"loss {'  '.join(losses)}")
             if ends:
                 (line,) = _last_line(training.sides)
-                told = describe_epoch(line, epochs, SIDES)
-                remarks().print(told, style="dim", markup=False, soft_wrap=True)
+                remark(describe_epoch(line, epochs, SIDES), "dim")
 
         yield show
 

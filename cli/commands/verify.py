@@ -9,21 +9,23 @@ import sys
 from contextlib import contextmanager
 from functools import cache
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import FrameType
 
     from rich.table import Table
 
     from gradcheck.collection import Collected
-    from gradcheck.properties import Mode, Settings
+    from gradcheck.items import Effort
+    from gradcheck.properties import Mode
     from gradcheck.report.results import Finding, Report
+    from gradcheck.trials import Subject
 
 # What a property leaves behind is young. To look at all that the libraries have made, too, would take as long as the
 # checks themselves.
@@ -32,7 +34,7 @@ YOUNG = 1
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--module", metavar="MODULE", help="Check the classes of this module, such as my_package.layers.")
+@click.option("--module", metavar="MODULE", help="Check this module or package, such as my_package.layers.")
 @click.option("--examples", type=click.IntRange(min=1), help="Cases a property.  [default: 25]")
 @click.option("--mode", type=click.Choice(["auto", "full", "fast"]), default="auto", show_default=True,
               help="Perturb every element, or random directions.")  # fmt: skip
@@ -58,17 +60,20 @@ def verify(
     Every property is tried on cases that Hypothesis draws; NAME... picks some of the classes, such as Linear. The
     ratio is disagreement over what rounding and truncation allow: above 1 fails.
     """
-    from cli.console import STYLES, environment, print_json, remarks, results
+    from cli.console import STYLES, environment, print_json, remarks, results, say
+    from gradcheck.items import Effort
     from gradcheck.numerics.agreement import Verdict
     from gradcheck.properties import DTYPES, Settings
     from gradcheck.report.checks import describe_failure, summarise
     from gradcheck.report.json import finding_to_json
+    from gradcheck.subjects.attributes import AdapterError
     from gradcheck.trials import EXAMPLES
 
+    chosen = _choose(names, module)
     if listing:
-        return _list(_choose(names, module), seed, json=json)
-    settings = Settings(mode, dtypes=DTYPES if dtype == "both" else (dtype,))
-    tasks = [(each.name, claim) for each in _choose(names, module) for claim in each.claims()]
+        return _list(chosen, seed, json=json)
+    effort = Effort(examples or EXAMPLES, seed, Settings(mode, dtypes=DTYPES if dtype == "both" else (dtype,)))
+    tasks = [(each.name, claim) for each in chosen for claim in each.claims()]
     reports: list[Report] = []
     with _elsewhere(), _interruptible() as interrupted, remarks().status("") as status:
 
@@ -79,7 +84,11 @@ def verify(
             reports.append(report)
             status.update(f"{len(reports)} of {len(tasks)}: {report.subject}")
 
-        _run(tasks, module, examples or EXAMPLES, seed, settings, jobs, progress)
+        try:
+            _read(chosen)
+            _run(tasks, module, names, effort, jobs, progress)
+        except AdapterError as error:
+            raise click.UsageError(str(error)) from error
     found = [finding for report in reports for finding in report.findings]
     verdict, summary = summarise(found)
     if json:
@@ -97,13 +106,15 @@ def verify(
     else:
         out = results()
         out.print(_by_property(found) if names else _by_subject(found))
+        for subject, note in dict.fromkeys((f.subject, remark) for f in found for remark in f.remarks):
+            say(out, f"{subject}: {note}", "yellow")
         for finding in found:
             if finding.verdict is Verdict.FAIL:
-                out.print(describe_failure(finding), style="red", markup=False, soft_wrap=True)
+                say(out, describe_failure(finding), "red")
                 again = f"--module {module}" if module else finding.subject
                 again += f" --examples {examples or EXAMPLES} --seed {seed}"
                 again += f" --mode {mode}" * (mode != "auto") + f" --dtype {dtype}" * (dtype != "both")
-                out.print(f"  see it again: mnistcheck verify {again}", style="red", markup=False, soft_wrap=True)
+                say(out, f"  see it again: mnistcheck verify {again}", "red")
         out.print(summary, style=STYLES[verdict], soft_wrap=True)
     return ExitCode.of(verdict)
 
@@ -111,14 +122,13 @@ def verify(
 def _run(
     tasks: Sequence[tuple[str, str]],
     module: str | None,
-    examples: int,
-    seed: int,
-    settings: Settings,
+    names: tuple[str, ...],
+    effort: Effort,
     jobs: int,
     progress: Callable[[Report], None],
 ) -> None:
     """Check every claim of every subject, in this process or in several, and show each report in order."""
-    arguments = [(module, name, claim, examples, seed, settings) for name, claim in tasks]
+    arguments = [(module, names, name, claim, effort) for name, claim in tasks]
     if jobs == 1:
         for each in arguments:
             progress(_check(*each))
@@ -129,32 +139,61 @@ def _run(
     # Not forked: a copy of a process with threads, such as that of the status line, may never wake up.
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
         try:
-            for report in pool.map(_check, *zip(*arguments, strict=True)):
+            for report in pool.map(_check_elsewhere, *zip(*arguments, strict=True)):
                 progress(report)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _check(module: str | None, name: str, claim: str, examples: int, seed: int, settings: Settings) -> Report:
-    subject = next(each for each in _collected(module) if each.name == name)
-    return subject.check(claim, examples, seed, settings)
+def _read(chosen: Iterable[Collected]) -> None:
+    """Find out how everything is called, before anything is checked, which takes long.
+
+    Raises `AdapterError` with a line for each thing of which this cannot be found out.
+    """
+    from gradcheck.subjects.attributes import AdapterError
+
+    lines = []
+    for each in chosen:
+        try:
+            each.read()
+        except AdapterError as error:
+            lines.append(str(error))
+    if lines:
+        raise AdapterError("\n".join(lines))
+
+
+def _check(module: str | None, names: tuple[str, ...], name: str, claim: str, effort: Effort) -> Report:
+    return next(each for each in _collected(module, names) if each.name == name).check(claim, effort)
+
+
+def _check_elsewhere(*arguments: Any) -> Report:  # noqa: ANN401  those of _check
+    """Return the report as it can be sent to another process: without cases that cannot be, as one of a lambda."""
+    import pickle
+    from dataclasses import replace
+
+    report = _check(*arguments)
+    try:
+        pickle.dumps(report)
+    except Exception:  # noqa: BLE001  whatever somebody's object raises
+        report = replace(report, findings=tuple(replace(finding, case=None) for finding in report.findings))
+    return report
 
 
 @cache  # a module's own cases() are made once, not for every property
-def _collected(module: str | None) -> list[Collected]:
+def _collected(module: str | None, names: tuple[str, ...]) -> list[Collected]:
     from gradcheck.collection import Collected, collect
     from gradcheck.subjects.attributes import AdapterError
 
     if module is None:
         from nets import INITIALIZERS, LAYERS, LOSSES, OPTIMIZERS, SCHEDULES
 
-        parts = (*LAYERS, *LOSSES, *OPTIMIZERS, *SCHEDULES, *INITIALIZERS)
-        return [Collected(each.__name__, each) for each in parts]
+        parts: tuple[Subject, ...] = (*LAYERS, *LOSSES, *OPTIMIZERS, *SCHEDULES, *INITIALIZERS)
+        return [Collected.of(each) for each in parts]
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        return collect(module)
+        return collect(module, names)
     except AdapterError as error:
         raise click.UsageError(str(error)) from error
     except Exception as error:  # the module is the user's, and so is whatever it raises
@@ -164,7 +203,7 @@ def _collected(module: str | None) -> list[Collected]:
 
 
 def _choose(names: tuple[str, ...], module: str | None) -> list[Collected]:
-    known = {each.name: each for each in _collected(module)}
+    known = {each.name: each for each in _collected(module, names)}
     if unknown := [name for name in names if name not in known]:
         raise click.UsageError(f"nothing is named {', '.join(unknown)}; there are {', '.join(known)}")
     return [known[name] for name in names] if names else list(known.values())
@@ -206,7 +245,7 @@ def _list(subjects: list[Collected], seed: int, *, json: bool) -> int:
     from gradcheck.report.values import describe_values
 
     with _elsewhere():
-        domains = {each.name: domain(each.subject, seed=seed) for each in subjects if not each.cases}
+        domains = {each.name: domain(each.drawn, seed=seed) for each in subjects if each.drawn is not None}
     told = {
         subject: {name: describe_values(values) for name, values in drawn.items()} for subject, drawn in domains.items()
     }

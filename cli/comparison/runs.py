@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.comparison.log import LIBRARIES, opened
-from cli.experiment import chosen_dataset, chosen_preset, remark_on_size, run_of, steps_of
+from cli.experiment import chosen_dataset, chosen_preset, remark_on_size, run_of, steps_of, usage_errors
 from cli.runs.tables import SIDES
 
 if TYPE_CHECKING:
@@ -113,10 +113,8 @@ class ComparisonRuns:
         from nets.cautions import doubts
         from nets.training import Training
 
-        try:
+        with usage_errors():
             training = Training(run, (variant.engine,))
-        except ValueError as error:
-            raise click.UsageError(str(error)) from None
         with bar(run.steps) as update:
             for _ in steps_of(training):
                 update(training.step, f"training {variant.name}, seed {run.seed}")

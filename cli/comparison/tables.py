@@ -21,23 +21,23 @@ def print_comparison(out: Console, document: dict[str, Any]) -> None:
     """Print what was compared, the table, and what is to be said of it."""
     from rich.text import Text
 
-    from cli.console import STYLES
+    from cli.console import STYLES, say
 
     title, *setting = _told(document)
     out.print(Text(title, "bold"), soft_wrap=True)
     for line in setting:
-        out.print(line, markup=False, soft_wrap=True)
+        say(out, line)
     out.print()
     for table in _tables(document, out.width):
         out.print(table)
         out.print()
     for line in published(document):
-        out.print(line, markup=False, soft_wrap=True)
+        say(out, line)
     for warning in warnings(document):
-        out.print(f"warning: {warning}", style=STYLES["inconclusive"], markup=False, soft_wrap=True)
+        say(out, f"warning: {warning}", STYLES["inconclusive"])
     for pair in document["pairs"]:
         style = STYLES.get(pair["verdict"] or "", "")
-        out.print(pair_sentence(pair), style=style, markup=False, soft_wrap=True)
+        say(out, pair_sentence(pair), style)
 
 
 def _tables(document: dict[str, Any], width: int) -> Iterator[Table]:

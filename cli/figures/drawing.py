@@ -65,7 +65,7 @@ def rendered(draw: Callable[[], Figure], *forms: str, resolution: int = RESOLUTI
 
 def unless_undrawable(draw: Callable[[], T]) -> T | None:
     """Return what is drawn; None, with a remark, where there is no Matplotlib."""
-    from cli.console import remarks
+    from cli.console import remark
 
     try:
         return draw()
@@ -73,7 +73,7 @@ def unless_undrawable(draw: Callable[[], T]) -> T | None:
         part = missing_part(error)
         if part is None:
             raise
-        remarks().print(f"no figure is drawn without {part}", style="yellow", markup=False, soft_wrap=True)
+        remark(f"no figure is drawn without {part}")
         return None
 
 

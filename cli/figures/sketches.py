@@ -90,10 +90,9 @@ def written(folder: Path, sketches: Sequence[Sketch]) -> dict[str, bytes]:
             if one.name in drawn:
                 _write(folder, one, drawn[one.name])
     except OSError as error:
-        from cli.console import remarks
+        from cli.console import remark
 
-        told = f"{folder}: the figures are not written: {error.strerror}"
-        remarks().print(told, style="yellow", markup=False, soft_wrap=True)
+        remark(f"{folder}: the figures are not written: {error.strerror}")
     return drawn
 
 

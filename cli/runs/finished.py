@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,18 +121,15 @@ def _curves(path: Path, document: dict[str, Any]) -> Curves | None:
         return None
     noise, distance, envelope, crossings = [], [], [], []
     learned: dict[str, list[float]] = {name: [] for name in LEARNED}
-    with path.open("rb") as file:
-        for index, content in enumerate(iter(lambda: file.readline(LINE_LIMIT), b"")):
-            where = f"{path}, line {index + 1}"
-            line = METRICS(_parse(content, where), f"{where}:")
-            if line["step"] != index:
-                raise DataError(f"{where}: step must be {index}, got {line['step']}: steps are missing or doubled")
-            noise.append(math.nan if line["rounding_noise"] is None else line["rounding_noise"])
-            for name, values in learned.items():
-                values.append(math.nan if line[name] is None else line[name])
-            distance.append(line["distance"])
-            envelope.append(line["envelope"])
-            crossings += [(index, crossing) for crossing in line["kinks_crossed"] or ()]
+    for index, (where, line) in enumerate(_lines(path, METRICS)):
+        if line["step"] != index:
+            raise DataError(f"{where}: step must be {index}, got {line['step']}: steps are missing or doubled")
+        noise.append(math.nan if line["rounding_noise"] is None else line["rounding_noise"])
+        for name, values in learned.items():
+            values.append(math.nan if line[name] is None else line[name])
+        distance.append(line["distance"])
+        envelope.append(line["envelope"])
+        crossings += [(index, crossing) for crossing in line["kinks_crossed"] or ()]
     _require_steps(path, len(noise), document)
     if document["verdict"] is None or all(value is None for value in distance):
         return None
@@ -147,15 +144,19 @@ def _curves(path: Path, document: dict[str, Any]) -> Curves | None:
     return Curves(np.array(noise), np.array(distance), told, tuple(crossings), curves)
 
 
+def _lines(path: Path, check: Check) -> Iterator[tuple[str, Any]]:
+    """Yield each line's place and what ``check`` makes of it; no longer one is read than a run writes."""
+    with path.open("rb") as file:
+        for number, content in enumerate(iter(lambda: file.readline(LINE_LIMIT), b""), 1):
+            where = f"{path}, line {number}"
+            yield where, check(_parse(content, where), f"{where}:")
+
+
 def _require_epochs(path: Path, document: dict[str, Any]) -> None:
     """Raise DataError unless a run that compared nothing has a line an epoch, the ones that run.json has."""
     from nets.datasets.dataset import DataError
 
-    with path.open("rb") as file:
-        lines = [
-            EPOCH(_parse(content, f"{path}, line {index + 1}"), f"{path}, line {index + 1}:")
-            for index, content in enumerate(iter(lambda: file.readline(LINE_LIMIT), b""))
-        ]
+    lines = [line for _, line in _lines(path, EPOCH)]
     if json.dumps(lines) != json.dumps(document["epochs"]):  # in which NaN is itself
         raise DataError(f"{path} needs the {len(document['epochs']):,} epochs that run.json has, a line each")
 

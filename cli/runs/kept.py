@@ -94,6 +94,7 @@ def read_kept_run(finished: FinishedRun, data_dir: Path | None = None) -> KeptRu
     """
     from cli.experiment import chosen_preset
     from cli.training_options import options_in
+    from gradcheck.trajectory.engine import below
     from nets.datasets.dataset import DataError
     from nets.inference import Network
     from nets.run import DTYPES, Program
@@ -107,11 +108,7 @@ def read_kept_run(finished: FinishedRun, data_dir: Path | None = None) -> KeptRu
     except click.ClickException as error:
         raise DataError(f"{path / FILE} says what was trained, and cannot be read: {error.format_message()}") from None
     arrays = read(path / WEIGHTS)
-    weights = {
-        side: {name.partition("/")[2]: array for name, array in arrays.items() if name.startswith(f"{side}/")}
-        for side in SIDES
-    }
-    weights = {side: found for side, found in weights.items() if found}
+    weights = {side: found for side in SIDES if (found := below(f"{side}/", arrays))}
     if not weights:
         raise CheckpointError(f"{path / WEIGHTS} holds the weights of neither side")
     try:

@@ -8,13 +8,12 @@ from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cli.runs.tables import SIDES
+from cli.runs.tables import SIDES, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rich.console import Console
-    from rich.table import Table
 
     from cli.runs.kept import KeptRun
     from gradcheck.contract import Array
@@ -137,15 +136,16 @@ def describe_mistake(one: Prediction) -> str:
 
 def print_predictions(out: Console, predictions: Sequence[Prediction], told: str) -> None:
     """Print a line an image."""
-    out.print(_table(prediction_rows(predictions, told)))
+    head, *rows = prediction_rows(predictions, told)
+    out.print(table(head, rows, left=("image", "")))
 
 
 def print_classes(out: Console, one: Prediction, told: str) -> None:
     """Print a line a class, with what each engine gives to it."""
-    rows = [("class", *SIDES.values(), "difference")]
+    head, rows = ("class", *SIDES.values(), "difference"), []
     for digit, (ours, theirs) in enumerate(zip(*(one.amounts[side] for side in SIDES), strict=True)):
         rows.append((str(digit), amount(ours, told), amount(theirs, told), f"{abs(ours - theirs):.1e}"))
-    out.print(_table(rows))
+    out.print(table(head, rows, left=()))
 
 
 def describe_sides(predictions: Sequence[Prediction], sides: Sequence[str], told: str) -> str:
@@ -209,16 +209,3 @@ def prediction_to_json(one: Prediction, told: str) -> dict[str, Any]:
 def unicode_of(path: Path) -> str:
     """Return a path as JSON can hold it: what is not text in a file's name, as UTF-8 has it, is replaced."""
     return os.fsencode(path).decode("utf-8", "replace")
-
-
-def _table(rows: Sequence[Sequence[str]]) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    head, *body = rows
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in head:
-        table.add_column(column, justify="left" if column in ("image", "") else "right", overflow="fold")
-    for row in body:
-        table.add_row(*map(Text, row))
-    return table

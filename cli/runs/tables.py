@@ -20,7 +20,7 @@ def print_run(out: Console, document: dict[str, Any]) -> None:
     """Print what a run was, what both sides learned and, if they were compared, what that showed."""
     from rich.text import Text
 
-    from cli.console import STYLES
+    from cli.console import STYLES, say
     from gradcheck.report.runs import (
         SENSITIVITY,
         SENSITIVITY_COLUMNS,
@@ -41,20 +41,19 @@ def print_run(out: Console, document: dict[str, Any]) -> None:
     )
     out.print(Text(f"{data['name']}: {sizes}, sha256 {data['sha256'][:12]}\n"))
     head, *rows = outcome_rows(document)
-    out.print(_table(head, rows))
+    out.print(table(head, rows))
     if document["verdict"] is None and (rows := recall_rows(document)):
         out.print()
-        out.print(_table(("test accuracy of", *map(str, range(len(rows[0]) - 1))), rows))
+        out.print(table(("test accuracy of", *map(str, range(len(rows[0]) - 1))), rows))
     for warning in document["warnings"] or ():
         side = f"{SIDES.get(warning['side'], '')} " if warning["side"] else ""
-        out.print(f"warning: {side}{warning['text']}", style=STYLES["inconclusive"], markup=False, soft_wrap=True)
+        say(out, f"warning: {side}{warning['text']}", STYLES["inconclusive"])
     if document["verdict"] is None:
         if configuration["stopped_early"]:
             early = f"\nstopped early, after {configuration['steps_taken']:,} of {configuration['steps']:,} steps"
             out.print(f"{early}: the validation loss got no better")
         if document["stopped_by"]:
-            text = f"\n{describe_stop(document['stopped_by'])}"
-            out.print(text, style=STYLES["inconclusive"], markup=False, soft_wrap=True)
+            say(out, f"\n{describe_stop(document['stopped_by'])}", STYLES["inconclusive"])
         if all(document[side] for side in SIDES):
             out.print("\nNothing was compared: --fair proves both the same, or says where they part.", soft_wrap=True)
         return
@@ -62,17 +61,15 @@ def print_run(out: Console, document: dict[str, Any]) -> None:
     out.print(_proof(document))
     for name, found in (("lock-step", document["lock_step"]), ("free-run", document["free_run"])):
         for kink in (found["kinks"] or [])[:KINKS]:
-            told = f"kink crossed by one side in {name}: {describe_crossing(kink['step'] or 0, kink)}"
-            out.print(told, style="dim", markup=False, soft_wrap=True)
+            say(out, f"kink crossed by one side in {name}: {describe_crossing(kink['step'] or 0, kink)}", "dim")
     if document["sensitivity"] is not None:
         out.print(f"\n{SENSITIVITY}", style="dim", soft_wrap=True)
-        out.print(_table(SENSITIVITY_COLUMNS, sensitivity_rows(document["sensitivity"])))
-        out.print(describe_other_faults(document["sensitivity"]), markup=False, soft_wrap=True)
+        out.print(table(SENSITIVITY_COLUMNS, sensitivity_rows(document["sensitivity"])))
+        say(out, describe_other_faults(document["sensitivity"]))
     if configuration["batch_size"] == 1 and document["verdict"] == "pass":
         out.print("\nbatch 1 cannot tell a sum over the batch from its mean: --batch-size 2 can", style="dim")
     out.print()
-    sentence = summarise_trajectory(document, SIDES)
-    out.print(sentence, style=STYLES[document["verdict"]], markup=False, soft_wrap=True)
+    say(out, summarise_trajectory(document, SIDES), STYLES[document["verdict"]])
 
 
 def proof_rows(document: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
@@ -138,7 +135,7 @@ def summary_rows(runs: Sequence[tuple[str, dict[str, Any]]]) -> list[tuple[str, 
 def print_summary(out: Console, runs: Sequence[tuple[str, dict[str, Any]]]) -> None:
     """Print some runs, a line each."""
     head, *rows = summary_rows(runs)
-    out.print(_table(head, rows))
+    out.print(table(head, rows))
 
 
 def _proof(document: dict[str, Any]) -> Table:
@@ -147,21 +144,23 @@ def _proof(document: dict[str, Any]) -> Table:
 
     from cli.console import STYLES
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    proof = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("", "verdict", "steps", "worst, x rounding noise", ""):
-        table.add_column(column, justify="right" if column == "steps" else "left", no_wrap=column == "verdict")
+        proof.add_column(column, justify="right" if column == "steps" else "left", no_wrap=column == "verdict")
     for name, verdict, steps, worst, note in proof_rows(document):
-        table.add_row(name, Text(verdict, STYLES[verdict]), steps, worst, Text(note))
-    return table
+        proof.add_row(name, Text(verdict, STYLES[verdict]), steps, worst, Text(note))
+    return proof
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """Return a table whose first column names the rows."""
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[str] | None = None) -> Table:
+    """Return a table of cells as they are, on the right but in the columns ``left``: by default the first."""
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for i, column in enumerate(head):
-        table.add_column(column, justify="right" if i else "left")
+    found = Table(box=None, pad_edge=False, header_style="bold")
+    for column in head:
+        on_the_left = column in (head[:1] if left is None else left)
+        found.add_column(column, justify="left" if on_the_left else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
-    return table
+        found.add_row(*map(Text, row))
+    return found

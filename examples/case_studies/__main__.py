@@ -12,16 +12,16 @@ def opening(study: Study) -> Iterator[str]:
     """Tell what the page is."""
     yield "# Case studies"
     yield (
-        "Four published comparisons of NumPy with PyTorch report a gap. In none of them are the two sides the same"
-        " program. Here each cause is rebuilt in a few lines of our own, the checker is asked what it is, and the"
-        f" number is measured with it and without it, on `{study.dataset.name}`. The headings are what was published;"
-        " the lines below them and the boxes are what the checker says, letter by letter, or the code that was run. A"
-        " fifth fault is no publication's, and in many programs."
+        "Four published comparisons of NumPy with PyTorch report a gap. In each, the two sides are not the same"
+        " program. Here each cause is rebuilt in a few lines of our own. The checker names it, and the accuracy is"
+        f" measured with and without it, on `{study.dataset.name}`. The headings give what was published. The quotes"
+        " below them and the boxes are the checker's output, word for word, or the code that was run. The fifth fault"
+        " is from no publication, but many programs have it."
     )
     yield (
         "`python -m examples.case_studies --data-dir DIR` prints this page, `python -m"
-        " examples.case_studies.divided_twice --data-dir DIR` one case of it, and `--quick` a"
-        " glance. The whole page takes about five minutes on one core."
+        " examples.case_studies.divided_twice --data-dir DIR` one case of it. `--quick` takes fewer images, steps and"
+        " seeds. The whole page takes about five minutes on one core."
     )
 
 

@@ -30,23 +30,23 @@ def story(study: Study) -> Iterator[str]:
     report = check_loss(DescendsAnother(), prediction, run.targets(first.labels))
     yield headline("97.5 % from scratch, 22.5 % in PyTorch", named(report))
     yield (
-        "784-128-10, sigmoids, one image a step, 1,000 images, 100 epochs: both sides are said to minimise the mean"
-        " squared error. PyTorch does. The NumPy side tells it, and goes back from the plain difference of output and"
-        " target:"
+        "784-128-10, sigmoids, one image a step, 1,000 images, 100 epochs. Both sides are said to minimise the mean"
+        " squared error. PyTorch does. The NumPy side reports it, but its backward pass starts from the plain"
+        " difference of output and target:"
     )
     yield code(MeanSquares.forward, DescendsAnother)
-    yield "`gradcheck.check_loss(loss, prediction, target)`, with what the network makes of one digit:"
+    yield "`gradcheck.check_loss(loss, prediction, target)`, with the outputs of the network for one digit:"
     yield quoted(report)
     yield (
-        "That program also takes it for the gradient before the last sigmoid, and as such it is right, for another"
-        " loss: binary cross-entropy, summed over the outputs. At an output a with target y it is a - y, where the"
-        " mean over ten squares has (2/10) (a - y) a (1 - a). One is 5 / (a (1 - a)) times the other, and a (1 - a) is"
-        " at most 1/4: at least 20 times. Measured over all outputs of the training images, by the way back through"
-        " both losses:"
+        "That program also takes this difference for the gradient before the last sigmoid. There it is right, but for"
+        " another loss: binary cross-entropy, summed over the outputs. For an output a with target y that gradient is"
+        " a - y. The mean over ten squares has (2/10) (a - y) a (1 - a). The first is 5 / (a (1 - a)) times the second."
+        " As a (1 - a) is at most 1/4, this factor is at least 20. Measured over all outputs of the training images,"
+        " with the backward passes of both losses:"
     )
     squares = trained(run)
     rows = []
-    for name, model in (("before training", chain(run.model())), ("after it", squares.model)):
+    for name, model in (("before training", chain(run.model())), ("after training", squares.model)):
         least, median = np.quantile(_factors(run, model), (0, 0.5))
         rows.append((name, f"{least:.5g}", f"{median:.5g}"))
     yield table(("gradients before the sigmoid", "least factor", "median factor"), rows)
@@ -57,18 +57,18 @@ def story(study: Study) -> Iterator[str]:
         ("mean squared error, no biases", "-"): others[0],
         ("binary cross-entropy, no biases", "97.5 %, elsewhere 96.5 % and 87.6 %"): others[1],
     }
-    yield f"{counted(epochs, 'epoch')} of each loss, at the published rates; the published NumPy network has no biases:"
+    yield f"{counted(epochs, 'epoch')} of each loss, at the published rates. The published NumPy network has no biases:"
     yield table(
-        ("descended", "training accuracy", "test accuracy", "published"),
+        ("trained on", "training accuracy", "test accuracy", "published"),
         [
             (name, f"{one.outcome.train_accuracy:.2%}", f"{one.outcome.test_accuracy:.2%}", published)
             for (name, published), one in done.items()
         ],
     )
-    yield "Of such a run `mnistcheck train --preset sigmoid-bce:as-told` warns:"
+    yield "`mnistcheck train --preset sigmoid-bce:as-told` warns about such a run:"
     as_told = prepare(PRESETS["sigmoid-bce:as-told"], study.dataset)
     yield quoted(*(f"{doubt.caution}: {doubt.text}" for doubt in doubts(as_told, {})))
-    yield "With one loss on both sides, from the same weights and in the same order, NumPy beside PyTorch:"
+    yield "NumPy compared with PyTorch, with the same loss, initial weights and order on both sides:"
     run = prepare(descended, study.dataset, steps=study.of(3000, 20))
     report_of_both = compared(run, engine(run))
     yield quoted(verdict(report_of_both), f"free-run: {describe_free_run(free_run_to_json(report_of_both.free_run))}")

@@ -36,21 +36,21 @@ def story(study: Study) -> Iterator[str]:
     report = check_layer(layers[-1], before(run.model(), -1, run.inputs(run.train[: preset.batch_size])))
     yield headline("26.80 % from scratch, 98.92 % in PyTorch", named(report))
     yield (
-        "A convolutional network in NumPy learns 1,000 images for ten epochs, four a step; one in PyTorch learns"
-        " 60,000 for five. The gap is put down to more images and to the framework's optimised operations. The two are"
-        " not one network: pooling has no way back in the NumPy one and is left out, which makes"
-        f" {preset.parameter_count:,} parameters in place of {PRESETS['cnn'].parameter_count:,}. And its dense layers"
-        " go back like this:"
+        "A convolutional network in NumPy trains on 1,000 images for ten epochs, four images a step. One in PyTorch"
+        " trains on 60,000 images for five epochs. The gap is put down to more images and to the framework's optimised"
+        " operations. But the networks differ: pooling has no backward pass in the NumPy one and is left out, so it has"
+        f" {preset.parameter_count:,} parameters in place of {PRESETS['cnn'].parameter_count:,}. And this is the"
+        " backward pass of its dense layers:"
     )
     yield code(DividedTwice)
-    yield "`gradcheck.check_layer(layer, x)` on the last layer of that network, with what four digits give it:"
+    yield "`gradcheck.check_layer(layer, x)` on the last layer of that network, with its input for four digits:"
     yield quoted(report)
-    yield "The whole network, beside the same network in PyTorch, in its first step:"
+    yield "The whole network, compared with the same network in PyTorch, in its first step:"
     yield quoted(verdict(compared(run, engine(run, DividedTwice))))
     epochs, seeds = study.of(10, 1), range(study.of(4, 1))
     yield (
-        f"{counted(epochs, 'epoch')} of {size:,} images, mean and range over {counted(len(seeds), 'seed')}. The rate,"
-        " 0.001, is ours: none is published."
+        f"{counted(epochs, 'epoch')} of {size:,} images, mean and range over {counted(len(seeds), 'seed')}. The"
+        " learning rate, 0.001, is our choice, because none is published."
     )
     runs = [prepare(preset, study.dataset, train_size=size, epochs=epochs, seed=seed) for seed in seeds]
     done = {name: [trained(run, faulty) for run in runs] for name, faulty in (("twice", DividedTwice), ("once", None))}
@@ -63,10 +63,10 @@ def story(study: Study) -> Iterator[str]:
         else "These numbers do not show that the second division does harm."
     )
     yield (
-        "Published are 26.80 % and a last training loss of about 2.05. All that is wrong is a factor, in two of six"
-        " gradients: plain descent with the dense weights at a quarter of the rate. What that costs depends on the"
-        " rate; a replay of the published code in PyTorch came to 21.6 to 35.0 % with the fault, and to 71.2 to 79.4 %"
-        " without."
+        "The published figures are 26.80 % and a last training loss of about 2.05. The only fault is a factor, in two"
+        " of six gradients: the dense weights learn at a quarter of the learning rate. What that costs depends on the"
+        " learning rate. A replay of the published code in PyTorch reached 21.6 to 35.0 % with the fault, and 71.2 to"
+        " 79.4 % without."
     )
 
 

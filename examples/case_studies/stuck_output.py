@@ -30,9 +30,9 @@ def story(study: Study) -> Iterator[str]:
     yield headline("84.05 % from scratch, 95.36 % in PyTorch", next(iter(warnings), "no class is lost"))
     yield (
         "After Nielsen's book: 784-30-10, sigmoids, quadratic cost, weights and biases from N(0, 1), a rate of 3, ten"
-        " images a step, 30 epochs. The PyTorch side is said to be the same model; it rectifies, descends"
-        " cross-entropy, starts from other weights and has dropout. The gradient of the NumPy side is right. Its last"
-        " layer, its activation and its loss on four digits, and the network beside the same one in PyTorch:"
+        " images a step, 30 epochs. The PyTorch side is said to be the same model, but it has ReLU, cross-entropy,"
+        " other initial weights and dropout. The gradient of the NumPy side is right. These are the checks of its last"
+        " layer, its activation and its loss on four digits, and the comparison with the same network in PyTorch:"
     )
     yield from _right(study)
     if warnings:
@@ -43,7 +43,7 @@ def story(study: Study) -> Iterator[str]:
         yield quoted(*warnings)
     else:
         yield f"After one epoch no class is lost in {counted(len(normal), 'run')}: these numbers do not show the fault."
-    yield "The same seeds, and the same with weights divided by the root of a unit's number of inputs:"
+    yield "The same seeds, with these weights and with weights divided by the square root of the number of inputs:"
     yield table(
         ("weights from", "test accuracy after one epoch", "runs that lack a class"),
         [
@@ -52,13 +52,13 @@ def story(study: Study) -> Iterator[str]:
         ],
     )
     yield (
-        "From the scaled weights fewer runs lack a class."
+        "With the scaled weights fewer runs lack a class."
         if _lacking(scaled) < _lacking(normal)
         else "These numbers do not show that scaled weights do better."
     )
     yield (
-        "On MNIST all of ten seeds get over it in 30 epochs ([training.md](training.md)); the published 84.05 % after"
-        " 30 may be a run that did not. The accuracy of each class would tell."
+        "On MNIST all ten seeds recover within 30 epochs ([training.md](training.md)). The published 84.05 % after 30"
+        " epochs may be a run that did not. The accuracy of each class would show it."
     )
     yield from _never_off(study)
 
@@ -101,17 +101,17 @@ def _never_off(study: Study) -> Iterator[str]:
     ((layer, x),) = NeverOff.cases()
     report = check_layer(layer, x)
     yield f"### The PyTorch side\n\n> {named(report)}"
-    yield "It calls dropout as a function, which nobody tells that training is over. As a layer:"
+    yield "It calls dropout as a function, which is not switched off after training. As a layer:"
     yield code(Dropout.forward, NeverOff)
     yield quoted(report)
-    yield "In a network, beside the same network in PyTorch with a dropout that does know:"
+    yield "A network with it, compared with the same network in PyTorch, whose dropout is off in evaluation:"
     preset = configured(PRESETS["nielsen:torch"], DROPPING)
     run = prepare(preset, study.dataset, steps=1)
     yield quoted(verdict(compared(run, engine(run).planted(parse_fault("dropout-on", run)))))
     epochs, seeds = study.of(2, 1), range(study.of(3, 1))
     yield (
         f"`{DROPPING['network']}` with cross-entropy and a rate of 0.5, after {counted(epochs, 'epoch')};"
-        f" {counted(len(seeds), 'network')}, tested twice:"
+        f" {counted(len(seeds), 'network')}, each tested with dropout on and off:"
     )
     runs = [prepare(preset, study.dataset, epochs=epochs, seed=seed) for seed in seeds]
     done = [trained(run) for run in runs]
@@ -124,9 +124,8 @@ def _never_off(study: Study) -> Iterator[str]:
         else "These numbers do not show that it does harm."
     )
     yield (
-        "The published program's own network, another one, came to 95.5 % with dropout on and to 97.85 % with it off"
-        " when its code was run. And of the images by which it was chosen `mnistcheck train --preset nielsen:torch`"
-        " warns:"
+        "The published program has another network. When its code was run, that reached 95.5 % with dropout on and"
+        " 97.85 % with it off. `mnistcheck train --preset nielsen:torch` also warns about its validation images:"
     )
     run = prepare(PRESETS["nielsen:torch"], study.dataset)
     yield quoted(*(f"{doubt.caution}: {doubt.text}" for doubt in doubts(run, {})))

@@ -49,13 +49,13 @@ def story(study: Study) -> Iterator[str]:
     report = check_layer(POOL, patch)
     yield headline("A fault that random numbers do not show", named(report))
     yield (
-        "No published number, but a frequent fault: the way back through a max-pool is a mask of all pixels that equal"
-        " the maximum. Where several do, each is given what they may have once."
+        "There is no published number here, but the fault is frequent: the backward pass of a max-pool uses a mask of"
+        " all pixels that equal the maximum. If several do, each gets the full gradient, which may be given only once."
     )
     yield code(EveryTiedMaximum)
-    yield "Random numbers do not tie, and there its gradient is right; `gradcheck.check_gradients(pool, (x,), vjp)`:"
+    yield "Random numbers do not tie, and for them its gradient is right; `gradcheck.check_gradients(pool, (x,), vjp)`:"
     yield quoted(check_gradients(pool, (drawn,), vjp))
-    yield "From the same numbers `gradcheck.check_layer(layer, x)` makes some that tie:"
+    yield "`gradcheck.check_layer(layer, x)` also makes inputs with ties from these numbers:"
     yield quoted(check_layer(POOL, drawn))
     yield "And on 8 x 8 pixels from the middle of a digit:"
     yield quoted(report)
@@ -69,8 +69,8 @@ def _how_many(run: Run) -> Iterator[str]:
     maps = {
         f"the {len(images):,} images themselves": images,
         "after the first convolution": before(network, 1, images),
-        "and its ReLU": before(network, 2, images),
-        "after the second, and its": before(network, 5, images),
+        "after its ReLU": before(network, 2, images),
+        "after the second convolution and its ReLU": before(network, 5, images),
         "random numbers": np.random.default_rng(1).standard_normal(images.shape),
     }
     yield "How many windows of 2 x 2 have more than one maximum, in the network `cnn` with initial weights:"
@@ -104,9 +104,9 @@ def _how_far(study: Study) -> Iterator[str]:
         right.append(done.outcome.test_accuracy)
         wrong.append(trained(run, EveryTiedMaximum).outcome.test_accuracy)
     yield (
-        "Where a ReLU is zero it gives nothing back, so ties at zero do no harm; those above zero do. The gradients"
-        f" over {len(run.train):,} images, `|wrong - right| / |right|`, mean of {counted(len(seeds), 'seed')}, by the"
-        " whole network's way back:"
+        "Where a ReLU is zero it passes no gradient, so ties at zero do no harm; those above zero do. The errors of"
+        f" the gradients over {len(run.train):,} images, `|wrong - right| / |right|`, mean of"
+        f" {counted(len(seeds), 'seed')}, with the backward pass of the whole network:"
     )
     names = {"0.weight": "first convolution", "0.bias": "its biases", "3.weight": "second", "3.bias": "its biases"}
     yield table(
@@ -117,19 +117,20 @@ def _how_far(study: Study) -> Iterator[str]:
         ],
     )
     yield (
-        "The first convolution's biases are harmed more than its weights: in a flat background it is its bias alone."
+        "The first convolution's biases are harmed more than its weights: in a flat background its output is its bias"
+        " alone."
         if all(np.mean([one["0.bias"] - one["0.weight"] for one in found]) > 0 for found in errors.values())
         else "These numbers do not show that the first convolution's biases are harmed more than its weights, though in"
-        " a flat background it is its bias alone."
+        " a flat background its output is its bias alone."
     )
-    yield f"What {counted(epochs, 'epoch')} of {len(run.train):,} images come to, by Adam:"
+    yield f"After {counted(epochs, 'epoch')} of {len(run.train):,} images with Adam:"
     yield table(
         ("the gradient goes in full to", "test accuracy"),
         [("all tied maxima", spread(wrong)), ("the first of them", spread(right))],
     )
     apart, between = abs(np.mean(wrong) - np.mean(right)), min(np.ptp(wrong), np.ptp(right))
     yield (
-        "The two means differ by less than two seeds do: an accuracy does not find this."
+        "The two means differ by less than two seeds do, so an accuracy does not find this."
         if apart < between
         else "These numbers do not show whether an accuracy finds this."
     )

@@ -1,1 +1,1 @@
-"""Why a gradient is wrong: fits that are no coincidence, and the usual losses. Forms no sentence."""
+"""Why a gradient is wrong: fits that are no coincidence, and the usual losses. The wording is in `report`."""

@@ -1,4 +1,4 @@
-"""Two gradients of one shape, and what can be fitted to their difference without being a coincidence."""
+"""Two gradients of one shape, and fits to their difference that are no coincidence."""
 
 from __future__ import annotations
 
@@ -13,27 +13,29 @@ import numpy as np
 
 from gradcheck.contract import Array
 
-# An element tells something if its error is this many tolerances: a prediction that is right by chance, uniformly
-# spread over the size of the error, is then right once in half a million times.
+# An element counts as evidence if its error is this many tolerances. A wrong prediction, uniform over the size of the
+# error, is then within a tolerance, to either side, once in half a million times.
 PRECISION = 1e6
 
-# A factor is given a name, such as 1/4, only if it is known as well as this; the names are further apart.
-NAMED = 3e3
+# A factor is given a name, such as 3/4, only if it is known as well as this; the names are further apart. Of whole
+# numbers and their inverses there are a tenth as many, so that a tenth makes a coincidence no likelier: in float32 a
+# gradient is seldom known better.
+NAMED, NAMED_WHOLE = 3e3, 3e2
 
-# Products and sums of a few terms are taken between the given numbers and a prediction.
+# A prediction takes products and sums of a few terms of the given numbers.
 ROUNDING = 8 * float(np.finfo(np.float64).eps)
 
-# How many telling elements of different value a hypothesis needs: one if nothing is fitted or chosen, two if a
+# How many elements of different value a hypothesis needs as evidence: one if nothing is fitted or chosen, two if a
 # place is chosen (one number often equals another), three, or more than there are unknowns, if a number is fitted.
 ONE, TWO, FITTED = 1, 2, 3
 
-# Fractions up to 12/12 are 1e-3 or more apart from most ratios, against a precision of 1e-6.
+# Most ratios are 1e-3 or more from every fraction of numbers up to 12, against a precision of 1e-6.
 SIMPLE = frozenset(Fraction(p, q) for p in range(1, 13) for q in range(1, 13))
 
-# Half of a quantity is no better a name for a factor of 2 than 2 itself.
+# Below this, half of a quantity is no better a name for a factor than the number itself.
 LEAST_HALF = 3
 
-# More axes than an image has have too many subsets to be tried.
+# The axes of a batch of images; more have too many subsets to be tried.
 MOST_AXES = 4
 
 
@@ -41,8 +43,8 @@ MOST_AXES = 4
 class Comparison:
     """Two gradients of one shape and the allowance; ``judged`` where there is one.
 
-    ``levels`` are the numbers of tolerances from which an element tells something. At a lower one than ``PRECISION``
-    as many more elements are needed as make a coincidence no likelier.
+    From ``levels`` times its tolerance, the error of an element counts as evidence. At a level L below `PRECISION`,
+    ``log(PRECISION) / log(L)`` times as many elements are needed, so that a coincidence is about as unlikely.
     """
 
     analytic: Array
@@ -50,14 +52,14 @@ class Comparison:
     allowed: Array
     levels: tuple[float, ...] = (PRECISION,)
 
-    def at(self, place: slice | tuple[int | slice, ...]) -> Comparison:
+    def at(self, place: slice | tuple[int | slice, ...] | Array) -> Comparison:
         """Return the comparison of some elements."""
         analytic, numeric, allowed = (np.asarray(array[place]) for array in (self.analytic, self.numeric, self.allowed))
         return replace(self, analytic=analytic, numeric=numeric, allowed=allowed)
 
     @property
     def error(self) -> Array:
-        """What the analytic gradient is off by."""
+        """The error of the analytic gradient."""
         return np.asarray(self.analytic - self.numeric)
 
     @property
@@ -72,12 +74,12 @@ class Comparison:
 
     @property
     def agreeing(self) -> Array:
-        """Where they agree and could have disagreed: both being zero is no agreement."""
+        """Where they agree and a fault would have shown: two zeros are no agreement."""
         known = np.abs(self.numeric) >= min(self.levels) * (self.allowed + ROUNDING * np.abs(self.numeric))
         return np.asarray(self.judged & ~self.failing & known & (self.numeric != 0))
 
     def explained_by(self, predicted: Array, unsure: Array | float, needed: int) -> bool:
-        """Say whether all judged elements are as ``predicted``, and ``needed`` of them could have shown otherwise.
+        """Return whether all judged elements are as ``predicted``, and ``needed`` of them are evidence for it.
 
         ``unsure`` is how far the prediction itself may be off, beyond the allowance.
         """
@@ -96,9 +98,9 @@ class Comparison:
 
 
 class Quantity(NamedTuple):
-    """A number that a factor may come from: ``name`` is batch, outputs, batch x outputs, or axes (of input, output).
+    """A number that may explain a factor: ``name`` is batch, outputs, batch x outputs, or axes (of input, output).
 
-    ``others`` are names and axes that come to the same here, where further axes have one element.
+    ``others`` are names and axes with the same value here, because further axes have one element.
     """
 
     name: str
@@ -117,13 +119,13 @@ def distinct(values: Array, precision: float = PRECISION) -> int:
     clusters = 1 + int(np.sum(np.diff(ordered) > apart))
     if not 0 < apart < np.inf:
         return clusters
-    # Many values leave no gaps; of the intervals that they fall into, every second is apart from the one before.
+    # Many values leave no gaps. Of the intervals with a value in them, every second is apart from the one before.
     intervals = 1 + int(np.count_nonzero(np.diff(np.floor(ordered / apart))))
     return max(clusters, (intervals + 1) // 2)
 
 
 def factor_of(comparison: Comparison, among: tuple[Quantity, ...]) -> dict[str, Any] | None:
-    """Return the one factor between two gradients, as numerator and denominator if it has a name, or None."""
+    """Return the constant factor between two gradients, as numerator and denominator if it has a name, or None."""
     tolerance = comparison.allowed + ROUNDING * np.abs(comparison.numeric)
     usable = comparison.judged & (tolerance > 0)
     certainty = np.where(usable, np.abs(comparison.numeric) / np.where(usable, tolerance, 1.0), 0.0)
@@ -137,7 +139,8 @@ def factor_of(comparison: Comparison, among: tuple[Quantity, ...]) -> dict[str, 
     fraction = min(SIMPLE | _fractions(among), key=lambda named: abs(float(named) - abs(ratio)))
     signed = fraction if ratio > 0 else -fraction
     known = abs(float(signed)) * comparison.allowed
-    near = abs(float(signed) - ratio) <= unsure <= abs(ratio) / NAMED
+    certain = NAMED_WHOLE if 1 in fraction.as_integer_ratio() else NAMED
+    near = abs(float(signed) - ratio) <= unsure <= abs(ratio) / certain
     if near and comparison.explained_by(float(signed) * comparison.numeric, known, ONE):
         return {"factor": (signed.numerator, signed.denominator), "quantities": _named(fraction, among)}
     fitted = abs(ratio) * comparison.allowed + unsure * np.abs(comparison.numeric)
@@ -152,7 +155,7 @@ def _fractions(among: tuple[Quantity, ...]) -> frozenset[Fraction]:
 
 
 def _named(fraction: Fraction, among: tuple[Quantity, ...]) -> tuple[tuple[Quantity, bool], ...]:
-    """Return the quantities that a factor or its inverse is, and after them those that it is half of (with True)."""
+    """Return the quantities equal to a factor or its inverse, then those of which it is half (with True)."""
     found = [(q, False) for q in among if fraction in (q.value, Fraction(1, q.value))]
     halves = [(q, True) for q in among if fraction in (Fraction(q.value, 2), Fraction(2, q.value))]
     return tuple(found + [(q, half) for q, half in halves if q.value >= 2 * LEAST_HALF or q.value % 2])
@@ -173,7 +176,7 @@ def multiple_of(comparison: Comparison, array: Array) -> float | None:
 def axes_of_fit(comparison: Comparison, regressor: Array | None) -> tuple[int, ...] | None:
     """Return the axes along which the error is a constant, plus a multiple of the regressor if there is one, or None.
 
-    The gradient itself must not be so: of such a one every error in a factor would be.
+    The gradient itself must not have that form: otherwise every error by a factor would have it too.
     """
     shape = comparison.numeric.shape
     if not np.all(comparison.judged):
@@ -191,7 +194,7 @@ def axes_of_fit(comparison: Comparison, regressor: Array | None) -> tuple[int, .
 
 
 def _spare(shape: tuple[int, ...], axes: tuple[int, ...], regressor: Array | None) -> int:
-    """Return how many elements are left to contradict a fit along axes."""
+    """Return how many elements a fit along axes leaves over that can contradict it."""
     count = prod(shape[axis] for axis in axes)
     if regressor is None:
         return (count - 1) * (prod(shape) // count)
@@ -211,17 +214,17 @@ def _fit(array: Array, axes: tuple[int, ...], regressor: Array | None) -> Array:
 
 
 def rounded(number: float) -> float:
-    """Return what is worth printing of a fitted number, and the same for every cotangent."""
+    """Return a fitted number to 4 digits, which are the same for every cotangent."""
     return float(f"{number:.4g}")
 
 
 def rounded_near_one(factor: float) -> float:
-    """Return what is worth printing of a fitted factor, which may be 1.0001."""
+    """Return a fitted factor to 4 digits; near 1, to 4 digits of its difference from 1, as in 1.0001."""
     return rounded(factor) if abs(factor - 1) > 1e-2 else 1 + rounded(factor - 1)
 
 
 def axis_sets(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Return the sets of axes with more than one element each, the largest sets first."""
+    """Return the sets of axes that have more than one element each, the largest sets first."""
     axes = [axis for axis, extent in enumerate(shape) if extent > 1]
     if len(axes) > MOST_AXES:
         return []

@@ -22,7 +22,9 @@ class Descent(NamedTuple):
     divisor: str
 
 
-def descents(comparison: Comparison, dy: Array, prediction: Array, target: Array) -> tuple[Descent, ...]:
+def descents(
+    comparison: Comparison, dy: Array, prediction: Array, target: Array, batch_axis: int | None = 0
+) -> tuple[Descent, ...]:
     """Return the losses whose gradient an analytic one is, the plainest first; several may be one on these numbers.
 
     ``dy`` is the cotangent of the value, one number. Nothing is fitted to the gradient: all its judged elements, two or
@@ -33,8 +35,13 @@ def descents(comparison: Comparison, dy: Array, prediction: Array, target: Array
         return ()
     divisors = {"": 1, "outputs": prediction.size}
     if prediction.ndim > 1:
-        batch, outputs = len(prediction), prediction[0].size
-        divisors = {"": 1, "batch": batch, "batch x outputs": batch * outputs, "outputs": outputs}
+        batch = prediction.shape[batch_axis or 0]
+        divisors = {
+            "": 1,
+            "batch": batch,
+            "batch x outputs": prediction.size,
+            "outputs": prediction.size // max(1, batch),
+        }
     found = []
     for formula, (loss, gradient) in LOSSES.items():
         whole = dy.reshape(()) * gradient(prediction, wanted)
@@ -58,13 +65,13 @@ def _cross_entropy_of_probabilities(p: Array, t: Array) -> Array:
     return np.where(inside, (p - t) / np.where(inside, p * (1 - p), 1.0), np.nan)
 
 
-def _sigmoid(z: Array) -> Array:
+def sigmoid(z: Array) -> Array:
+    """Return ``1 / (1 + exp(-z))``."""
     return np.asarray(1 / (1 + np.exp(-z)))
 
 
-def _softmax(z: Array) -> Array:
-    """Return the softmax over classes: axis 1, or the only one."""
-    axis = min(1, z.ndim - 1)
+def softmax(z: Array, axis: int) -> Array:
+    """Return ``exp(z) / sum(exp(z))`` along an axis."""
     powers = np.exp(z - z.max(axis=axis, keepdims=True))
     return np.asarray(powers / powers.sum(axis=axis, keepdims=True))
 
@@ -77,10 +84,13 @@ LOSSES: dict[str, tuple[str, Callable[[Array, Array], Array]]] = {
     ),
     "2 (prediction - target)": ("the sum of squares", lambda p, t: 2 * (p - t)),
     "sign(prediction - target)": ("the sum of absolute differences", lambda p, t: np.sign(p - t)),
-    "softmax(prediction) - target": ("summed cross-entropy after a softmax", lambda z, t: _softmax(z) - t),
+    "softmax(prediction) - target": (
+        "summed cross-entropy after a softmax",
+        lambda z, t: softmax(z, min(1, z.ndim - 1)) - t,
+    ),
     "sigmoid(prediction) - target": (
         "summed binary cross-entropy after a sigmoid",
-        lambda z, t: _sigmoid(z) - t,
+        lambda z, t: sigmoid(z) - t,
     ),
     "(prediction - target) / (prediction (1 - prediction))": (
         "summed binary cross-entropy of probabilities",

@@ -1,4 +1,4 @@
 """Numbers with their errors: functions of named arrays, differences, directions, kinks, rounding, agreement.
 
-Knows the contract alone: no foreign object and no framework.
+Imports only the contract: no foreign objects and no framework.
 """

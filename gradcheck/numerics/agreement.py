@@ -13,14 +13,14 @@ from gradcheck.contract import Array, ShapeError
 
 
 class Verdict(StrEnum):
-    """The answer of a check. INCONCLUSIVE is neither: nothing was compared, or nothing could be told."""
+    """The answer of a check. INCONCLUSIVE: nothing was compared, or rounding hid the difference."""
 
     PASS = auto()
     FAIL = auto()
     INCONCLUSIVE = auto()
 
 
-# Of findings that must all pass: one of which nothing could be told proves nothing of the whole.
+# For findings that must all pass: one that is inconclusive leaves the whole inconclusive.
 WORST_LAST = (Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL)
 
 
@@ -59,7 +59,8 @@ def ratio_of(difference: float, allowed: float) -> float:
 def compare(tensor: str, analytic: Array, numeric: Array, allowed: Array | float) -> Worst | None:
     """Return the element with the largest `ratio_of` its `disagreement`, or None if there are no elements.
 
-    An element whose allowance is inf is not judged, unless it is not finite. Raises `ShapeError` for different shapes.
+    An element whose allowance is inf is not judged, unless its disagreement is inf. Raises `ShapeError` for different
+    shapes.
     """
     if analytic.shape != numeric.shape:
         raise ShapeError(f"{tensor} has shape {analytic.shape}, its reference {numeric.shape}")
@@ -89,7 +90,7 @@ def worst(verdicts: Iterable[str]) -> Verdict | None:
 
 
 def severity(verdict: Verdict, amount: float) -> tuple[int, float]:
-    """Return what puts findings into order, the worst last: by verdict, then by amount, of which NaN is the most."""
+    """Return a sort key for findings, the worst last: by verdict, then by amount; NaN counts as the largest."""
     return WORST_LAST.index(verdict), math.inf if math.isnan(amount) else amount
 
 

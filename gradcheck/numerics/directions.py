@@ -1,29 +1,31 @@
-"""What to probe: every element of a tensor, or random directions through it."""
+"""Lines along which a function is probed: through every element of a tensor, or in random directions."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from gradcheck.contract import Array, Context
-from gradcheck.numerics.differences import LAST_STEP, Integers, Lines, elementwise_noise
-from gradcheck.numerics.functions import Arrays, Function
+from gradcheck.numerics.differences import STEPS, Integers, Lines, elementwise_noise
+from gradcheck.numerics.functions import Arrays, Function, RefusedError
 from gradcheck.streams import stream
 
 # Elements of the input, and of the outputs, that samples stacked along the batch axis may have at a time.
 STACKED = 1 << 20
 
-OWN_STEP = 2.0**-12  # of an element's own size, to which steps go down where it is far below the largest
+OWN_STEP = 2.0**-12  # of an element's own size: its shortest step, where it is far below the largest
 
 
 @dataclass(frozen=True)
 class Point:
     """A function, the point at which its gradients are judged, and what shadows showed of its rounding there.
 
-    ``context()`` makes the context of a call; ``outputs`` are those of the shadows.
+    ``context()`` makes the context of a call; ``outputs`` are those of the shadows; ``refusals`` holds, by variable,
+    what f has raised first where that was moved.
     """
 
     function: Function
@@ -32,10 +34,28 @@ class Point:
     y: Array
     dy: Array
     outputs: list[Array]
+    refusals: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def precision(self) -> type[np.floating[Any]]:
+        """The precision that f is judged in: the lowest of the variables and of the output."""
+        kinds = {array.dtype.type for array in (*self.variables.values(), self.y)}
+        return np.float32 if np.float32 in kinds else np.float64
 
     def value(self, name: str, array: Array) -> Array:
         """Return f with one variable replaced."""
         return self.function.call({**self.variables, name: array}, self.context())[0]
+
+    def value_or_nan(self, name: str, array: Array) -> Array:
+        """Return f with one variable replaced, in float64, and NaN where f raises: that is outside its domain."""
+        try:
+            return self.value(name, array).astype(np.float64, copy=False)
+        except ImportError:
+            raise
+        except Exception as error:  # noqa: BLE001  whatever it raises, here it is not defined
+            cause = error.__cause__ if isinstance(error, RefusedError) else error
+            self.refusals.setdefault(name, f"{type(cause).__name__}: {cause}")
+            return np.full(self.y.shape, np.nan)
 
 
 def coordinates(point: Point, name: str) -> Lines:
@@ -43,15 +63,15 @@ def coordinates(point: Point, name: str) -> Lines:
     x = point.variables[name]
 
     def at(lines: Integers, t: Array) -> tuple[Array, Array]:
-        values, taken = np.empty((len(lines), point.y.size), point.y.dtype), np.empty(len(lines), x.dtype)
+        values, taken = np.empty((len(lines), point.y.size)), np.empty(len(lines))
         for row, (line, distance) in enumerate(zip(lines, t, strict=True)):
             moved = x.copy()
             moved.flat[line] += distance
-            taken[row] = moved.flat[line] - x.flat[line]
-            values[row] = point.value(name, moved).reshape(-1)
+            taken[row] = float(moved.flat[line]) - float(x.flat[line])
+            values[row] = point.value_or_nan(name, moved).reshape(-1)
         return values, taken
 
-    return _lines(point, at, np.full(x.size, _unit(x)), np.zeros(x.size, np.intp), 1, np.abs(x).reshape(-1))
+    return _lines(point, at, np.full(x.size, unit(x)), np.zeros(x.size, np.intp), 1, np.abs(x).reshape(-1))
 
 
 def stacked_coordinates(point: Point, name: str) -> Lines:
@@ -62,10 +82,11 @@ def stacked_coordinates(point: Point, name: str) -> Lines:
     """
     x = point.variables[name]
     samples, size, outputs = len(x), x[0].size, point.y[0].size
+    one_by_one = coordinates(point, name)
     block = np.repeat(np.arange(samples), size)
 
     def at(lines: Integers, t: Array) -> tuple[Array, Array]:
-        values, taken = np.empty((len(lines), outputs), point.y.dtype), np.empty(len(lines), x.dtype)
+        values, taken = np.empty((len(lines), outputs)), np.empty(len(lines))
         sample, element = np.divmod(lines, size)
         places, copy_of = np.unique(element, return_inverse=True)
         width = max(1, STACKED // max(1, samples * max(size, outputs)))
@@ -74,35 +95,41 @@ def stacked_coordinates(point: Point, name: str) -> Lines:
             where = copy_of[rows] - start, sample[rows], element[rows]
             stack = np.tile(x.reshape(1, samples, size), (min(width, len(places) - start), 1, 1))
             stack[where] += t[rows]
-            taken[rows] = stack[where] - x.reshape(samples, size)[where[1:]]
-            result = point.value(name, stack.reshape(-1, *x.shape[1:]))
-            values[rows] = result.reshape(-1, samples, outputs)[where[:2]]
+            taken[rows] = stack[where].astype(np.float64) - x.reshape(samples, size)[where[1:]]
+            try:
+                result = point.value(name, stack.reshape(-1, *x.shape[1:]))
+            except RefusedError:  # which does not say of which: single elements are moved
+                alone, _ = one_by_one.at(lines[rows], t[rows])
+                values[rows] = alone.reshape(-1, samples, outputs)[np.arange(len(rows)), sample[rows]]
+            else:
+                values[rows] = result.reshape(-1, samples, outputs)[where[:2]]
         return values, taken
 
-    return _lines(point, at, np.full(x.size, _unit(x)), block, samples, np.abs(x).reshape(-1))
+    return _lines(point, at, np.full(x.size, unit(x)), block, samples, np.abs(x).reshape(-1))
 
 
 def along(point: Point, name: str, directions: Array) -> Lines:
     """Return the lines in the given ``directions``, (lines, *shape of the variable).
 
-    Rounding of the moved point is not undone here: it is like that of its elements by a nudge, which shadows measure.
+    Distances are nominal: they ignore how the moved point rounds. Shadows measure that, as a nudge of its elements.
     """
     x = point.variables[name]
 
     def at(lines: Integers, t: Array) -> tuple[Array, Array]:
-        moved = (point.value(name, x + d * directions[line]) for line, d in zip(lines, t, strict=True))
+        steps = (d * directions[line] for line, d in zip(lines, t, strict=True))
+        moved = (point.value_or_nan(name, (x + step).astype(x.dtype)) for step in steps)
         return np.array([value.reshape(-1) for value in moved]).reshape(len(lines), point.y.size), t
 
     largest = np.abs(directions).reshape(len(directions), -1).max(axis=1, initial=0.0)
-    scale = _unit(x) / np.where(largest > 0, largest, 1.0)
+    scale = unit(x) / np.where(largest > 0, largest, 1.0)
     return _lines(point, at, scale, np.zeros(len(directions), np.intp), 1, scale)
 
 
 def complex_step(point: Point, name: str) -> Array | None:
-    """Return the gradient of ``<dy, f>`` as ``Im <dy, f(x + i t e)> / t``, or None where f does not take or give it.
+    """Return the gradient of ``<dy, f>`` as ``Im <dy, f(x + i t e)> / t``, or None where y is not complex.
 
-    Without cancellation, and so exact to rounding, if f is analytic; nothing tells whether it is, so the result must be
-    confirmed. Squire and Trapp (1998).
+    If f is analytic, nothing cancels and the result is exact to rounding. It cannot be seen whether f is analytic, so
+    the result must be confirmed. Squire and Trapp (1998).
     """
     x, tiny = point.variables[name], 2.0**-100
     gradient = np.empty(x.shape)
@@ -136,14 +163,14 @@ def stacked_complex_step(point: Point, name: str) -> Array | None:
 
 
 def samples_are_independent(point: Point, name: str) -> bool:
-    """Return whether each sample's output is seen to depend on that sample alone, and on no number of samples."""
+    """Return whether each sample's output is seen to depend on that sample alone, and not on the batch size."""
     x, y = point.variables[name], point.y
     if len(point.function.inputs) > 1 or len(point.function.arguments) > 1 or x.ndim < 2 or not y.ndim or not x.size:
         return False
     if len(y) != len(x) or not y.size:
         return False
     rng = stream("other samples", len(x))
-    other = x + 2.0**-7 * _unit(x) * rng.standard_normal(x.shape)
+    other = (x + 2.0**-7 * unit(x) * rng.standard_normal(x.shape)).astype(x.dtype)
     try:
         together, alone = point.value(name, np.concatenate([x, other])), point.value(name, other)
     except Exception:  # noqa: BLE001  a function that takes no other batch is simply not stacked
@@ -162,14 +189,16 @@ def _lines(
     blocks: int,
     sizes: Array,
 ) -> Lines:
-    y, dy = point.y.reshape(blocks, -1), point.dy.reshape(blocks, -1)
-    moves = np.array([(output - point.y).reshape(blocks, -1) for output in point.outputs]).swapaxes(0, 1)
+    y, dy = (array.astype(np.float64).reshape(blocks, -1) for array in (point.y, point.dy))
+    moves = np.array([output.astype(np.float64).reshape(blocks, -1) - y for output in point.outputs])
+    moves = moves.reshape(len(point.outputs), *y.shape).swapaxes(0, 1)
     noise = elementwise_noise(point.y, point.outputs).reshape(blocks, -1)
     own = np.where(sizes > 0, OWN_STEP * sizes, np.inf)
-    return Lines(at, scale, block, y, dy, noise, moves, np.minimum(LAST_STEP * scale, own))
+    shortest = np.minimum(STEPS[point.precision].last * scale, own)
+    return Lines(at, scale, block, y, dy, noise, moves, shortest, point.precision)
 
 
-def _unit(x: Array) -> float:
-    """Return the power of two at or below the tensor's largest element, or 1: a unit that steps are exact in."""
+def unit(x: Array) -> float:
+    """Return the power of two at or below the tensor's largest element, or 1, so that steps are exact."""
     top = float(np.abs(x).max(initial=0.0))
     return 2.0 ** math.floor(math.log2(top)) if top > 0 and math.isfinite(top) else 1.0

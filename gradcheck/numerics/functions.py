@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from gradcheck.contract import Array, Case, Context, Layer, Loss
+from gradcheck.numerics.memory import copied
 from gradcheck.numerics.monte_carlo import nudging
+from gradcheck.numerics.precision import Precision, precision_seen
 from gradcheck.numerics.rounding import nudged
 
 Arrays = Mapping[str, Array]
@@ -21,13 +24,18 @@ class GradientNamesError(ValueError):
     """The gradients of a layer are not those of its parameters."""
 
 
+class RefusedError(ValueError):
+    """A forward pass raises for arrays that we made from those of its case, and so is not defined there."""
+
+
 @dataclass(frozen=True)
 class Function:
     """``call(variables, context)`` returns the value and a pullback from dy to gradients named like the variables.
 
     ``arguments`` are the inputs in their order, each the name of a variable or, for one that has no gradient, its
     value. Variables that are not arguments are parameters. ``foreign`` objects are not asked for what only the
-    contract promises: taps, and arithmetic that also takes complex numbers.
+    contract promises: taps, and arithmetic that also takes complex numbers. A foreign ``call`` takes `constants` by
+    their names, too, in place of the values in ``arguments``.
     """
 
     variables: dict[str, Array]
@@ -40,10 +48,29 @@ class Function:
         """Return the names of the variables that are inputs."""
         return tuple(argument for argument in self.arguments if isinstance(argument, str))
 
+    @property
+    def constants(self) -> dict[str, Array]:
+        """Return the arguments that have no gradient: the ``target`` of a loss, else by their places, as inputs are."""
+        names = names_of_arguments(self.arguments)
+        return {n: a for n, a in zip(names, self.arguments, strict=True) if not isinstance(a, str)}
+
+
+def names_of_arguments(arguments: tuple[str | Array, ...]) -> list[str]:
+    """Return a name for each argument: those that are no variables have one, too."""
+    if isinstance(arguments[0], str) and arguments[0] == "prediction":
+        return ["prediction", "target", *(f"input{i}" for i in range(2, len(arguments)))]
+    return ["input"] if len(arguments) == 1 else [f"input{i}" for i in range(len(arguments))]
+
+
+def values_of_arguments(arguments: tuple[str | Array, ...], given: Arrays) -> list[Array]:
+    """Return the arguments of a call: as they are given, and constants that are not given as they are."""
+    names = names_of_arguments(arguments)
+    return [given[a] if isinstance(a, str) else given.get(n, a) for n, a in zip(names, arguments, strict=True)]
+
 
 @runtime_checkable
 class Callables(Protocol):
-    """What an adapter of a foreign object offers in place of a contract."""
+    """The interface of an adapter of a foreign object, in place of the contract."""
 
     def function(self, inputs: tuple[Array, ...]) -> Function:
         """Return the object as a function of its parameters and of those ``inputs`` that have a gradient."""
@@ -53,15 +80,148 @@ def function_of(case: Case) -> Function:
     """Return a case's subject as a `Function` that counts its calls in the case's tally.
 
     The variables are ``input`` (or ``input0``, ``input1``, ... of several; none that holds integers) and the parameters
-    of a layer, or the ``prediction`` of a loss.
+    of a layer, or the ``prediction`` of a loss. A foreign object is given copies, as by `function_on_copies`, and a
+    gradient of its that lacks axes of one element, or has some too many, has its tensor's shape. Variables of one that
+    computes in float32 are float32.
     """
     function = _function_of(case)
+    if function.foreign:
+        if precision_of(case) is np.float32:
+            function = replace(function, variables=cast(function.variables, np.float32))
+        function = _with_shapes_of_tensors(_on_copies(function))
+    return _counted(case, function)
 
+
+def precision_of(case: Case) -> Precision:
+    """Return the precision that a case's subject computes in, as `precision_seen` measures it once a check."""
+    if "precision" not in case.measured:
+        case.measured["precision"] = _precision_of(case)
+    found: Precision = case.measured["precision"]
+    return found
+
+
+OUTPUT, COTANGENT = "the output", "the cotangent"  # beside variables, none of which is called so
+
+
+def _precision_of(case: Case) -> Precision:
+    """Measure how the output rounds, and gradients of a random cotangent, which moves, too."""
+    function, rng = function_on_copies(case), case.rng("precision")
+    if not function.foreign:
+        return np.float64
+
+    def compute(given: Arrays) -> dict[str, Array] | None:
+        try:
+            y, pullback = function.call({name: given[name] for name in function.variables}, case.context())
+        except ImportError:
+            raise
+        except Exception:  # noqa: BLE001  it is not defined here; of the input given that is reported elsewhere
+            return None
+        results = {OUTPUT: y}
+        with suppress(Exception):  # as are mistakes of the way back
+            results |= pullback(given[COTANGENT].astype(y.dtype)) if COTANGENT in given else {}
+        return results
+
+    with np.errstate(all="ignore"):
+        first = compute(cast(function.variables, np.float64)) or compute(cast(function.variables, np.float32))
+        if first is None or first[OUTPUT].dtype not in (np.float64, np.float32):
+            return np.float64
+        dy = rng.standard_normal(first[OUTPUT].shape)
+        return precision_seen(compute, {**function.variables, COTANGENT: dy}, rng)
+
+
+def function_on_copies(case: Case) -> Function:
+    """Return a case's subject as a `Function`; a foreign one is given copies of its arguments in every call.
+
+    Copies are of variables, constants and dy, so that what a call changes in place reaches neither another call nor the
+    caller. Forward and backward make a pair: each further pullback has a forward pass of its own. Results are copies,
+    too. What forward raises for other arrays than the case's is a `RefusedError`.
+    """
+    function = _function_of(case)
+    return _counted(case, _on_copies(function) if function.foreign else function)
+
+
+def function_on_its_arguments(case: Case) -> Function:
+    """Return a case's subject as a `Function` that gives it the very arrays of a call, which it may change."""
+    return _counted(case, _function_of(case))
+
+
+def _counted(case: Case, function: Function) -> Function:
     def counted(variables: Arrays, context: Context) -> tuple[Array, Pullback]:
         case.tally.evaluations += 1
         return function.call(variables, context)
 
-    return Function(function.variables, function.arguments, counted, function.foreign)
+    return replace(function, call=counted)
+
+
+def _on_copies(function: Function) -> Function:
+    constants, inputs = function.constants, function.inputs
+
+    def begin(variables: Arrays, context: Context) -> tuple[Array, Pullback]:
+        # Parameters are copied where they are put into the object.
+        given = {name: copied(array) if name in inputs else _read_only(array) for name, array in variables.items()}
+        given |= {name: copied(array) for name, array in constants.items()}
+        try:
+            return function.call(given, context)
+        except ImportError:
+            raise
+        except Exception as error:
+            if _are_those_of(function, variables):
+                raise
+            raise RefusedError(
+                f"the forward pass refuses what is made of the input given: {type(error).__name__}: {error}"
+            ) from error
+
+    def call(variables: Arrays, context: Context) -> tuple[Array, Pullback]:
+        y, first = begin(variables, context)
+        waiting = [first]
+
+        def pullback(dy: Array) -> dict[str, Array]:
+            current = waiting.pop() if waiting else begin(variables, context)[1]
+            return {name: np.array(grad) for name, grad in current(copied(dy)).items()}
+
+        return np.array(y), pullback
+
+    return replace(function, call=call)
+
+
+def _read_only(array: Array) -> Array:
+    view = array.view()
+    view.setflags(write=False)
+    return view
+
+
+def _are_those_of(function: Function, variables: Arrays) -> bool:
+    """Return whether variables are a function's own: the same numbers, in the same precision and order in memory."""
+    return all(
+        array.dtype == own.dtype
+        and array.strides == own.strides
+        and np.array_equal(array, own, equal_nan=own.dtype.kind == "f")
+        for array, own in ((variables[name], own) for name, own in function.variables.items())
+    )
+
+
+def _with_shapes_of_tensors(function: Function) -> Function:
+    if not function.foreign:
+        return function
+
+    def call(variables: Arrays, context: Context) -> tuple[Array, Pullback]:
+        y, pullback = function.call(variables, context)
+
+        def shaped(dy: Array) -> dict[str, Array]:
+            return {name: _in_shape_of(variables[name], gradient) for name, gradient in pullback(dy).items()}
+
+        return y, shaped
+
+    return replace(function, call=call)
+
+
+def _in_shape_of(tensor: Array, gradient: Array) -> Array:
+    return gradient.reshape(tensor.shape) if long_axes(gradient) == long_axes(tensor) else gradient
+
+
+def long_axes(array: Array) -> tuple[int, ...]:
+    """Return the extents of an array's axes of more or less than one element."""
+    return tuple(extent for extent in array.shape if extent != 1)
 
 
 def _function_of(case: Case) -> Function:
@@ -134,17 +294,41 @@ def shadow(
 ) -> dict[str, Array]:
     """Return the value (as ``output``) and the gradients of a shadow, in a context whose tap nudges.
 
-    Everything that goes in, comes out or is tapped is nudged by one unit in the last place of ``precision``, by default
-    that of the arrays. A foreign object has no taps: instead what it computes is, operation by operation, if it takes
-    arrays that do so.
+    Inputs, outputs and taps are nudged by one unit in the last place of ``precision``, by default that of the arrays. A
+    foreign object has no taps: there the result of every operation is nudged, if it takes `Nudging` arrays.
     """
     moved = {name: nudged(array, rng, precision) for name, array in variables.items()}
     cotangent = nudged(dy, rng, precision)
     if function.foreign:
-        try:
-            y, pullback = function.call({name: nudging(array, rng) for name, array in moved.items()}, context)
-            return {"output": nudged(y, rng), **pullback(nudging(cotangent, rng))}
-        except Exception:  # noqa: BLE001, S110  it takes plain arrays alone
-            pass
+        return _foreign_shadow(function, (moved, variables), cotangent, rng, context)
     y, pullback = function.call(moved, context)
     return {name: nudged(array, rng, precision) for name, array in {"output": y, **pullback(cotangent)}.items()}
+
+
+def _foreign_shadow(
+    function: Function, choices: tuple[Arrays, ...], dy: Array, rng: np.random.Generator, context: Context
+) -> dict[str, Array]:
+    """Return the first shadow that is finite throughout, of the variables that may be given, else the first of all.
+
+    An object may take plain arrays alone; and a nudge may lead out of its domain, of which a point may be the end.
+    """
+    found: list[dict[str, Array]] = []
+    refusal: Exception | None = None
+    for variables in choices:
+        for monte_carlo in (True, False):
+            given = {name: nudging(array, rng) if monte_carlo else array for name, array in variables.items()}
+            try:
+                y, pullback = function.call(given, context)
+                gradients = pullback(nudging(dy, rng) if monte_carlo else dy)
+            except Exception as error:  # noqa: BLE001  what it raises for all choices is raised below
+                refusal = error
+                continue
+            found.append({"output": nudged(y, rng), **gradients})
+            if not monte_carlo:
+                found[-1] = {name: nudged(array, rng) for name, array in found[-1].items()}
+            if all(np.isfinite(array).all() for array in found[-1].values()):
+                return found[-1]
+            break  # plain arrays will do no better
+    if not found and refusal is not None:
+        raise refusal
+    return found[0]

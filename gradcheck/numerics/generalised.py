@@ -1,4 +1,4 @@
-"""At a kink there is no derivative, but a pullback must still give a generalised gradient, and that can be seen."""
+"""Whether a pullback gives a generalised gradient at a kink, where there is no derivative."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gradcheck.numerics.agreement import Worst, largest, ratio_of
 from gradcheck.numerics.differences import Integers, Slopes, one_sided
 from gradcheck.numerics.directions import Point, along, coordinates
 
-# Elements and outputs at kinks that are looked at one by one; of more, as many are drawn.
+# The most elements and outputs at kinks that are judged one by one; of more, this many are drawn.
 ELEMENTS, OUTPUTS = 256, 32
 
 # Random directions through all elements that share a kink, beside the one in which they move alike.
@@ -20,7 +20,7 @@ POSITIVE, GAUSSIAN = 2, 6
 
 
 class Kinked(NamedTuple):
-    """The worst violation among elements at kinks, and which were judged.
+    """The worst violation among elements at kinks, and which elements were judged.
 
     ``in_full`` says that all violations are of one kind: each of several tied elements has the whole gradient.
     """
@@ -41,15 +41,15 @@ def generalised_gradient(
 ) -> Kinked:
     """Judge the elements ``kinked`` of a pullback's ``gradient``.
 
-    Each must lie between the sums of the one-sided slopes of all outputs, each weighted by its cotangent. That is not
-    enough where kinks are shared (every tied maximum given the full gradient passes), nor where a cotangent mixes
-    outputs (overlapping windows). So for single outputs, whose gradient ``jacobian_row`` returns, directions d are
-    tried in which all elements of a kink move, alike and at random: where f is convex,
-    ``-f'(x; -d) <= <g, d> <= f'(x; d)``, and the reverse where it is concave. Clarke (1983), section 2.1.
+    Each must lie between the sums of the one-sided slopes of all outputs, weighted by the cotangent. That is not enough
+    where kinks are shared (a full gradient for every tied maximum passes), nor where a cotangent mixes outputs
+    (overlapping windows). So single outputs are tried too; ``jacobian_row`` returns the gradient g of one. All elements
+    of a kink move along directions d, alike and at random. Where f is convex, ``-f'(x; -d) <= <g, d> <= f'(x; d)`` must
+    hold, and the reverse where it is concave. Clarke (1983), section 2.1.
 
-    Where f bends up along some of these directions and down along others, several kinks lie on top of one another, as
-    where all units of a network are at zero. Then the derivative that the chain rule gives need not be a generalised
-    one, though every layer's is, and the elements are not judged.
+    Where f is convex along some of these directions and concave along others, several kinks coincide, as where all
+    units of a network are at zero. There the chain rule need not give a generalised gradient, though every layer does,
+    and the elements are not judged.
     """
     if len(kinked) > ELEMENTS:
         kinked = np.sort(rng.choice(kinked, ELEMENTS, replace=False))
@@ -88,7 +88,7 @@ def generalised_gradient(
 def _hidden(point: Point, name: str, kinked: Integers, slopes: Slopes, rng: np.random.Generator) -> bool:
     """Return whether an output that is smooth along each element alone has a kink where several move together.
 
-    So has the middle one of three equal numbers when sorted: what its slopes along the axes bound is not its gradient.
+    An example is the middle one of three equal numbers after sorting: slopes along the axes do not bound its gradient.
     """
     smooth = (np.abs(slopes.right - slopes.left) <= slopes.error).all(axis=0)
     shares = rng.standard_normal((GAUSSIAN, len(kinked)))
@@ -152,7 +152,7 @@ def _directions(
 
 
 def _in_full(point: Point, name: str, output: int, row: Array, noise: float, group: Integers, alone: Slopes) -> bool:
-    """Return whether several elements, which move an output together as far as each does alone, have all of it each."""
+    """Return whether elements that together move an output as far as each does alone all have the whole gradient."""
     if len(group) < 2:
         return False
     direction = np.zeros((1, row.size))
@@ -166,7 +166,7 @@ def _in_full(point: Point, name: str, output: int, row: Array, noise: float, gro
 
 
 def _steeper(slopes: Slopes) -> Array:
-    """Return those of the slopes to the two sides that are farther from zero."""
+    """Return, of the slopes to the two sides, the one farther from zero."""
     return np.where(np.abs(slopes.right) >= np.abs(slopes.left), slopes.right, slopes.left)
 
 

@@ -1,4 +1,4 @@
-"""Arrays whose every operation rounds at random: how far rounding inside an object that has no taps moves its results.
+"""Arrays that round at random in every operation: how far rounding moves the results of an object without taps.
 
 Monte Carlo arithmetic: Parker (1997); Denis, de Oliveira Castro and Petit, "Verificarlo" (2016).
 """
@@ -12,17 +12,17 @@ import numpy as np
 from gradcheck.contract import Array
 from gradcheck.numerics.rounding import nudged
 
-# What gives an operand, a whole number or a truth, all of them exactly.
+# Ufuncs with an exact result: an operand, a whole number or a truth value.
 EXACT = frozenset(
     {"maximum", "minimum", "fmax", "fmin", "negative", "positive", "absolute", "fabs", "sign", "copysign"}
     | {"floor", "ceil", "rint", "trunc", "conjugate", "spacing", "nextafter"}
 )
-# Functions that are no ufuncs and round.
+# Functions that round and are no ufuncs.
 ROUNDING = frozenset({"dot", "einsum", "inner", "outer", "tensordot", "vdot", "trace", "norm"})
 
 
 class Nudging(np.ndarray[Any, Any]):
-    """An array that nudges what is computed from it by one unit in the last place, wherever that could have rounded."""
+    """An array whose operations nudge their results by one unit in the last place, wherever these may have rounded."""
 
     rng: np.random.Generator | None
 
@@ -71,7 +71,7 @@ class Nudging(np.ndarray[Any, Any]):
 
 
 def nudging(array: Array, rng: np.random.Generator | None) -> Array:
-    """Return an array, or a view of it, that nudges what is computed from it."""
+    """Return a view of an array as a `Nudging` one, or the array itself if it is not floating-point."""
     if array.dtype.kind != "f":
         return array
     view = array.view(Nudging)
@@ -80,5 +80,5 @@ def nudging(array: Array, rng: np.random.Generator | None) -> Array:
 
 
 def plain_of(value: Any) -> Any:
-    """Return the array that a nudging one is a view of, or any other value as it is."""
+    """Return a `Nudging` array as a plain one, and any other value as it is."""
     return value.view(np.ndarray) if isinstance(value, Nudging) else value

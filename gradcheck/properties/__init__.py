@@ -1,4 +1,4 @@
-"""What must hold of every layer, loss, optimizer, schedule and initialiser.
+"""Properties that must hold for every layer, loss, optimizer, schedule and initialiser.
 
 A property is a function of a `Case` and `Settings` that returns an `Outcome`; its name is its claim. ``PROPERTIES``
 lists them by kind.

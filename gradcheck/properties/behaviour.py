@@ -1,4 +1,4 @@
-"""What must hold of the calls themselves: nothing shared, nothing changed, nothing remembered."""
+"""Properties of the calls themselves: nothing is shared, changed or remembered."""
 
 from __future__ import annotations
 
@@ -13,8 +13,17 @@ import numpy as np
 from gradcheck.contract import Array, Case, Kinks, Layer, Loss, ShapeError
 from gradcheck.numerics.agreement import Verdict, Worst, compare
 from gradcheck.numerics.directions import Point, samples_are_independent
-from gradcheck.numerics.functions import Function, cast, function_of
+from gradcheck.numerics.functions import (
+    Function,
+    RefusedError,
+    cast,
+    function_of,
+    function_on_copies,
+    function_on_its_arguments,
+    precision_of,
+)
 from gradcheck.numerics.rounding import spread
+from gradcheck.properties.changes import changes_of, not_judged_if_changed
 from gradcheck.properties.outcome import (
     DTYPES,
     Outcome,
@@ -28,37 +37,52 @@ from gradcheck.properties.outcome import (
     useful,
 )
 
-KEYS = 8  # under which a layer that draws random numbers does not do the same by chance
-# Of 8 bits, whose squares and sums wrap around, and of none but positive numbers, whose negatives do.
+KEYS = 8  # so many keys that a layer that draws random numbers does not do the same by chance under all
+# In 8 bits squares and sums wrap around; in unsigned numbers negatives do.
 INTEGERS = (np.int64, np.int8, np.uint8)
-MORE_THAN_ROWS = 2**31  # no table has an index as large
-UNITS = 4  # whose choice is tried in one case
+MORE_THAN_ROWS = 2**31  # no table has so many rows
+UNITS = 4  # that are tried in one case
 MOST_MOVED = 256  # elements of an input that are moved one by one
-BESIDE = 2.0**-10  # relative distance from a margin at which a choice is tried; rounding is far less
-LARGEST_INTEGER = 2.0**53  # beyond it float64 has not all of them, and int64 ends soon after
+BESIDE = 2.0**-10  # relative distance from a margin at which a choice is tried, far above rounding
+LARGEST_INTEGER = 2.0**53  # beyond it float64 lacks some integers, and int64 ends soon after
 
 
 def gradients_match_their_tensors(case: Case, settings: Settings = Settings()) -> Outcome:
     """Every parameter and the input has a gradient of its own name and shape, and float32 stays float32.
 
-    That is so also of a loss whose target has the other precision. A foreign object is asked for its precision only if
-    it was given in float32.
+    That is so also of a loss whose target has the other precision. A foreign object's results must be in float32 only
+    where that was given. A gradient of its may lack axes of one element, as (3,) does of a tensor (1, 3): a step
+    ``tensor -= rate * gradient`` does what it should.
     """
-    function = function_of(case)
+    function = function_on_copies(case)
     own = {array.dtype.name for array in function.variables.values()}
+    lacking: dict[str, str] = {}
     for dtype in settings.dtypes:
         variables = cast(function.variables, dtype)
-        y, pullback = function.call(variables, case.context())
-        asked = not function.foreign or own == {dtype}
+        try:
+            y, pullback = function.call(variables, case.context())
+        except RefusedError:
+            continue  # it is not defined at what rounding to this precision makes of the input
+        asked = not function.foreign or own == {dtype} == {"float32"}
         if asked and y.dtype != dtype:
             return failure(f"the output of {dtype} input is {y.dtype}")
         grads = pullback(cotangent(y, case.rng("cotangent")))
         for name, grad in grads.items():
-            if grad.shape != variables[name].shape:
-                return failure(f"{name} has shape {variables[name].shape}, its gradient {grad.shape}")
+            shapes = f"{name} has shape {variables[name].shape}, its gradient {grad.shape}"
+            if function.foreign and _lacks_axes_alone(grad, variables[name]):
+                lacking[name] = f"{shapes}: axes of one element are missing"
+            elif grad.shape != variables[name].shape:
+                return failure(shapes)
             if asked and grad.dtype != dtype:
                 return failure(f"{name} is {dtype}, its gradient {grad.dtype}")
-    return _prediction_decides(case) if isinstance(case.subject, Loss) else Outcome(Verdict.PASS)
+    passed = _prediction_decides(case) if isinstance(case.subject, Loss) else Outcome(Verdict.PASS)
+    return replace(passed, trait="; ".join(lacking.values()))
+
+
+def _lacks_axes_alone(gradient: Array, tensor: Array) -> bool:
+    """Return whether a gradient has another shape than its tensor, to which it broadcasts without being repeated."""
+    leading = tensor.ndim - gradient.ndim
+    return leading > 0 and tensor.shape == (1,) * leading + gradient.shape
 
 
 def _prediction_decides(case: Case) -> Outcome:
@@ -78,6 +102,8 @@ def precisions_agree(case: Case, settings: Settings = Settings()) -> Outcome | N
     """Values and gradients in float32 are those in float64, up to the rounding of float32."""
     if "float32" not in settings.dtypes:
         return None  # float32 was not asked for
+    if precision_of(case) is np.float32:
+        return None  # it has one precision
     function, rng = function_of(case), case.rng("nudges")
     narrow = cast(function.variables, np.float32)
     y, pullback = function.call(narrow, case.context())
@@ -85,58 +111,62 @@ def precisions_agree(case: Case, settings: Settings = Settings()) -> Outcome | N
     wide, dy_wide = cast(narrow, np.float64), dy.astype(np.float64)
     y_wide, pullback_wide = function.call(wide, case.context())
     ours, theirs = {"output": y, **pullback(dy)}, {"output": y_wide, **pullback_wide(dy_wide)}
-    if function.foreign:  # without taps its rounding shows in float32 alone
+    if function.foreign:  # without taps its rounding shows only in float32
         noise = spread(ours, shadows_of(case, function, narrow, dy, rng))
-    else:  # computed in float64, so that what cancels in float32 alone excuses nothing
+    else:  # computed in float64, so that a cancellation in float32 excuses nothing
         noise = spread(theirs, shadows_of(case, function, wide, dy_wide, rng, np.float32))
     worsts, told = [], False
     for name, array in ours.items():
         if array.shape != theirs[name].shape:
             return failure(f"{name} has shape {array.shape} in float32 and {theirs[name].shape} in float64")
         allowed = allowance(function, theirs[name].astype(np.float32), noise[name])
+        if function.foreign and not np.isfinite(array).all() and np.isfinite(theirs[name]).all():
+            return inconclusive(f"{name} is not finite in float32, and is in float64")
         worsts.append(compare(name, array, theirs[name], allowed))
         told |= useful(allowed, array, theirs[name])
     return judged(worsts, told=told)
 
 
 def arguments_are_left_untouched(case: Case, settings: Settings = Settings()) -> Outcome:
-    """Forward and backward change neither inputs, nor parameters, nor dy, and read arrays that cannot be written."""
-    function = function_of(case)
-    before = {name: array.copy() for name, array in function.variables.items()}
-    frozen = {name: _read_only(array) for name, array in before.items()}
-    y, pullback = function.call(function.variables, case.context())
-    dy = cotangent(y, case.rng("cotangent"))
-    kept = dy.copy()
-    pullback(dy)
-    for name, array in [*function.variables.items(), ("dy", dy)]:
-        if not _same(array, kept if name == "dy" else before[name]):
-            return failure(f"{name} is changed by the call")
+    """Forward and backward change neither inputs, nor parameters, nor dy, and read arrays that cannot be written.
+
+    A foreign object that changes nothing may still refuse what cannot be written, which is not judged.
+    """
+    changes = changes_of(case)
+    if changes:
+        return failure("; ".join(map(str, changes)))
+    function = function_on_its_arguments(case)
+    frozen = {name: _read_only(array) for name, array in function.variables.items()}
     try:
-        function.call(frozen, case.context())[1](_read_only(kept))
+        y, pullback = function.call(frozen, case.context())
+        pullback(_read_only(cotangent(y, case.rng("cotangent"))))
     except ValueError as error:
-        return failure(f"read-only arrays are not taken: {error}")
+        message = f"read-only arrays are not taken: {error}"
+        return inconclusive(message) if function.foreign else failure(message)
     return Outcome(Verdict.PASS)
 
 
 def results_own_their_memory(case: Case, settings: Settings = Settings()) -> Outcome:
     """Nothing returned shares memory with an argument or with the results of another call.
 
-    A foreign object may return a view of what it was given, which is not judged.
+    A foreign object may return a view of an argument; that is inconclusive.
     """
-    function = function_of(case)
-    y, pullback = function.call(function.variables, case.context())
+    function = function_on_its_arguments(case)
+    constants = function.constants if function.foreign else {}
+    variables = {name: array.copy() for name, array in {**function.variables, **constants}.items()}
+    y, pullback = function.call(variables, case.context())
     dy = cotangent(y, case.rng("cotangent"))
-    # Of arguments of their own, so that views of an argument are not taken for memory that calls share.
+    # Each call has its own arguments, so that a view of an argument is not taken for memory that calls share.
     first, second = pullback(dy), pullback(dy.copy())
     again = function.call({name: array.copy() for name, array in function.variables.items()}, case.context())[0]
-    given: dict[str, Array] = {**function.variables, "dy": dy}
+    given: dict[str, Array] = {**variables, "dy": dy}
     results = {"the output": y, **{f"{name}'s gradient": grad for name, grad in first.items()}}
     later = {"another output": again, **{f"another call's gradient of {k}": g for k, g in second.items()}}
     for result, array in results.items():
         for other, memory in (later | given).items():
             if np.shares_memory(array, memory):
                 message = f"{result} shares memory with {other}"
-                if function.foreign and other in (*function.inputs, "dy"):
+                if function.foreign and other in (*function.inputs, *constants, "dy"):
                     return inconclusive(f"{message}: a later change in place changes both")
                 return failure(message)
     return Outcome(Verdict.PASS)
@@ -162,12 +192,12 @@ def calls_do_not_interfere(case: Case, settings: Settings = Settings()) -> Outco
 
 
 def _mode_is_forgotten(case: Case, dy: Array) -> Outcome:
-    """Call the very same layer in the other mode, too: nothing of a call stays on it."""
+    """Call the same layer in the other mode too: a call leaves nothing on it."""
     layer, x = case.subject, case.inputs[0]
     y, pullback = layer.forward(x, case.context())
     alone = {"input": pullback(dy)[0], **pullback(dy)[1]}
     _, kept = layer.forward(x, case.context())
-    with suppress(ShapeError):  # as of a single sample, which has no statistics
+    with suppress(ShapeError):  # a single sample has no statistics
         layer.forward(x[::-1] if x.ndim else x, replace(case, training=not case.training).context())
     after = {"input": kept(dy)[0], **kept(dy)[1]}
     for name, grad in alone.items():
@@ -178,7 +208,7 @@ def _mode_is_forgotten(case: Case, dy: Array) -> Outcome:
 
 
 def taps_do_not_change_results(case: Case, settings: Settings = Settings()) -> Outcome:
-    """A call whose taps are recorded is bitwise the call without, and what was recorded stays as it was."""
+    """A call with recorded taps is bitwise the call without, and later changes none of the recorded arrays."""
     function = function_of(case)
     y, pullback = function.call(function.variables, case.context())
     shown: list[tuple[str, Array, Array]] = []
@@ -200,7 +230,12 @@ def taps_do_not_change_results(case: Case, settings: Settings = Settings()) -> O
 
 
 def results_do_not_depend_on_memory_layout(case: Case, settings: Settings = Settings()) -> Outcome:
-    """Fortran order, negative strides, strides of zero and gaps give the same values and gradients, up to rounding."""
+    """Fortran order, negative strides, strides of zero and gaps give the same values and gradients, up to rounding.
+
+    What is changed in place may reach memory or not, by its layout, and is reported elsewhere.
+    """
+    if (unjudged := not_judged_if_changed(case)) is not None:
+        return unjudged
     function, rng = function_of(case), case.rng("nudges")
     y, pullback = function.call(function.variables, case.context())
     dy = cotangent(y, case.rng("cotangent"))
@@ -221,7 +256,14 @@ def results_do_not_depend_on_memory_layout(case: Case, settings: Settings = Sett
     scalar = np.broadcast_to(constant.reshape(-1)[:1].reshape((1,) * dy.ndim), dy.shape) if dy.size else constant
     for name, array in function.call(function.variables, case.context())[1](scalar).items():
         worsts.append(_within(function, name, array, of_constant[name], noise[f"{name} of a constant dy"]))
-    return judged(worsts)
+    outcome = judged(worsts)
+    if outcome.verdict is Verdict.FAIL and function.foreign and outcome.worst is not None:
+        worst = outcome.worst  # a layout of our own making: who never gives another than NumPy's own is not wrong
+        return inconclusive(
+            f"{worst.tensor} depends on the memory layout: {worst.analytic:.3g} for an array in Fortran order or with "
+            f"gaps, {worst.numeric:.3g} in NumPy's own; np.ascontiguousarray at the door makes it safe"
+        )
+    return outcome
 
 
 def _within(function: Function, name: str, array: Array, plain: Array, noise: float) -> Worst | None:
@@ -245,7 +287,7 @@ def gradients_of_samples_do_not_mix(case: Case, settings: Settings = Settings())
     if len(x) < 2:
         return None  # there is one sample only
     if len(variables) > 1:
-        # A weight of zero hides from outputs what its gradient depends on.
+        # With a weight of zero, outputs do not show what the weight's gradient depends on.
         shifts = {k: 2.0**-7 * rng.uniform(0.5, 1, a.shape).astype(a.dtype) for k, a in variables.items()}
         moved = {k: a if k == name else a + shifts[k] for k, a in variables.items()}
         outputs = [one["output"] for one in shadows_of(case, function, moved, dy, rng)]
@@ -258,7 +300,7 @@ def gradients_of_samples_do_not_mix(case: Case, settings: Settings = Settings())
     samples = [(x[i : i + 1], dy[i : i + 1]) for i in range(len(x))]
     try:
         alone = [function.call({**variables, name: one}, case.context())[1](done) for one, done in samples]
-    except ShapeError:
+    except (ShapeError, RefusedError):
         return None  # no sample is taken by itself: its statistics would be of nothing else
     noise = spread(together, shadows)
     worsts = []
@@ -267,14 +309,14 @@ def gradients_of_samples_do_not_mix(case: Case, settings: Settings = Settings())
         joined = np.concatenate(pieces) if tensor == name else np.sum(pieces, axis=0)
         if joined.shape != grad.shape:
             return failure(f"{tensor}'s gradient has shape {grad.shape} for the batch, {joined.shape} for its samples")
-        # The samples' gradients round on their own, at most as the whole does, each.
+        # The samples' gradients round too: besides what shadows of the whole show, by one floor each.
         allowed = allowance(function, grad, noise[tensor]) + sum(allowance(function, piece, 0.0) for piece in pieces)
         worsts.append(compare(tensor, grad, joined, allowed))
     return judged(worsts)
 
 
 def _draws(case: Case, function: Function, grads: dict[str, Array], dy: Array) -> bool:
-    """Return whether gradients depend on the key: of few masks, those of two batches are often the same."""
+    """Return whether gradients depend on the key; several keys are tried, since small masks are often the same."""
     for seed in range(case.seed + 1, case.seed + 1 + KEYS):
         again = function.call(function.variables, replace(case, seed=seed).context())[1](dy)
         if not all(_same(grad, again[name]) for name, grad in grads.items()):
@@ -285,7 +327,7 @@ def _draws(case: Case, function: Function, grads: dict[str, Array], dy: Array) -
 def integers_are_taken_as_numbers(case: Case, settings: Settings = Settings()) -> Outcome | None:
     """Integer input is refused, or gives what the same numbers as float64 give: nothing is truncated or wraps around.
 
-    A foreign object that was given floats may not mean to take integers, and is not failed.
+    A foreign object that was given floats may not be meant for integers, so it is not failed.
     """
     function = function_of(case)
     if not function.inputs:
@@ -300,21 +342,24 @@ def integers_are_taken_as_numbers(case: Case, settings: Settings = Settings()) -
 
 
 def _as_integers(case: Case, function: Function, kind: np.dtype[np.integer[Any]]) -> Outcome | None:
-    """Compare the whole numbers nearest to the input, sizes where negative ones are none, with themselves as floats."""
+    """Compare the rounded input as integers (absolute values if unsigned) with the same numbers as floats."""
     name, rng = function.inputs[0], case.rng("nudges")
     whole, range_ = np.rint(np.nan_to_num(function.variables[name])), np.iinfo(kind)
     if kind.itemsize < 8:
         whole = np.clip(whole if range_.min else np.abs(whole), range_.min, range_.max)
     elif np.abs(whole).max(initial=0.0) >= LARGEST_INTEGER:
-        return None  # not every such number is an integer's
+        return None  # some of these numbers are no integers of this kind
     variables = {**function.variables, name: whole}
-    y, pullback = function.call(variables, case.context())
+    try:
+        y, pullback = function.call(variables, case.context())
+    except RefusedError:
+        return None  # whole numbers are outside the domain
     if not np.isfinite(y).all():
         return None  # whole numbers are outside the domain
     dy = cotangent(y, case.rng("cotangent"))
     plain = {"output": y, **pullback(dy)}
     try:
-        with np.errstate(all="ignore"):  # of what wraps around
+        with np.errstate(all="ignore"):  # integers may wrap around
             y_integer, pullback_integer = function.call({**variables, name: whole.astype(kind)}, case.context())
             integer = {"output": y_integer, **pullback_integer(dy)}
     except (TypeError, ValueError, OverflowError):
@@ -333,7 +378,7 @@ def _as_integers(case: Case, function: Function, kind: np.dtype[np.integer[Any]]
 
 
 def wrong_shapes_are_refused(case: Case, settings: Settings = Settings()) -> Outcome | None:
-    """An input of a shape that cannot be taken raises `ShapeError` naming the shape needed and the one that came."""
+    """An input of a wrong shape raises `ShapeError` with the needed shape and the given one."""
     subject, inputs = case.subject, case.inputs
     assert isinstance(subject, (Layer, Loss))
     refused = 0
@@ -356,9 +401,9 @@ def wrong_shapes_are_refused(case: Case, settings: Settings = Settings()) -> Out
 
 
 def indices_out_of_range_are_refused(case: Case, settings: Settings = Settings()) -> Outcome | None:
-    """An index below 0 and one too large raise ValueError or IndexError, which says what is needed and what came.
+    """An index below 0 and one too large raise ValueError or IndexError with the needed range and the given index.
 
-    Indices are the targets of a loss of classes, but for the ignored one, and the input of a layer of integers.
+    Indices are the targets of a loss of classes, except the ignored one, and the input of a layer of integers.
     """
     subject, (*others, indices) = case.subject, case.inputs
     assert isinstance(subject, (Layer, Loss))
@@ -383,7 +428,7 @@ def indices_out_of_range_are_refused(case: Case, settings: Settings = Settings()
 
 
 def kinks_are_where_choices_change(case: Case, settings: Settings = Settings()) -> Outcome | None:
-    """A unit's margin is by how much an element of the input must move, and none less, for its choice to change."""
+    """A unit's margin is the smallest movement of one element of the input that changes the unit's choice."""
     subject, x = case.subject, case.inputs[0]
     assert isinstance(subject, Layer)
     kinks, rng = subject.kinks(x), case.rng("units")
@@ -418,12 +463,12 @@ def _kinks_around(layer: Layer, x: Array, distance: float) -> Iterator[Kinks]:
 
 
 def _wrong(subject: Layer | Loss, x: Array) -> list[Array]:
-    """Return arrays like ``x`` with one axis more, one less, and one element more along an axis."""
+    """Return arrays like ``x`` with one axis more, with one less, and with one element more along an axis."""
     longer = {axis: np.concatenate([x, x.take([0], axis)], axis) for axis in range(x.ndim) if x.shape[axis]}
     if isinstance(subject, Layer) and x.ndim > 1:
         longer.pop(0, None)  # another number of samples
     elif isinstance(subject, Loss) and subject.class_targets:
-        longer = {axis: array for axis, array in longer.items() if axis != 1}  # another number of classes is none
+        longer = {axis: array for axis, array in longer.items() if axis != 1}  # another number of classes is not wrong
     return [*longer.values(), x[None], *([x[0]] if x.ndim and len(x) else [])]
 
 
@@ -438,7 +483,7 @@ def _read_only(array: Array) -> Array:
 
 
 def _fortran(array: Array) -> Array:
-    """Return the same array with its first axis varying fastest; np.asfortranarray makes an axis for a number."""
+    """Return the same array with its first axis varying fastest; np.asfortranarray would add an axis to a number."""
     return np.array(array, order="F")
 
 
@@ -449,7 +494,7 @@ def _reversed(array: Array) -> Array:
 
 
 def _gapped(array: Array) -> Array:
-    """Return the same array with every second element of its last axis' memory unused."""
+    """Return the same array in memory where every second element of the last axis is unused."""
     if not array.ndim:
         return array.copy()
     wide = np.full((*array.shape[:-1], 2 * array.shape[-1]), math.nan, array.dtype)

@@ -1,4 +1,4 @@
-"""An initialiser against torch's: the distribution of what it draws, and where its numbers come from."""
+"""An initialiser against torch's: the distribution of its draws, and the source of its random numbers."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from gradcheck.subjects.twin import twin_draws
 # How often each of the tests below calls a right initialiser wrong.
 FALSE_ALARM = 1e-9
 
-# Beyond so many deviations a normal number is once in 1 / FALSE_ALARM times, on either side.
+# A normal number is beyond so many deviations, on both sides together, once in 1 / FALSE_ALARM times.
 DEVIATIONS = 6.11
 
-# Pairs whose mean product is nearly normal: of normal numbers beyond 6 deviations 1.4 times as often.
+# Pairs enough for a nearly normal mean product: for normal numbers it is beyond 6 deviations 1.4 times as often.
 MANY = 1_000
 
-# Drawn on either side, in as many arrays as that takes.
+# Drawn on each side, in as many arrays as that takes.
 ELEMENTS = 100_000
 
 
 def draws_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outcome:
     """The elements have torch's distribution, and are float64 of the shape asked for.
 
-    Elements that are the same in every draw, such as zeros, have to be equal. All others are pooled, and each of the
-    `distances` has to be one that two samples of a distribution have, but for once in 10^9 times; so has each of the
-    `correlations` of a draw. Of 100,000 elements they see in every other case a normal's deviation that is off by
-    1.9 %, a uniform's bounds off by 0.06 %, a mean off by 2.7 % of the deviation, and a correlation of 1.9 %. They do
-    not see a normal that is cut off at four deviations, beyond which are six of 100,000.
+    Elements that are the same in every draw, such as zeros, must be equal. All others are pooled. Each of the
+    `distances`, and of the `correlations` of a draw, has a limit that two samples of one distribution exceed once in
+    10^9 times. With 100,000 elements, these faults are found in every other case: a normal's deviation off by 1.9 %, a
+    uniform's bounds off by 0.06 %, a mean off by 2.7 % of the deviation, and a correlation of 1.9 %. A normal that is
+    cut off at four deviations is not found: six of 100,000 elements are beyond.
     """
     initializer, array = _initializer(case), case.inputs[0]
     rng, count = case.rng("draws"), max(2, math.ceil(ELEMENTS / array.size))
@@ -66,7 +66,7 @@ def draws_follow_their_generator(case: Case, settings: Settings = Settings()) ->
 
 
 def same_distribution(tensor: str, ours: Array, theirs: Array) -> Outcome:
-    """Return whether two stacks of draws, (draws, ...), may come from one distribution; all elements are alike."""
+    """Return whether two stacks of draws, (draws, ...), may come from one distribution, the same for all elements."""
     constant = [np.all(draws == draws[0], axis=0) for draws in (ours, theirs)]
     if np.any(constant[0] != constant[1]):
         place = tuple(int(i) for i in np.argwhere(constant[0] != constant[1])[0])
@@ -87,10 +87,11 @@ def same_distribution(tensor: str, ours: Array, theirs: Array) -> Outcome:
 def distances(ours: Array, theirs: Array) -> Iterator[Worst | None]:
     """Yield how far two samples of n numbers are apart, against what is exceeded once in 1 / `FALSE_ALARM` times.
 
-    Their means, of which the difference is normal with variance 2 var / n; their variances, with 2 (m4 - var^2) / n,
-    where m4 is the fourth central moment; their distribution functions, whose largest distance D exceeds
-    ``sqrt(ln(2 / p) / n)`` with probability p (Kolmogorov and Smirnov; the first term of the series, the next being
-    p^4); and how many of one are beyond all of the other, k or more with probability 2^-k, which tells a bound.
+    The means: their difference is normal with variance 2 var / n. The variances: likewise, with 2 (m4 - var^2) / n,
+    where m4 is the fourth central moment. The distribution functions: their largest distance D exceeds
+    ``sqrt(ln(2 / p) / n)`` with probability p (Kolmogorov and Smirnov; the first term of the series, the next is
+    p^4 / 8). The number of elements of one that are beyond all of the other, which shows a bound: it is k or more with
+    probability 2^-k at most.
     """
     n = len(ours)
     mean, variance = theirs.mean(), theirs.var()
@@ -114,10 +115,10 @@ def distances(ours: Array, theirs: Array) -> Iterator[Worst | None]:
 
 
 def correlations(draws: Array) -> Iterator[Worst | None]:
-    """Yield how the elements of draws, (draws, elements), depend on each other, against what independent ones do.
+    """Yield correlations of the elements of draws, (draws, elements), against what independent elements have.
 
-    Each with the next, and those of the first half of a draw with those of the second. The mean product of n pairs of
-    deviations over the variance is nearly normal with variance 1 / n, if the pairs are many.
+    Each element is paired with the next, and the first half of a draw with the second. For n independent pairs, the
+    mean product of the deviations over the variance is nearly normal with variance 1 / n if n is large.
     """
     off = draws - draws.mean()
     half = draws.shape[1] // 2
@@ -129,7 +130,7 @@ def correlations(draws: Array) -> Iterator[Worst | None]:
 
 
 def _fans(case: Case) -> tuple[int, int] | None:
-    """Return the fans (in, out) of the weight that a case names beside what is to be filled."""
+    """Return the fans (in, out) of the weight that a case gives beside the array to be filled, or None."""
     if len(case.inputs) == 1:
         return None
     shape = case.inputs[1].shape

@@ -1,19 +1,38 @@
-"""The pullback against derivatives of the forward pass, and against itself: no second implementation is needed."""
+"""The pullback against derivatives of the forward pass, and its linearity: no second implementation is needed."""
 
 from __future__ import annotations
 
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from math import sqrt
+from types import MappingProxyType
 
 import numpy as np
 
-from gradcheck.contract import Array, Case
-from gradcheck.diagnosis.gradients import Cause, Diagnosis, Evidence, diagnose
-from gradcheck.numerics.agreement import Worst, compare, largest, ratio_of
-from gradcheck.numerics.differences import DEVIATIONS, Estimate, Integers, Lines, derivatives, elementwise_noise, hidden
+from gradcheck.contract import Array, Case, Context
+from gradcheck.diagnosis.evidence import Cause, Diagnosis, Evidence
+from gradcheck.diagnosis.fits import PRECISION, Comparison
+from gradcheck.diagnosis.gradients import diagnose
+from gradcheck.diagnosis.guards import LARGEST as LARGEST_GUARD
+from gradcheck.diagnosis.guards import Guard, Place, guard_of
+from gradcheck.diagnosis.norms import LARGEST_SHARE, guard_of_norm, share_of
+from gradcheck.numerics.agreement import Verdict, Worst, compare, largest, ratio_of
+from gradcheck.numerics.constraints import directions_within
+from gradcheck.numerics.differences import (
+    DEVIATIONS,
+    RICHARDSON_WEIGHTS,
+    SHORTER,
+    STEPS,
+    Estimate,
+    Integers,
+    Lines,
+    derivatives,
+    elementwise_noise,
+    hidden,
+)
 from gradcheck.numerics.directions import (
     Point,
     along,
@@ -22,11 +41,15 @@ from gradcheck.numerics.directions import (
     samples_are_independent,
     stacked_complex_step,
     stacked_coordinates,
+    unit,
 )
-from gradcheck.numerics.functions import Pullback, cast, function_of, shadow
+from gradcheck.numerics.functions import Arrays, Pullback, cast, function_of, precision_of, shadow
 from gradcheck.numerics.generalised import generalised_gradient
 from gradcheck.numerics.rounding import Recorder, nudged, spread
+from gradcheck.numerics.samples import batch_axis
 from gradcheck.properties.outcome import (
+    CERTAIN,
+    DIAGNOSED,
     LARGE,
     SHADOWS,
     USEFUL,
@@ -34,32 +57,42 @@ from gradcheck.properties.outcome import (
     Settings,
     allowance,
     cotangent,
+    counted,
     factor_of,
     failure,
     inconclusive,
     judged,
+    seconds_a_call,
     shadows_of,
     useful,
 )
+from gradcheck.properties.stops import stopped_in_twin
+from gradcheck.streams import stream
 
+SHARE_OF_TIME = 0.25  # of what is left, for the differences of one tensor in one case
 PROBES = 8  # of fast mode, a tensor;
 PROBES_OF_LARGE = 2  # fewer where there are so many elements that a call takes long
 CONFIRMED = 32  # disagreeing elements that are measured again at other steps, the worst first
 EVALUATIONS_A_LINE = 12  # two steps of six
 AUTO_EVALUATIONS = 1_000  # in auto mode a tensor that takes more is probed along random directions,
 AUTO_WORK = 1 << 26  # and so is one for which evaluations x elements in and out exceed this
-CERTAIN = 100.0  # a ratio, below which no cause is sought
 EXPLAINING_EVALUATIONS = 20_000  # for which one tensor's disagreement is explained, if max_evaluations allows them
-DIAGNOSED = 4096  # elements of a tensor whose disagreement is explained: it takes differences for other cotangents
 KEPT = 1 << 23  # outputs of evaluations kept for an explanation
 SMALL = 4  # elements, up to which differences cost less than a complex step and its confirmation
+
+# How many allowances an error must be for an element to tell a cause. In float32 an error of all of a gradient is some
+# thousands; at a lower level more elements must tell.
+LEVELS = {np.float64: (PRECISION,), np.float32: (PRECISION, 100.0)}
 
 
 @dataclass(frozen=True)
 class TensorFinding:
-    """What was found of one tensor's gradient: ``numeric`` and ``allowed`` (inf where not judged), if elementwise.
+    """The result for one tensor's gradient: ``numeric`` and ``allowed`` (inf where not judged), if elementwise.
 
-    ``cause`` is why it is wrong, where that was seen on the way.
+    ``cause`` is why it is wrong, where that was seen on the way. ``seen`` is the smallest share of itself that the
+    gradient could be off by and be seen. ``domain`` says where the forward pass was not defined, ``within`` that it was
+    judged along directions within its domain alone, and ``outside`` that it was defined nowhere beside the point.
+    ``kinks`` is the worst of what was found at kinks; ``guard`` is an eps that ``numeric`` is without.
     """
 
     worst: Worst | None
@@ -68,14 +101,20 @@ class TensorFinding:
     numeric: Array | None = None
     allowed: Array | None = None
     cause: Diagnosis | None = None
+    seen: float = np.inf
+    domain: str = ""
+    within: bool = False
+    outside: bool = False
+    kinks: Worst | None = None
+    guard: Guard | None = None
 
 
 class TooLongError(RuntimeError):
-    """An explanation takes more evaluations than it may."""
+    """An explanation takes more evaluations than are allowed."""
 
 
 class Derivatives:
-    """The evaluations along the coordinates of one variable, kept: of another cotangent, no other are needed."""
+    """The evaluations along the coordinates of one variable, kept, since another cotangent needs no others."""
 
     def __init__(self, lines: Lines, budget: int) -> None:
         self.lines, self.budget = replace(lines, at=self.at), budget
@@ -83,7 +122,7 @@ class Derivatives:
         self._kept: dict[tuple[int, float], tuple[Array, Array]] = {}
 
     def at(self, lines: Integers, t: Array) -> tuple[Array, Array]:
-        """Return what `Lines.at` does, from what is kept where that is possible."""
+        """Return what `Lines.at` does, from kept evaluations where possible."""
         keys = [(int(line), float(distance)) for line, distance in zip(lines, t, strict=True)]
         new = [i for i, key in enumerate(keys) if key not in self._kept]
         self.budget -= len(new)
@@ -107,15 +146,18 @@ class Judge:
     shadows: list[dict[str, Array]]
     settings: Settings
     rng: np.random.Generator
-    begun: int  # evaluations before the first of this case's
+    begun: int  # evaluations before this case's first one
 
     @property
     def factor(self) -> float:
-        """By how many times what shadows show a gradient may be off."""
+        """The allowance of a gradient over the spread of its shadows."""
         return factor_of(self.point.function)
 
     def tensor(self, name: str) -> TensorFinding:
         """Judge one tensor's gradient, in the mode that the settings say."""
+        within = self._within_domain(name) if self.point.function.foreign else None
+        if within is not None:
+            return within
         stacked = name in self.point.function.inputs and samples_are_independent(self.point, name)
         limit = self._affordable(name, stacked=stacked)
         if limit <= 0:
@@ -127,8 +169,51 @@ class Judge:
             return replace(found, worst=largest(found.worst, rest.worst), remark=remark)
         return found
 
+    @property
+    def _eps(self) -> float:
+        """What one is rounded by in the precision that the function is judged in."""
+        return float(np.finfo(self.point.precision).eps)
+
+    def _told(self, allowed: Array, *values: Array) -> bool:
+        """Return whether allowances can tell right from wrong in the precision that the function is judged in."""
+        return useful(allowed, *values, share=USEFUL[self.point.precision])
+
+    def _domain(self, name: str, outside: int = 0, of: int = 0) -> str:
+        """Return what is to be said of steps that the forward pass refuses, if it refused any."""
+        why = f" ({self.point.refusals[name]})" if name in self.point.refusals else ""
+        if outside:
+            return f"the forward pass is not defined beside {outside} of {of} elements of {name}{why}"
+        return f"the forward pass refuses some steps of {name}{why}: shorter ones were taken" if why else ""
+
+    def _within_domain(self, name: str) -> TensorFinding | None:
+        """Judge <g, u> for random directions u within the domain, if all steps of single elements lead out of it."""
+        rng = stream("directions within a domain", self.case.seed)
+        found = directions_within(self.point, name, PROBES, rng)
+        if found is None:
+            return None
+        keeps, directions = found
+        lines = along(self.point, name, directions)
+        estimate = derivatives(lines)
+        projected = np.tensordot(directions, self.grads[name], self.grads[name].ndim)
+        allowed = estimate.error + self._projected_noise(name, directions)
+        if np.any(np.abs(projected - estimate.value) > allowed):
+            allowed += hidden(lines, estimate.step)
+        worst = compare(name, projected, estimate.value, allowed)
+        why = f" ({self.point.refusals[name]})" if name in self.point.refusals else ""
+        domain = (
+            f"the forward pass refuses steps of single elements of {name}{why}: its gradient is judged along "
+            f"{len(directions)} directions that keep {keeps}"
+        )
+        return TensorFinding(
+            None if worst is None else replace(worst, index=()),
+            self._told(allowed, projected, estimate.value),
+            seen=_seen(estimate.value, allowed),
+            domain=domain,
+            within=True,
+        )
+
     def _affordable(self, name: str, *, stacked: bool) -> int:
-        """Return how many elements are to be perturbed one by one."""
+        """Return how many elements are perturbed one by one."""
         settings, x, size = self.settings, self.point.variables[name], self.grads[name].size
         if settings.mode == "fast":
             return 0
@@ -137,17 +222,24 @@ class Judge:
             work = calls * (sum(array.size for array in self.point.variables.values()) + self.point.y.size)
             if calls > (settings.max_evaluations or AUTO_EVALUATIONS * EVALUATIONS_A_LINE) or work > AUTO_WORK:
                 return 0
+            if not self._in_time(calls):
+                return 0
         if settings.max_evaluations is not None:
             left = settings.max_evaluations - (self.case.tally.evaluations - self.begun)
             return min(size, max(0, left // EVALUATIONS_A_LINE * (len(x) if stacked else 1)))
         return size
+
+    def _in_time(self, calls: int) -> bool:
+        """Return whether calls take no more than their share of the time that is left."""
+        left = self.settings.until - time.thread_time()
+        return calls * seconds_a_call(self.case) <= SHARE_OF_TIME * max(0.0, left)
 
     def noise(self, name: str) -> Array:
         """Return the allowance of each element for the pullback's own rounding."""
         return self.factor * elementwise_noise(self.grads[name], [one[name] for one in self.shadows])
 
     def _noise_at_ties(self, name: str) -> float:
-        """Return the allowance for the rounding of a gradient whose kinks stay kinks: no tie is broken by a nudge."""
+        """Return the allowance for the rounding of a gradient at kinks, from nudges that leave every tie a tie."""
         grad, shadows = self.grads[name], []
         for _ in range(SHADOWS):
             moved = {key: nudged(array, self.rng) for key, array in self.point.variables.items()}
@@ -166,7 +258,7 @@ class Judge:
             if exact is not None:
                 allowed = self.noise(name)
                 return TensorFinding(
-                    compare(name, grad, exact, allowed), useful(allowed, grad, exact), "", exact, allowed
+                    compare(name, grad, exact, allowed), self._told(allowed, grad, exact), "", exact, allowed
                 )
         lines = (stacked_coordinates if stacked else coordinates)(self.point, name).only(chosen)
         return self._by_differences(name, lines, chosen)
@@ -177,9 +269,9 @@ class Judge:
         numeric: Array = np.zeros(grad.size)
         allowed: Array = np.full(grad.size, np.inf)
         numeric[chosen], allowed[chosen] = estimate.value, estimate.error + noise[chosen]
-        # Where f does not move, its steps are of a size that nothing shows: 1 + erf(-10) is 0, its derivative 1e-22.
+        # Where f does not move, the size of its rounding does not show: 1 + erf(-7) is 0, its derivative 6e-22.
         still = chosen[~estimate.moved]
-        allowed[still] += np.finfo(grad.dtype).eps * float(np.abs(grad).max(initial=0.0))
+        allowed[still] += self._eps * float(np.abs(grad).max(initial=0.0))
         self._confirm(name, chosen, estimate, numeric, allowed)
         kinked = judged_kinks = chosen[estimate.kinked]
         worst, in_full = None, False
@@ -190,8 +282,9 @@ class Judge:
             )
         shape = self.grads[name].shape
         numeric, allowed = numeric.reshape(shape), allowed.reshape(shape)
-        told = useful(allowed, self.grads[name], numeric) or worst is not None
-        skipped = int(np.sum(~np.isfinite(estimate.error))) - len(judged_kinks)
+        told = self._told(allowed, self.grads[name], numeric) or worst is not None
+        outside = int(estimate.outside.sum())
+        skipped = int(np.sum(~np.isfinite(estimate.error))) - len(judged_kinks) - outside
         remarks = [f"{len(kinked)} of {grad.size} elements of {name} lie at kinks"] if len(kinked) else []
         if skipped:
             why = "no step looked smooth, or kinks lie on kinks"
@@ -199,12 +292,23 @@ class Judge:
         smooth = compare(name, self.grads[name], numeric, allowed)
         only_ties = in_full and not (smooth is not None and smooth.ratio > 1)
         cause = Diagnosis(Cause.TIED_IN_FULL, {}) if only_ties else None
-        return TensorFinding(largest(smooth, worst), told, "; ".join(remarks), numeric, allowed, cause)
+        return TensorFinding(
+            largest(smooth, worst),
+            told,
+            "; ".join(remarks),
+            numeric,
+            allowed,
+            cause,
+            kinks=worst,
+            seen=_seen(numeric, allowed),
+            domain=self._domain(name, outside, len(chosen)),
+            outside=outside == len(chosen),
+        )
 
     def _confirm(self, name: str, chosen: Integers, estimate: Estimate, numeric: Array, allowed: Array) -> None:
-        """Widen, in place, the allowance of disagreeing elements by what it lacks: as other steps show, one call each.
+        """Raise, in place, the allowance of disagreeing elements to what estimates from other steps show, unstacked.
 
-        And by what outputs that do not move may hide.
+        What outputs that do not move may miss is added first.
         """
         grad = self.grads[name].reshape(-1)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -230,7 +334,7 @@ class Judge:
         return row
 
     def _confirmed_complex_step(self, name: str, *, stacked: bool) -> Array | None:
-        """Return the gradient by complex steps if it is the pullback's, and differences along two lines confirm it."""
+        """Return the gradient by complex steps if it is the pullback's and differences along two lines confirm it."""
         grad = self.grads[name]
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
@@ -253,22 +357,29 @@ class Judge:
         grad = self.grads[name]
         moves = np.array([one[name] - grad for one in self.shadows])
         projected = np.tensordot(directions, moves, axes=(range(1, directions.ndim), range(1, moves.ndim)))
-        last = np.finfo(grad.dtype).eps * np.sqrt(((directions * grad) ** 2).reshape(len(directions), -1).sum(axis=1))
+        last = self._eps * np.sqrt(((directions * grad) ** 2).reshape(len(directions), -1).sum(axis=1))
         return np.asarray(DEVIATIONS * np.sqrt((projected**2).mean(axis=1)) + last)
 
     def fast(self, name: str) -> TensorFinding:
         """Judge <g, u> for Gaussian u; bisect to an element where it disagrees.
 
-        An error E of the gradient shows as <E, u>, which is Gaussian of deviation ``|E|``: one probe of allowance a
-        misses it with probability at most ``sqrt(2 / pi) a / |E|``, and independent probes with the product of these.
+        An error E of the gradient shows as <E, u>, which is Gaussian with the standard deviation ``|E|``, the 2-norm.
+        One probe of allowance a misses it with probability at most ``sqrt(2 / pi) a / |E|``, independent probes with
+        the product of these.
         """
         grad = self.grads[name]
         large = sum(array.size for array in self.point.variables.values()) > LARGE
-        directions = self.rng.standard_normal((PROBES_OF_LARGE if large else PROBES, *grad.shape))
+        few = large or not self._in_time(PROBES * EVALUATIONS_A_LINE)
+        directions = self.rng.standard_normal((PROBES_OF_LARGE if few else PROBES, *grad.shape))
         lines = along(self.point, name, directions)
         estimate = derivatives(lines)
+        if estimate.outside.all():  # as where some elements are at an end of the domain
+            directions = np.abs(directions)
+            lines = along(self.point, name, directions)
+            estimate = derivatives(lines)
         gradient = grad
-        rough = estimate.rough[~np.isfinite(estimate.error)].any(axis=0) if len(estimate.rough) else estimate.rough
+        unclear = estimate.rough[~np.isfinite(estimate.error) & ~estimate.outside]
+        rough = unclear.any(axis=0) if len(unclear) else np.zeros(self.point.y.size, bool)
         left_out = 0
         judge = self
         if np.any(rough):
@@ -288,9 +399,13 @@ class Judge:
         remark = _chance(name, allowed[told_lines], norm)
         if left_out:
             remark += f"; {left_out} of {self.point.y.size} outputs are at kinks and left out"
-        told = bool(told_lines.any()) and bool(np.min(allowed, initial=np.inf) < USEFUL * norm)
+        told = bool(told_lines.any()) and bool(np.min(allowed, initial=np.inf) < USEFUL[self.point.precision] * norm)
+        seen = float(np.min(allowed, initial=np.inf)) / norm if norm else np.inf
+        outside = int(estimate.outside.sum())
+        domain = self._domain(name, outside, len(directions)).replace("elements", "directions")
         if told_lines.any() and ratios[worst_line] > 1:
-            return TensorFinding(judge._bisect(name, float(ratios[worst_line])), told, remark)
+            bisected = judge._bisect(name, float(ratios[worst_line]))
+            return TensorFinding(bisected, told, remark, seen=seen, domain=domain)
         worst = Worst(
             name,
             (),
@@ -299,9 +414,66 @@ class Judge:
             float(allowed[worst_line]),
             float(ratios[worst_line]) if told_lines.any() else 0.0,
         )
-        return TensorFinding(worst, told, remark)
+        return TensorFinding(worst, told, remark, seen=seen, domain=domain, outside=outside == len(directions))
 
-    def _numeric_of(self, kept: dict[str, Derivatives], name: str, dy: Array) -> tuple[Array, Array]:
+    def freed(self, name: str, found: TensorFinding) -> TensorFinding:
+        """Judge a gradient that disagrees again, without an eps that guards a logarithm in the value or in it alone."""
+        grad, x = self.grads[name], self.point.variables[name]
+        if grad.size > DIAGNOSED or name not in self.point.function.inputs:
+            return found
+        try:
+            numeric, allowed = _known(found) or self._numeric_of({}, name, self.point.dy)
+        except TooLongError:
+            return found
+        # What does not move is known no better than the outputs: a share of 1e-20 in a logarithm may still count.
+        blurred = np.where(numeric == 0, allowed + self._grain(name), allowed)
+        known = self.case.tally.eps
+        comparison = Comparison(grad, numeric, blurred)
+        guard = guard_of(comparison, x, self.point.dy, self._target(), known) or self._guard_of_norm(name, comparison)
+        if guard is None:
+            return found
+        if guard.sure and guard.place is Place.LOGARITHM and guard.eps:
+            known[guard.eps] = guard.error
+        freed, margin = guard.without(numeric, blurred)
+        smooth, off = compare(name, grad, freed, margin), guard.moves(numeric)
+        if guard.eps - guard.error > LARGEST_GUARD and smooth is not None and smooth.ratio <= 1:
+            return replace(found, cause=Diagnosis(Cause.GUARD, {"eps": str(guard), "place": guard.place, "off": off}))
+        remark = "; ".join(part for part in (found.remark, _guarded(name, guard, off)) if part)
+        if not guard.sure:
+            return replace(found, worst=found.kinks, told=found.kinks is not None, remark=remark)
+        worst, told = largest(smooth, found.kinks), useful(margin, grad, freed) or found.kinks is not None
+        return replace(found, worst=worst, told=told, remark=remark, numeric=freed, allowed=margin, guard=guard)
+
+    def _guard_of_norm(self, name: str, once: Comparison) -> Guard | None:
+        """Return the guard that a gradient of an input is off by, as inputs twice as large show it."""
+        function, point = self.point.function, self.point
+        if share_of(once) > LARGEST_SHARE:
+            return None
+        doubled = {key: 2 * x if key in function.inputs else x for key, x in point.variables.items()}
+        try:
+            y, pullback = function.call(doubled, point.context())
+            grads, shadows = pullback(point.dy), shadows_of(self.case, function, doubled, point.dy, self.rng)
+            there = replace(point, variables=doubled, y=y, outputs=[one["output"] for one in shadows])
+            judge = replace(self, point=there, pullback=pullback, grads=grads, shadows=shadows)
+            numeric, allowed = judge._numeric_of({}, name, point.dy)
+        except Exception:  # noqa: BLE001  outside its domain, or too long to tell
+            return None
+        twice = Comparison(grads[name], numeric, allowed + judge.noise(name))
+        return guard_of_norm(once, twice, point.variables[name], point.y, y)
+
+    def _grain(self, name: str) -> float:
+        """Return by how much a derivative may be off where outputs do not move, at the shortest of the usual steps."""
+        step = STEPS[self.point.precision].first * SHORTER * unit(self.point.variables[name])
+        last = np.finfo(self.point.y.dtype).eps / 2 * np.abs(self.point.dy * self.point.y).sum()
+        return float(RICHARDSON_WEIGHTS * last / step)
+
+    def _numeric_of(
+        self,
+        kept: dict[str, Derivatives],
+        name: str,
+        dy: Array,
+        guards: Mapping[str, Guard | None] = MappingProxyType({}),
+    ) -> tuple[Array, Array]:
         """Return the numeric gradient for a cotangent, from evaluations that are kept if they are few enough."""
         if name not in kept:
             stacked = name in self.point.function.inputs and samples_are_independent(self.point, name)
@@ -310,7 +482,9 @@ class Judge:
             most = min(EXPLAINING_EVALUATIONS, self.settings.max_evaluations or EXPLAINING_EVALUATIONS)
             kept[name] = Derivatives(lines, min(most * samples, KEPT // max(1, lines.y.shape[1])))
         lines = kept[name].lines
-        return self.numeric(name, replace(lines, dy=np.asarray(dy, np.float64).reshape(lines.dy.shape)))
+        numeric, allowed = self.numeric(name, replace(lines, dy=np.asarray(dy, np.float64).reshape(lines.dy.shape)))
+        guard = guards.get(name)
+        return (numeric, allowed) if guard is None else guard.without(numeric, allowed)
 
     def numeric(self, name: str, lines: Lines) -> tuple[Array, Array]:
         """Return the gradient by differences along a variable's coordinates, and its allowance."""
@@ -320,26 +494,22 @@ class Judge:
         return estimate.value.reshape(x.shape), (estimate.error + noise).reshape(x.shape)
 
     def _analytic(self, name: str, dy: Array) -> Array:
-        return self.pullback(dy)[name]
+        return self.pullback(np.asarray(dy, self.point.dy.dtype))[name]
 
     def causes(self, wrong: list[str], found: dict[str, TensorFinding]) -> dict[str, Diagnosis | None]:
-        """Return what is likely wrong with each of these tensors' gradients, where that can be told."""
+        """Return the likely cause of each of these tensors' wrong gradients, None where it is unknown."""
         causes = {name: found[name].cause for name in wrong if name in found and found[name].cause is not None}
         wrong = [name for name in wrong if name not in causes]
         for name in wrong if self.settings.explain else ():
+            if name in found and found[name].within:
+                continue  # no numeric gradient is known
             x, worst = self.point.variables[name], found[name].worst if name in found else None
-            # Near the allowance, which elements fail and by how much is an accident.
+            # Near the allowance it is an accident which elements fail and by how much.
             if x.size > DIAGNOSED or (worst is not None and worst.ratio < CERTAIN):
                 continue
-            derivatives_of: dict[str, Derivatives] = {}
-            numeric_of = partial(self._numeric_of, derivatives_of)
-            one = found.get(name)
+            numeric_of = partial(self._numeric_of, {}, guards={name: found[name].guard} if name in found else {})
             try:
-                numeric, allowed = (
-                    (one.numeric, one.allowed)
-                    if one is not None and one.numeric is not None and one.allowed is not None
-                    else numeric_of(name, self.point.dy)
-                )
+                numeric, allowed = _known(found.get(name)) or numeric_of(name, self.point.dy)
             except TooLongError:
                 continue
             evidence = Evidence(
@@ -356,7 +526,10 @@ class Judge:
                 analytic_of=partial(self._analytic, name),
                 numeric_of=partial(numeric_of, name),
                 other_numeric=partial(numeric_of, dy=self.point.dy),
+                levels=LEVELS[self.point.precision],
                 target=self._target(),
+                batch_axis=batch_axis(self.case),
+                of_exchanged=self._of_exchanged,
             )
             try:
                 causes[name] = diagnose(evidence)
@@ -365,10 +538,36 @@ class Judge:
         return causes
 
     def _target(self) -> Array | None:
-        """Return what a loss compares its prediction with."""
+        """Return what a loss, or a layer that ends in one, compares its only input with."""
         function = self.point.function
         constants = [argument for argument in function.arguments if not isinstance(argument, str)]
-        return constants[0] if function.inputs == ("prediction",) and len(constants) == 1 else None
+        return constants[0] if len(function.inputs) == 1 and len(constants) == 1 else None
+
+    def _of_exchanged(self) -> dict[str, tuple[Array, Array]]:
+        """Return the numeric gradients, for dy = 1, of a loss whose arguments are exchanged, and of its target."""
+        prediction, target = self.case.inputs[0], self._target()
+        if target is None or target.dtype.kind != "f" or target.shape != prediction.shape or self.point.y.ndim:
+            return {}
+        exchanged = function_of(replace(self.case, inputs=(target, prediction)))
+
+        def call(given: Arrays, context: Context) -> tuple[Array, Pullback]:
+            of_target = function_of(replace(self.case, inputs=(prediction, given["target"])))
+            y, _ = of_target.call(cast(of_target.variables, np.float64), context)
+            return y, lambda _: {}
+
+        by_target = replace(exchanged, variables={"target": target}, arguments=("target",), call=call)
+        found = {}
+        for of, function in (("first argument", exchanged), ("target", by_target)):
+            (name,) = function.inputs
+            variables = cast(function.variables, np.float64)
+            y, _ = function.call(variables, self.point.context())
+            if np.isfinite(y):
+                there = replace(self.point, function=function, variables=variables, y=y, dy=np.ones(()), outputs=[y])
+                found[of] = self._at(there).numeric(name, coordinates(there, name))
+        return found
+
+    def _at(self, point: Point) -> Judge:
+        return replace(self, point=point)
 
     def with_cotangent(self, dy: Array) -> Judge:
         """Return the same judge for another cotangent."""
@@ -377,7 +576,7 @@ class Judge:
         return replace(self, point=point, grads=self.pullback(dy), shadows=shadows)
 
     def _bisect(self, name: str, ratio: float) -> Worst:
-        """Return the element that masked directions lead to: of two halves, go into the one that disagrees more."""
+        """Return the element found by bisection, into the half along which random directions disagree more."""
         grad = self.grads[name]
         elements: Integers = np.arange(grad.size)
         while len(elements) > 1:
@@ -403,6 +602,33 @@ class Judge:
         return replace(found, index=where)
 
 
+def _known(found: TensorFinding | None) -> tuple[Array, Array] | None:
+    """Return the numeric gradient and its allowance, where they were found element by element."""
+    if found is None or found.numeric is None or found.allowed is None:
+        return None
+    return found.numeric, found.allowed
+
+
+PLACES = {
+    Place.LOGARITHM: "inside the value's logarithm",
+    Place.DIVISOR: "beside what it divides by",
+    Place.NORM: "beside a norm of the input",
+}
+
+
+def _guarded(name: str, guard: Guard, off: float) -> str:
+    """Say by how much an eps moves a gradient, and what lies beyond a bound."""
+    said = []
+    if guard.eps:
+        where = PLACES[guard.place]
+        doubt = "" if guard.sure else ": one number is too few to tell that from another cause"
+        said.append(f"{name}'s gradient is off by {off:.0e} of itself, as eps = {guard} {where} explains{doubt}")
+    if np.any(guard.outside):
+        flat = f"{int(guard.outside.sum())} of {guard.outside.size} elements of {name}"
+        said.append(f"{flat} are not judged: there the value is clipped, and flat")
+    return "; ".join(said)
+
+
 def _ratios(difference: Array, allowed: Array) -> Array:
     """Return disagreements over their allowances: 0 for none, and for lines that are not judged."""
     return np.array([
@@ -411,7 +637,7 @@ def _ratios(difference: Array, allowed: Array) -> Array:
 
 
 def _chance(name: str, allowed: Array, norm: float) -> str:
-    """Say what the probes would have missed."""
+    """Return a remark on the faults that the probes would have missed."""
     if not len(allowed) or not norm:
         return f"{name}: no direction could be judged"
     # The product of sqrt(2 / pi) a_k / |E| over the probes is one in a million at this |E|.
@@ -422,16 +648,25 @@ def _chance(name: str, allowed: Array, norm: float) -> str:
     )
 
 
+def _seen(values: Array, allowed: Array) -> float:
+    """Return the smallest share of themselves that these values could be off by, all alike, and be seen."""
+    told = np.isfinite(allowed) & (values != 0)
+    return float(np.min(allowed[told] / np.abs(values[told]), initial=np.inf))
+
+
 def gradients_agree_with_differences(case: Case, settings: Settings = Settings()) -> Outcome:
     """The gradients of the input and of every parameter are the derivatives of <dy, f>, by finite differences.
 
-    In float64. At a kink the gradient must be a generalised one.
+    In float64, or for code that computes in float32 whatever it is given, in float32. At a kink the gradient must be a
+    generalised one; of a domain that steps of single elements leave, it is judged along directions that do not.
     """
     function, rng = function_of(case), case.rng("nudges")
-    variables = cast(function.variables, np.float64)
+    precision = precision_of(case)
+    variables = cast(function.variables, precision)
     y, pullback = function.call(variables, case.context())
-    if y.dtype != np.float64:
-        return inconclusive(f"the output stays {y.dtype} where everything given is float64")
+    if y.dtype not in (np.float64, np.float32):
+        kind = "it has no derivative" if y.dtype.kind != "f" else "differences tell too little in it"
+        return inconclusive(f"the output is {y.dtype} where everything given is float64: {kind}")
     if not np.isfinite(y).all():
         return inconclusive("the output is not finite")
     dy = cotangent(y, case.rng("cotangent"))
@@ -444,10 +679,51 @@ def gradients_agree_with_differences(case: Case, settings: Settings = Settings()
             message = f"{name} has shape {x.shape}, its gradient {grads[name].shape}"
             return replace(failure(message), causes=judge.causes([name], {}))
     found = {name: judge.tensor(name) for name, x in variables.items() if x.size}
-    outcome = judged([one.worst for one in found.values()], told=any(one.told for one in found.values()))
+    found = {name: judge.freed(name, one) if _disagrees(one) else one for name, one in found.items()}
     remark = "; ".join(one.remark for one in found.values() if one.remark)
-    wrong = [name for name, one in found.items() if one.worst is not None and one.worst.ratio > 1]
-    return replace(outcome, remark=remark, causes=judge.causes(wrong, found))
+    wrong = [name for name, one in found.items() if _disagrees(one)]
+    if wrong and stopped_in_twin(case, wrong):
+        return _meant(found, wrong, remark)
+    outcome = judged([one.worst for one in found.values()], told=any(one.told for one in found.values()))
+    if outcome.verdict is Verdict.INCONCLUSIVE and found and all(one.outside for one in found.values()):
+        why = "; ".join(dict.fromkeys(point.refusals.values())) or "it gives what is not finite"
+        outcome = inconclusive(f"the forward pass refuses every step: {why}")
+    trait = "; ".join([*_precision(point, found.values()), *(one.domain for one in found.values() if one.domain)])
+    message = outcome.message
+    if wrong:
+        counts = {name: _wrong_elements(grads[name], found[name]) for name in wrong}
+        message = counted(counts, [name for name in found if name not in wrong])
+    return replace(outcome, message=message, remark=remark, trait=trait, causes=judge.causes(wrong, found))
+
+
+def _wrong_elements(grad: Array, found: TensorFinding) -> tuple[int, int] | None:
+    """Return how many elements disagree, of how many, where all were looked at one by one."""
+    known = _known(found)
+    if known is None:
+        return None
+    numeric, allowed = known
+    wrong = int((np.abs(grad - numeric) > allowed).sum())
+    return (wrong, grad.size) if wrong else None
+
+
+def _disagrees(found: TensorFinding) -> bool:
+    return found.worst is not None and found.worst.ratio > 1
+
+
+def _meant(found: dict[str, TensorFinding], stopped: list[str], remark: str) -> Outcome:
+    """Return that differences agree, but for what torch stops on the way back, too."""
+    also = f"torch stops this gradient, too: {' and '.join(stopped)} has torch's, which is not what differences show"
+    rest = [one.worst for name, one in found.items() if name not in stopped]
+    return Outcome(Verdict.PASS, largest(*rest), remark="; ".join(part for part in (also, remark) if part))
+
+
+def _precision(point: Point, found: Iterable[TensorFinding]) -> list[str]:
+    """Return that code computes in float32, and what that hides."""
+    if point.precision is np.float64:
+        return []
+    seen = [one.seen for one in found if np.isfinite(one.seen)]
+    least = f": a gradient that is off by {max(seen):.0e} of itself would have been seen" if seen else ""
+    return [f"your code computes in float32, whatever it is given, and is judged in float32{least}"]
 
 
 def backward_is_linear(case: Case, settings: Settings = Settings()) -> Outcome:

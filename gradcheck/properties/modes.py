@@ -1,17 +1,20 @@
-"""What must hold of objects that keep state between calls, which only foreign ones do."""
+"""Properties of objects that keep state between calls, which only foreign ones do."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from gradcheck.contract import Array, Case
 from gradcheck.numerics.agreement import Verdict
+from gradcheck.properties.changes import not_judged_if_changed
 from gradcheck.properties.outcome import Outcome, Settings, cotangent, failure, inconclusive
 from gradcheck.subjects.layer import ForeignLayer
-from gradcheck.subjects.twin import TwinError, twin_outputs
+from gradcheck.subjects.twin import TwinError, twin_outputs, twin_outputs_by_mode
 
 # Calls of a random layer and of its twin whose means are compared, and how many standard errors apart they may be:
-# exceeded by chance once in 1e8.
+# exceeded by chance less than once in 1e8.
 DRAWS, STANDARD_ERRORS = 200, 6.0
 
 CLOSE = 1e-6  # relative: far above the rounding of either precision's sums here, far below any fault of this kind
@@ -22,8 +25,10 @@ def repeated_calls_agree(case: Case, settings: Settings = Settings()) -> Outcome
     """A second pair of forward and backward on the same object gives what the first gave."""
     layer = case.subject
     assert isinstance(layer, ForeignLayer)
-    if layer.draws_from_its_own_generator():
-        return None
+    if layer.reading.keeps:
+        return None  # a state goes on from call to call, as in a recurrent cell
+    if (unjudged := not_judged_if_changed(case, parameters_alone=True)) is not None:
+        return unjudged
     y = layer.function(case.inputs).call(layer.function(case.inputs).variables, case.context())[0]
     case.tally.evaluations += 3
     first, second = layer.pairs(case.inputs, cotangent(y, case.rng("cotangent")), training=case.training)
@@ -32,7 +37,10 @@ def repeated_calls_agree(case: Case, settings: Settings = Settings()) -> Outcome
         if array.shape == again.shape and np.array_equal(array, again, equal_nan=True):
             continue
         if name == "output":
-            return failure("a second forward pass gives another output")
+            found = "a second forward pass gives another output"
+            if _close(array, again):
+                return failure(found)  # a twin that gives the same twice is no excuse
+            return _unless_twin(case, (case.training,) * 2, (array, again), found)
         if array.shape == again.shape and np.allclose(again, 2 * array, rtol=CLOSE, atol=0):
             return failure(
                 f"a second pass gives another gradient of {name}", None, f"{name}'s gradient is added to the last one's"
@@ -42,30 +50,52 @@ def repeated_calls_agree(case: Case, settings: Settings = Settings()) -> Outcome
 
 
 def modes_are_restored(case: Case, settings: Settings = Settings()) -> Outcome | None:
-    """Evaluating in between does not leave a layer that trains in evaluation mode, nor the other way round."""
+    """An evaluation in between does not leave a training layer in evaluation mode, nor the other way round."""
     layer = case.subject
     assert isinstance(layer, ForeignLayer)
     if not layer.has_modes:
         return None
+    if (unjudged := not_judged_if_changed(case, parameters_alone=True)) is not None:
+        return unjudged
     evaluated, trained = layer.outputs_by_mode(case.inputs, (False, True))
     case.tally.evaluations += 5
     (only,) = layer.outputs_by_mode(case.inputs, (True,))
     if np.array_equal(only, evaluated, equal_nan=True):
         return None  # it does the same in both modes
     if np.array_equal(trained, evaluated, equal_nan=True):
-        return failure("once evaluated, it does in training mode what it does in evaluation mode")
+        message = "once evaluated, it does in training mode what it does in evaluation mode"
+        return _unless_twin(case, (False, True), (evaluated, trained), message)
     _, after = layer.outputs_by_mode(case.inputs, (True, False))
     if np.array_equal(after, only, equal_nan=True):
-        return failure("once trained, it does in evaluation mode what it does in training mode")
+        message = "once trained, it does in evaluation mode what it does in training mode"
+        return _unless_twin(case, (True, False), (only, after), message)
     return Outcome(Verdict.PASS)
 
 
+def _unless_twin(case: Case, modes: Sequence[bool], outputs: Sequence[Array], message: str) -> Outcome:
+    """Return a failure, unless a twin that is called in these modes in turn has the same outputs.
+
+    As where each forward pass in training mode moves a state that the output depends on.
+    """
+    theirs = twin_outputs_by_mode(case, modes)
+    if theirs is None or not all(map(_close, outputs, theirs)):
+        return failure(message)
+    return Outcome(Verdict.PASS, remark=f"{message}, as torch's does")
+
+
+def _close(ours: Array, theirs: Array) -> bool:
+    scale = float(np.abs(theirs).max(initial=0.0))
+    return ours.shape == theirs.shape and bool(np.all(np.abs(ours - theirs) <= CLOSE * scale))
+
+
 def evaluation_is_not_random(case: Case, settings: Settings = Settings()) -> Outcome | None:
-    """In evaluation mode the same input gives the same output, whatever random numbers come next."""
+    """In evaluation mode the same input gives the same output, whatever the random numbers."""
     layer = case.subject
     assert isinstance(layer, ForeignLayer)
     if not layer.has_modes or case.training:
         return None
+    if (unjudged := not_judged_if_changed(case, parameters_alone=True)) is not None:
+        return unjudged
     case.tally.evaluations += EVALUATIONS
     first, *others = layer.outputs_in_turn(case.inputs, EVALUATIONS, training=False)
     if all(np.array_equal(first, other, equal_nan=True) for other in others):
@@ -78,14 +108,16 @@ def evaluation_is_not_random(case: Case, settings: Settings = Settings()) -> Out
 
 
 def statistics_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outcome | None:
-    """Where layer and twin draw random numbers of their own, outputs agree in mean, square and share of zeros.
+    """Outputs of a layer and a twin that draw their own random numbers agree in mean, square and share of zeros.
 
-    Over 200 calls each, to within 6 standard errors of the difference.
+    The means of 200 calls each are compared, to within 6 standard errors of their difference.
     """
     layer = case.subject
     assert isinstance(layer, ForeignLayer)
     if case.twin is None or not case.training:
         return None
+    if (unjudged := not_judged_if_changed(case, parameters_alone=True)) is not None:
+        return unjudged
     try:
         theirs = twin_outputs(case, DRAWS)
     except TwinError as refusal:

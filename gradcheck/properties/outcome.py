@@ -1,8 +1,10 @@
-"""What a property finds in one case, and how much it may spend on it."""
+"""The outcome of a property for one case, and the settings of a check."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,30 +12,34 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from gradcheck.contract import Array, Case
-from gradcheck.diagnosis.gradients import Diagnosis
+from gradcheck.diagnosis.evidence import Diagnosis
 from gradcheck.numerics.agreement import Verdict, Worst, largest
-from gradcheck.numerics.functions import Arrays, Function, shadow
-from gradcheck.numerics.rounding import Recorder, noise_of
+from gradcheck.numerics.functions import Arrays, Function, RefusedError, shadow
+from gradcheck.numerics.rounding import Recorder, noise_of, roughness
 
 DTYPES = ("float64", "float32")
 Mode = Literal["auto", "full", "fast"]
 MODES: tuple[Mode, ...] = ("auto", "full", "fast")
+SECONDS: dict[Mode, float] = {"auto": 5.0, "fast": 2.0, "full": math.inf}  # of processor time, for one object
 
 # Shadows of a check of small arrays. With few elements and cancelling terms all nudges of a shadow may cancel (with
-# probability up to 3/8 for two terms); 16 of them do so less than once in a million times.
+# probability 0.22 for two terms just above a power of two); all 16 do so less than once in 10^10 times.
 SHADOWS = 16
 
-# Of large ones each element matters less, and each shadow costs more.
+# In large arrays each element matters less, and each shadow costs more.
 LARGE, SHADOWS_OF_LARGE = 1 << 17, 5
+SLOW = 2e-3  # seconds of a forward and a backward pass, above which there are no more of them either
 
-# Allowance over what the widest of these shadows shows. It is seldom small by chance, as that of three is, for which
-# trajectories need a factor of 8; but a foreign object shows its rounding less surely, without taps.
+# Allowance over the spread of the widest of these shadows. It is seldom small by chance. That of three is, so
+# trajectories need a factor of 8. A foreign object has no taps, so its shadows show its rounding less reliably.
 NATIVE_FACTOR, FOREIGN_FACTOR = 4.0, 8.0
 
-# An allowance above this share of the tensor's largest element cannot tell right from wrong.
-USEFUL = 1e-3
+# An allowance above this share of the tensor's largest element cannot tell right from wrong. In float32, where a good
+# one is 1e-5 and one of a value near which much cancels 1e-2, it can tell whether a term is missing or a sign is wrong.
+USEFUL = {np.float64: 1e-3, np.float32: 5e-2}
 
-DIFFERENCED = 9  # evaluations at equal distances: five fourth differences
+CERTAIN = 100.0  # a ratio, below which no cause is sought
+DIAGNOSED = 4096  # elements of a tensor whose disagreement is explained: it takes differences for other cotangents
 
 
 @dataclass(frozen=True)
@@ -41,9 +47,9 @@ class Settings:
     """How thorough a check is.
 
     ``mode`` is ``full`` (every element of every tensor is perturbed), ``fast`` (random directions) or ``auto`` (full
-    where that is cheap). ``max_evaluations`` bounds the forward calls by which a case's single elements are perturbed.
-    ``dtypes`` are the precisions in which values and gradients are compared with those of a twin. ``steps`` are those
-    of an optimizer, or the epochs of a schedule. ``explain`` is whether the causes of wrong gradients are sought.
+    where that is cheap). ``max_evaluations`` bounds the forward calls that perturb a case's single elements. ``dtypes``
+    are the precisions in which values and gradients are compared with those of a twin. ``steps`` is the number of steps
+    of an optimizer, or of epochs of a schedule. ``explain`` is whether the causes of wrong gradients are sought.
     """
 
     mode: Mode = "auto"
@@ -51,22 +57,46 @@ class Settings:
     dtypes: tuple[str, ...] = DTYPES
     steps: int = 20
     explain: bool = True
+    seconds: float | None = None
+    until: float = math.inf
+
+    @property
+    def limit(self) -> float:
+        """Return the processor time, in seconds, of a check of one object.
+
+        What was asked for, or what its mode takes.
+        """
+        return SECONDS[self.mode] if self.seconds is None else self.seconds
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise ValueError(f"mode is one of {', '.join(MODES)}, got {self.mode!r}")
+        if self.seconds is not None and not self.seconds > 0:
+            raise ValueError(f"seconds is above 0, got {self.seconds}")
         if self.max_evaluations is not None and self.max_evaluations < 1:
             raise ValueError(f"max_evaluations is at least 1, got {self.max_evaluations}")
         if not self.dtypes or not set(self.dtypes) <= set(DTYPES):
             raise ValueError(f"dtypes are among {', '.join(DTYPES)}, got {', '.join(self.dtypes) or 'none'}")
 
 
+class Budget:
+    """The processor time of a check: of this thread, so that a busy machine changes nothing of what is tried."""
+
+    def __init__(self, seconds: float) -> None:
+        self.until = time.thread_time() + seconds
+
+    def spent(self) -> bool:
+        """Return whether the time is over."""
+        return time.thread_time() > self.until
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """What one property found in one case.
+    """The result of one property for one case.
 
     ``message`` is a sentence about the failure, or about why nothing could be told; ``diagnosis`` one about its cause;
-    ``remark`` one that qualifies a pass. ``causes`` holds what is thought of each tensor whose gradient is wrong.
+    ``remark`` one that qualifies a pass, and ``trait`` one about the subject that is said once of all cases.
+    ``causes`` holds what is thought of each tensor whose gradient is wrong.
     """
 
     verdict: Verdict
@@ -74,10 +104,11 @@ class Outcome:
     message: str = ""
     diagnosis: str = ""
     remark: str = ""
+    trait: str = ""
     causes: dict[str, Diagnosis | None] = field(default_factory=dict)
 
 
-# None: the claim is about something that the case has not, such as buffers.
+# None: the case lacks what the claim is about, such as buffers.
 Property = Callable[[Case, Settings], Outcome | None]
 
 
@@ -86,13 +117,27 @@ def failure(message: str, worst: Worst | None = None, diagnosis: str = "") -> Ou
     return Outcome(Verdict.FAIL, worst, message, diagnosis)
 
 
+def counted(wrong: Mapping[str, tuple[int, int] | None], right: Sequence[str]) -> str:
+    """Say which tensors are wrong, in how many of how many elements where that is known, and which are right."""
+    if not right and len(wrong) == 1 and next(iter(wrong.values()), None) in (None, (1, 1)):
+        return ""  # which goes without saying
+    said = []
+    for name, count in wrong.items():
+        if count is None or count[1] == 1:
+            said.append(f"{name} is wrong")
+        else:
+            some = f"all {count[1]:,}" if count[0] == count[1] else f"{count[0]:,} of {count[1]:,}"
+            said.append(f"{name}: {some} elements wrong")
+    return "; ".join(said) + (f"; right: {', '.join(right)}" if right else "")
+
+
 def inconclusive(message: str) -> Outcome:
-    """Return that nothing could be told, and why."""
+    """Return an inconclusive outcome with its reason."""
     return Outcome(Verdict.INCONCLUSIVE, None, message)
 
 
 def judged(worsts: Iterable[Worst | None], *, told: bool = True) -> Outcome:
-    """Return FAIL if the worst disagreement exceeds its allowance, PASS if not and something could be told."""
+    """Return FAIL if the worst disagreement exceeds its allowance, else PASS if ``told``, else INCONCLUSIVE."""
     worst = largest(*worsts)
     if worst is not None and worst.ratio > 1:
         return Outcome(Verdict.FAIL, worst)
@@ -106,18 +151,25 @@ def judged(worsts: Iterable[Worst | None], *, told: bool = True) -> Outcome:
 
 
 def factor_of(function: Function) -> float:
-    """Return by how many times what shadows show a result may be off."""
+    """Return the allowance over the spread of shadows: `FOREIGN_FACTOR` or `NATIVE_FACTOR`."""
     return FOREIGN_FACTOR if function.foreign else NATIVE_FACTOR
 
 
 def allowance(function: Function, reference: Array, spread_of_shadows: float) -> float:
     """Return by how much rounding may set a tensor and its reference apart, given how far shadows spread."""
-    return factor_of(function) * noise_of(reference, spread_of_shadows, factor_of(function))
+    least = float(np.finfo(reference.dtype).smallest_subnormal) if reference.dtype.kind == "f" else 0.0
+    return max(factor_of(function) * noise_of(reference, spread_of_shadows, factor_of(function)), least)
 
 
 def cotangent(y: Array, rng: np.random.Generator) -> Array:
     """Return a Gaussian cotangent for an output; never all ones, under which a softmax has no gradient."""
     return np.asarray(rng.standard_normal(y.shape)).astype(y.dtype)
+
+
+def seconds_a_call(case: Case) -> float:
+    """Return the processor time of a forward and a backward pass of a case's subject, measured once a check."""
+    seconds: float = case.measured.get("seconds", 0.0)
+    return seconds
 
 
 def shadows_of(
@@ -128,51 +180,29 @@ def shadows_of(
     rng: np.random.Generator,
     precision: DTypeLike | None = None,
 ) -> list[dict[str, Array]]:
-    """Return shadows of a call, and for a foreign one, which has no taps, what else shows its rounding.
+    """Return shadows of a call, and for a foreign object, which has no taps, its `roughness` too.
 
     Nudges are of one unit in the last place of ``precision``, by default that of the arrays.
     """
-    count = SHADOWS_OF_LARGE if sum(array.size for array in variables.values()) > LARGE else SHADOWS
+    large = sum(array.size for array in variables.values()) > LARGE or seconds_a_call(case) > SLOW
+    count = SHADOWS_OF_LARGE if large else SHADOWS
     shadows = [
         shadow(function, variables, dy, rng, case.context(Recorder(rng, precision)), precision) for _ in range(count)
     ]
     if not function.foreign:
         return shadows
 
-    def compute(given: Arrays) -> dict[str, Array]:
-        y, pullback = function.call(given, case.context())
+    def compute(given: Arrays) -> dict[str, Array] | None:
+        try:
+            y, pullback = function.call(given, case.context())
+        except RefusedError:
+            return None
         return {"output": y, **pullback(dy)}
 
     return shadows + roughness(compute, variables, rng)
 
 
-def roughness(
-    compute: Callable[[Arrays], dict[str, Array]], variables: Arrays, rng: np.random.Generator
-) -> list[dict[str, Array]]:
-    """Return what ``compute`` returns, moved by samples of its rounding, as fourth differences show it.
-
-    At equal distances, too short for anything smooth to show in a fourth difference, what shows there is rounding: with
-    standard deviation s in each of the values, sqrt(70) s. Shadows miss what arises inside: (1e6 + sin x) - 1e6 steps
-    by 1e-10, and hardly ever does so when x is nudged; nor does a nudge of one term change how a long sum rounds.
-    More and Wild (2011), "Estimating computational noise".
-    """
-    base, steps = compute(variables), []
-    directions = {name: rng.uniform(0.5, 1.0, x.shape) for name, x in variables.items()}
-    for k in range(1, DIFFERENCED + 1):
-        moved = {}
-        for name, x in variables.items():
-            distance = x.dtype.type(k * np.sqrt(np.finfo(x.dtype).eps) / 16 * np.abs(x).max(initial=0.0))
-            moved[name] = x + distance * directions[name].astype(x.dtype)
-        steps.append(compute(moved))
-    samples = []
-    for start in range(DIFFERENCED - 4):
-        a, b, c, d, e = steps[start : start + 5]
-        fourth = {k: (a[k] - 4 * b[k] + 6 * c[k] - 4 * d[k] + e[k]) / np.sqrt(70) for k in base}
-        samples.append({k: base[k] + array.astype(base[k].dtype) for k, array in fourth.items()})
-    return samples
-
-
-def useful(allowed: Array | float, *values: Array) -> bool:
+def useful(allowed: Array | float, *values: Array, share: float = USEFUL[np.float64]) -> bool:
     """Return whether an allowance can tell right from wrong beside the largest element that it is about."""
     top = max(float(np.abs(array).max(initial=0.0)) for array in values)
-    return bool(np.any(np.asarray(allowed) < USEFUL * top))
+    return bool(np.any(np.asarray(allowed) < share * top))

@@ -18,19 +18,19 @@ from gradcheck.subjects.attributes import AdapterError
 from gradcheck.subjects.schedule import ForeignSchedule
 from gradcheck.subjects.twin import twin_end, twin_follows_losses, twin_form, twin_rates
 
-# By how much a loss has to improve for a plateau to end: the drawn histories have steps around these. 1e-4 is torch's.
+# How much a loss must improve for a plateau to end; drawn histories have steps around these. 1e-4 is torch's default.
 THRESHOLDS = (0.0, 1e-4, 0.1)
 
-# How far from a threshold: far beyond rounding, and so no matter of how its inequality is written.
+# The distance from a threshold: far above rounding, so that < or <= makes no difference.
 AROUND = 1e-3
 
 LONGEST = 6  # epochs of a stretch
 
 STRANGE = ("negative", "through zero", "nan", "infinite")
 
-BROKEN = 0.3  # of the epochs of a history with losses that are not finite
+BROKEN = 0.3  # the share of epochs with a loss that is not finite
 
-HISTORIES = 8  # of a case: in each, many a mistake of a plateau's makes no difference
+HISTORIES = 8  # of a case, since in each many mistakes of a plateau make no difference
 
 # How many epochs are looked at where nobody says: a schedule that follows losses never ends; others are looked at for
 # as long as most trainings take, and those that then still change, such as a warm-up of 4,000 steps, for five times as
@@ -42,11 +42,11 @@ LISTED = 8  # wrong epochs, or stretches of them, up to which all are named
 
 
 def rates_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outcome:
-    """The rates of every epoch are torch's, up to rounding: by the square of the epochs so far, each counted from 1.
+    """The rates of every epoch are torch's, up to ``n^2 eps`` times the largest rate so far in the n-th epoch, from 1.
 
-    On terms as large as the largest rate so far, of which a cosine takes differences down to a rate of 0. Torch makes
-    most rates from the one before. An error of a power grows with the epochs; one at the minimum of a cosine with what
-    has grown since, (2 T_max / pi)^2 times on the way up.
+    The largest rate counts, because a cosine takes differences of such terms down to a rate of 0. Torch computes most
+    rates from the one before. The error of a power grows with the number of epochs. An error at the minimum of a cosine
+    grows with the rate on the way up, by a factor of (2 T_max / pi)^2.
     """
     worsts = []
     for history in _histories(case, settings.steps):
@@ -244,8 +244,8 @@ def _strange(history: tuple[float, ...], kind: str, rng: np.random.Generator) ->
 def _history(rng: np.random.Generator, epochs: int) -> tuple[float, ...]:
     """Return a loss for every epoch, in stretches that fall, rise or scatter.
 
-    What falls or rises goes evenly from the least or the greatest loss so far to slightly less or more than a
-    threshold from it, relative or absolute: none of its steps reaches that alone, and 0 makes a run of ties.
+    A stretch that falls or rises goes evenly from the least or the greatest loss so far to slightly less or more than a
+    threshold from it, relative or absolute. No single step reaches the threshold, and a threshold of 0 gives ties.
     """
     losses = [float(10 ** rng.uniform(-1, 1))]  # not around 1, where relative and absolute are the same
     while len(losses) < epochs:

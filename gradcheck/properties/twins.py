@@ -9,12 +9,12 @@ import numpy as np
 
 from gradcheck.contract import Array, Case, Layer, Loss, Tap, untapped
 from gradcheck.numerics.agreement import Verdict, Worst, compare
-from gradcheck.numerics.differences import derivatives
-from gradcheck.numerics.directions import Point, coordinates
-from gradcheck.numerics.functions import Arrays, Function, cast, function_of
-from gradcheck.numerics.rounding import Recorder, largest_difference, nudged, spread
+from gradcheck.numerics.functions import Arrays, Function, RefusedError, cast, function_of, precision_of
+from gradcheck.numerics.rounding import Recorder, largest_difference, nudged, roughness, spread
+from gradcheck.properties.apart import odd_one_out, with_causes
 from gradcheck.properties.outcome import (
     SHADOWS,
+    USEFUL,
     Outcome,
     Settings,
     allowance,
@@ -23,14 +23,11 @@ from gradcheck.properties.outcome import (
     failure,
     inconclusive,
     judged,
-    roughness,
     shadows_of,
     useful,
 )
 from gradcheck.subjects.layer import ForeignLayer
 from gradcheck.subjects.twin import TwinError, twin_of
-
-CLOSE = 1e-6  # two of pullback, differences and twin that are relatively this close are of one opinion
 
 
 def forward_agrees_with_twin(case: Case, settings: Settings = Settings()) -> Outcome | None:
@@ -44,37 +41,46 @@ def gradients_agree_with_twin(case: Case, settings: Settings = Settings()) -> Ou
 
 
 def _agreement(case: Case, settings: Settings, wanted: Callable[[str], bool]) -> Outcome | None:
-    if not _has_twin(case):
+    if not has_twin(case):
         return None
     # The output and the gradients come together, and two properties ask for them.
     kept = ("twin", *settings.dtypes)
     if kept not in case.found:
-        case.found[kept] = _compared(case, function_of(case).variables, settings.dtypes)
+        case.found[kept] = compared_with_twin(case, function_of(case).variables, settings.dtypes)
     compared = case.found[kept]
     if isinstance(compared, Outcome):
         return compared
     chosen = [(worst, told) for name, worst, told in compared if wanted(name)]
     outcome = judged([worst for worst, _ in chosen], told=any(told for _, told in chosen))
     if outcome.verdict is Verdict.FAIL and outcome.worst is not None and outcome.worst.tensor != "output":
-        return replace(outcome, diagnosis=_odd_one_out(case, outcome.worst))
+        outcome = replace(outcome, diagnosis=odd_one_out(case, outcome.worst))
+    if outcome.verdict is Verdict.FAIL:
+        wrong = dict.fromkeys(name for name, worst, _ in compared if wanted(name) and worst and worst.ratio > 1)
+        right = dict.fromkeys(name for name, _, _ in compared if wanted(name) and name not in wrong)
+        return with_causes(case, outcome, [*wrong], [*right], explain=settings.explain)
     return outcome
 
 
-def _compared(
+def compared_with_twin(
     case: Case, given: Arrays, dtypes: tuple[str, ...], terms: float | None = None
 ) -> list[tuple[str, Worst | None, bool]] | Outcome:
-    """Return for output and gradients the worst element and whether it tells anything, in each precision.
+    """Return for output and gradients the worst element and whether it is informative, in each precision.
 
-    Given ``terms``, of extreme inputs, the output may lose a unit in the last place of them besides, and whatever is
-    about to underflow may be 0: torch takes subnormal numbers for it.
+    ``terms`` is the largest of extreme inputs. If given, the output is allowed eps times that in addition, and any
+    tensor ``tiny / eps``: near underflow it may be 0, since torch flushes subnormal numbers to 0.
     """
     function, twin, rng = function_of(case), twin_of(case), case.rng("nudges")
-    compared = []
-    for dtype in dtypes:
+    compared: list[tuple[str, Worst | None, bool]] = []
+    refusals: list[str] = []
+    for dtype in _dtypes(case, dtypes):
         variables = cast(given, dtype)
-        y, pullback = function.call(variables, case.context())
+        try:
+            y, pullback = function.call(variables, case.context())
+        except RefusedError as refusal:  # of what rounding to this precision makes of the input
+            refusals.append(str(refusal))
+            continue
         dy = cotangent(y, case.rng("cotangent"))
-        # Where ours is computed in float64 whatever is given, its shadows do not show how a float32 twin rounds.
+        # If ours always computes in float64, its shadows do not show how a float32 twin rounds.
         kind = np.result_type(y, *variables.values())
         try:
             y_twin, pullback_twin = twin.call(cast(variables, kind), case.context())
@@ -91,22 +97,27 @@ def _compared(
 
         second = _SecondOpinion(of_twin, cast(variables, kind), factor_of(function), rng)
         for name, array in ours.items():
-            if name in theirs:  # else it is an input that the twin has no gradient of
+            if name in theirs:  # else it is an input for which the twin has no gradient
                 allowed = allowance(function, theirs[name], noise[name])
                 if terms is not None:
                     info = np.finfo(theirs[name].dtype)
                     allowed += float(info.tiny / info.eps + info.eps * terms * (name == "output"))
                 allowed += second.of(name, array, theirs[name], allowed)
-                told = useful(allowed, array, theirs[name])
+                told = useful(allowed, array, theirs[name], share=USEFUL[precision_of(case)])
                 compared.append((name, compare(name, array, theirs[name], allowed), told))
-    return compared
+    return compared if compared or not refusals else inconclusive(refusals[0])
+
+
+def _dtypes(case: Case, dtypes: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the precisions in which to compare: code that computes in float32 has no other."""
+    return ("float32",) if precision_of(case) is np.float32 else dtypes
 
 
 class _SecondOpinion:
-    """The twin's own rounding, asked for where a comparison exceeds its allowance, as fourth differences show it.
+    """The twin's own rounding, from fourth differences, measured where a comparison exceeds its allowance.
 
-    So torch's sums of many terms of one sign show, which round by many units in the last place; ours, in pairs, do not.
-    Our side's own error excuses nothing more.
+    Torch's sums of many terms of one sign round by many units in the last place; our pairwise sums do not. The error of
+    our own side excuses nothing more.
     """
 
     def __init__(
@@ -116,7 +127,7 @@ class _SecondOpinion:
         self._spread: dict[str, float] | None = None
 
     def of(self, name: str, array: Array, reference: Array, allowed: float) -> float:
-        """Return what is to be added to an allowance: nothing where it is enough."""
+        """Return what is added to an allowance: 0 where it is enough."""
         if array.shape != reference.shape or largest_difference(array, reference) <= allowed:
             return 0.0
         if self._spread is None:
@@ -126,45 +137,11 @@ class _SecondOpinion:
         return error if np.isfinite(error) else 0.0
 
 
-def _odd_one_out(case: Case, worst: Worst) -> str:
-    """Say which of pullback, differences and twin disagrees with the other two at an element, in float64."""
-    function, rng = function_of(case), case.rng("nudges")
-    variables = cast(function.variables, np.float64)
-    y, pullback = function.call(variables, case.context())
-    if y.dtype != np.float64:
-        return ""
-    dy = cotangent(y, case.rng("cotangent"))
-    ours = pullback(dy)[worst.tensor]
-    try:
-        y_twin, pullback_twin = twin_of(case).call(variables, case.context())
-        theirs = pullback_twin(dy)[worst.tensor]
-    except TwinError:
-        return ""
-    outputs = [shadow["output"] for shadow in shadows_of(case, function, variables, dy, rng)]
-    point = Point(function, variables, case.context, y, dy, outputs)
-    place = int(np.ravel_multi_index(worst.index, ours.shape)) if ours.ndim else 0
-    estimate = derivatives(coordinates(point, worst.tensor).only(np.array([place])))
-    numeric, error = float(estimate.value[0]), float(estimate.error[0])
-    if not np.isfinite(error):
-        return (
-            "there is a kink here: torch's choice of a generalised gradient is another one"
-            if estimate.kinked[0] and np.allclose(y, y_twin, rtol=CLOSE)
-            else ""
-        )
-    margin = error + CLOSE * abs(numeric)
-    with_us, with_twin = (abs(float(array[worst.index]) - numeric) <= margin for array in (ours, theirs))
-    if with_twin and not with_us:
-        return "differences and torch agree with each other: the backward pass is wrong"
-    if with_us and not with_twin:
-        return "differences agree with the pullback: the forward pass computes another function than torch"
-    return "pullback, differences and torch all differ" if not with_us else ""
-
-
 def buffers_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outcome | None:
-    """A call leaves the buffers as they are, and the new values that it proposes are torch's, up to rounding."""
+    """A call leaves the buffers unchanged, and the new values that it proposes are torch's, up to rounding."""
     subject = case.subject
     buffers = subject.buffers() if isinstance(subject, (Layer, ForeignLayer)) else {}
-    if not buffers or not _has_twin(case):
+    if not buffers or not has_twin(case):
         return None
     function, twin, rng = function_of(case), twin_of(case), case.rng("nudges")
     before = {name: array.copy() for name, array in buffers.items()}
@@ -178,7 +155,7 @@ def buffers_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outc
         return cast(before, kind) | {name: np.asarray(array) for name, array in own.items()}
 
     worsts = []
-    for dtype in settings.dtypes:
+    for dtype in _dtypes(case, settings.dtypes):
         variables = cast(function.variables, dtype)
         try:
             ours, theirs = after(function, variables), after(twin, variables)
@@ -199,7 +176,7 @@ def buffers_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outc
         for name, array in ours.items():
             allowed = 0.0
             if array.dtype.kind == "f":
-                # A statistic of m values is their sum, which rounds in any order by up to m eps / 2: Higham (1993).
+                # A sum of m terms of one sign rounds in any order by up to m eps / 2 of itself: Higham (1993).
                 terms = values / max(1, array.size)
                 summed = terms * float(np.finfo(dtype).eps) / 2 * float(np.abs(theirs[name]).max(initial=0.0))
                 allowed = allowance(function, theirs[name], noise[name]) + summed
@@ -210,19 +187,22 @@ def buffers_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outc
 def extreme_values_stay_finite(case: Case, settings: Settings = Settings()) -> Outcome | None:
     """Where an input is large, or one sample is, values and gradients are finite wherever torch's are.
 
-    Without a twin only this can be told: a sample that was finite stays so when another one is large.
+    Without a twin only this is checked: a finite sample stays finite when another one is large.
     """
     function = function_of(case)
     if not function.inputs:
         return None
     main = function.inputs[0]
     x = function.variables[main]
-    twin = twin_of(case) if _has_twin(case) else None
+    twin = twin_of(case) if has_twin(case) else None
     compared = False
     for name, large in _extremes(x):
         variables = {**function.variables, main: large}
         with np.errstate(all="ignore"):
-            y, pullback = function.call(variables, case.context())
+            try:
+                y, pullback = function.call(variables, case.context())
+            except RefusedError:
+                continue  # outside its domain
             dy = cotangent(y, case.rng("cotangent"))
             ours = {"output": y, **pullback(dy)}
         if twin is not None:
@@ -251,7 +231,7 @@ def extreme_values_stay_finite(case: Case, settings: Settings = Settings()) -> O
 def extreme_values_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outcome | None:
     """Values and gradients of inputs of up to a million, of tiny ones and of whole numbers are torch's, up to rounding.
 
-    Whole numbers are the ends of a domain, such as that of probabilities. Other people's layers may clip there.
+    Whole numbers include the ends of a domain, such as that of probabilities, where foreign layers may clip.
     """
     function = function_of(case)
     if not function.inputs:
@@ -262,7 +242,7 @@ def extreme_values_agree_with_twin(case: Case, settings: Settings = Settings()) 
     # Torch's formula may add and subtract the input, as that of binary cross-entropy does.
     for name, large in [*_extremes(x), ("inputs of up to 1e6", huge), ("whole numbers", np.floor(x))]:
         terms = float(np.abs(large).max(initial=0.0))
-        compared = _compared(case, {**function.variables, main: large}, settings.dtypes[:1], terms)
+        compared = compared_with_twin(case, {**function.variables, main: large}, settings.dtypes[:1], terms)
         if isinstance(compared, Outcome):
             if compared.verdict is Verdict.FAIL:
                 return compared
@@ -278,7 +258,7 @@ def extreme_values_agree_with_twin(case: Case, settings: Settings = Settings()) 
 
 
 def _extremes(x: Array) -> list[tuple[str, Array]]:
-    """Return inputs of large elements, with their names: each keeps its signs, and so most domains."""
+    """Return inputs of extreme size, with their names; signs are kept, and with them most domains."""
     top = float(np.abs(x).max(initial=0.0))
     if not top or x.dtype.kind != "f":
         return []
@@ -290,5 +270,6 @@ def _extremes(x: Array) -> list[tuple[str, Array]]:
     return found
 
 
-def _has_twin(case: Case) -> bool:
+def has_twin(case: Case) -> bool:
+    """Return whether a case has a twin: one that was given, or that of a part of the contract."""
     return case.twin is not None or isinstance(case.subject, (Layer, Loss))

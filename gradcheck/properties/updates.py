@@ -36,7 +36,7 @@ class _Compared(NamedTuple):
 
 
 def updates_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outcome:
-    """Every one of 20 steps moves several tensors as torch does; the rate falls half-way, and gradients vary."""
+    """Each of 20 steps moves several tensors as torch does; the rate falls half-way, and gradients vary."""
     return _agreement(case, settings, missing=False)
 
 
@@ -64,7 +64,7 @@ def missing_gradients_are_skipped(case: Case, settings: Settings = Settings()) -
 def state_agrees_with_twin(case: Case, settings: Settings = Settings()) -> Outcome | None:
     """After every step ``state`` holds what torch keeps, by the same names, in the same shapes and precisions."""
     if isinstance(case.subject, ForeignOptimizer):
-        return None  # whose state is its own affair
+        return None  # its state has no contract
     worsts = []
     for params, compared in _runs(case, settings, missing=True):
         for index, ours, theirs, allowed in compared:
@@ -80,7 +80,7 @@ def state_agrees_with_twin(case: Case, settings: Settings = Settings()) -> Outco
 
 
 def state_is_all_that_is_kept(case: Case, settings: Settings = Settings()) -> Outcome | None:
-    """A new optimizer that is given a copy of ``state`` half-way goes on bitwise as the old one does."""
+    """A new optimizer with a copy of ``state``, made half-way, continues bitwise as the old one does."""
     if isinstance(case.subject, ForeignOptimizer):
         return None  # as above
     params, steps = _trial(case, "float64", settings.steps, missing=True)
@@ -103,7 +103,7 @@ def state_is_all_that_is_kept(case: Case, settings: Settings = Settings()) -> Ou
 
 
 def non_finite_gradients_act_as_in_twin(case: Case, settings: Settings = Settings()) -> Outcome | None:
-    """What a NaN or an infinity in one gradient makes NaN or infinite is what it does in torch, and nothing else."""
+    """A NaN or an infinity in one gradient makes the same elements NaN or infinite as in torch, and no others."""
     if isinstance(case.subject, ForeignOptimizer):
         return None  # it may guard itself against them
     worsts = []
@@ -136,7 +136,7 @@ def gradients_are_left_untouched(case: Case, settings: Settings = Settings()) ->
         for name, grad in step.grads.items():
             if not holds and not np.array_equal(grad, kept[name]):
                 return failure(f"{name}'s gradient is changed by the step")
-    # Training refills the same arrays: what is kept of them by reference is overwritten.
+    # Training refills the same arrays, which overwrites whatever is kept by reference.
     own = _run(case.subject, params, steps)
     again, refilled = copy.deepcopy(case.subject), {name: np.empty_like(p) for name, p in params.items()}
     assert isinstance(again, Optimizer)
@@ -160,7 +160,7 @@ def parameters_are_moved_in_place(case: Case, settings: Settings = Settings()) -
         optimizer, rng = copy.deepcopy(case.subject), case.rng("gradients")
         given = {name: array.copy() for name, array in params.items()}
         held = dict(given)
-        # Of a size that no parameter's rounding swallows.
+        # So large that no update is lost in a parameter's rounding.
         grads = {name: np.asarray(rng.uniform(1, 2, array.shape)).astype(dtype) for name, array in params.items()}
         optimizer.step(held, grads, steps[0].lr)
         (theirs,) = twin_updates(case.subject, params, [Step(grads, steps[0].lr)])
@@ -232,9 +232,9 @@ def _why(case: Case, settings: Settings, params: dict[str, Array], compared: lis
 
 
 def _runs(case: Case, settings: Settings, *, missing: bool) -> list[tuple[dict[str, Array], list[_Compared]]]:
-    """Return, in each precision, the parameters at first, and what becomes of them and of the state in each step.
+    """Return, in each precision, the initial parameters, and parameters and state after each step, compared.
 
-    Parameters and state come together, and two properties ask for them.
+    Parameters and state are computed together, because two properties need them.
     """
     kept = ("updates", str(missing), str(settings.steps), *settings.dtypes)
     if kept not in case.found:
@@ -285,7 +285,7 @@ def _reference(subject: object, params: dict[str, Array], steps: list[Step]) -> 
 
 
 def _since(step: int, steps: int) -> str:
-    """Say what the first wrong step tells: the rule itself, what it keeps, or the rate that it keeps."""
+    """Return what the first wrong step points to: the rule itself, its state, or a rate that it keeps."""
     if step == 0:
         return "wrong from the first step on: the rule itself"
     if step == (steps + 1) // 2:
@@ -299,7 +299,7 @@ def _trial(case: Case, dtype: str, count: int, *, missing: bool) -> tuple[dict[s
     """Return parameters and ``count`` steps, with a rate that falls half-way.
 
     Gradients are Gaussian, most of a size of 1e-3 to 10. Some are a millionth of that, which shows what is added to
-    them; and some are zero, in part or wholly, which is not the same as missing.
+    them. Some are zero, in part or wholly, which is not the same as missing.
     """
     names = getattr(case.subject, "names", ()) or [f"p{i}" for i in range(len(case.inputs))]
     params = {name: array.astype(dtype) for name, array in zip(names, case.inputs, strict=True)}
@@ -312,7 +312,7 @@ def _trial(case: Case, dtype: str, count: int, *, missing: bool) -> tuple[dict[s
             kind = rng.choice(["usual", "tiny", "sparse", "zero"], p=[0.7, 0.1, 0.1, 0.1])
             if kind == "tiny":
                 grad *= 1e-6
-            elif kind != "usual" and index > 2:  # before, a rule may have nothing but them to divide by
+            elif kind != "usual" and index > 2:  # earlier, a rule might divide by zeros only
                 grad *= (rng.random(param.shape) < 0.5) & (kind == "sparse")
             grads[name] = np.asarray(grad).astype(dtype)
         if missing and index % 3 == 1 and len(params) > 1:

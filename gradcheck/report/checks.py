@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from gradcheck import words
 from gradcheck.numerics.agreement import Verdict, judge, largest
 from gradcheck.report.json import trajectory_to_json
-from gradcheck.report.results import Finding, Report
+from gradcheck.report.readings import describe_reading, unchecked
+from gradcheck.report.results import IN_EVALUATION, Finding, Report
 from gradcheck.report.runs import summarise_trajectory
-from gradcheck.report.text import element, sentence
+from gradcheck.report.text import element, listed, sentence, wrapped
 from gradcheck.report.values import describe_case
 from gradcheck.trajectory.check import TrajectoryReport
 
@@ -19,10 +20,9 @@ def describe_failure(finding: Finding) -> str:
     """Return the lines about a failed property: what, why, where and by how much."""
     share = f"{finding.failing} of {finding.examples} cases"
     lines = [f"{finding.subject}: {sentence(finding.property)}: FAIL in {share}"]
-    if finding.diagnosis:
-        lines.append(f"  {finding.diagnosis}")
-    if finding.message:
-        lines.append(f"  {finding.message}")
+    # What explains comes first, but for where it is so: in one of two modes.
+    said = [finding.diagnosis, finding.message]
+    lines += [f"  {line}" for line in (said[::-1] if finding.message.startswith(IN_EVALUATION) else said) if line]
     if finding.worst:
         worst = finding.worst
         lines.append(f"  {element(worst.tensor, worst.index)}: analytic {worst.analytic!r}, numeric {worst.numeric!r}")
@@ -53,6 +53,8 @@ def describe_report(report: Report) -> str:
     if unclear:
         counts.append(f"{len(unclear)} are inconclusive")
     lines = [f"{report.verdict.upper()}: {report.subject}: {', '.join(counts)}"]
+    if report.reading is not None:
+        lines += [line for line in (unchecked(report.reading),) if line] + describe_reading(report.reading)
     alike = Counter(finding.message for finding in failed if finding.worst is None and finding.message)
     shown = set()
     for finding in failed:
@@ -66,15 +68,15 @@ def describe_report(report: Report) -> str:
         else:
             lines.append(describe_failure(finding))
     lines += [f"inconclusive: {sentence(f.property)}: {f.message or 'nothing to compare'}" for f in unclear]
-    lines += [f"note: {remark}" for finding in report.findings for remark in finding.remarks]
+    lines += [f"note: {remark}" for remark in dict.fromkeys(r for finding in report.findings for r in finding.remarks)]
     if held:
-        lines.append(f"holds: {'; '.join(sentence(finding.property) for finding in held)}")
+        lines.append(listed("holds", [sentence(finding.property) for finding in held]))
     worst = largest(*(finding.worst for finding in held))
     if worst is not None:
         ratio = f"{worst.ratio:.2g} of the allowance, in {element(worst.tensor, worst.index)}"
         lines.append(f"largest disagreement{' of those' if failed else ''}: {ratio}")
     lines.append(f"{report.evaluations:,} evaluations, seed {report.seed}")
-    return "\n".join(lines)
+    return "\n".join(wrapped(line) for line in lines)
 
 
 def summarise(findings: Sequence[Finding]) -> tuple[Verdict, str]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from gradcheck.diagnosis.evidence import Cause, Diagnosis
 from gradcheck.diagnosis.fits import Quantity
-from gradcheck.diagnosis.gradients import Cause, Diagnosis
+from gradcheck.diagnosis.guards import Place
 from gradcheck.report.text import Json
 
 
 def describe_diagnosis(tensor: str, diagnosis: Diagnosis) -> str:
-    """Return what is wrong with a tensor's gradient as one sentence."""
-    return SENTENCES[diagnosis.cause](f"{tensor}'s gradient", diagnosis.details)
+    """Return what is wrong with a tensor's gradient, or with the output, as one sentence."""
+    what = "the output" if tensor == "output" else f"{tensor}'s gradient"
+    return SENTENCES[diagnosis.cause](what, diagnosis.details)
 
 
 def _not_finite(gradient: str, found: Json) -> str:
@@ -85,6 +87,8 @@ def _part_wrong(gradient: str, found: Json) -> str:
         where = f"element {_index(place['element'])}"
     else:
         named = ("row {}", "column {}")[place["axis"]] if place["of"] == 2 else f"index {{}} of axis {place['axis']}"
+        if place.get("sample"):
+            named = f"sample {{}} ({named.format(place['index'])})"
         where = named.format(place["index"])
     if what is None:
         return f"only {where} of {gradient} is wrong; {others}"
@@ -95,6 +99,31 @@ def _part_wrong(gradient: str, found: Json) -> str:
 def _border_wrong(gradient: str, found: Json) -> str:
     sides = " and ".join(f"the {end} index of axis {axis}" for axis, end in found["sides"])
     return f"{gradient} is wrong on the border only, at {sides}; the other {found['agreeing']:,} elements agree"
+
+
+def _region_wrong(gradient: str, found: Json) -> str:
+    where = found["region"]
+    if found["at"] is not None:
+        where = f"where the input is {where} {found['at']:g}"
+    others = f"the other {found['agreeing']:,} elements agree"
+    if found["what"] is None:
+        return f"{gradient} is wrong {where} only; {others}"
+    change = "zero" if found["what"]["factor"] == (0, 1) else _times(found["what"], "what it should be")
+    return f"{where}, {gradient} is {change}; {others}"
+
+
+def _clipped(gradient: str, found: Json) -> str:
+    if found["norm"] is not None:
+        return f"{gradient} is {_right(found)}, clipped to a norm of {found['norm']:g}"
+    low, high = ("-inf" if found["low"] is None else f"{found['low']:g}"), found["high"]
+    return f"{gradient} is {_right(found)}, clipped to [{low}, {'inf' if high is None else f'{high:g}'}]"
+
+
+def _arguments_exchanged(gradient: str, found: Json) -> str:
+    what = f"{'the negative of ' if found['negated'] else ''}the gradient"
+    if found["of"] == "target":
+        return f"{gradient} is {what} of the target: prediction and target are exchanged"
+    return f"{gradient} is {what} of the loss with prediction and target exchanged"
 
 
 def _only_part_of_dy(gradient: str, found: Json) -> str:
@@ -112,7 +141,9 @@ def _slice_of_dy(found: Json) -> str:
 
 def _derivative_missing(gradient: str, found: Json) -> str:
     what = "dy itself" if found["multiple"] == 1 else f"{found['multiple']:g} times dy, whatever x is"
-    return f"{gradient} is {what}: the derivative f'(x) is missing"
+    if found["elementwise"]:
+        return f"{gradient} is {what}: the derivative f'(x) is missing"
+    return f"{gradient} is {what}: the derivative is missing, as where the loss behind it has it in its own gradient"
 
 
 def _derivative_of_wrong_array(gradient: str, found: Json) -> str:
@@ -131,6 +162,15 @@ def _constant_term(gradient: str, found: Json) -> str:
 def _affine_term(gradient: str, found: Json) -> str:
     along = "" if found["everything"] else f" along {_axes(found['axes'])}"
     return f"{gradient} is off by a + b x{along}, x its own input: as without the term of a mean or of a variance"
+
+
+def _guard(gradient: str, found: Json) -> str:
+    eps, off = f"eps = {found['eps']}", f"off by up to {found['off']:.2g} of itself"
+    return {
+        Place.LOGARITHM: f"{gradient} is that without the {eps} inside the value's logarithm, {off}: no mere guard",
+        Place.DIVISOR: f"{gradient} has {eps} beside what it divides by, which the value has not, {off}: no mere guard",
+        Place.NORM: f"{gradient} is {off}, as {eps} beside a norm of the input explains: no mere guard",
+    }[found["place"]]
 
 
 def _right(found: Json) -> str:
@@ -166,10 +206,11 @@ QUANTITIES = {
 
 
 def _quantity(quantity: Quantity) -> str:
-    if quantity.name in QUANTITIES:
-        return QUANTITIES[quantity.name]
     extent = "the extent" if len(quantity.axes) == 1 else "the product of the extents"
-    return f"{extent} of the {quantity.of}'s {_axes(quantity.axes)}"
+    extents = f"{extent} of the {quantity.of}'s {_axes(quantity.axes)}"
+    if quantity.name == "batch" and quantity.axes != (0,):
+        return f"{extents}, the batch"
+    return QUANTITIES.get(quantity.name, extents)
 
 
 def _index(index: Sequence[int]) -> str:
@@ -196,6 +237,9 @@ SENTENCES: dict[Cause, Callable[[str, Json], str]] = {
     Cause.REDUCED_TOO_FAR: _reduced_too_far,
     Cause.PART_WRONG: _part_wrong,
     Cause.BORDER_WRONG: _border_wrong,
+    Cause.REGION_WRONG: _region_wrong,
+    Cause.CLIPPED: _clipped,
+    Cause.ARGUMENTS_EXCHANGED: _arguments_exchanged,
     Cause.ONLY_PART_OF_DY: _only_part_of_dy,
     Cause.PART_OF_DY_LEFT_OUT: _part_of_dy_left_out,
     Cause.DERIVATIVE_MISSING: _derivative_missing,
@@ -213,6 +257,7 @@ SENTENCES: dict[Cause, Callable[[str, Json], str]] = {
     ),
     Cause.CONSTANT_TERM: _constant_term,
     Cause.AFFINE_TERM: _affine_term,
+    Cause.GUARD: _guard,
     Cause.TIED_IN_FULL: lambda gradient, _: (
         f"{gradient} goes in full to each of several tied elements, as to all tied maxima of a pool: "
         "together they may have it once"

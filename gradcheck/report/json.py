@@ -11,6 +11,7 @@ import numpy as np
 from gradcheck import words
 from gradcheck.contract import Array
 from gradcheck.numerics.agreement import Worst
+from gradcheck.report.readings import reading_to_json
 from gradcheck.report.results import Finding, Report
 from gradcheck.report.text import Json
 from gradcheck.trajectory.check import NonFinite, TrajectoryReport
@@ -78,6 +79,7 @@ def report_to_json(report: Report) -> Json:
         "evaluations": report.evaluations,
         "seed": report.seed,
         "mode": report.settings.mode,
+        **({} if report.reading is None else {"reading": reading_to_json(report.reading)}),
         "findings": [finding_to_json(finding) for finding in report.findings],
     }
 

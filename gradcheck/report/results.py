@@ -10,6 +10,7 @@ from gradcheck.contract import Case
 from gradcheck.numerics.agreement import Verdict, Worst, judge, largest
 from gradcheck.properties import Settings
 from gradcheck.report.snippets import snippet_of_case
+from gradcheck.subjects.reading import Reading
 
 # What a report's pass rests on.
 DECIDING = (
@@ -19,6 +20,9 @@ DECIDING = (
     "rates_agree_with_twin",
     "draws_agree_with_twin",
 )
+
+
+IN_EVALUATION = "wrong in evaluation mode only"  # begins the message of a finding that is right in training mode
 
 
 class GradientMismatch(AssertionError):  # noqa: N818  the field's word, as TrajectoryMismatch is
@@ -55,7 +59,8 @@ class Finding:
 class Report:
     """What a check found; true only if it passed.
 
-    ``evaluations`` counts forward calls. `reproduce` returns a snippet that makes the same check again.
+    ``evaluations`` counts forward calls; ``reading`` is how a foreign object was called. `reproduce` returns a snippet
+    that makes the same check again.
     """
 
     subject: str
@@ -64,6 +69,7 @@ class Report:
     seed: int
     settings: Settings = Settings()
     call: Callable[[], str] | None = field(default=None, repr=False)
+    reading: Reading | None = field(default=None, repr=False)
 
     @property
     def verdict(self) -> Verdict:

@@ -31,8 +31,7 @@ NAMES = {
     "check_gradients": ["f", "inputs", "vjp"],
 }
 DEFAULTS: dict[str, object] = {
-    "forward": "forward",
-    "backward": "backward",
+    "variations": True,
     "seed": 0,
     "mode": "auto",
     "dtypes": DTYPES,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from gradcheck import words
-from gradcheck.diagnosis.gradients import Diagnosis
+from gradcheck.diagnosis.evidence import Diagnosis
 from gradcheck.report.diagnoses import SENTENCES
 from gradcheck.report.text import Json, element, noise_units
 from gradcheck.trajectory.causes import StepCause, StepDiagnosis

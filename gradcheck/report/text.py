@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,3 +25,23 @@ def noise_units(ratio: float, factor: float) -> str:
     """Return a ratio in units of rounding noise."""
     noise = ratio * factor
     return f"{noise:.1f}" if noise < 1000 else f"{noise:.1e}"
+
+
+LIST = 100  # columns of a list of names
+
+
+def wrapped(text: str) -> str:
+    """Return text in lines that fit the terminal, if it is shown on one: what follows each is indented below it."""
+    if not sys.stdout.isatty():
+        return text
+    return "\n".join(_folded(line, shutil.get_terminal_size().columns) for line in text.split("\n"))
+
+
+def listed(head: str, names: Sequence[str]) -> str:
+    """Return names behind a head, in lines of a hundred columns."""
+    return _folded(f"{head}: {'; '.join(names)}", LIST)
+
+
+def _folded(line: str, columns: int) -> str:
+    indent = " " * (len(line) - len(line.lstrip()) + 4)
+    return textwrap.fill(line, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

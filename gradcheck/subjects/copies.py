@@ -25,7 +25,7 @@ def fresh(owner: Owner, dtype: DTypeLike | None = None) -> Owner:
     return copier(owner, dtype)()
 
 
-def copy_of(owner: Any, dtype: DTypeLike | None = None, copied: dict[int, Any] | None = None) -> Any:  # noqa: ANN401  anybody's
+def copy_of(owner: Any, dtype: DTypeLike | None = None, copied: dict[int, Any] | None = None) -> Any:
     """Return a copy, in a precision, of an object or a function; what a function has closed over is copied, too."""
     copied = {} if copied is None else copied
     if id(owner) in copied:

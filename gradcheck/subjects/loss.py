@@ -2,76 +2,101 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+from gradcheck.contract import Array
+from gradcheck.numerics.functions import Function
+from gradcheck.subjects.attributes import AdapterError
+from gradcheck.subjects.caller import Given
+from gradcheck.subjects.calls import Pair, Together, arranged
+from gradcheck.subjects.layer import ForeignLayer
+from gradcheck.subjects.reader import read
+from gradcheck.subjects.reading import Reading
+from gradcheck.subjects.signatures import BACKWARDS, FORWARDS, PREDICTIONS, TARGETS, plain, positional
 
-from gradcheck.contract import Array, Context
-from gradcheck.numerics.functions import Arrays, Function, Pullback, like
-from gradcheck.subjects.attributes import AdapterError, require_method
-from gradcheck.subjects.copies import copier
+NAMES = ("prediction", "target")
+PREDICTION, TARGET = 0, 1  # their numbers
+FORWARDS_OF_LOSSES = ("forward", "__call__", "loss", "compute_loss", "compute", "cost", "calculate", "error", *FORWARDS)
 
 
 @dataclass(frozen=True, eq=False)
 class ForeignLoss:
-    """A loss with ``forward(prediction, target) -> float`` and ``backward() -> dprediction``.
+    """A loss that is called as its `Reading` says: a function of its prediction."""
 
-    One whose ``backward(dvalue)`` takes a cotangent may return an array, such as one number a sample.
-    """
+    layer: ForeignLayer
 
-    loss: object
-    forward: str = "forward"
-    backward: str = "backward"
+    @classmethod
+    def of(
+        cls,
+        loss: object,
+        prediction: Array,
+        target: Array,
+        *others: Any,
+        forward: str = "",
+        backward: str = "",
+    ) -> ForeignLoss:
+        """Return a loss after reading it.
 
-    def __post_init__(self) -> None:
-        for method in (self.forward, self.backward):
-            require_method(self.loss, method)
+        Its value is a number, or one a sample; the gradient comes from ``backward()``, ``backward(dvalue)``,
+        ``grad(prediction, target)``, or together with the value. Raises `AdapterError` where it cannot be called.
+        """
+        forward = forward or _method(loss, FORWARDS_OF_LOSSES)
+        subject: Any = loss
+        if isinstance(loss, tuple):
+            subject, forward, backward = Pair(*loss), "forward", "backward"
+        elif callable(loss) and forward == "__call__" and not backward and not _method(loss, BACKWARDS):
+            subject, forward, backward = Together(loss, ""), "forward", "backward"
+        elif forward and not backward and not _method(loss, tuple(b for b in BACKWARDS if b != forward)):
+            subject, forward, backward = Together(loss, forward), "forward", "backward"
+        first = _target_first(loss, subject, forward)
+        values = (prediction, target, *others)
+        arrays, arguments = arranged(values)
+        names = (*NAMES, *(f"input{i}" for i in range(2, len(arrays))))
+        order = (TARGET, PREDICTION, *arguments[2:]) if first else ()
+        given = Given(forward=forward, backward=backward, constant=tuple(range(TARGET, len(arrays))), order=order)
+        try:
+            reading = read(subject, values, names, given)
+        except (TypeError, IndexError) as error:
+            if isinstance(error, AdapterError) and not isinstance(subject, Together):
+                raise
+            raise AdapterError(
+                f"{type(loss).__name__} needs a method backward that returns the gradient of the prediction, or a "
+                "forward that returns (value, gradient): name its own with backward="
+            ) from error
+        return cls(ForeignLayer(subject, reading))
 
     @property
     def name(self) -> str:
         """Return the name of the object's class."""
-        return type(self.loss).__name__
+        return self.layer.name
+
+    @property
+    def reading(self) -> Reading:
+        """Return how it is called."""
+        return self.layer.reading
 
     def function(self, inputs: tuple[Array, ...]) -> Function:
         """Return the loss as a function of its prediction."""
-        prediction, target = inputs
-        takes_dvalue = _required_arguments(getattr(self.loss, self.backward)) == 1
-        kinds = {dtype: copier(self.loss, dtype) for dtype in (np.float64, np.float32)}
-
-        def begin(given: Arrays) -> tuple[Any, Array]:
-            loss = kinds[np.float32 if given["prediction"].dtype == np.float32 else np.float64]()
-            value = getattr(loss, self.forward)(given["prediction"], like(target, given["prediction"]))
-            # A number of Python's has no precision of its own.
-            kind = given["prediction"].dtype
-            return loss, np.asarray(value, kind if type(value) is float and kind.kind == "f" else None)
-
-        def call(given: Arrays, context: Context) -> tuple[Array, Pullback]:
-            loss, value = begin(given)
-            if value.ndim and not takes_dvalue:
-                raise AdapterError(
-                    f"{self.name}.{self.forward} returns shape {value.shape}; one number is needed, "
-                    f"or a {self.backward} that takes dvalue"
-                )
-            waiting = [loss]
-
-            def pullback(dvalue: Array) -> dict[str, Array]:
-                current = waiting.pop() if waiting else begin(given)[0]
-                backward = getattr(current, self.backward)
-                gradient = np.asarray(backward(dvalue) if takes_dvalue else backward())
-                return {"prediction": gradient if takes_dvalue else dvalue * gradient}
-
-            return value, pullback
-
-        return Function({"prediction": prediction}, ("prediction", target), call, foreign=True)
+        return self.layer.function(inputs)
 
 
-def _required_arguments(method: Callable[..., object]) -> int:
-    try:
-        parameters = inspect.signature(method).parameters.values()
-    except (TypeError, ValueError):
-        return 0
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(p.default is inspect.Parameter.empty and p.kind in kinds for p in parameters)
+def _method(owner: object, usual: tuple[str, ...]) -> str:
+    return next((name for name in usual if callable(getattr(owner, name, None))), "")
+
+
+def _target_first(loss: object, subject: Any, forward: str) -> bool:
+    """Return whether the arguments' names say that the target comes before the prediction."""
+    method: Callable[..., object]
+    if isinstance(subject, Pair):
+        method = subject.functions[0]
+    elif isinstance(subject, Together):
+        method = getattr(loss, subject.method) if subject.method else loss  # type: ignore[assignment]  # it is callable
+    else:
+        method = getattr(loss, forward, None) or (lambda: None)
+    names = [plain(each.name) for each in positional(method)][:2]
+    if len(names) < 2:
+        return False
+    targets = TARGETS | ({"y"} if names[1] in PREDICTIONS - {"x", "input"} else set())
+    return names[0] in targets and names[1] not in TARGETS

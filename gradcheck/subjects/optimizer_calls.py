@@ -58,7 +58,7 @@ class Call:
     own: bool = False
     ignored: bool = False
 
-    def function(self, owner: Any) -> Callable[..., Any]:  # noqa: ANN401  anybody's
+    def function(self, owner: Any) -> Callable[..., Any]:
         """Return what is called."""
         called: Callable[..., Any] = owner if self.method in ("", "__call__") else getattr(owner, self.method)
         return called
@@ -105,13 +105,13 @@ class Running:
         for owner in distinct:
             _call_hook(owner, AFTER)
 
-    def _owner(self, unit: list[str]) -> Any:  # noqa: ANN401  anybody's
+    def _owner(self, unit: list[str]) -> Any:
         key = unit[0] if self.call.own else ""
         if key not in self.owners:
             self.owners[key] = copy_of(self.optimizer, self.dtype)
         return self.owners[key]
 
-    def _step(self, owner: Any, params: dict[str, Array], grads: Gradients, lr: float | None) -> None:  # noqa: ANN401
+    def _step(self, owner: Any, params: dict[str, Array], grads: Gradients, lr: float | None) -> None:
         container, before = self.call.container, {name: array.copy() for name, array in params.items()}
         if isinstance(container, (Own, OwnAndGradients)):
             _put(owner, container, params, grads)
@@ -129,7 +129,7 @@ class Running:
             self.widened |= np.asarray(array).dtype.itemsize > params[name].dtype.itemsize
             params[name][...] = array
 
-    def _called(self, owner: Any, unit: str, params: dict[str, Array], packed: Packed, lr: float | None) -> object:  # noqa: ANN401
+    def _called(self, owner: Any, unit: str, params: dict[str, Array], packed: Packed, lr: float | None) -> object:
         count = self.count[unit] = self.count.get(unit, 0) + 1
         kept = self.kept.setdefault(unit, [self._initial(params) for _ in self.call.states])
         if self.rate.key and isinstance(kept[0], dict) and lr is not None and self.given.get(unit) != lr:

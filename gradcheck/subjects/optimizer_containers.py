@@ -41,7 +41,7 @@ class Container(ABC):
     def returned(self, result: object, names: Sequence[str]) -> dict[str, Any] | None:
         """Return the parameters that a call has returned, or None if it is not them that it returned."""
 
-    def zeros(self, params: Mapping[str, Array]) -> Any:  # noqa: ANN401  in the container
+    def zeros(self, params: Mapping[str, Array]) -> Any:
         """Return zeros in place of every gradient."""
         return self.pack(params, {name: np.zeros_like(array) for name, array in params.items()}, {}).grads
 
@@ -154,7 +154,7 @@ class Nested(Container):
             return None
         return found if all(map(_is_number, found.values())) else None
 
-    def _nested(self, arrays: Mapping[str, Array], prefix: str) -> Any:  # noqa: ANN401  of either sort
+    def _nested(self, arrays: Mapping[str, Array], prefix: str) -> Any:
         layers: dict[str, dict[str, Array]] = {}
         for name, array in arrays.items():
             layer, _, key = name.partition(".")
@@ -162,7 +162,7 @@ class Nested(Container):
         inner = [layer if self.inner is dict else list(layer.values()) for layer in layers.values()]
         return dict(zip(layers, inner, strict=True)) if self.outer is dict else inner
 
-    def _flat(self, nested: Any, names: Sequence[str]) -> dict[str, Array]:  # noqa: ANN401  of either sort
+    def _flat(self, nested: Any, names: Sequence[str]) -> dict[str, Array]:
         layers = list(dict.fromkeys(name.partition(".")[0] for name in names))
         found = {}
         for name in names:
@@ -199,7 +199,7 @@ class Separate(Container):
             return None
         return self._flat(values, names)
 
-    def _of(self, arrays: Mapping[str, Array], param: str) -> Any:  # noqa: ANN401  of either sort
+    def _of(self, arrays: Mapping[str, Array], param: str) -> Any:
         found = [array for name, array in arrays.items() if name.partition(".")[0] == param]
         return found if self.lists else next(iter(found), None)
 

@@ -202,7 +202,7 @@ class ForeignSchedule(Schedule):
 
     def _call(
         self,
-        owner: Any,  # noqa: ANN401  anybody's
+        owner: Any,
         epoch: int,
         history: Sequence[float],
         rate: float,
@@ -285,11 +285,11 @@ def read_schedule(schedule: object, lr: float, total: int | None = None) -> Fore
     )
 
 
-def _own(schedule: Any) -> Any:  # noqa: ANN401  anybody's
+def _own(schedule: Any) -> Any:
     """Return a copy of a schedule, so that what calls leave in it is not the user's; or itself, if it has none."""
     try:
         return copy_of(schedule, np.float64)
-    except Exception:  # noqa: BLE001  of the schedule's own making
+    except Exception:
         return schedule
 
 
@@ -309,7 +309,7 @@ def _asked(found: ForeignSchedule, method: str, problems: list[str]) -> ForeignS
         copy = copy_of(candidate.schedule, np.float64)
         if _is_rate(candidate._call(copy, 1, (1.0, 1.0), found.lr, 1.0)):
             return candidate
-    except Exception as error:  # noqa: BLE001  of the schedule's own
+    except Exception as error:
         problems.append(f"{method}(1) raises {type(error).__name__}: {error}".replace("\n", " "))
     return None
 
@@ -342,7 +342,7 @@ def _rates_of(candidate: ForeignSchedule) -> list[float]:
     try:
         rates.extend(candidate.rates([1.0] * 2))
         rates = list(candidate.rates([1.0] * TRIAL))
-    except Exception:  # noqa: BLE001, S110  of the schedule's own; what came before counts
+    except Exception:
         pass
     return rates
 
@@ -370,7 +370,7 @@ def _unwrapped(schedule: object, place: Place) -> object:
     try:
         value = place.read(schedule)
         value = value() if callable(value) else value
-    except Exception:  # noqa: BLE001  as before the first step
+    except Exception:
         return None
     return value[0] if isinstance(value, (list, tuple)) and len(value) == 1 else value
 
@@ -384,7 +384,7 @@ def _needed(function: Callable[..., Any]) -> list[str]:
     return [p.name for p in parameters if p.default is inspect.Parameter.empty and p.kind not in variable]
 
 
-def _arguments(function: Any, total: int | None) -> tuple[Argument, ...]:  # noqa: ANN401  anybody's
+def _arguments(function: Any, total: int | None) -> tuple[Argument, ...]:
     """Return the arguments that a schedule is given; raises `AdapterError` if it needs one that is not known."""
     try:
         parameters = list(inspect.signature(function).parameters.values())

@@ -85,6 +85,8 @@ def twin_of(case: Case) -> Function:
         y = _output(result, lambda: function.call(variables, replace(context, updates=None))[0].shape)
 
         def pullback(dy: Array) -> dict[str, Array]:
+            if not y.requires_grad:  # it stops every gradient
+                return {name: np.zeros_like(array) for name, array in variables.items()}
             grads = torch.autograd.grad(
                 y, list(leaves.values()), torch.tensor(dy), retain_graph=True, allow_unused=True
             )
@@ -98,7 +100,7 @@ def twin_of(case: Case) -> Function:
     return Function(function.variables, function.arguments, call)
 
 
-def _output(result: Any, shape: Callable[[], tuple[int, ...]]) -> torch.Tensor:  # noqa: ANN401  what a module returns
+def _output(result: Any, shape: Callable[[], tuple[int, ...]]) -> torch.Tensor:
     """Return the output of a module; of several, as of an LSTM's (y, (h, c)), the first that fits the shape of ours.
 
     Axes of one element, such as that of an LSTM's layers, count for nothing where no output has the very shape.
@@ -118,7 +120,7 @@ def _long_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(extent for extent in shape if extent != 1)
 
 
-def _tensors(result: Any) -> Iterator[torch.Tensor]:  # noqa: ANN401  what a module returns
+def _tensors(result: Any) -> Iterator[torch.Tensor]:
     """Yield the floating-point tensors in tuples, lists and dicts, in their order."""
     if isinstance(result, (tuple, list)):
         for each in result:
@@ -130,7 +132,7 @@ def _tensors(result: Any) -> Iterator[torch.Tensor]:  # noqa: ANN401  what a mod
 
 
 def _slots(
-    subject: Any,  # noqa: ANN401  a layer, a loss or an adapter of one
+    subject: Any,
     function: Function,
     own: dict[str, tuple[int, ...]],
     module: torch.nn.Module,
@@ -173,8 +175,33 @@ def twin_outputs(case: Case, count: int) -> Array | None:
         return np.array([first, *(_first(module(*arguments)) for _ in range(count - 1))])
 
 
-def _first(result: Any) -> Array:  # noqa: ANN401  what a module returns
+def _first(result: Any) -> Array:
     return np.asarray(next(_tensors(result)).numpy())
+
+
+def twin_outputs_by_mode(case: Case, modes: Sequence[bool]) -> list[Array] | None:
+    """Return the outputs of one copy of a given twin that is told to train (True) or evaluate, in turn, in float64.
+
+    It begins with the parameters and buffers of the case's layer. None if there is none, or it refuses them.
+    """
+    import torch
+
+    if case.twin is None:
+        return None
+    module = copy.deepcopy(case.twin).to(torch.float64)
+    arrays = {**function_of(case).variables, **case.subject.buffers()}
+    arguments = [torch.tensor(a.astype(np.float64) if a.dtype.kind == "f" else a) for a in case.inputs]
+    outputs = []
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        try:
+            for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+                if name in arrays:
+                    tensor.copy_(torch.tensor(arrays[name]))
+            for training in modes:
+                outputs.append(module.train(training)(*arguments).numpy().copy())
+        except (RuntimeError, ValueError, TypeError):
+            return None
+    return outputs
 
 
 def set_keys(module: torch.nn.Module, key: Key) -> None:
@@ -272,7 +299,7 @@ def twin_follows_losses(schedule: Schedule) -> bool:
     return follows_losses(_torch_scheduler(schedule)[1])
 
 
-def follows_losses(scheduler: Any) -> bool:  # noqa: ANN401  torch's
+def follows_losses(scheduler: Any) -> bool:
     """Return whether a torch scheduler is told the loss of every epoch."""
     return "metrics" in inspect.signature(scheduler.step).parameters
 
@@ -300,7 +327,7 @@ def twin_end(schedule: Schedule) -> int | None:
     return begin + int(scheduler.total_iters) if falls or kind == "PolynomialLR" else None
 
 
-def _last(scheduler: Any) -> tuple[Any, int]:  # noqa: ANN401  torch's
+def _last(scheduler: Any) -> tuple[Any, int]:
     """Return the last of torch schedulers that follow one another, and the epoch in which it begins."""
     if type(scheduler).__name__ != "SequentialLR":
         return scheduler, 0

@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from itertools import count
+from typing import TYPE_CHECKING
 
-from gradcheck.checks import check_class, check_layer, check_loss, check_variations
-from gradcheck.collection import CONTRACTS, is_loss
-from gradcheck.contract import Case, Layer, Loss
+from gradcheck.items import NEEDED, AnyItem, Effort, item_of
 from gradcheck.numerics.agreement import Verdict
-from gradcheck.properties import DTYPES, PROPERTIES, Mode, Property, Settings
-from gradcheck.report.results import Report
+from gradcheck.properties import DTYPES, Mode, Property, Settings
+from gradcheck.report.absences import describe_absence
+from gradcheck.report.readings import unchecked
+from gradcheck.report.results import DECIDING, Report
 from gradcheck.subjects.attributes import AdapterError
-from gradcheck.subjects.layer import ForeignLayer
-from gradcheck.subjects.loss import ForeignLoss
-from gradcheck.trials import EXAMPLES, properties_of
+from gradcheck.subjects.parameters import nearest
+from gradcheck.testing.unchecked import warn_of_unchecked
+from gradcheck.trials import EXAMPLES
 
 if TYPE_CHECKING:
     import pytest
-
-NEEDED = (
-    "a class or an object of Layer, Loss, Optimizer, Schedule or Initializer, a tuple (layer, x) or "
-    "(loss, prediction, target), or a Case"
-)
-OF_TWINS = "_with_twin"  # ends the name of a property that asks nothing of a foreign object without a twin
-
-
-@dataclass(frozen=True)
-class Item:
-    """Something to check: its name, what it is asked, and how one claim is."""
-
-    name: str
-    claims: tuple[Property, ...]
-    check: Callable[..., Report]  # of claims=(claim,)
 
 
 @dataclass(frozen=True)
@@ -44,37 +28,41 @@ class Check:
     """One property of one item. Calling it makes the check, in a test of pytest.
 
     Returns the report of a pass, raises `GradientMismatch` for a failure, and skips the test where the property does
-    not apply or nothing could be told.
+    not apply or nothing could be told. Where gradients pass although some were not found, it warns.
     """
 
     label: str
     claim: Property
-    item: Item
+    item: AnyItem
+    effort: Effort
 
     def __call__(self) -> Report:
         import pytest
 
         __tracebackhide__ = True
+        name = self.claim.__name__
         try:
-            report = self.item.check(claims=(self.claim,))
+            report = self.item.check((self.claim,), self.effort)
         except AdapterError as error:
             raise error.with_traceback(None) from None  # the item is what is wrong
         except ModuleNotFoundError as error:
             if error.name != "torch":
                 raise
-            pytest.skip("inconclusive: PyTorch is not installed: pip install 'mnistcheck[torch]'")
+            pytest.skip(f"{self!r} is inconclusive: PyTorch is not installed: pip install 'mnistcheck[torch]'")
         if not report.findings:
-            pytest.skip("does not apply")
+            pytest.skip(describe_absence(name))
         report.raise_if_failed()
         if report.verdict is Verdict.INCONCLUSIVE:
-            pytest.skip(f"inconclusive: {report.findings[0].message or 'no case told anything'}")
+            pytest.skip(f"{self!r} is inconclusive: {_silence(report)}")
+        if name in DECIDING:
+            warn_of_unchecked(report, self.label)
         return report
 
     @property
-    def names(self) -> tuple[str, str, str]:
-        """Return what an expected failure may be called: of this test, of items of its class, and of all items."""
+    def names(self) -> tuple[str, ...]:
+        """Return what an expected failure may be called: of this test, of items of its name or class, and of all."""
         claim = self.claim.__name__
-        return f"{self.label}-{claim}", f"{self.item.name}-{claim}", claim
+        return tuple(dict.fromkeys([*(f"{of}-{claim}" for of in (self.label, self.item.name, self.item.kind)), claim]))
 
     def __repr__(self) -> str:
         return self.names[0]
@@ -83,101 +71,101 @@ class Check:
 def parametrize_with_checks(
     items: Iterable[object],
     *,
+    ids: Iterable[str | None] | None = None,
+    claims: Iterable[Property | str] | None = None,
     expected_failures: Mapping[str, str] | None = None,
     seed: int = 0,
     examples: int = EXAMPLES,
     mode: Mode = "auto",
+    seconds: float | None = None,
     max_evaluations: int | None = None,
     dtypes: Sequence[str] = DTYPES,
 ) -> pytest.MarkDecorator:
     """Return a decorator that gives a test function one ``check`` an item and property; its body is ``check()``.
 
-    An item is a class of `Layer`, `Loss`, `Optimizer`, `Schedule` or `Initializer`, or an object of one, which stands
-    for its class: ``examples`` cases are drawn from ``cases()``; or anybody's ``(layer, x)`` or ``(loss, prediction,
-    target)``, or a `Case`, which are varied as `check_layer` does. ``expected_failures`` says why a property is known
-    not to hold, by its name or, of one item, by that of the test such as ``Linear-precisions_agree``: the test then has
-    to fail. Items of the same class are numbered. The other arguments are those of `check_layer`.
+    An item is anybody's ``(layer, *inputs)`` or ``(loss, prediction, target)``, where a pair of functions ``(forward,
+    backward)`` may stand for the object; an `Item` of these, with options of `check_layer` or `check_loss`; a `Case`;
+    or a class of `Layer`, `Loss`, `Optimizer`, `Schedule` or `Initializer`, for which ``examples`` cases are drawn, or
+    an object of one. The items are named by ``ids``, by default after their classes; those of the same name are
+    numbered. ``claims`` are the properties to check, or their names. ``expected_failures`` says why a property is known
+    not to hold, by its name or, of one item, by that of the test such as ``Dense-precisions_agree``: the test then has
+    to fail. The other arguments are those of `check_layer`; what an `Item` says goes before them.
 
     Raises `AdapterError` for any other item, and ValueError for an expected failure of a property that is not tested.
     """
     import pytest
 
     __tracebackhide__ = True
-    settings = Settings(mode, max_evaluations, tuple(dtypes))
-    found = list(map(partial(_item, examples=examples, seed=seed, settings=settings), items))
+    effort = Effort(examples, seed, Settings(mode, max_evaluations, tuple(dtypes), seconds=seconds))
+    found = list(map(_numbered, count(), items))
     if not found:
         raise AdapterError(f"parametrize_with_checks needs items to check: {NEEDED}")
+    wanted = None if claims is None else _names(claims, found)
     checks = [
-        Check(label, claim, item)
-        for label, item in zip(_labels([item.name for item in found]), found, strict=True)
-        for claim in item.claims
+        Check(label, claim, item, effort)
+        for label, item in zip(_labels(_named(found, ids)), found, strict=True)
+        for claim in _chosen(item, wanted)
     ]
     reasons = _reasons(checks, expected_failures or {})
-    marks = [() if why is None else (pytest.mark.xfail(strict=True, reason=why),) for why in reasons]
+    # A check that could not be made, which is a TypeError, has not failed as expected.
+    marks = [
+        () if why is None else (pytest.mark.xfail(strict=True, reason=why, raises=AssertionError),) for why in reasons
+    ]
     values = [pytest.param(check, id=repr(check), marks=own) for check, own in zip(checks, marks, strict=True)]
     return pytest.mark.parametrize("check", values)
 
 
-def _item(item: Any, examples: int, seed: int, settings: Settings) -> Item:  # noqa: ANN401  anybody's
-    """Return what is to be checked; nothing of it is called yet."""
+def _numbered(place: int, value: object) -> AnyItem:
+    """Return an item; raises `AdapterError` for what is none, by its place in the list."""
     __tracebackhide__ = True
-    if isinstance(item, CONTRACTS):
-        item = type(item)
-    if isinstance(item, type) and issubclass(item, CONTRACTS):
-        if inspect.isabstract(item):
-            missing = ", ".join(sorted(item.__abstractmethods__))
-            raise AdapterError(f"{item.__name__} cannot be checked yet: it lacks {missing}")
-        check = partial(check_class, item, examples=examples, seed=seed, settings=settings)
-        return Item(item.__name__, properties_of(item), check)
-    if isinstance(item, Case):
-        subject, inputs, seed, twin = item.subject, item.inputs, item.seed, item.twin
-        if isinstance(subject, tuple(PROPERTIES)):
-            name = getattr(subject, "name", type(subject).__name__)
-            return Item(name, _asked(subject, twin), partial(check_variations, item, settings=settings))
-    elif isinstance(item, tuple) and len(item) > 1:
-        subject, inputs, twin = item[0], item[1:], None
-    else:
-        raise _refusal(item)
-    ready = isinstance(subject, (Layer, Loss)) or (_can(subject, "forward") and _can(subject, "backward"))
-    if isinstance(subject, type) or not ready:
-        raise _refusal(subject)
-    name = type(subject).__name__
-    if isinstance(subject, Loss) and len(inputs) != 2:
-        raise AdapterError(f"a Loss needs a prediction and a target: write ({name.lower()}, prediction, target)")
-    options: dict[str, Any] = {
-        "twin": twin, "seed": seed, "mode": settings.mode, "max_evaluations": settings.max_evaluations,
-        "dtypes": settings.dtypes,
-    }  # fmt: skip
-    if len(inputs) == 2 and is_loss(subject):
-        kind: type = Loss if isinstance(subject, Loss) else ForeignLoss
-        return Item(name, _asked(kind, twin), partial(check_loss, subject, *inputs, **options))
-    kind = Layer if isinstance(subject, Layer) else ForeignLayer
-    return Item(name, _asked(kind, twin), partial(check_layer, subject, *inputs, **options))
+    try:
+        return item_of(value)
+    except AdapterError as error:
+        raise AdapterError(f"parametrize_with_checks, items[{place}]: {error}") from None
 
 
-def _refusal(item: object) -> AdapterError:
-    """Return what to write in place of an item that cannot be checked."""
-    if isinstance(item, type):
-        got = f"the class {item.__name__}: write ({item.__name__}(...), x)"
-    elif _can(item, "forward"):
-        name = type(item).__name__
-        got = f"an object of {name} without an input: write ({name.lower()}, x)"
-    else:
-        got = f"{item!r:.60}"
-    return AdapterError(f"parametrize_with_checks needs {NEEDED}; got {got}")
+def _silence(report: Report) -> str:
+    """Return why a report of one property could tell nothing, and what of the object was not looked at at all."""
+    reason = report.findings[0].message or "no case told anything"
+    line = unchecked(report.reading) if report.reading is not None else ""
+    return f"{reason}; {line}" if line else reason
 
 
-def _can(subject: object, method: str) -> bool:
-    return callable(getattr(subject, method, None))
+def _named(items: Sequence[AnyItem], ids: Iterable[str | None] | None) -> list[str]:
+    """Return the names of items: those that are given, and their own in the place of None."""
+    __tracebackhide__ = True
+    own = [item.name for item in items]
+    given = own if ids is None else list(ids)
+    if len(given) != len(own):
+        raise ValueError(f"ids needs one name an item, got {len(given)} for {len(own)} items")
+    return [name or other for name, other in zip(given, own, strict=True)]
 
 
-def _asked(subject: object, twin: object) -> tuple[Property, ...]:
-    """Return the properties of a subject, less those of twins where there is none."""
-    claims = properties_of(subject)
-    kind = subject if isinstance(subject, type) else type(subject)
-    if twin is not None or not issubclass(kind, (ForeignLayer, ForeignLoss)):
-        return claims
-    return tuple(claim for claim in claims if not claim.__name__.endswith(OF_TWINS))
+def _names(claims: Iterable[Property | str], items: Sequence[AnyItem]) -> set[str]:
+    """Return the names of the properties that are asked for; raises `AdapterError` for one that no item has."""
+    __tracebackhide__ = True
+    known = dict.fromkeys(claim.__name__ for item in items for claim in item.claims())
+    wanted = [claims] if isinstance(claims, str) else claims
+    names = [claim if isinstance(claim, str) else claim.__name__ for claim in wanted]
+    if unknown := [name for name in names if name not in known]:
+        close = nearest(unknown[0], known)
+        raise AdapterError(
+            f"claims= names {unknown[0]!r}, which no item has; "
+            + (f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}")
+        )
+    return set(names)
+
+
+def _chosen(item: AnyItem, wanted: set[str] | None) -> tuple[Property, ...]:
+    """Return those properties of an item that are asked for; raises `AdapterError` if it has none of them."""
+    __tracebackhide__ = True
+    chosen = tuple(claim for claim in item.claims() if wanted is None or claim.__name__ in wanted)
+    if not chosen:
+        raise AdapterError(
+            f"claims= leaves nothing of {item.name} to check; it has "
+            f"{', '.join(claim.__name__ for claim in item.claims())}"
+        )
+    return chosen
 
 
 def _labels(names: Sequence[str]) -> list[str]:

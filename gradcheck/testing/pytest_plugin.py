@@ -20,6 +20,7 @@ class FrontDoor:
     """The functions of the front door, called as usual; each returns its report if that passed.
 
     Else the test fails: by `GradientMismatch` or `TrajectoryMismatch`, or by one line where nothing could be told.
+    Where it passed although some gradients were not found, it warns.
     """
 
     def __init__(self) -> None:
@@ -40,7 +41,9 @@ def demanding(check: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(check)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         from gradcheck.report.checks import describe_silence
+        from gradcheck.report.results import Report
         from gradcheck.subjects.attributes import AdapterError
+        from gradcheck.testing.unchecked import warn_of_unchecked
 
         __tracebackhide__ = True
         try:
@@ -50,6 +53,8 @@ def demanding(check: Callable[P, R]) -> Callable[P, R]:
         report.raise_if_failed()
         if not report:
             pytest.fail(describe_silence(report), pytrace=False)
+        if isinstance(report, Report):
+            warn_of_unchecked(report)
         return report
 
     return checked

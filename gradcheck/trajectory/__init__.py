@@ -1,4 +1,4 @@
-"""Two training engines, step by step."""
+"""Two training engines, compared step by step."""
 
 from gradcheck.trajectory.check import TrajectoryMismatch, TrajectoryReport, check_trajectory
 

@@ -1,7 +1,7 @@
-"""Why a step is wrong: the likeliest cause, named only if it explains every element of the tensor that is.
+"""Why a step is wrong: the likeliest cause, named only if it explains every element of the wrong tensor.
 
-Gradients are judged by the hypotheses of `gradcheck.diagnosis.gradients` that need one cotangent only; the rest of a
-step by those below. None is an answer; a wrong cause is not.
+Gradients are judged by those hypotheses of `gradcheck.diagnosis.gradients` that need only one cotangent, all other
+tensors of a step by those below. None is an acceptable answer, a wrong cause is not.
 """
 
 from __future__ import annotations
@@ -17,45 +17,38 @@ import numpy as np
 
 from gradcheck import words
 from gradcheck.contract import Array
+from gradcheck.diagnosis.evidence import Cause, Diagnosis, Evidence
+from gradcheck.diagnosis.factors import constant_factor
+from gradcheck.diagnosis.factors import quantities as quantities_of
 from gradcheck.diagnosis.fits import FITTED, ONE, PRECISION, TWO, Comparison, distinct, factor_of, multiple_of, rounded
-from gradcheck.diagnosis.gradients import (
-    Cause,
-    Diagnosis,
-    Evidence,
-    constant_factor,
-    exchanged,
-    not_finite,
-    not_reduced,
-    part_wrong,
-    rearranged,
-    reduced_too_far,
-    term_in_value,
-    turned,
-)
-from gradcheck.diagnosis.gradients import quantities as quantities_of
+from gradcheck.diagnosis.gradients import exchanged, not_finite
+from gradcheck.diagnosis.patterns import part_wrong, rearranged
+from gradcheck.diagnosis.shapes import not_reduced, reduced_too_far, turned
+from gradcheck.diagnosis.terms import term_in_value
 from gradcheck.diagnosis.updates import Moments, decay_of, moved, stayed
 from gradcheck.trajectory.divergence import Divergence, Moment, split
+from gradcheck.trajectory.engine import below
 
-# Allowances of steps are for whole tensors and may be wide beside an element, as in float32; but tensors are large, and
-# three elements of a hundred tolerances each are no likelier a coincidence than one of a million.
+# Allowances of steps are for whole tensors and may be wide beside an element, as in float32. But tensors are large, and
+# three elements off by a hundred tolerances each are about as unlikely a coincidence as one off by a million.
 LEVELS = (PRECISION, 100.0)
 
-# Labels, of which there are ten, agree with a wrong guess one time in ten.
+# The fewest labels: with ten classes one label agrees with a wrong guess one time in ten.
 LABELS = 7
 
-# Precisions that numbers may have been rounded to, the higher first.
+# Precisions to which numbers may have been rounded, the higher first.
 LOWER: tuple[type[np.floating], ...] = (np.float32, np.float16)
 
-# What the usual rules of optimizers are written with, where nothing says otherwise.
+# The usual defaults.
 EPS_OF_ADAM = (1e-8, 1e-7)
 
-# Of a share of zeros that is to be a probability, in standard deviations.
+# How far a share of zeros may be from a dropout probability, in standard deviations, and of how many elements.
 SURE = 5.0
 FEWEST = 20
 
 
 class StepCause(StrEnum):
-    """What can be wrong with a step, besides its gradients; the comment says which details come with it."""
+    """What can be wrong with a step, besides its gradients; the comments list the details of each."""
 
     OTHER_ORDER = "other order"  # rolled (by how many, or None)
     LABELS_SHIFTED = "labels shifted"  # by, classes
@@ -72,7 +65,7 @@ class StepCause(StrEnum):
 
 @dataclass(frozen=True)
 class StepDiagnosis:
-    """The cause of a wrong step, with what its sentence needs."""
+    """The cause of a wrong step, with the details for its sentence."""
 
     cause: StepCause
     details: dict[str, Any]
@@ -83,7 +76,7 @@ Found = Diagnosis | StepDiagnosis
 
 @dataclass(frozen=True)
 class Scene:
-    """The tensor ``phase/tensor`` in which a step is wrong, with all that is known of the step."""
+    """The tensor ``phase/tensor`` in which a step is wrong, and the step."""
 
     name: str
     moment: Moment
@@ -105,23 +98,23 @@ class Scene:
 
     @property
     def parameter(self) -> str:
-        """The name of the parameter that an update is about: ``0.weight`` for ``optim/exp_avg/0.weight``."""
+        """The name of the parameter of an update: ``0.weight`` for ``optim/exp_avg/0.weight``."""
         return self.tensor.rpartition("/")[2]
 
     @cached_property
     def comparison(self) -> Comparison:
-        """Both tensors, and what rounding may do to each element."""
+        """Both tensors, and the allowance of each element."""
         return self.compared(self.name)
 
     @cached_property
     def before(self) -> Array | None:
-        """What an updated tensor was before, if it was there."""
+        """An updated tensor before the step, if it existed."""
         return self.moment.before.get(self.tensor)
 
     def compared(self, name: str) -> Comparison:
-        """Return both sides' tensor of some name, and what rounding may do to each element.
+        """Return both sides' tensor of some name, and the allowance of each element.
 
-        Where ours has another shape, it is NaN, which nothing explains.
+        If ours has another shape, it is NaN, which no hypothesis explains.
         """
         arrays = (self.moment.ours[name], self.moment.theirs[name])
         ours, theirs = (np.asarray(array, dtype=np.float64) for array in arrays)
@@ -134,7 +127,7 @@ class Scene:
         return None if before is None else moved(self.compared(name), before)
 
     def slot(self, slot: str, of: str = "theirs") -> Array | None:
-        """Return what is kept of the parameter in a slot, after the step on one side or ``before`` it."""
+        """Return the parameter's array in a slot of the optimizer, after the step on one side or ``before`` it."""
         key = f"optim/{slot}/{self.parameter}"
         array = self.moment.before.get(key) if of == "before" else getattr(self.moment, of).get(f"update/{key}")
         return None if array is None else np.asarray(array, dtype=np.float64)
@@ -144,13 +137,13 @@ Hypothesis = Callable[[Scene], Found | None]
 
 
 def explained(found: Divergence, moment: Moment) -> str | None:
-    """Return why the tensor of a divergence is wrong, in words, or None if nothing is known."""
+    """Return why the tensor of a divergence is wrong, as a sentence, or None if no cause is found."""
     why = diagnose_step(f"{found.phase}/{found.tensor}", moment)
     return None if why is None else words.cause(why, found)
 
 
 def diagnose_step(name: str, moment: Moment) -> Found | None:
-    """Return the first cause that explains what is wrong with the tensor ``phase/tensor`` of a step, or None."""
+    """Return the first cause that explains the tensor ``phase/tensor`` of a step, or None."""
     scene = Scene(name, moment)
     alike = scene.ours.shape == scene.theirs.shape
     if not all(_floating(array) or np.issubdtype(array.dtype, np.integer) for array in (scene.ours, scene.theirs)):
@@ -174,7 +167,7 @@ def other_order(scene: Scene) -> StepDiagnosis | None:
 
 
 def labels_shifted(scene: Scene) -> StepDiagnosis | None:
-    """Each label the same number of classes further, the last one followed by the first."""
+    """Each label shifted by the same number of classes, cyclically."""
     outputs = scene.moment.outputs()
     if scene.tensor != "y" or outputs is None or outputs.ndim != 2:
         return None
@@ -230,7 +223,7 @@ def other_precision(scene: Scene) -> StepDiagnosis | None:
 
 
 def dropout(scene: Scene) -> StepDiagnosis | None:
-    """Some elements zero on one side alone, and the others there larger by ``1 / (1 - p)``."""
+    """Some elements zero on one side alone, and the others on that side ``1 / (1 - p)`` times as large."""
     ours, theirs = scene.comparison.analytic, scene.comparison.numeric
     zeros = [(ours == 0) & (theirs != 0), (theirs == 0) & (ours != 0)]
     if bool(zeros[0].any()) == bool(zeros[1].any()):
@@ -252,7 +245,7 @@ def dropout(scene: Scene) -> StepDiagnosis | None:
 
 
 def all_zero(scene: Scene) -> Diagnosis | None:
-    """Nothing but zeros, which are what they are, however small what belongs there."""
+    """Nothing but zeros, which need no precision, however small the right numbers are."""
     wrong = scene.comparison.failing.any() and not scene.comparison.analytic.any()
     return Diagnosis(Cause.ZERO, {}) if wrong else None
 
@@ -280,7 +273,7 @@ def not_updated(scene: Scene) -> StepDiagnosis | None:
 
 
 def momentum(scene: Scene) -> StepDiagnosis | None:
-    """A velocity that is the gradient alone, or off by a multiple of the velocity before."""
+    """A velocity that is the gradient alone, or off by a multiple of the velocity before the step."""
     name = f"update/optim/momentum_buffer/{scene.parameter}"
     kept, gradient = scene.slot("momentum_buffer", "before"), scene.moment.theirs.get(f"backward/{scene.parameter}")
     if kept is None or name not in scene.moment.ours:
@@ -295,7 +288,7 @@ def momentum(scene: Scene) -> StepDiagnosis | None:
 def correction(scene: Scene) -> StepDiagnosis | None:
     """Adam's move with the bias correction of another step, or without any.
 
-    The betas are those by which the reference's moments moved, and its move must be the one they give.
+    The betas are computed from how the reference's moments moved, and they must reproduce the reference's move.
     """
     moves, moments = scene.moved(scene.name), _moments(scene)
     if moves is None or moments is None or not scene.tensor.startswith("param/"):
@@ -349,10 +342,10 @@ def _gradient(hypothesis: Callable[[Evidence], Diagnosis | None]) -> Hypothesis:
 
 
 def _evidence(scene: Scene) -> Evidence:
-    """Return what the hypotheses about gradients are told: one cotangent, and the other parameters' gradients."""
+    """Return the evidence for the hypotheses about gradients: one cotangent, and the other parameters' gradients."""
     moment, name = scene.moment, scene.tensor
     theirs = {key.removeprefix("backward/"): key for key in moment.theirs if key.startswith("backward/")}
-    variables = {key.removeprefix("param/"): array for key, array in moment.before.items() if key.startswith("param/")}
+    variables = below("param/", moment.before)
     shown = moment.outputs()
     outputs = np.asarray(np.zeros(len(moment.batch.x)) if shown is None else shown, dtype=np.float64)
     outputs = outputs[:, None] if outputs.ndim == 1 else outputs  # one number a sample
@@ -384,7 +377,7 @@ def _evidence(scene: Scene) -> Evidence:
 
 
 def _loss_factor(scene: Scene) -> Diagnosis | None:
-    """A factor that has a name, such as the batch size; of a single number every error is some factor."""
+    """A factor that has a name, such as the batch size: every error of a single number is some factor."""
     details = factor_of(scene.comparison, quantities_of(_evidence(scene)))
     return Diagnosis(Cause.FACTOR, details) if details and details["quantities"] else None
 
@@ -406,7 +399,7 @@ def _rows(array: Array) -> Array:
 
 
 def _tells_order(array: Array) -> bool:
-    """Say whether an order of rows is no accident: of pixels two rows will do, of labels many are needed."""
+    """Return whether an order of rows is no accident: two rows of pixels suffice, of labels many are needed."""
     rows = len(np.unique(_rows(array), axis=0))
     return rows > 1 and (len(array) > LABELS or bool(distinct(array) > LABELS))
 

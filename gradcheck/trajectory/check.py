@@ -1,4 +1,4 @@
-"""The proof that two engines are the same program: lock-step, free-run, and the verdict of both."""
+"""Whether two engines are the same program: lock-step, free-run, and the verdict of both."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from gradcheck.trajectory.sensitivity import sensitivity as planted_faults
 
 
 class TrajectoryMismatch(AssertionError):  # noqa: N818  a mismatch, as GradientMismatch is
-    """Two engines are not the same program; ``report`` says where they part."""
+    """Two engines are not the same program; ``report`` says where they differ first."""
 
     def __init__(self, message: str, report: TrajectoryReport) -> None:
         super().__init__(message)
@@ -44,7 +44,7 @@ class TrajectoryMismatch(AssertionError):  # noqa: N818  a mismatch, as Gradient
 class Progress:
     """One step of a run: both losses, and the worst lock-step disagreement in units of rounding noise, NaN if none.
 
-    ``score`` and ``reference_score`` are what the caller's own measure makes of the outputs before the step.
+    ``score`` and ``reference_score`` are the caller's own measure of the outputs before the step.
     """
 
     step: int
@@ -69,7 +69,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class NonFinite:
-    """The tensor that was first not finite, on both sides, and ended the run."""
+    """The first tensor that was not finite, on both sides, which ended the run."""
 
     step: int
     layer: str
@@ -78,7 +78,7 @@ class NonFinite:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """Whether two engines say the same of some inputs; true only if they do.
+    """Whether two engines give the same outputs for some inputs; ``bool(report)`` is True only on a pass.
 
     ``noise`` is the worst disagreement of an output of any layer, in units of rounding noise.
     """
@@ -93,10 +93,10 @@ class EvaluationReport:
 
 @dataclass(frozen=True)
 class TrajectoryReport:
-    """What a comparison of two engines found; true only if it passed.
+    """The result of a comparison of two engines; ``bool(report)`` is True only on a pass.
 
-    ``every`` is the interval of the steps that lock-step has compared. ``sensitivity`` is that of a run that passed.
-    ``seconds`` and ``reference_seconds`` are those that the engine and the reference spent on their own training steps.
+    Lock-step compared every ``every``-th step. ``sensitivity`` is None unless the run passed. ``seconds`` and
+    ``reference_seconds`` are what the engine and the reference spent on their own training steps.
     """
 
     verdict: Verdict
@@ -137,21 +137,21 @@ def check_trajectory(
     score: Callable[[Array, Array], float] | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> TrajectoryReport:
-    """Train ``reference`` on ``batches`` and prove, step by step, that ``engine`` is the same program.
+    """Train ``reference`` on ``batches`` and check, step by step, that ``engine`` is the same program.
 
-    The reference trains freely. At every step the engine takes the same step from the reference's state (lock-step),
-    and beside that trains on its own from the same start (free-run); both are left as trained. Lock-step decides the
-    verdict; free-run can fail it before its horizon. ``opinion`` is the reference in the other precision, which knows
-    how the reference rounds; where a comparison fails, a copy of the reference is asked, too.
+    The reference trains freely. At every step the engine takes the same step from the reference's state (lock-step).
+    Beside that it trains by itself from the same start (free-run). Both engines are left as trained. Lock-step decides
+    the verdict; free-run can fail it before its horizon. Where a comparison fails, the reference's own rounding is
+    measured: with ``opinion``, the reference in the other precision, and with a copy of the reference.
 
-    If all pass, faults are planted into copies of the engine, in steps of this very run, and the report's
-    ``sensitivity`` says which of them lock-step catches, and from which size on; ``faults``, by name, are planted too.
-    That takes about as long as some hundred steps of a run.
+    If all pass, faults are planted into copies of the engine, in steps of this very run. The report's ``sensitivity``
+    says which of them lock-step catches, and from which size on. ``faults``, by name, are planted too. That takes about
+    as long as some hundred steps of a run.
 
-    ``every`` compares every so many steps only in lock-step. With an ``evaluation``, outputs in evaluation mode are
-    compared too. ``score(outputs, y)`` is told of every step, to ``progress``, and judges nothing.
+    Lock-step compares every ``every``-th step. With an ``evaluation``, outputs in evaluation mode are compared too.
+    ``score(outputs, y)`` is passed to ``progress`` at every step and does not affect the verdict.
 
-    Raises ValueError where the two do not start from the same state or name their tensors apart, where one of them
+    Raises ValueError where the two start from different states or name their tensors differently, where one of them
     cannot evaluate or make a fault, and for a factor, shadows or steps that measure nothing; `StepError` where the
     reference cannot take a step.
     """
@@ -232,11 +232,11 @@ def check_evaluation(
     seed: int = 0,
     opinion: Engine | None = None,
 ) -> EvaluationReport:
-    """Prove that ``engine``, in ``reference``'s state, gives the same outputs for ``x`` (batch, ...) as that does.
+    """Check that ``engine``, in ``reference``'s state, gives the reference's outputs for ``x`` (batch, ...).
 
-    Both evaluate, and neither is changed; the outputs of every layer are compared as lock-step does it. The verdict is
-    INCONCLUSIVE where rounding alone may move the network's outputs by more than a hundredth of the largest. Raises
-    ValueError where one of them cannot evaluate, `StepError` where the reference cannot take ``x``.
+    Both evaluate, and neither is changed. The outputs of every layer are compared as in lock-step. The verdict is
+    INCONCLUSIVE if the allowance of the network's outputs exceeds a hundredth of the largest. Raises ValueError where
+    one of the two cannot evaluate, `StepError` where the reference cannot take ``x``.
     """
     _require_evaluate(engine, reference)
     passed: list[Taken] = []
@@ -264,7 +264,7 @@ def _verdict(lock_step: LockStepResult, free_run: FreeRunResult, stopped: NonFin
 
 
 def first_non_finite(index: int, step: Step) -> NonFinite:
-    """Return the tensor of a step that, in the order of execution, is the first not to be finite."""
+    """Return the first tensor of a step, in the order of execution, that is not finite."""
     tensors = tensors_of(step)
     name = next(name for name in execution_order(step) if not np.isfinite(tensors[name]).all())
     _, tensor = split(name)

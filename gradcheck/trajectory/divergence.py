@@ -1,4 +1,4 @@
-"""Where two steps part: step, phase, layer, tensor and index."""
+"""Where two steps differ: step, phase, layer, tensor and index."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from gradcheck.trajectory.engine import Batch, State, layer_of
 class Divergence:
     """One comparison of a tensor of both engines, at its worst element.
 
-    ``ours`` is the engine's value and ``theirs`` the reference's, ``noise`` what rounding alone does to the tensor,
-    ``allowed`` what is accepted, and ``ratio`` disagreement over allowance: above 1 fails. Where there are no two
-    values to compare, ``message`` says why, the values are NaN and the ratio is inf. Without ``training``, the two were
-    evaluated at the state before the step. ``diagnosis`` is the likeliest cause, as a sentence, where one is known.
+    ``ours`` is the engine's value and ``theirs`` the reference's. ``noise`` is how far rounding alone moves the tensor,
+    ``allowed`` the allowance, and ``ratio`` disagreement over allowance: above 1 fails. Where there are no two values
+    to compare, ``message`` says why, the values are NaN and the ratio is inf. Without ``training``, the two sides were
+    evaluated at the state before the step. ``diagnosis`` is the likeliest cause, as a sentence, if one is known.
     """
 
     step: int
@@ -39,11 +39,11 @@ class Divergence:
 
 @dataclass(frozen=True, eq=False)
 class Moment:
-    """One step as both took it from the state ``before``, or one evaluation, with the allowance of every tensor.
+    """One step of both sides from the state ``before``, or one evaluation, with the allowance of every tensor.
 
     ``ours`` and ``theirs`` hold every tensor as ``phase/tensor``, in the order of execution. ``context`` has no tap.
-    ``earlier`` is from where the step before was taken, and ``previous`` are the reference's gradients in it, if that
-    was compared too.
+    ``earlier`` is the state, batch and context of the step before, and ``previous`` are the reference's gradients in
+    it, if it was compared too.
     """
 
     before: State
@@ -56,7 +56,7 @@ class Moment:
     earlier: tuple[State, Batch, Context] | None = None
 
     def outputs(self) -> Array | None:
-        """Return what the reference's network returned, by its gradient where a trace shows only that, or None."""
+        """Return the outputs of the reference's network, or their gradient where a trace has only that, or None."""
         names = ("forward/outputs", "backward/loss.prediction")
         return next((self.theirs[name] for name in names if name in self.theirs), None)
 
@@ -74,7 +74,7 @@ def locate(step: int, name: str, ours: Array, theirs: Array, noise: float, allow
 
 
 def unlike_arrays(name: str, ours: Array, theirs: Array) -> str:
-    """Return why two arrays cannot be compared, or "": another shape, or another precision, but for a loss."""
+    """Return why two arrays cannot be compared, or "": shapes differ, or precisions other than of a loss."""
     if ours.shape != theirs.shape:
         return f"has shape {ours.shape}, the reference's {theirs.shape}"
     floating = ours.dtype.kind == theirs.dtype.kind == "f"

@@ -1,4 +1,4 @@
-"""The contract of an engine: something that takes training steps and shows what it did."""
+"""The contract of an engine, which takes training steps and shows every tensor of them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Step:
-    """What one training step computed. ``updated`` is the state after it, ``taps`` what its tap was shown.
+    """What one training step computed. ``updated`` is the state after it, ``taps`` the tapped arrays.
 
-    The arrays may be views of the engine's own: they hold until its next `step` or `load`. An evaluation has outputs
-    and taps, and no number as its loss.
+    The arrays may be views of the engine's own: they are valid until its next `step` or `load`. An evaluation has
+    outputs and taps, and an empty loss.
     """
 
     loss: Array
@@ -44,7 +44,7 @@ class Step:
 class StepError(ValueError):
     """A step cannot be completed.
 
-    ``at`` is the ``phase/tensor`` that is at fault, if the engine knows; ``shown`` are the taps that came before.
+    ``at`` is the ``phase/tensor`` at fault, if it is known; ``shown`` are the taps before the error.
     """
 
     def __init__(self, message: str, at: str = "", shown: tuple[str, ...] = ()) -> None:
@@ -52,13 +52,13 @@ class StepError(ValueError):
         self.message, self.at, self.shown = message, at, shown
 
     def place(self, order: list[str]) -> str:
-        """Return ``at``, or else what comes next, in the order of a step, after the last that was shown."""
+        """Return ``at``, or else the tensor that follows, in the order of a step, the last one shown."""
         seen = max((order.index(name) for name in self.shown if name in order), default=-1)
         return self.at or next((name for name in order[seen + 1 :] if name != "forward/outputs"), order[-1])
 
 
 class Engine(ABC):
-    """An implementation of training. ``copy.deepcopy`` of one must give an independent other.
+    """An implementation of training, of which ``copy.deepcopy`` must make an independent copy.
 
     Keys of the state are ``param/<name>``, ``buffer/<name>``, ``optim/<slot>/<name>`` and ``step``.
     """
@@ -73,26 +73,26 @@ class Engine(ABC):
 
     @abstractmethod
     def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
-        """Take one step on a batch, and pass every tap through ``context``; ``taps`` of the result may stay empty."""
+        """Take one step on a batch and pass every tap through ``context``; ``taps`` of the result may stay empty."""
 
     def evaluate(self, x: Array, context: Context) -> Array:
         """Return the outputs for ``x`` in evaluation mode, and pass every tap through ``context``; nothing changes."""
         raise NotImplementedError(f"{type(self).__name__} has no evaluate(x, context), so evaluation is not compared")
 
     def kinks(self, x: Array, taps: Mapping[str, Array]) -> dict[str, Kinks]:  # noqa: ARG002  by default there are none
-        """Return the discrete choices, by layer, that a forward pass on ``x`` with the given taps has made."""
+        """Return, by layer, the discrete choices of a forward pass on ``x`` with the given taps."""
         return {}
 
     def planted(self, fault: Fault) -> Engine:
-        """Return a copy of this engine that makes the fault; here, a `FaultyEngine` around it."""
+        """Return a copy of this engine with the fault; by default, a `FaultyEngine` around it."""
         return FaultyEngine(copy.deepcopy(self), fault)
 
 
 class FaultyEngine(Engine):
-    """Any engine, with a fault in what it is given, in its taps, and in the gradients that it shows.
+    """Any engine, with a fault in its batches, in its taps, and in the gradients that it shows.
 
-    What it does with its gradients is out of reach: they are wrong where a `Step` shows them, and its update is right.
-    A fault in a tap goes as far as the engine uses what the tap returns. Raises ValueError for a fault of the update.
+    Its use of the gradients is out of reach: they are wrong where a `Step` shows them, and the update is right. A fault
+    in a tap has an effect only if the engine uses what the tap returns. Raises ValueError for a fault of the update.
     """
 
     def __init__(self, engine: Engine, fault: Fault) -> None:
@@ -128,8 +128,8 @@ def observed(
 ) -> Step:
     """Take one step with every tap recorded in ``taps``, nudged if given a generator, or replaced by a ``forced`` one.
 
-    In a context that does not train, ``batch.x`` is evaluated. Whatever the engine raises becomes a `StepError` that
-    knows what was shown before.
+    In a context that does not train, ``batch.x`` is evaluated. Any exception of the engine becomes a `StepError` with
+    the taps shown before it.
     """
     recorder = Recorder(rng, forced=forced)
     tapped = context.tapped_by(recorder)
@@ -178,8 +178,13 @@ def step_of(tensors: Mapping[str, Array]) -> Step:
     )
 
 
+def below(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the arrays whose names begin with ``prefix``, by what comes after it."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
 def load(engine: Engine, state: State) -> None:
-    """Load a state that comes from a file; raises `StepError` for one that is not of this engine."""
+    """Load a state that comes from a file; raises `StepError` for the state of another engine."""
     own = engine.state()
     for key, array in own.items():
         if key.startswith(("param/", "buffer/")):
@@ -199,8 +204,8 @@ def load(engine: Engine, state: State) -> None:
 def execution_order(step: Step) -> list[str]:
     """Return the names of `tensors_of` in the order in which a step computes them.
 
-    Within ``backward`` the gradients of a layer's parameters come with that of its input, last layer first; within
-    ``update`` what an optimizer keeps comes before the parameters, which are moved by it.
+    Within ``backward`` the gradients of a layer's parameters come with that of its input, last layer first. Within
+    ``update`` the optimizer's state comes before the parameters, which are moved by it.
     """
     taps, grads = list(step.taps), list(step.grads)
     backward: list[str] = []

@@ -1,4 +1,4 @@
-"""Faults to plant, so that a checker can be seen to catch them."""
+"""Faults to plant into an engine, which a checker must catch."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class Fault:
     """What an engine does wrong from step ``begin`` on. Its methods are called in every step; here they change nothing.
 
-    ``inside`` faults are those of the update, which only an engine that calls `update` can make. ``recalls`` says
-    whether `gradients` needs those of the step before.
+    ``inside`` marks a fault of the update, which only an engine that calls `update` can make. ``recalls`` says whether
+    `gradients` needs the gradients of the step before.
     """
 
     begin: int = field(default=0, kw_only=True)
@@ -27,15 +27,15 @@ class Fault:
     recalls: ClassVar[bool] = False
 
     def batch(self, step: int, batch: Batch) -> Batch:
-        """Return what a step learns from in place of ``batch``."""
+        """Return the batch of a step in place of ``batch``."""
         return batch
 
     def tap(self, context: Context, name: str, array: Array) -> Array:
-        """Return what is used, and shown, in place of an array that is tapped as ``name``, in any mode."""
+        """Return the array that is used and shown in place of the one tapped as ``name``, in any mode."""
         return array
 
     def gradients(self, step: int, grads: Gradients, previous: Gradients, size: int) -> Gradients:
-        """Return what a step on ``size`` samples has for its gradients; ``previous`` are those of the step before."""
+        """Return the gradients of a step on ``size`` samples; ``previous`` are those of the step before."""
         return grads
 
     def update(self, step: int, optimizer: Optimizer, params: dict[str, Array], grads: Gradients, lr: float) -> None:
@@ -45,7 +45,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class GradientFault(Fault):
-    """One parameter's gradient, replaced by what ``wrong`` makes of it."""
+    """One parameter's gradient, replaced by ``wrong`` of it."""
 
     tensor: str
 
@@ -55,7 +55,7 @@ class GradientFault(Fault):
         return grads | {self.tensor: self.wrong(grads[self.tensor], previous.get(self.tensor), size)}
 
     def wrong(self, grad: Array, previous: Array | None, size: int) -> Array:
-        """Return what is taken for ``grad``, that of ``size`` samples; ``previous`` is that of the step before."""
+        """Return the replacement of ``grad``, that of ``size`` samples; ``previous`` is that of the step before."""
         return grad
 
 
@@ -71,7 +71,7 @@ class GradientScale(GradientFault):
 
 @dataclass(frozen=True)
 class GradientTranspose(GradientFault):
-    """One parameter's gradient, transposed; its first two axes must be of one extent."""
+    """One parameter's gradient with its first two axes exchanged, which must be equally long."""
 
     def wrong(self, grad: Array, previous: Array | None, size: int) -> Array:
         return np.swapaxes(grad, 0, 1).copy()
@@ -79,7 +79,7 @@ class GradientTranspose(GradientFault):
 
 @dataclass(frozen=True)
 class GradientZero(GradientFault):
-    """One element of one parameter's gradient, taken for zero."""
+    """One element of one parameter's gradient, set to zero."""
 
     index: tuple[int, ...]
 
@@ -99,7 +99,7 @@ class GradientMean(GradientFault):
 
 @dataclass(frozen=True)
 class GradientStale(GradientFault):
-    """One parameter's gradient, that of the step before; right where the engine took no step before."""
+    """One parameter's gradient, that of the step before; right in the first step of the engine."""
 
     recalls: ClassVar[bool] = True
 
@@ -109,7 +109,7 @@ class GradientStale(GradientFault):
 
 @dataclass(frozen=True)
 class LabelShift(Fault):
-    """Every label, one class further, and the last one the first: indices (batch, ...) or rows (batch, classes)."""
+    """Every label, shifted by one class, cyclically: indices (batch, ...) or rows (batch, classes)."""
 
     classes: int
 
@@ -134,9 +134,9 @@ class OutputCast(Fault):
 
 
 class Planted:
-    """A fault in one engine, with what it has to remember: the gradients of the last two steps, by the step's number.
+    """A fault in one engine, with the gradients of the last two steps, by the step's number.
 
-    So a step that is taken twice, as by shadows, finds the same ones before it.
+    So a step that is taken twice, as by shadows, has the same gradients before it.
     """
 
     def __init__(self, fault: Fault) -> None:
@@ -144,13 +144,13 @@ class Planted:
         self.past: dict[int, Gradients] = {}
 
     def context(self, context: Context) -> Context:
-        """Return the context with the fault in its tap, before what is there already."""
+        """Return the context with the fault in its tap, before the tap that is there already."""
         if type(self.fault).tap is Fault.tap:  # untapped stays untapped, which is fast
             return context
         return replace(context, tap=lambda name, array: context.tap(name, self.fault.tap(context, name, array)))
 
     def gradients(self, step: int, grads: Gradients, size: int) -> Gradients:
-        """Return what a step on ``size`` samples has for its gradients."""
+        """Return the gradients of a step on ``size`` samples."""
         previous = self.past.get(step - 1, {})
         if self.fault.recalls:
             self.past = {step - 1: previous, step: {name: grad.copy() for name, grad in grads.items()}}

@@ -1,4 +1,4 @@
-"""Free-run: each on its own from the same start, and how long the two stay together."""
+"""Free-run: both sides train by themselves from the same start; how long they stay together."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from gradcheck.trajectory.engine import Batch, Engine, State, Step, StepError, o
 from gradcheck.trajectory.kinks import Crossing, crossings, kinks_of
 from gradcheck.trajectory.reference import ReferenceRounding
 
-# Beyond this relative distance, allowance over size of all parameters, free-running networks are too far apart for
-# their distance to tell anything. A smaller share would end runs that still catch a fault of one in a hundred.
+# Where the allowance of all parameters exceeds this share of their norm, the distance of free-running networks is no
+# longer informative. A smaller share would end runs that still catch a fault of one in a hundred.
 HORIZON = 1e-2
 
-# Whether the reference rounds more than we do is looked at in steps 0, 1, 4, 16 and so on: networks settle.
+# Whether the reference rounds more than we do is measured in steps 0, 1, 4, 16 and so on: networks settle.
 LOOKS = 4
 
-# For so many steps an error of the reference's is taken to keep its sign.
+# For so many steps a rounding error of the reference is taken to keep its sign.
 COHERENT = 100
 
 
@@ -33,10 +33,10 @@ COHERENT = 100
 class FreeRunResult:
     """The verdict on the run as a whole.
 
-    ``horizon_step`` is the step from which the shadows are too far apart to tell anything, or at which one side crossed
-    a kink that the other did not; None if it was not reached. ``distances`` holds, for every step, the relative
-    distance of the parameters from the reference's, and ``envelope``, for every step compared, the largest of a
-    shadow's from ours.
+    ``horizon_step`` is the step from which the shadows are too far apart for an informative comparison, or at which one
+    side crossed a kink that the other did not; None if it was not reached. ``distances`` holds, for every step, the
+    relative distance of the parameters from the reference's. ``envelope`` holds, for every step compared, the largest
+    relative distance of a shadow from ours.
     """
 
     verdict: Verdict
@@ -51,11 +51,11 @@ class FreeRunResult:
 
 
 class FreeRun:
-    """Trains ``engine`` on its own, and shadows of it nudged at every step, beside a reference.
+    """Trains ``engine`` by itself, and shadows of it nudged at every step, beside a reference.
 
     Every parameter's distance from the reference's, in the 2-norm, must stay within ``factor`` times the largest
-    distance of a shadow from ours, and never less than eps times its norm is allowed. While the reference rounds more
-    than we do, as torch's long sums do, shadows are moved by as much more in every step.
+    distance of a shadow from ours, or within eps times its norm if that is larger. While the reference rounds more than
+    we do, as torch's long sums do, the shadows are moved by the difference in every step.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class FreeRun:
         self.next_look = 0
 
     def compare(self, before: State, batch: Batch, context: Context, reference: Step) -> Step:
-        """Take the next step on our own and compare where it led; return the step. ``before`` is the reference's."""
+        """Take our next step, compare the parameters after it, and return it; ``before`` is the reference's state."""
         began = time.perf_counter()
         step = observed(self.engine, batch, context)
         self.seconds += time.perf_counter() - began
@@ -110,7 +110,7 @@ class FreeRun:
         return step
 
     def result(self) -> FreeRunResult:
-        """Return what has been found so far."""
+        """Return the result so far."""
         if self.first_failure is not None:
             verdict = Verdict.FAIL
         elif not self.envelope or self.horizon is not None:
@@ -142,10 +142,10 @@ class FreeRun:
         return ratio_of(one.distance, self._allowed(one))
 
     def _shadow(self, index: int, batch: Batch, context: Context) -> Step:
-        """Take a shadow's step, and move where it led by what the reference rounds more than we do.
+        """Take a shadow's step, and move the state after it by as much as the reference rounds more than we do.
 
-        A shadow is moved in one direction for many steps: an error of a sum keeps its sign while the parameters hardly
-        move. One that raises, as of an input that was nudged out of its range, is not nudged in this step.
+        The direction stays the same for many steps: an error of a sum keeps its sign while the parameters hardly move.
+        If a nudged shadow raises, because an input left its range, its step is taken without nudges.
         """
         shadow = self.shadows[index]
         try:
@@ -173,7 +173,7 @@ class FreeRun:
             self.first_failure = self.worst
 
     def _crossed(self, batch: Batch, context: Context, step: Step, reference: Step, shadows: list[Step]) -> bool:
-        """Note the kinks that one side alone crossed; True if rounding explains them and nothing failed before."""
+        """Record the kinks that one side alone crossed; True if rounding explains them and nothing failed before."""
         ours = kinks_of(self.engine, batch.x, step.taps)
         if not ours:
             return False
@@ -185,7 +185,7 @@ class FreeRun:
 
 
 class _Distance(NamedTuple):
-    """How far a parameter is from the reference's and each shadow's from ours, beside its size, in the 2-norm."""
+    """The distances of a parameter from the reference's and of each shadow from ours, and its size, in the 2-norm."""
 
     key: str
     distance: float

@@ -1,4 +1,4 @@
-"""One tensor of a step, as two programs computed it: how far apart, what is allowed, and if that tells anything."""
+"""One tensor of a step, as two programs computed it: the disagreement, the allowance, and if it is informative."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gradcheck.numerics.rounding import largest_difference, largest_magnitude, n
 from gradcheck.trajectory.divergence import unlike_arrays
 from gradcheck.trajectory.engine import State
 
-# An allowance above this share of what is compared (for an update, of how far it moved) can tell nothing.
+# An allowance above this share of what is compared (for an update, of how far it moved) is uninformative.
 USEFUL = 1e-2
 
 
@@ -28,9 +28,9 @@ class Judgement(NamedTuple):
 
 
 def judged(name: str, ours: Array, theirs: Array, spread: float, factor: float, before: State) -> Judgement:
-    """Compare the tensor ``phase/tensor`` of a step from the state ``before``, of which the shadows have a ``spread``.
+    """Compare the tensor ``phase/tensor`` of a step from the state ``before``; the shadows of it have a ``spread``.
 
-    Two that cannot be compared are infinitely far apart.
+    The disagreement of two that cannot be compared is inf.
     """
     start = before.get(name.removeprefix("update/"))
     noise = 0.0 if exact(name, theirs) else noise_of(theirs, spread, factor, start)
@@ -39,14 +39,14 @@ def judged(name: str, ours: Array, theirs: Array, spread: float, factor: float, 
 
 
 def exact(name: str, array: Array) -> bool:
-    """Return whether a tensor must be equal: what both were given, and counters."""
+    """Return whether a tensor must be equal on both sides: data and counters."""
     return name.startswith("data/") or array.dtype.kind != "f"
 
 
 def informative(name: str, judgement: Judgement, theirs: Array, before: State) -> bool:
-    """Return whether a comparison could have told right from wrong, by the size of what it is about.
+    """Return whether an allowance is at most `USEFUL` times the size of what is compared.
 
-    That is the largest element, or how far an update moved its tensor.
+    The size is the largest element, or for an update how far it moved its tensor.
     """
     start = before.get(name.removeprefix("update/"))
     size = largest_magnitude(theirs) if start is None else largest_difference(theirs, start)

@@ -15,10 +15,10 @@ from gradcheck.trajectory.engine import Engine
 class Crossing:
     """A unit at which the two sides chose differently.
 
-    The first of ``index`` is the sample, the others are the unit. ``ours`` and ``theirs`` are how far beyond the kink
-    their inputs are, ``gap`` is how far apart, and ``noise`` how far rounding alone moves an input of this layer; the
-    crossing is ``explained`` if the gap is no more than ``factor`` times that. ``units`` counts those of the layer that
-    were crossed, of which this is the widest.
+    The first number of ``index`` is the sample, the others are the unit. ``ours`` and ``theirs`` are the distances of
+    the two inputs from the kink, ``gap`` is their distance from each other, and ``noise`` is how far rounding alone
+    moves an input of this layer. The crossing is ``explained`` if the gap is at most ``factor`` times the noise.
+    ``units`` counts the crossed units of the layer; this is the one with the widest gap.
     """
 
     step: int
@@ -33,7 +33,7 @@ class Crossing:
 
 
 def kinks_of(engine: Engine, x: Array, taps: Mapping[str, Array]) -> dict[str, Kinks]:
-    """Return an engine's choices at ``x``, none where ``taps`` lack what they are made of."""
+    """Return an engine's choices at ``x``, none where ``taps`` lack an array that they are made from."""
     try:
         return engine.kinks(x, taps)
     except KeyError:  # a reference need not show its taps
@@ -41,7 +41,7 @@ def kinks_of(engine: Engine, x: Array, taps: Mapping[str, Array]) -> dict[str, K
 
 
 def distance(a: Kinks, b: Kinks) -> Array:
-    """Return how far apart two inputs are, unit by unit, seen from the kink: 0 where both have none."""
+    """Return how far apart two inputs are, unit by unit: their margins add up where a kink lies between them."""
     along = np.subtract(a.margin, b.margin, out=np.zeros_like(a.margin), where=a.margin != b.margin)
     return np.where(a.choice == b.choice, np.abs(along), a.margin + b.margin)
 

@@ -1,4 +1,4 @@
-"""Lock-step: same state, same batch, one step each, and whether every step is right."""
+"""Lock-step: whether one step of each side, from the same state on the same batch, is the same."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from gradcheck.trajectory.judgement import USEFUL, Judgement, exact, informative
 from gradcheck.trajectory.kinks import Crossing, crossings, kinks_of
 from gradcheck.trajectory.reference import Rounding
 
-# Shadows added where a comparison is over its allowance, before it is believed: the spread of three is by chance small
-# more often than that of two dozen.
+# Shadows added where a comparison exceeds its allowance, before it counts: the spread of three is small by chance more
+# often than that of two dozen.
 SHADOWS_OF_A_RETAKE = 21
 
 # What comes after the forward pass.
 BEYOND = ("backward/", "update/")
 
-# For so many steps the reference's rounding of a tensor, once seen, is taken to be as large: to ask takes a hundred.
+# For so many steps a measured rounding of the reference is taken to be as large: to measure it takes a hundred.
 REMEMBERED = 100
 
-# Of a tensor: the step in which the reference's rounding was asked for, what it was, and that over its largest element.
+# By tensor: the step in which the reference's rounding was measured, its size, and that over the largest element.
 Known = dict[str, tuple[int, float, float]]
 
-# What keys the shadows of a step that trains, and of an evaluation before it.
+# The key of the shadows of a step that trains, and of an evaluation before it.
 SHADOWED = {True: "lock-step", False: "evaluation"}
 
 
@@ -49,10 +49,10 @@ SHADOWED = {True: "lock-step", False: "evaluation"}
 class LockStepResult:
     """The verdict on single steps.
 
-    ``ratios`` holds disagreement over allowance of every comparison but those of what must be equal; ``failed_steps``
-    the steps with one above 1 that nothing explains; ``uninformative`` the tensors of which no step could tell
-    anything; ``retakes`` and ``second_opinions`` how many comparisons those have cleared. ``moment`` is the first step
-    that failed, if it could be taken.
+    ``ratios`` holds disagreement over allowance of every comparison, except of tensors that must be equal.
+    ``failed_steps`` are the steps with an unexplained ratio above 1, ``uninformative`` the tensors that were
+    informative in no step. ``retakes`` and ``second_opinions`` count the comparisons that each has cleared. ``moment``
+    is the first step that failed, if it could be taken.
     """
 
     verdict: Verdict
@@ -73,15 +73,15 @@ class LockStepResult:
 class LockStep:
     """Compares single steps of ``engine`` with a reference's, from the reference's states.
 
-    The allowance of a tensor is ``factor`` times the spread of ``shadows`` nudged steps, never below eps times its
-    largest element. Where a comparison fails, the reference's own error is asked for: ``rounding`` knows it.
+    The allowance of a tensor is ``factor`` times the spread of ``shadows`` nudged steps, at least the floor of
+    `noise_of`. Where a comparison fails, ``rounding`` measures the reference's own error.
 
-    Where somebody crosses a kink that others do not, what flows back from there tells nothing of the rest. Then the
-    step is taken again, by shadows too, with the outputs of the reference's layers in place of its own, so that all
-    choose alike; what comes after the forward pass is judged by that step.
+    If one side or a shadow crosses a kink that the others do not, what flows back from there cannot be compared. Then
+    the step is repeated, by the shadows too, with the outputs of the reference's layers in place of its own, so that
+    all make the same choices. What comes after the forward pass is judged by that step.
 
-    ``watch`` is shown everything that passes. The shadows of a step are drawn by ``seed`` and the number of the step
-    alone, so that a step that is taken again, after other steps or none, is judged as it was.
+    ``watch`` is called with everything that passes. The shadows of a step depend on ``seed`` and the number of the step
+    alone, so that a step that is repeated, after other steps or none, is judged as it was.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class LockStep:
     def compare(self, before: State, batch: Batch, context: Context, reference: Step) -> float:
         """Take the step that the reference took from ``before``; return the largest ratio of its comparisons.
 
-        In a context that does not train, what is compared is an evaluation of ``batch.x``.
+        In a context that does not train, an evaluation of ``batch.x`` is compared.
         """
         names = context.training, *reference.taps, "", *reference.grads, "", *reference.updated
         order = self.orders.setdefault(names, []) or execution_order(reference)
@@ -138,7 +138,7 @@ class LockStep:
         return max(judgement.ratio for judgement in trial.judgements.values())
 
     def kinks(self, trial: Taken, step: Step) -> dict[str, Kinks]:
-        """Return the choices of a step, none where it does not show what they are made of."""
+        """Return the choices of a step; none where it does not show the taps that they are made from."""
         return kinks_of(self.engine, trial.batch.x, step.taps)
 
     def result(self) -> LockStepResult:
@@ -165,7 +165,7 @@ class LockStep:
         )
 
     def _require_names(self, trial: Taken) -> None:
-        """Raise `StepError` for a gradient that is missing, ValueError where the two sides name their tensors apart."""
+        """Raise `StepError` for a missing gradient, ValueError where the two sides name their tensors differently."""
         for name in trial.order:
             if name not in trial.ours and name.removeprefix("backward/") in trial.reference.grads:
                 raise StepError("has no gradient", name)
@@ -179,7 +179,7 @@ class LockStep:
             raise ValueError(f"the engine shows no {', '.join(missing)}, which its reference does; name them alike")
 
     def _parted(self, trial: Taken) -> bool:
-        """Return whether a kink was crossed by some of those who took the step, and not by others."""
+        """Return whether the two sides and the shadows do not all make the same choices."""
         ours = self.kinks(trial, trial.step) if trial.context.training else {}
         everybody = [self.kinks(trial, trial.reference), *trial.shadows] if ours else []
         return any(not np.array_equal(ours[layer].choice, one[layer].choice) for one in everybody for layer in ours)
@@ -187,7 +187,7 @@ class LockStep:
     def _agree(self, trial: Taken) -> None:
         """Take what comes after the forward pass, and its shadows, from a step with the reference's outputs.
 
-        Unless rounding does not explain where the two sides chose differently.
+        Nothing is done if rounding does not explain every crossing.
         """
         self._cross(trial)
         if trial.forced or not all(crossing.explained for crossing in trial.crossings):
@@ -202,9 +202,9 @@ class LockStep:
             self._nudge_beyond(trial)
 
     def _nudge(self, trial: Taken) -> None:
-        """Take the step once more as a shadow, and widen the spreads to it; one that raises is none.
+        """Take the step once more as a shadow, and widen the spreads to it; a shadow that raises is ignored.
 
-        A nudge may take an input out of the range that the engine accepts.
+        A nudge may move an input out of the range that the engine accepts.
         """
         self.shadow.load(trial.before)
         try:
@@ -217,7 +217,7 @@ class LockStep:
             self._nudge_beyond(trial)
 
     def _nudge_beyond(self, trial: Taken) -> None:
-        """Take the step once more as a shadow that chooses as the reference does, and widen what comes after."""
+        """Take the step once more as a shadow with the reference's choices, and widen the later tensors' spreads."""
         self.shadow.load(trial.before)
         shadow = observed(self.shadow, trial.batch, trial.context, self.rng, trial.forced)
         self._widen(trial, shadow, [name for name in trial.order if name.startswith(BEYOND)])
@@ -227,7 +227,7 @@ class LockStep:
         for name in names:
             if trial.ours[name].shape == shown[name].shape:
                 difference = largest_difference(shown[name], trial.ours[name])
-                if math.isfinite(difference):  # a nudge that overflows tells nothing of how far rounding moves
+                if math.isfinite(difference):  # an overflow does not show how far rounding moves
                     trial.spreads[name] = max(trial.spreads[name], difference)
 
     def _judge(self, trial: Taken, names: list[str], spreads: dict[str, float]) -> int:
@@ -238,7 +238,7 @@ class LockStep:
         return sum(trial.judgements[name].ratio <= 1 for name in names)
 
     def _look_again(self, trial: Taken) -> None:
-        """Judge anew what is over its allowance, with more shadows, at kinks, and with a second opinion."""
+        """Judge again what exceeds its allowance: with more shadows, at kinks, and with a second opinion."""
         believed = self.first_failure is not None  # a verdict that stands needs no second look
         if not believed:
             self.second_opinions += self._judge(trial, trial.inexact_failing(), self._remembered(trial))
@@ -254,7 +254,7 @@ class LockStep:
             self._ask(trial, self.rounding.by_differences(needed, trial.before, trial.batch, trial.context))
 
     def _ask(self, trial: Taken, errors: dict[str, float]) -> None:
-        """Judge anew, with the reference's own errors, and remember those."""
+        """Judge again, with the reference's own errors, and remember these."""
         limits = {name: max(trial.spreads[name], error) for name, error in errors.items()}
         step = trial.context.key.step
         self.known = self.known | {
@@ -264,10 +264,10 @@ class LockStep:
         self.second_opinions += self._judge(trial, [name for name in trial.failing() if name in limits], limits)
 
     def _remembered(self, trial: Taken) -> dict[str, float]:
-        """Return the spreads, widened to the reference's rounding as it was lately.
+        """Return the spreads, widened to the reference's rounding as it was last measured.
 
-        It is taken to be no larger than it was, nor in proportion to the tensor: a gradient that all but cancels is
-        nothing but rounding, and tells nothing of one that does not.
+        It is taken to be no larger than it was, neither absolutely nor relative to the tensor. It is not used if it
+        made a comparison uninformative: a gradient that all but cancels is nothing but rounding, others are not.
         """
         limits = dict(trial.spreads)
         for name, (step, error, relative) in self.known.items():
@@ -281,7 +281,7 @@ class LockStep:
         trial.crossings = crossings(trial.context.key.step, ours, theirs, trial.shadows, self.factor)
 
     def _settle_crossings(self, trial: Taken) -> None:
-        """Let all choose alike, if what more shadows show now explains where they did not."""
+        """Repeat the step with the same choices for all, if with more shadows rounding now explains the crossings."""
         if self._parted(trial) and not trial.forced:
             self._agree(trial)
             beyond = [name for name in trial.order if name.startswith(BEYOND)]
@@ -323,9 +323,9 @@ class LockStep:
 
 
 class Taken:
-    """One step, taken by both and by the shadows, and what became of its comparisons, in execution order.
+    """One step, taken by both sides and by the shadows, and its comparisons, in execution order.
 
-    ``known`` is what was known before it of the reference's rounding.
+    ``known`` is what was known before the step of the reference's rounding.
     """
 
     def __init__(
@@ -348,7 +348,7 @@ class Taken:
         self.judgements: dict[str, Judgement] = {}
 
     def moment(self, last: tuple[State, Batch, Context, Gradients] | None) -> Moment:
-        """Return this step, with copies of what the engines, or who yields the batches, may write over."""
+        """Return this step, with copies of the arrays that the engines or the caller's batches may overwrite."""
         ours, theirs = ({name: np.array(shown[name]) for name in self.order} for shown in (self.ours, self.theirs))
         allowed = {name: self.judgements[name].allowed for name in self.order}
         moment = Moment(self.before, self.batch, self.context, ours, theirs, allowed)
@@ -361,13 +361,13 @@ class Taken:
         return self.judgements[name].allowed
 
     def tells(self, name: str) -> bool:
-        """Return whether the comparison of a tensor could have told right from wrong."""
+        """Return whether the comparison of a tensor is `informative`."""
         return informative(name, self.judgements[name], self.theirs[name], self.before)
 
     def failing(self) -> list[str]:
-        """Return what is above its allowance."""
+        """Return the tensors that exceed their allowance."""
         return [name for name, judgement in self.judgements.items() if judgement.ratio > 1]
 
     def inexact_failing(self) -> list[str]:
-        """Return what of that need not be equal."""
+        """Return, of the failing tensors, those that need not be equal."""
         return [name for name in self.failing() if not exact(name, self.theirs[name])]

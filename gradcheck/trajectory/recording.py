@@ -1,4 +1,4 @@
-"""Engines that write what they do into a trace."""
+"""Traces of an engine's steps, recorded by itself or along another trace."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from gradcheck.trajectory.judgement import exact
 from gradcheck.trajectory.reference import ReferenceRounding
 from gradcheck.trajectory.trace import Header, Trace, TraceError, TraceWriter
 
-# As many as lock-step takes of a step that it looks at twice: a trace cannot be asked again.
+# As many as lock-step takes of a step that it measures twice: a trace cannot be measured again.
 SHADOWS_OF_A_RECORD = 24
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What was written: its steps, its bytes, and what was not finite and ended the run."""
+    """What was written: the number of steps and of bytes, and the tensor that was not finite and ended the run."""
 
     steps: int
     size: int
@@ -59,8 +59,8 @@ def record(
     """Train ``engine`` on ``batches`` and write every so many steps into an empty folder.
 
     The noise is how far ``shadows`` of the engine have drifted from it, each trained by itself and nudged at every
-    step, so it grows with the run. An engine that cannot be nudged has no shadows, 0; its noise is what ``rounding``
-    knows of each of its steps by itself, if given. A loss that is not finite ends the run.
+    step, so it grows with the run. An engine that cannot be nudged has 0 shadows; its noise is what ``rounding``, if
+    given, measures in each step by itself. A loss that is not finite ends the run.
     """
     around = [copy.deepcopy(engine) for _ in range(shadows)]
     noise = "free" if shadows else "step" if rounding else None
@@ -95,9 +95,9 @@ def record_along(
 ) -> Recording:
     """Take the steps of ``trace`` with ``engine``, each from the state before it, and write them into an empty folder.
 
-    The noise is how far ``shadows`` nudged steps from the same state spread, or what ``rounding`` knows of each step.
-    ``limit`` ends it after so many. Raises `TraceError` for a trace that does not say from where its steps begin, or
-    that the engine cannot follow.
+    The noise is the spread of ``shadows`` nudged steps from the same state, or what ``rounding`` measures in each step.
+    At most ``limit`` steps are taken. Raises `TraceError` for a trace without the states before its steps, or that the
+    engine cannot follow.
     """
     shadow, steps = copy.deepcopy(engine), 0
     noise = "step" if shadows or rounding else None
@@ -125,7 +125,7 @@ def record_along(
 def _known(
     rounding: ReferenceRounding | None, tensors: Mapping[str, Array], before: State, batch: Batch, context: Context
 ) -> dict[str, float]:
-    """Return what is known of how an engine rounds in a step, nothing if nobody knows."""
+    """Return the rounding noise of a step as ``rounding`` measures it, {} without one."""
     names = [name for name, array in tensors.items() if not exact(name, array)]
     return rounding.by_differences(dict.fromkeys(names, math.inf), before, batch, context) if rounding else {}
 
@@ -155,5 +155,5 @@ def _tensors(step: Step) -> dict[str, Array]:
 
 
 def _noise(tensors: Mapping[str, Array], shadowed: Iterable[Mapping[str, Array]]) -> dict[str, float]:
-    """Return how far shadows spread around each tensor that rounding may move."""
+    """Return the spread of the shadows around each tensor that need not be equal."""
     return spread({name: array for name, array in tensors.items() if not exact(name, array)}, shadowed)

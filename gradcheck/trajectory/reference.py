@@ -1,4 +1,4 @@
-"""How far its own rounding moves a reference."""
+"""How far the rounding of a reference moves its own results."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from gradcheck.trajectory.kinks import kinks_of
 
 LINES, POINTS = 8, 9  # nine equal distances give five fourth differences
 SHRINKS = (1, 4, 16)  # of the distance, where kinks are crossed
-STANDARD = math.sqrt(70)  # a fourth difference of errors deviates sqrt(1 + 16 + 36 + 16 + 1) times as far as they
+STANDARD = math.sqrt(70)  # independent errors of deviation s have fourth differences of sqrt(1 + 16 + 36 + 16 + 1) s
 
 LINES_OF_EXCESS = 3
-EXCESS = 2.0  # times our own rounding, above which a reference's is more than shadows show
+EXCESS = 2.0  # times our own rounding: above it, a reference's is more than shadows show
 
 Shown = dict[str, Array]
 
 
 class Rounding(Protocol):
-    """Knows how far the rounding of some tensors of a step can set them apart."""
+    """How far the reference's own rounding can move some tensors of a step."""
 
     def by_opinion(
         self, names: list[str], theirs: Mapping[str, Array], before: State, batch: Batch, context: Context
     ) -> dict[str, float]:
-        """Return it for those of the tensors of which another precision tells."""
+        """Return it for those tensors that a step in another precision shows."""
 
     def by_differences(
         self, needed: Mapping[str, float], before: State, batch: Batch, context: Context
     ) -> dict[str, float]:
-        """Return it for each of the tensors, at once where it is as large as needed."""
+        """Return it for each of the tensors; stop once all are as large as needed."""
 
 
 class ReferenceRounding:
     """The rounding errors of a reference's steps; ``seed`` and the number of a step draw the lines of that step.
 
-    A sum of thousands of terms, one after the other, rounds as their last places lie to its own: a nudge of the terms
-    does not change that, and shadows miss it. Two things show it. ``opinion`` is the reference in another precision:
-    the reference differs from a higher one by its own error, and a lower one errs by as much more as its unit is.
-    And fourth differences of the step along random lines: parameters and inputs are moved so far that the last places
-    change, and not so far that anything smooth shows. Equal elements move alike, since those of a flat background,
-    added one by one, err all in one direction. What jumps where a kink is crossed is no rounding, and is not looked at;
-    ``engine`` knows the kinks. More and Wild (2011), "Estimating computational noise".
+    In a sum of thousands of terms, one after the other, each addition rounds as the last places of the term lie to
+    those of the sum. A nudge of the terms hardly changes that, so shadows miss it. Two things show it. ``opinion`` is
+    the reference in another precision. From a higher one the reference differs by its own error; the error of a lower
+    one is larger by the ratio of the two eps. The other is fourth differences of the step along random lines.
+    Parameters and inputs are moved so far that the last places change, and not so far that anything smooth shows. Equal
+    elements move alike, since those of a flat background, added one by one, all err in one direction. A jump at a kink
+    is no rounding and is left out; ``engine`` finds the kinks. More and Wild (2011), "Estimating computational noise".
     """
 
     def __init__(self, reference: Engine, engine: Engine, seed: int, opinion: Engine | None = None) -> None:
@@ -62,8 +62,8 @@ class ReferenceRounding:
     ) -> dict[str, float]:
         """Return the largest error in some of the tensors of a step, as the other precision shows it.
 
-        A precision in which the step cannot be taken, or is not finite, has no say; nor has one that crosses a kink, of
-        what flows back from there.
+        Nothing is returned from a precision in which the step cannot be taken, and 0 where it is not finite; where it
+        crosses a kink, only for the forward pass and the loss.
         """
         if self.opinion is None or batch.lr > np.finfo(self.dtype).max:
             return {}
@@ -80,7 +80,7 @@ class ReferenceRounding:
             if name not in other or not (same or name.startswith(("forward/", "loss/"))):
                 continue
             array = theirs[name]
-            # A lower precision is further off than the reference is, by the ratio of their units.
+            # The error of a lower precision is larger than the reference's by the ratio of their eps.
             scale = min(1.0, float(np.finfo(array.dtype).eps / np.finfo(self.dtype).eps))
             error = scale * largest_magnitude(np.subtract(other[name], array, dtype=np.float64))
             errors[name] = error if math.isfinite(error) else 0.0
@@ -89,10 +89,11 @@ class ReferenceRounding:
     def by_differences(
         self, needed: Mapping[str, float], before: State, batch: Batch, context: Context
     ) -> dict[str, float]:
-        """Return the largest standard deviation seen in each of those tensors of the step that began ``before``.
+        """Return ``max |fourth difference| / sqrt(70)`` of each of those tensors of the step that began ``before``.
 
-        It is 0 where nothing can be told: the reference raises, is not finite, or crosses a kink wherever it is moved.
-        Once all are as large as ``needed``, no more is asked.
+        The maximum is over elements and places on a line; of the lines, the second largest counts. It is 0 where the
+        reference raises, is not finite, or crosses a kink wherever it is moved. Once all are as large as ``needed``, no
+        further line is tried.
         """
         found: dict[str, list[float]] = {name: [] for name in needed}
         largest, rng = dict.fromkeys(needed, 0.0), self._generator(context)
@@ -101,16 +102,17 @@ class ReferenceRounding:
             for name, stack in self._fourths(self._copies()[0], line, tuple(needed), before, batch, context).items():
                 error = largest_magnitude(stack) / STANDARD
                 found[name].append(error if math.isfinite(error) else 0.0)
-            # The largest but one, so that a jump on one of the lines, of which no kink tells, excuses nothing.
+            # The second largest, so that a jump on one line, at a kink that is not known, excuses nothing.
             largest = {name: sorted([0.0, 0.0, *errors])[-2] for name, errors in found.items()}
             if all(largest[name] >= least for name, least in needed.items()):
                 break
         return largest
 
     def excess(self, before: State, batch: Batch, context: Context) -> dict[str, Array]:
-        """Return by how much more than ours the reference's updates round, by key of the state, if by much.
+        """Return ``sqrt(theirs^2 - ours^2)`` of the rounding of updates, by key of the state, if theirs is far larger.
 
-        These are standard deviations, element by element, from fourth differences of both along the same lines.
+        These are standard deviations, element by element, from fourth differences of both sides along the same lines:
+        root mean squares of a line, medians of the lines. Far larger is `EXCESS` times, in the mean over elements.
         """
         keys = [key for key, array in before.items() if np.issubdtype(array.dtype, np.floating)]
         names = tuple(f"update/{key}" for key in keys if key.startswith(("param/", "optim/")))
@@ -145,9 +147,9 @@ class ReferenceRounding:
     def _fourths(
         self, engine: Engine, line: Shown, names: tuple[str, ...], before: State, batch: Batch, context: Context
     ) -> Shown:
-        """Return the fourth differences (differences, ...) of tensors along a line, or nothing if none is smooth."""
+        """Return the fourth differences (differences, ...) of tensors along a line, or {} if none is free of kinks."""
         fives = self._smooth(engine, line, names, before, batch, context)
-        # Differences of neighbours are exact, as a sum with the coefficients would not be.
+        # Differences of near neighbours are exact; a sum with the coefficients would round.
         return {
             name: np.concatenate([np.diff(np.stack([point[name] for point in five]), n=4, axis=0) for five in fives])
             for name in (names if fives else ())
@@ -156,7 +158,7 @@ class ReferenceRounding:
     def _smooth(
         self, engine: Engine, line: Shown, names: tuple[str, ...], before: State, batch: Batch, context: Context
     ) -> list[list[Shown]]:
-        """Return any five neighbours on a line between which no kink lies, at the longest distance that has some."""
+        """Return all groups of five neighbours without a kink between them, at the longest distance that has any."""
         start = {**before, "x": batch.x}
         for shrink in SHRINKS:
             points: list[Shown] = []

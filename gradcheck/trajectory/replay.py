@@ -1,4 +1,4 @@
-"""A step that failed, kept in one file, and taken again."""
+"""A step that failed, saved in one file and repeated."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from gradcheck.files import write_whole
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.numerics.rounding import FACTOR, SHADOWS
 from gradcheck.trajectory.divergence import Divergence, Moment
-from gradcheck.trajectory.engine import Batch, Engine, State, StepError, load, observed, step_of, tensors_of
+from gradcheck.trajectory.engine import Batch, Engine, State, StepError, below, load, observed, step_of, tensors_of
 from gradcheck.trajectory.lockstep import LockStep
 from gradcheck.trajectory.trace import TraceError, read_about, read_safetensors, to_safetensors
 
 FORMAT, VERSION = "mnistcheck-replay", 1
 
-MOST_SHADOWS = 1000  # of a file's, each of which costs a step
+MOST_SHADOWS = 1000  # that a file may ask for, each of which costs a step
 
 
 def _integers(values: Iterable[Any]) -> tuple[int, ...]:
@@ -34,7 +34,7 @@ def _as_it_is(value: Any) -> Any:  # noqa: ANN401  any JSON
     return value
 
 
-# How a file's fields of a divergence become those of one.
+# How the fields of a divergence are read from a file.
 FIELDS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("ours", "theirs", "noise", "allowed", "ratio"), float),
     **dict.fromkeys(("phase", "layer", "tensor", "message"), str),
@@ -45,12 +45,12 @@ FIELDS: dict[str, Callable[[Any], Any]] = {
 
 
 class ReplayError(ValueError):
-    """A saved step cannot be read, or is not one of the engine that is to take it again."""
+    """A saved step cannot be read, or belongs to another engine than the one that is to repeat it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Replay:
-    """A step that failed, where it did, and what made the engines: ``configuration`` is any JSON object."""
+    """A step that failed, where it failed, and how the engines were made: ``configuration`` is any JSON object."""
 
     moment: Moment
     divergence: Divergence
@@ -61,10 +61,10 @@ class Replay:
 
 @dataclass(frozen=True)
 class Replayed:
-    """What became of a step that was taken again; true only if it passed.
+    """The result of a step that was repeated; ``bool(replayed)`` is True only on a pass.
 
-    ``divergence`` is where it fails now, None if it does not. ``reference_changed`` names what the reference no longer
-    gives with the bits that were saved, None if there was none to ask.
+    ``divergence`` is where it fails now, None if it does not. ``reference_changed`` names the tensors of the reference
+    that are no longer, bit for bit, those saved; None if no reference was given.
     """
 
     verdict: Verdict
@@ -113,7 +113,7 @@ def encode_replay(case: Replay) -> bytes:
 
 
 def load_replay(path: str | Path) -> Replay:
-    """Return the case of a file; raises `ReplayError` for one that is not there, damaged, or something else."""
+    """Return the case in a file; raises `ReplayError` for a file that is missing, damaged, or something else."""
     path = Path(path)
     try:
         arrays = read_safetensors(path)
@@ -123,12 +123,10 @@ def load_replay(path: str | Path) -> Replay:
     try:
         order = [str(name) for name in about["order"]]
         ours, theirs = ({name: arrays[f"{side}/{name}"] for name in order} for side in ("ours", "theirs"))
-        before = {name.removeprefix("before/"): array for name, array in arrays.items() if name.startswith("before/")}
-        seed, step, place = about["key"]
         moment = Moment(
-            before,
+            below("before/", arrays),
             Batch(arrays["batch/x"], arrays["batch/y"], float(about["lr"])),
-            Context(bool(about["training"]), Key(int(seed), int(step), str(place))),
+            _context(about["key"], training=bool(about["training"])),
             ours,
             theirs,
             {name: float(about["allowed"][name]) for name in order},
@@ -147,26 +145,28 @@ def load_replay(path: str | Path) -> Replay:
 def _earlier(about: Any, arrays: dict[str, Array]) -> tuple[State, Batch, Context] | None:  # noqa: ANN401  any JSON
     if about is None:
         return None
-    start = "earlier/before/"
-    before = {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
-    seed, step, place = about["key"]
     batch = Batch(arrays["earlier/batch/x"], arrays["earlier/batch/y"], float(about["lr"]))
-    return before, batch, Context(True, Key(int(seed), int(step), str(place)))
+    return below("earlier/before/", arrays), batch, _context(about["key"], training=True)
+
+
+def _context(key: Iterable[Any], *, training: bool) -> Context:
+    seed, step, place = key
+    return Context(training, Key(int(seed), int(step), str(place)))
 
 
 def replay(case: Replay, engine: Engine, reference: Engine | None = None, *, seed: int = 0) -> Replayed:
-    """Take the step of a case again with ``engine`` and compare it, as lock-step does, with what the reference gave.
+    """Repeat the step of a case with ``engine`` and compare it, as in lock-step, with the saved step of the reference.
 
-    The step before it is taken first, if it was saved, for an engine that remembers more than its state says. With a
-    ``reference``, it is asked whether it still gives the same bits; what is compared with is what was saved.
-    ``seed`` draws the nudges of the shadows. Raises `ReplayError` for an engine of another network.
+    If the step before it was saved, it is taken first, for an engine that remembers more than its state holds. A
+    ``reference`` is only checked for giving the saved bits again; the comparison is with the saved step. ``seed`` draws
+    the nudges of the shadows. Raises `ReplayError` for an engine of another network.
     """
     moment, changed = case.moment, None
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         try:
             if moment.earlier is not None:
                 load(engine, moment.earlier[0])
-                with suppress(StepError):  # what it says of the step itself counts
+                with suppress(StepError):  # only the step itself counts
                     observed(engine, *moment.earlier[1:])
             load(engine, moment.before)
             lock = LockStep(engine, case.factor, case.shadows, seed, _SavedRounding(case))
@@ -181,7 +181,7 @@ def replay(case: Replay, engine: Engine, reference: Engine | None = None, *, see
 
 
 class _SavedRounding:
-    """The rounding that a case was allowed, which holds the reference's own; nobody need be asked for it again."""
+    """The saved allowances of a case, which include the reference's own rounding, so nothing is measured again."""
 
     def __init__(self, case: Replay) -> None:
         self.noise = {name: allowed / case.factor for name, allowed in case.moment.allowed.items()}
@@ -194,7 +194,7 @@ class _SavedRounding:
 
 
 def _changed(moment: Moment, reference: Engine) -> tuple[str, ...]:
-    """Return what of the reference's step is no longer, bit for bit, what was saved."""
+    """Return the tensors of the reference's step that are no longer, bit for bit, those saved."""
     shown = tensors_of(observed(reference, moment.batch, moment.context))
     return tuple(name for name, array in moment.theirs.items() if not _same_bits(shown.get(name), array))
 

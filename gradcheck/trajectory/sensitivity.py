@@ -1,4 +1,4 @@
-"""What a run that passed would have caught: faults planted into its own engine, at its own steps."""
+"""Which faults a run that passed would have caught: they are planted into its own engine, at its own steps."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from gradcheck.trajectory.judgement import exact
 from gradcheck.trajectory.lockstep import Known, LockStep, Taken
 from gradcheck.trajectory.reference import ReferenceRounding
 
-# Steps of a run, drawn evenly, that faults are planted in, besides those that can tell most of a tensor.
+# Steps drawn evenly from a run in which faults are planted, besides the step of each gradient's smallest allowance.
 STEPS = 8
 
-# A size is halved until it is missed, and the two are parted in the middle so often: to a fifth of itself.
+# A size is halved until it is missed. Then the interval is bisected so often, which leaves the size known to a fifth.
 BISECTIONS = 2
 
-# How much larger a fault is reported than the smallest that was caught. In one step, that differs with the shadows by
-# up to a factor of 1.5; how often it is caught with other seeds and processors, benchmarks/smallest_fault.py counts.
+# The size reported over the smallest that was caught. In one step, the smallest differs with the shadows by a factor of
+# up to 1.5. benchmarks/smallest_fault.py counts how often the size is caught with other seeds and processors.
 MARGIN = 2.0
 
-# How often, with other shadows each time, the size that is reported must be caught.
+# With so many other draws of shadows the size that is reported must be caught.
 AGAIN = 3
 
-# How often a size that other shadows have missed is raised by a quarter before the next is believed.
+# How often a size that other shadows miss is raised by a quarter before the search is given up.
 RAISES = 12
 
 
@@ -38,10 +38,10 @@ RAISES = 12
 class SmallestFault:
     """A relative fault of one gradient that this run catches: the gradient times ``1 + size``, from ``step`` on.
 
-    That fails this very run in this very step: it was planted there, with the run's own shadows and all that the run
-    knew by then. It is at least `MARGIN` times the smallest that was caught so, and was caught with other shadows too,
-    so that another seed, start or processor can be expected to catch it. Of the ``steps`` that were drawn from the run,
-    it is caught in the ``share``.
+    It fails this very run in this very step: it was planted there, with the run's own shadows and its measurements up
+    to then. It is at least `MARGIN` times the smallest size that was caught there, and was caught with other shadows
+    too, so it can be expected to be caught with another seed, start or processor. ``share`` is the share of the
+    ``steps`` drawn from the run in which it is caught.
     """
 
     tensor: str
@@ -53,11 +53,11 @@ class SmallestFault:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What a run would have caught.
+    """Which faults a run would have caught.
 
-    ``by_tensor`` holds the smallest fault of every gradient, None of one where not even twice the gradient is caught,
-    or where other shadows still miss what is `RAISES` times larger by a quarter;
-    ``caught`` and ``missed`` name the other faults that were planted.
+    ``by_tensor`` holds the smallest fault of every gradient. It is None where not even twice the gradient is caught, or
+    where other shadows still miss a size that was raised by a quarter `RAISES` times. ``caught`` and ``missed`` name
+    the other faults that were planted.
     """
 
     by_tensor: Mapping[str, SmallestFault | None]
@@ -71,7 +71,7 @@ class Sensitivity:
 
 
 class _Sample(NamedTuple):
-    """A step of the reference, what the run knew of its rounding by then, and the step before, if there was one."""
+    """A step of the reference, its rounding as measured by then, and the step before, if there was one."""
 
     before: State
     batch: Batch
@@ -82,9 +82,10 @@ class _Sample(NamedTuple):
 
 
 class Sampler:
-    """Keeps steps of a run: some drawn evenly, and for each gradient the one with the smallest allowance for its size.
+    """Keeps steps of a run: some drawn evenly, and for each gradient that with the smallest relative allowance.
 
-    Evenly drawn: the n-th replaces one of the kept with probability ``STEPS / n``. Vitter (1985), algorithm R.
+    A step replaces that one only if its allowance is below 90 % of the kept one. Drawn evenly: the n-th step replaces
+    one of the kept with probability ``STEPS / n``. Vitter (1985), algorithm R.
     """
 
     def __init__(self, rng: np.random.Generator) -> None:
@@ -95,7 +96,7 @@ class Sampler:
         self.last: tuple[State, Batch, Context] | None = None
 
     def __call__(self, taken: Taken) -> None:
-        """Look at a step, or an evaluation, that has passed."""
+        """Consider a step, or an evaluation, that has passed."""
         if not taken.context.training:
             self.evaluated = self.evaluated or self._kept(taken)
             return
@@ -122,7 +123,7 @@ class Sampler:
 
 
 class _AskedOnce:
-    """The reference's rounding in one step, asked for once."""
+    """The reference's rounding in one step, measured once."""
 
     def __init__(self, rounding: ReferenceRounding, sample: _Sample) -> None:
         self.rounding, self.sample = rounding, sample
@@ -154,9 +155,9 @@ def sensitivity(
 ) -> Sensitivity:
     """Plant faults into ``engine``, in the steps that a passed run has kept, and find those that lock-step catches.
 
-    ``seed`` is that of the run, which draws the same shadows in the same steps. Every gradient is scaled, by a size
-    that is bisected; has the wrong sign, is that of the step before, and has one zero in place of its largest element;
-    ``faults`` are planted besides, by name.
+    ``seed`` is that of the run and draws the same shadows in the same steps. Every gradient is scaled by 1 + size, with
+    the size bisected. It is also given the wrong sign, replaced by that of the step before, and given a zero in place
+    of its largest element. ``faults``, by name, are planted too.
     """
     trials = _Trials(engine, rounding, factor, shadows, seed)
     sharpest = {name: best for name, best in sampler.sharpest.items() if best is not None}
@@ -190,7 +191,7 @@ class _Trials:
     def caught(self, fault: Fault, sample: _Sample, draw: int = 0) -> bool:
         """Return whether lock-step fails in a step with the fault; an engine that raises is caught too.
 
-        Draw 0 are the run's own shadows, any other number others.
+        Draw 0 has the run's own shadows, any other number has others.
         """
         before, batch, context, theirs, known, previous = sample
         planted = self.engine.planted(fault)
@@ -210,7 +211,7 @@ class _Trials:
 def _smallest(
     trials: _Trials, tensor: str, share: float, sample: _Sample, drawn: list[_Sample]
 ) -> SmallestFault | None:
-    """Return `MARGIN` times the smallest scaling of a gradient that is caught in a step, where ``share`` is allowed."""
+    """Return `MARGIN` times the smallest scaling of a gradient caught in a step; ``share`` is its allowance's share."""
     dtype = sample.theirs[f"backward/{tensor}"].dtype
 
     def caught(size: float, at: _Sample = sample, draw: int = 0) -> bool:

@@ -1,4 +1,4 @@
-"""What steps leave behind, on disk: JSON lines and safetensors, as docs/traces.md says, from any language."""
+"""Traces of steps on disk: JSON lines and safetensors, as docs/traces.md says, from any language."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from gradcheck.contract import PHASES, Array, Context, Key
-from gradcheck.trajectory.engine import Batch, State
+from gradcheck.trajectory.engine import Batch, State, below
 
 FORMAT, VERSION = "mnistcheck-trace", 1
 INDEX = "trace.jsonl"
 NOISE = ("free", "step")
 
-# Bytes. A line names the tensors of a step twice, which for thousands of them is less; no more is ever held.
+# Bytes, the most read at a time. A line names the tensors of a step twice; thousands of them take less.
 LONGEST_LINE = 1 << 24
 
 NUMBERS = "fiu"  # kinds of dtype that can be compared
@@ -31,11 +31,11 @@ class TraceError(ValueError):
 
 @dataclass(frozen=True)
 class Header:
-    """The first line of a trace: ``program`` names what has taken the steps, ``dtype`` its precision.
+    """The first line of a trace: ``program`` names the program that took the steps, ``dtype`` its precision.
 
-    Random numbers are keyed by ``seed``. ``noise`` says whether the noise is "free", of all steps so far, or that of
-    single steps, "step"; None without any. ``along`` is the digest of the trace from whose states the steps were
-    taken, None where the program trained by itself. ``configuration`` is for people.
+    Random numbers are keyed by ``seed``. ``noise`` is "free" if the noise is of all steps so far, "step" if it is of
+    single steps, and None without any. ``along`` is the digest of the trace from whose states the steps were taken,
+    None if the program trained by itself. ``configuration`` is for people.
     """
 
     program: str
@@ -48,7 +48,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Entry:
-    """The line of one step: ``tensors`` are those of ``file`` in the order of execution, by ``phase/tensor``.
+    """The line of one step: ``tensors`` are those in ``file``, named ``phase/tensor``, in the order of execution.
 
     ``noise`` holds, for some of them, how far rounding alone moves an element.
     """
@@ -63,14 +63,14 @@ class Entry:
 
 @dataclass(frozen=True, eq=False)
 class RecordedStep:
-    """One step of a trace, whose arrays are read when they are asked for; ``previous`` is the step before it."""
+    """One step of a trace, whose arrays are read on request; ``previous`` is the step before it."""
 
     trace: Trace
     entry: Entry
     previous: Entry | None
 
     def tensors(self) -> dict[str, Array]:
-        """Return what the step shows, as `tensors_of` does, in the order of execution."""
+        """Return the tensors of the step, as `tensors_of` does, in the order of execution."""
         arrays = self._read(self.entry)
         named = {name: array for name, array in arrays.items() if not name.startswith("before/")}
         for wrong, why in (
@@ -83,20 +83,20 @@ class RecordedStep:
 
     def before(self) -> State:
         """Return the state before the step: its own ``before/...``, else the previous step's ``update/...``, or {}."""
-        state = _below("before/", self._read(self.entry, "before/"))
+        state = below("before/", self._read(self.entry, "before/"))
         follows = self.previous is not None and self.previous.step + 1 == self.entry.step
         if not state and follows and self.previous is not None and self.trace.header.along is None:
-            state = _below("update/", self._read(self.previous, "update/"))
+            state = below("update/", self._read(self.previous, "update/"))
         return {**state, "step": state.get("step", np.asarray(self.entry.step))} if state else {}
 
     def batch(self, tensors: Mapping[str, Array]) -> Batch:
-        """Return what the step learned from."""
+        """Return the batch of the step."""
         if missing := [name for name in ("data/x", "data/y") if name not in tensors]:
             raise TraceError(f"{self.trace.folder / self.entry.file} lacks {', '.join(missing)}, which a step needs")
         return Batch(tensors["data/x"], tensors["data/y"], self.entry.lr)
 
     def context(self) -> Context:
-        """Return the context that the step was taken in."""
+        """Return the context of the step."""
         return Context(training=True, key=Key(self.trace.header.seed, self.entry.step))
 
     def _read(self, entry: Entry, prefix: str = "") -> dict[str, Array]:
@@ -104,19 +104,19 @@ class RecordedStep:
 
 
 class Trace:
-    """A folder with a trace, read one step at a time. Raises `TraceError` for what is not as docs/traces.md says."""
+    """A folder with a trace, read one step at a time. Raises `TraceError` if it breaks docs/traces.md."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.header = _header(self.folder / INDEX, next(self._lines()))
 
     def digest(self) -> str:
-        """Return the SHA-256, in hexadecimal, of the trace's lines, by which others say that they were taken along."""
+        """Return the SHA-256, in hexadecimal, of the trace's lines: the ``along`` of traces recorded along it."""
         with (self.folder / INDEX).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def steps(self) -> Iterator[RecordedStep]:
-        """Yield the recorded steps in their order."""
+        """Yield the recorded steps in order."""
         previous: Entry | None = None
         lines = self._lines()
         next(lines)
@@ -153,7 +153,7 @@ class Trace:
 class TraceWriter:
     """Writes a trace into an empty folder, step by step: one that is cut short is a shorter trace.
 
-    Raises FileExistsError where there is one already.
+    Raises FileExistsError if the folder has a trace already.
     """
 
     def __init__(self, folder: str | Path, header: Header) -> None:
@@ -170,7 +170,7 @@ class TraceWriter:
         noise: Mapping[str, float],
         before: Mapping[str, Array],
     ) -> None:
-        """Write one step, whose ``tensors`` come in the order of execution, then its line."""
+        """Write the ``tensors`` of one step, given in the order of execution, then its line."""
         file = f"steps/{step:06d}.safetensors"
         arrays = {**tensors, **{f"before/{key}": array for key, array in before.items()}}
         self.size += (self.folder / file).write_bytes(to_safetensors(arrays))
@@ -193,7 +193,7 @@ class TraceWriter:
 
 
 def read_safetensors(path: Path, prefix: str = "") -> dict[str, Array]:
-    """Return the arrays of a file whose names begin with ``prefix``; raises `TraceError` for a file that is none."""
+    """Return the arrays of a file whose names begin with ``prefix``; raises `TraceError` if it cannot be read."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -213,7 +213,7 @@ def read_safetensors(path: Path, prefix: str = "") -> dict[str, Array]:
 def read_about(path: Path, key: str, form: str, version: int, what: str) -> dict[str, Any]:
     """Return the JSON object that a safetensors file has under ``key`` in its header, of this format and version.
 
-    Raises `TraceError` for a file that is not ``what`` is wanted.
+    Raises `TraceError` for any other file; ``what`` names the kind that is needed.
     """
     from safetensors import safe_open
 
@@ -331,10 +331,6 @@ class _Fields:
         if not isinstance(value, dict):
             raise TraceError(f'{self.where} needs an object "{name}", got {value!r}')
         return value
-
-
-def _below(prefix: str, arrays: dict[str, Array]) -> State:
-    return {name.removeprefix(prefix): array for name, array in arrays.items()}
 
 
 def _number(value: float) -> float | str:

@@ -22,23 +22,23 @@ from gradcheck.trajectory.trace import NOISE, RecordedStep, Trace
 class Obstacle(StrEnum):
     """Why two traces cannot be compared."""
 
-    OTHER_STATES = auto()  # the steps of one were taken from states that the other has not
+    OTHER_STATES = auto()  # the steps of one were taken from states that the other lacks
     OTHER_START = auto()
     NO_NOISE = auto()
     NO_STEP = auto()  # that both have
-    NO_TENSOR = auto()  # that both have, of those that are not given
-    NO_INFORMATION = auto()  # every comparison was within rounding noise of nothing
+    NO_TENSOR = auto()  # that both have, besides those that both are given
+    NO_INFORMATION = auto()  # no comparison was informative
     HORIZON = auto()  # already at the first step
 
 
 @dataclass(frozen=True)
 class TraceReport:
-    """What a comparison of two traces found; true only if it passed.
+    """The result of a comparison of two traces; ``bool(report)`` is True only on a pass.
 
-    ``lock_step`` says that both took every step from the same state; else both trained by themselves and the allowance
-    grows with the run, up to ``horizon_step``, from which nothing is compared. ``only_ours`` and ``only_theirs`` are
-    the tensors that the other lacks at some step, ``unmeasured`` those that have no noise; ``ratios`` and
-    ``uninformative`` are as in `LockStepResult`.
+    With ``lock_step`` both took every step from the same state. Otherwise both trained by themselves, and the allowance
+    grows with the run up to ``horizon_step``, from which nothing is compared. ``only_ours`` and ``only_theirs`` are the
+    tensors that the other lacks at some step, ``unmeasured`` those without noise. ``ratios`` and ``uninformative`` are
+    as in `LockStepResult`.
     """
 
     verdict: Verdict
@@ -62,11 +62,11 @@ class TraceReport:
 
 
 def compare_traces(ours: Trace, theirs: Trace, *, factor: float = FACTOR) -> TraceReport:
-    """Prove that the programs of two traces are the same, by the noise that at least one of them has recorded.
+    """Check that the programs of two traces are the same, by the noise that at least one of them has recorded.
 
-    Where one was recorded along the other, or both along a third, every step is judged by itself, as sharply as in
-    lock-step. Else both must have trained by themselves from the same start. Raises `TraceError` for a trace that
-    cannot be read, ValueError for a factor that is not above 0.
+    If one was recorded along the other, or both along a third, every step is judged by itself, as in lock-step.
+    Otherwise both must have trained by themselves from the same start. Raises `TraceError` for a trace that cannot be
+    read, ValueError for a factor that is not above 0.
     """
     if not factor > 0:
         raise ValueError(f"compare_traces needs a factor above 0, got {factor}")
@@ -99,14 +99,14 @@ def _both(ours: Trace, theirs: Trace) -> Iterator[tuple[RecordedStep, RecordedSt
 
 
 def _start_alike(ours: RecordedStep, theirs: RecordedStep) -> bool:
-    """Return whether the states before two steps are equal, as far as both are known."""
+    """Return whether the states before two steps are equal, in what both have recorded."""
     a, b = ours.before(), theirs.before()
     return all(np.array_equal(a[key], b[key], equal_nan=True) for key in a.keys() & b.keys())
 
 
 @dataclass
 class _Findings:
-    """What has been found so far."""
+    """The findings so far."""
 
     factor: float
     lock_step: bool
@@ -123,7 +123,7 @@ class _Findings:
     unmeasured: dict[str, None] = field(default_factory=dict)
 
     def compare(self, a: RecordedStep, b: RecordedStep) -> bool:
-        """Compare one step; return whether it is at the horizon, so that no other is to be compared."""
+        """Compare one step; return True at the horizon, after which nothing is compared."""
         ours, theirs = _with_rate(a), _with_rate(b)
         self.only_ours |= dict.fromkeys(name for name in ours if name not in theirs)
         self.only_theirs |= dict.fromkeys(name for name in theirs if name not in ours)
@@ -131,7 +131,7 @@ class _Findings:
         if not self.lock_step and self._parted(theirs, noise):
             self.horizon = b.entry.step
             return True
-        # One of those recorded along another does not hold its state, but the other does.
+        # A trace recorded along another does not hold the state before a step; the other does.
         start = b.before() or a.before()
         shapes = {name.removeprefix("update/"): array.shape for name, array in theirs.items()}
         before = {key: array for key, array in start.items() if shapes.get(key) == array.shape}
@@ -151,7 +151,7 @@ class _Findings:
         return False
 
     def report(self, obstacle: Obstacle | None) -> TraceReport:
-        """Return the verdict; without an obstacle that was met, whatever is missing is one."""
+        """Return the report; if nothing informative was compared, the obstacle says why."""
         told = any(count for name, count in self.told.items() if name.startswith(("backward/", "update/param/")))
         if self.first is None and obstacle is None and not told:
             obstacle = self._obstacle()
@@ -184,9 +184,10 @@ class _Findings:
         return Obstacle.NO_TENSOR if self.only_ours or self.only_theirs else Obstacle.NO_STEP
 
     def _noise(self, a: RecordedStep, b: RecordedStep) -> dict[str, float]:
-        """Return the larger of the noises that both have recorded.
+        """Return, by tensor, the larger of the noises that the two have recorded.
 
-        That of single steps is for lock-step; beside free-run it counts only where there is one of all steps so far.
+        In lock-step only the noise of single steps counts. In free-run it counts only for tensors that also have a
+        noise of all steps so far.
         """
         of = {kind: [one.entry.noise for one in (a, b) if one.trace.header.noise == kind] for kind in NOISE}
         sides = of["step"] if self.lock_step else of["free"] + of["step"]
@@ -194,7 +195,7 @@ class _Findings:
         return {name: max(noise[name] for noise in sides if name in noise) for name in names}
 
     def _parted(self, theirs: dict[str, Array], noise: dict[str, float]) -> bool:
-        """Return whether rounding alone has driven the parameters too far apart to tell anything."""
+        """Return whether rounding alone has moved the parameters too far apart for an informative comparison."""
         names = [name for name in theirs if name.startswith("update/param/") and name in noise]
         widest = math.hypot(*(noise[name] for name in names))
         size = math.hypot(*(largest_magnitude(theirs[name]) for name in names))
@@ -225,5 +226,5 @@ class _Findings:
 
 
 def _with_rate(one: RecordedStep) -> dict[str, Array]:
-    """Return what a step shows, with the learning rate among what it was given."""
+    """Return the tensors of a step, with the learning rate among its data."""
     return {"data/lr": np.asarray(one.entry.lr), **one.tensors()}

@@ -10,9 +10,8 @@ import numpy as np
 
 from gradcheck.contract import Array
 from nets.datasets.content import Content, opened
-from nets.datasets.dataset import MOST, PIXELS, SIDE, DataError, Dataset, Samples, checked, digest
+from nets.datasets.dataset import BLACK, MOST, PIXELS, SIDE, DataError, Dataset, Samples, checked, digest
 
-BLACK = 255
 COLUMNS = 1 + PIXELS
 LONGEST = 16 * COLUMNS  # bytes of a line: three digits and a comma a cell, with room for spaces and a header's names
 ROWS = 4096  # parsed at once, which bounds memory

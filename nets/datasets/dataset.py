@@ -15,6 +15,7 @@ from gradcheck.contract import Array
 SIDE = 28  # pixels: of an image, both ways
 PIXELS = SIDE * SIDE
 CLASSES = 10
+BLACK = 255  # full ink, of every source but the digits of scikit-learn
 
 # No reader takes more samples than this from one file, so that a hostile one cannot fill the memory: 235 MB of ink.
 # EMNIST's digits, the largest set of this kind, are 280,000.

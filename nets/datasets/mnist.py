@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gradcheck.contract import Array
-from nets.datasets.dataset import DataError, Dataset, checked, digest
+from nets.datasets.dataset import BLACK, DataError, Dataset, checked, digest
 from nets.datasets.idx import read_idx
 
 # Shape and SHA-256 of the uncompressed bytes of each file.
@@ -28,7 +28,6 @@ FILES: dict[str, tuple[tuple[int, ...], str]] = {
         "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
     ),
 }
-BLACK = 255
 
 
 def raw_folder(root: Path) -> Path:

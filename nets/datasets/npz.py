@@ -16,9 +16,8 @@ from typing import IO, Any
 import numpy as np
 
 from gradcheck.contract import Array
-from nets.datasets.dataset import MOST, SHOWN, SIDE, DataError, Dataset, checked, reason, shown
+from nets.datasets.dataset import BLACK, MOST, SHOWN, SIDE, DataError, Dataset, checked, reason, shown
 
-BLACK = 255
 LONGEST_HEADER = 1024  # bytes; those of plain arrays have about 100
 # How members may be packed: zipfile unpacks these no further than it is asked to, and others to any size at once.
 PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 
 from gradcheck.files import write_whole
-from nets.datasets.dataset import PIXELS, SIDE, DataError, checked, reason
+from nets.datasets.dataset import BLACK, PIXELS, SIDE, DataError, checked, reason
 
-BLACK = 255
 TRAIN = 60_000
 
 

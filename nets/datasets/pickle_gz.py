@@ -17,9 +17,8 @@ import numpy as np
 
 from gradcheck.contract import Array
 from nets.datasets.content import Content, opened
-from nets.datasets.dataset import MOST, PIXELS, SIDE, DataError, Dataset, Samples, checked, reason, shown
+from nets.datasets.dataset import BLACK, MOST, PIXELS, SIDE, DataError, Dataset, Samples, checked, reason, shown
 
-BLACK = 255
 LEVELS = 256  # the file's pixels are k / 256, for k from 0 to 255
 LIMIT = 2**29  # bytes uncompressed: twice the published file's, so that float64 pixels fit too
 OPCODES = 10_000  # the published file has fewer than 200; each may cost memory that it does not have bytes for

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,23 +29,23 @@ class Checked:
     note: str
 
 
-def verify_source(source: Source, files: Mapping[str, tuple[tuple[int, ...], str]] = FILES) -> list[Checked]:
-    """Compare a dataset with what is published; ``files`` gives shape and SHA-256 of each of MNIST's files.
+def verify_source(source: Source) -> list[Checked]:
+    """Compare a dataset with what is published of MNIST's files.
 
     Raises `DataError` for a dataset that cannot be read, but for MNIST's own files: what is wrong with one is its
     verdict.
     """
     if source.kind == "mnist":
-        return list(_idx_files(Source(source.name, "idx", raw_folder(source.path)), files))
+        return list(_idx_files(Source(source.name, "idx", raw_folder(source.path))))
     if source.kind == "idx":
-        checked = list(_idx_files(source, files))
+        checked = list(_idx_files(source))
         if any(one.verdict == "pass" for one in checked) or any(one.sha256 is None for one in checked):
             return checked
         return [Checked(one.what, one.sha256, "inconclusive", UNPUBLISHED) for one in checked]
     dataset = source.load()
     whole = Checked("scikit-learn's digits" if source.kind == "digits" else str(source.path), dataset.sha256,
                     "inconclusive", UNPUBLISHED)  # fmt: skip
-    parts = list(_parts(dataset, files))
+    parts = list(_parts(dataset))
     if not any(one.verdict == "pass" for one in parts):
         return [whole]
     return [Checked(whole.what, whole.sha256, "inconclusive", "its arrays are compared below, as IDX files"), *parts]
@@ -57,8 +57,8 @@ def verdict_of(checked: list[Checked]) -> str:
     return next((verdict for verdict in ("fail", "pass") if verdict in verdicts), "inconclusive")
 
 
-def _idx_files(source: Source, files: Mapping[str, tuple[tuple[int, ...], str]]) -> Iterator[Checked]:
-    for name, (shape, published) in files.items():
+def _idx_files(source: Source) -> Iterator[Checked]:
+    for name, (shape, published) in FILES.items():
         path = locate(source.path, name)
         if path is None:
             yield Checked(str(source.path / name), None, "fail", "missing")
@@ -72,7 +72,7 @@ def _idx_files(source: Source, files: Mapping[str, tuple[tuple[int, ...], str]])
         yield Checked(str(path), digest(content), *(("pass", "as published") if same else ("fail", "not as published")))
 
 
-def _parts(dataset: Dataset, files: Mapping[str, tuple[tuple[int, ...], str]]) -> Iterator[Checked]:
+def _parts(dataset: Dataset) -> Iterator[Checked]:
     """Yield the arrays of a dataset, compared with MNIST's files, which hold the same arrays.
 
     Validation samples are MNIST's last training samples.
@@ -85,7 +85,7 @@ def _parts(dataset: Dataset, files: Mapping[str, tuple[tuple[int, ...], str]]) -
     arrays: list[Array] = [np.concatenate(images), np.concatenate(labels)]
     arrays += [] if test is None else [test.images, test.labels]
     names = ("training images", "training labels", "test images", "test labels")
-    for what, array, (name, (_, published)) in zip(names, arrays, files.items(), strict=False):
+    for what, array, (name, (_, published)) in zip(names, arrays, FILES.items(), strict=False):
         sha256 = digest(as_idx(array))
         if sha256 == published:
             yield Checked(what, sha256, "pass", f"as published in {name}")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Context, Kinks, Layer, Loss, Optimizer
-from gradcheck.trajectory.engine import Batch, Engine, State, Step, StepError
+from gradcheck.trajectory.engine import Batch, Engine, State, Step, StepError, below
 from gradcheck.trajectory.faults import Fault, Planted
 from nets.layers.containers import kinks_along
 from nets.optimizers.flat_arrays import FlatArrays
@@ -49,9 +49,7 @@ class NumpyEngine(Engine):
             array[...] = state[f"param/{name}"]
         for name, array in self.buffers.items():
             array[...] = state[f"buffer/{name}"]
-        self.optimizer.state = {
-            key.removeprefix("optim/"): array.copy() for key, array in state.items() if key.startswith("optim/")
-        }
+        self.optimizer.state = {key: array.copy() for key, array in below("optim/", state).items()}
 
     def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
         if context.updates is None:

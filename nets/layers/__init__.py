@@ -19,13 +19,13 @@ from nets.layers.flatten import Flatten as Flatten
 from nets.layers.gelu import GELU as GELU
 from nets.layers.group_norm import GroupNorm as GroupNorm
 from nets.layers.layer_norm import LayerNorm as LayerNorm
-from nets.layers.leaky_relu import LeakyReLU as LeakyReLU
 from nets.layers.linear import Linear as Linear
 from nets.layers.max_pool2d import MaxPool2d as MaxPool2d
-from nets.layers.prelu import PReLU as PReLU
-from nets.layers.relu import ReLU as ReLU
+from nets.layers.rectifiers import LeakyReLU as LeakyReLU
+from nets.layers.rectifiers import PReLU as PReLU
+from nets.layers.rectifiers import ReLU as ReLU
 from nets.layers.sigmoid import Sigmoid as Sigmoid
-from nets.layers.silu import SiLU as SiLU
+from nets.layers.sigmoid import SiLU as SiLU
 from nets.layers.softmax import LogSoftmax as LogSoftmax
 from nets.layers.softmax import Softmax as Softmax
 from nets.layers.softplus import Softplus as Softplus

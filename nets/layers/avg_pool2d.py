@@ -57,14 +57,8 @@ class AvgPool2d(Layer):
     def twin(self) -> torch.nn.Module:
         import torch
 
-        return torch.nn.AvgPool2d(
-            self.kernel_size,
-            self.stride,
-            self.padding,
-            self.ceil_mode,
-            self.count_include_pad,
-            self.divisor_override,
-        )
+        counted = self.count_include_pad, self.divisor_override
+        return torch.nn.AvgPool2d(self.kernel_size, self.stride, self.padding, self.ceil_mode, *counted)
 
     @classmethod
     def cases(cls) -> SearchStrategy[Case]:

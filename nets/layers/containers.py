@@ -162,7 +162,7 @@ class Residual(Layer):
         from gradcheck.strategies import arrays, cases, sides
         from nets.layers.dropout import Dropout
         from nets.layers.linear import Linear
-        from nets.layers.relu import ReLU
+        from nets.layers.rectifiers import ReLU
         from nets.layers.tanh import Tanh
 
         def of_sizes(leading: list[int], features: int, hidden: int) -> SearchStrategy[Case]:

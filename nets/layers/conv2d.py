@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
-
-import numpy as np
-
-from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Layer, parameter
+from gradcheck.contract import EVALUATION, Array, Backward, Context
 from nets.floating import floating
-from nets.initializers import TORCH_DEFAULT
-from nets.layers.convolution import Padding, convolution, convolution_cases, padded_windows, require_groups
-from nets.layers.windows import Pair, Windows
-from nets.refusals import PLACEMENT, refuses
-
-if TYPE_CHECKING:
-    import torch
-    from hypothesis.strategies import SearchStrategy
+from nets.layers.convolution import Convolution, Padding, convolution, padded_windows
+from nets.layers.windows import Extents, Windows
 
 
-@refuses(padding_mode="the padding is zeros", **PLACEMENT)
-@dataclass(frozen=True, eq=False)
-class Conv2d(Layer):
+class Conv2d(Convolution):
     """Cross-correlation, from (batch, in, height, width) to (batch, out, rows, columns), zeros around the image.
 
     ``y[b, o, r, c] = bias[o] + sum over i, k, l of weight[o, i, k, l] * x[b, i, r * stride + k * dilation - padding,
@@ -36,59 +23,13 @@ class Conv2d(Layer):
     https://docs.pytorch.org/docs/stable/generated/torch.nn.Conv2d.html
     """
 
-    weight: Array = parameter(TORCH_DEFAULT)  # (out, in / groups, kernel height, kernel width)
-    bias: Array | None = parameter(TORCH_DEFAULT)  # (out,)
-    stride: Pair = 1
-    padding: Padding = 0
-    dilation: Pair = 1
-    groups: int = 1
-
-    def __post_init__(self) -> None:
-        require_groups(type(self).__name__, "output", len(self.weight), self.groups)
-        self._windows()
+    axes = 2
 
     @classmethod
-    def create(
-        cls,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Pair,
-        stride: Pair = 1,
-        padding: Padding = 0,
-        dilation: Pair = 1,
-        groups: int = 1,
-        bias: bool = True,
-    ) -> Self:
-        """Return a layer of zeros, for an initialiser to fill."""
-        require_groups(cls.__name__, "input", in_channels, groups)
-        kernel = padded_windows(cls.__name__, kernel_size, stride, padding, dilation).kernel_size
-        weight = np.zeros((out_channels, in_channels // groups, *kernel))
-        return cls(weight, np.zeros(out_channels) if bias else None, stride, padding, dilation, groups)
+    def windows_with(cls, kernel_size: Extents, stride: Extents, padding: Padding, dilation: Extents) -> Windows:
+        return padded_windows(cls.__name__, kernel_size, stride, padding, dilation)
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         x = floating(x)
         self.require(x, "batch", self.weight.shape[1] * self.groups, "height", "width")
         return convolution(self._windows(), x, self.weight, self.bias, self.groups)
-
-    def twin(self) -> torch.nn.Module:
-        import torch
-
-        outputs, inner, height, width = self.weight.shape
-        return torch.nn.Conv2d(
-            inner * self.groups,
-            outputs,
-            (height, width),
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.groups,
-            bias=self.bias is not None,
-        )
-
-    @classmethod
-    def cases(cls) -> SearchStrategy[Case]:
-        return convolution_cases(cls, axes=2)
-
-    def _windows(self) -> Windows:
-        height, width = self.weight.shape[2:]
-        return padded_windows(type(self).__name__, (height, width), self.stride, self.padding, self.dilation)

@@ -10,8 +10,8 @@ import numpy as np
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Layer, ShapeError, parameter
 from nets.floating import floating
 from nets.initializers import TORCH_DEFAULT
-from nets.layers.convolution import Kernel, extents, one_or_all, require_groups
-from nets.layers.windows import Pair, Windows, numbers_of, windows_of
+from nets.layers.convolution import Kernel, require_groups
+from nets.layers.windows import Pair, Windows, extents, numbers_of, one_or_all, windows_of
 from nets.refusals import PLACEMENT, refuses
 
 if TYPE_CHECKING:
@@ -94,17 +94,8 @@ class ConvTranspose2d(Layer):
         import torch
 
         inputs, outer, height, width = self.weight.shape
-        return torch.nn.ConvTranspose2d(
-            inputs,
-            outer * self.groups,
-            (height, width),
-            self.stride,
-            self.padding,
-            self.output_padding,
-            self.groups,
-            self.bias is not None,
-            self.dilation,
-        )
+        hyper = self.stride, self.padding, self.output_padding, self.groups, self.bias is not None, self.dilation
+        return torch.nn.ConvTranspose2d(inputs, outer * self.groups, (height, width), *hyper)
 
     @classmethod
     def cases(cls) -> SearchStrategy[Case]:

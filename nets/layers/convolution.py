@@ -3,18 +3,85 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from gradcheck.contract import Array, Backward, Case, Gradients, Layer
-from nets.layers.windows import Pair, Windows, windows_of
+import numpy as np
+
+from gradcheck.contract import Array, Backward, Case, Gradients, Layer, parameter
+from nets.initializers import TORCH_DEFAULT
+from nets.layers.windows import Extents, Windows, extents, one_or_all, windows_of
+from nets.refusals import PLACEMENT, refuses
 
 if TYPE_CHECKING:
+    import torch
     from hypothesis import strategies as st
     from hypothesis.strategies import SearchStrategy
 
-Padding = Pair | Literal["same", "valid"]
+Padding = Extents | Literal["same", "valid"]
+
+
+@refuses(padding_mode="the padding is zeros", **PLACEMENT)
+@dataclass(frozen=True, eq=False)
+class Convolution(Layer):
+    """What a cross-correlation over one axis or two is made of.
+
+    Raises ValueError for hyper-parameters that fit no input and for groups that do not divide the channels.
+    """
+
+    axes: ClassVar[int]
+
+    weight: Array = parameter(TORCH_DEFAULT)  # (out, in / groups, *kernel)
+    bias: Array | None = parameter(TORCH_DEFAULT)  # (out,)
+    stride: Extents = 1
+    padding: Padding = 0
+    dilation: Extents = 1
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        require_groups(type(self).__name__, "output", len(self.weight), self.groups)
+        self._windows()
+
+    @classmethod
+    def create(
+        cls,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Extents,
+        stride: Extents = 1,
+        padding: Padding = 0,
+        dilation: Extents = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> Self:
+        """Return a layer of zeros, for an initialiser to fill."""
+        require_groups(cls.__name__, "input", in_channels, groups)
+        kernel = cls.windows_with(kernel_size, stride, padding, dilation).kernel_size[-cls.axes :]
+        weight = np.zeros((out_channels, in_channels // groups, *kernel))
+        return cls(weight, np.zeros(out_channels) if bias else None, stride, padding, dilation, groups)
+
+    @classmethod
+    @abstractmethod
+    def windows_with(cls, kernel_size: Extents, stride: Extents, padding: Padding, dilation: Extents) -> Windows:
+        """Return the windows over images that are the input, or hold it in one row."""
+
+    def twin(self) -> torch.nn.Module:
+        import torch
+
+        outputs, inner, *kernel = self.weight.shape
+        made: Any = torch.nn.Conv1d if self.axes == 1 else torch.nn.Conv2d  # whose types say how many axes
+        hyper = self.stride, self.padding, self.dilation, self.groups
+        module: torch.nn.Module = made(inner * self.groups, outputs, kernel, *hyper, bias=self.bias is not None)
+        return module
+
+    @classmethod
+    def cases(cls) -> SearchStrategy[Case]:
+        return convolution_cases(cls, cls.axes)
+
+    def _windows(self) -> Windows:
+        return self.windows_with(self.weight.shape[2:], self.stride, self.padding, self.dilation)
 
 
 @dataclass(frozen=True)
@@ -72,7 +139,7 @@ def convolution(windows: Windows, x: Array, weight: Array, bias: Array | None, g
     return y, backward
 
 
-def padded_windows(owner: str, kernel_size: Pair, stride: Pair, padding: Padding, dilation: Pair) -> Windows:
+def padded_windows(owner: str, kernel_size: Extents, stride: Extents, padding: Padding, dilation: Extents) -> Windows:
     """Return the windows of a convolution, whose padding may be a word.
 
     "valid" is none, "same" as much as keeps the size of an image; an odd one goes below and to the right. Raises
@@ -126,18 +193,3 @@ def convolution_cases(make: Callable[..., Layer], axes: int) -> SearchStrategy[C
         return draw(cases(layer, arrays((draw(sides(maximum=3)), inner * groups, *image))))
 
     return drawn()
-
-
-def extents(axes: int, least: int, most: int) -> SearchStrategy[tuple[int, ...]]:
-    """Tuples of numbers from ``least`` to ``most``, one an axis."""
-    from hypothesis import strategies as st
-
-    return st.tuples(*[st.integers(least, most)] * axes)
-
-
-def one_or_all(values: Sequence[int]) -> SearchStrategy[int | tuple[int, ...]]:
-    """One number where it says the same, or the numbers of the axes."""
-    from hypothesis import strategies as st
-
-    every = tuple(values)
-    return st.sampled_from([every, every[0]]) if len(set(every)) == 1 else st.just(every)

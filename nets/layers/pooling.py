@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from nets.layers.windows import Pair, Windows, windows_of
+from nets.layers.windows import Pair, Windows, extents, one_or_all, windows_of
 
 if TYPE_CHECKING:
     from hypothesis import strategies as st
@@ -49,31 +49,25 @@ def poolings(largest_dilation: int) -> SearchStrategy[Pooling]:
     @st.composite
     def drawn(draw: st.DrawFn) -> Pooling:
         ceil_mode = draw(st.sampled_from([False, True, True]))  # where nothing hangs over, it changes nothing
-        kernel, dilation = draw(pairs(2, 4) | pairs(1, 4)), draw(pairs(1, largest_dilation))
-        stride = draw(st.none() | pairs(1, 3) | pairs(2, 3))
+        kernel, dilation = draw(extents(2, 2, 4) | extents(2, 1, 4)), draw(extents(2, 1, largest_dilation))
+        stride = draw(st.none() | extents(2, 1, 3) | extents(2, 2, 3))
         padding = draw(st.tuples(*(st.integers(0, k // 2) for k in kernel)))
         axes = zip(kernel, dilation, padding, stride or kernel, strict=True)
-        height, width = (draw(extents(*axis, ceil_mode)) for axis in axes)
+        height, width = (draw(sizes(*axis, ceil_mode)) for axis in axes)
         return Pooling(
-            draw(one_or_both(kernel)),
-            None if stride is None else draw(one_or_both(stride)),
-            draw(one_or_both(padding)),
-            draw(one_or_both(dilation)),
+            draw(one_or_all(kernel)),
+            None if stride is None else draw(one_or_all(stride)),
+            draw(one_or_all(padding)),
+            draw(one_or_all(dilation)),
             ceil_mode,
             (draw(sides(maximum=3)), draw(sides(maximum=2)), height, width),
         )
 
-    def extents(kernel: int, dilation: int, padding: int, stride: int, ceil_mode: bool) -> SearchStrategy[int]:
+    def sizes(kernel: int, dilation: int, padding: int, stride: int, ceil_mode: bool) -> SearchStrategy[int]:
         """Draw as many pixels as some windows need, and some more that they leave out, or less that hang over."""
         whole = st.integers(0, 2).map(lambda windows: windows * stride + (kernel - 1) * dilation + 1 - 2 * padding)
         rest = st.integers(0, stride - 1).map(lambda rest: -rest if ceil_mode else rest)
         # Dilation must not let a window step over the whole image, from its padding above to that below.
         return st.tuples(whole, rest).map(lambda pixels: max(sum(pixels), dilation if padding else 1))
-
-    def pairs(least: int, most: int) -> SearchStrategy[tuple[int, int]]:
-        return st.tuples(st.integers(least, most), st.integers(least, most))
-
-    def one_or_both(pair: tuple[int, int]) -> SearchStrategy[Pair]:
-        return st.sampled_from([pair, pair[0]]) if pair[0] == pair[1] else st.just(pair)
 
     return drawn()

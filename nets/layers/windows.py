@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradcheck.contract import Array, ShapeError
 
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
 Pair = int | tuple[int, int]
+Extents = int | tuple[int, ...]  # one number for every axis, or one an axis
 WHOLE = (int, np.integer)
 LEAST = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1}
 
@@ -104,7 +109,7 @@ class Windows:
 
 
 def windows_of(
-    owner: str, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool = False
+    owner: str, kernel_size: Extents, stride: Extents, padding: Extents, dilation: Extents, ceil_mode: bool = False
 ) -> Windows:
     """Return the windows of a layer; raises ValueError for a hyper-parameter out of range."""
     given = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation}
@@ -117,9 +122,24 @@ def windows_of(
     return Windows(owner, pairs["kernel_size"], pairs["stride"], around, pairs["dilation"], ceil_mode)
 
 
-def numbers_of(owner: str, name: str, value: Pair) -> tuple[int, int]:
+def numbers_of(owner: str, name: str, value: Extents) -> tuple[int, int]:
     """Return one whole number for both axes, or the two that are given; raises ValueError for anything else."""
     numbers = (value, value) if isinstance(value, WHOLE) else value
     if not (isinstance(numbers, (tuple, list)) and len(numbers) == 2 and all(isinstance(n, WHOLE) for n in numbers)):
         raise ValueError(f"{owner} needs {name} of one whole number or two, got {value!r}")
     return int(numbers[0]), int(numbers[1])
+
+
+def extents(axes: int, least: int, most: int) -> SearchStrategy[tuple[int, ...]]:
+    """Tuples of numbers from ``least`` to ``most``, one an axis."""
+    from hypothesis import strategies as st
+
+    return st.tuples(*[st.integers(least, most)] * axes)
+
+
+def one_or_all(values: Sequence[int]) -> SearchStrategy[Any]:
+    """One number where it says the same, or the numbers of the axes."""
+    from hypothesis import strategies as st
+
+    every = tuple(values)
+    return st.sampled_from([every, every[0]]) if len(set(every)) == 1 else st.just(every)

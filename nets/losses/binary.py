@@ -9,7 +9,7 @@ import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Case, Context, Loss, LossBackward
 from nets.losses.pairs import paired, rescaling
-from nets.losses.reduction import DEPRECATED, Reduction, reduced, require_reduction
+from nets.losses.reduction import DEPRECATED, Reduced, Reduction, reduced
 from nets.refusals import refuses
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ LEAST_LOGARITHM, LEAST_VARIANCE = -100.0, float(np.float32(1e-12))
 
 @refuses(**DEPRECATED)
 @dataclass(frozen=True, eq=False)
-class BCELoss(Loss):
+class BCELoss(Reduced):
     """Binary cross-entropy ``-t log p - (1 - t) log(1 - p)`` of every element, times ``weight``, reduced.
 
     Prediction 0 <= p <= 1 and target 0 <= t <= 1 are of one shape, to which weight broadcasts; the mean is over the
@@ -35,9 +35,6 @@ class BCELoss(Loss):
     weight: Array | None = None
     _: KW_ONLY  # torch has a deprecated argument in this place
     reduction: Reduction = "mean"
-
-    def __post_init__(self) -> None:
-        require_reduction(self, self.reduction)
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         prediction, target = paired(self, prediction, target)
@@ -114,7 +111,7 @@ def _of_probabilities(prediction: Array, target: Array, context: Context) -> tup
 
 @refuses(**DEPRECATED)
 @dataclass(frozen=True, eq=False)
-class BCEWithLogitsLoss(Loss):
+class BCEWithLogitsLoss(Reduced):
     """Binary cross-entropy of ``p = sigmoid(z)``, of every element, times ``weight``, reduced.
 
     ``-pos_weight t log p - (1 - t) log(1 - p)`` for logits z and targets 0 <= t <= 1 of one shape, to which weight and
@@ -129,9 +126,6 @@ class BCEWithLogitsLoss(Loss):
     _: KW_ONLY  # torch has a deprecated argument in this place
     reduction: Reduction = "mean"
     pos_weight: Array | None = None
-
-    def __post_init__(self) -> None:
-        require_reduction(self, self.reduction)
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         prediction, target = paired(self, prediction, target)

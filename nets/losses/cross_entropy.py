@@ -9,7 +9,7 @@ import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Case, Context, Loss, LossBackward, require_shape
 from nets.floating import floating
-from nets.losses.reduction import DEPRECATED, Reduction, reduced, require_reduction
+from nets.losses.reduction import DEPRECATED, Reduced, Reduction, reduced
 from nets.refusals import refuses
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @refuses(**DEPRECATED)
 @dataclass(frozen=True, eq=False)
-class CrossEntropyLoss(Loss):
+class CrossEntropyLoss(Reduced):
     """Softmax cross-entropy of logits: ``sum_c q_c (logsumexp(z) - z_c)`` of every target, reduced.
 
     Predictions are logits z (batch, classes, ...), targets class indices t (batch, ...), and
@@ -42,7 +42,7 @@ class CrossEntropyLoss(Loss):
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        require_reduction(self, self.reduction)
+        super().__post_init__()
         if not 0 <= self.label_smoothing <= 1:
             raise ValueError(f"CrossEntropyLoss needs label_smoothing in [0, 1], got {self.label_smoothing}")
 
@@ -88,7 +88,7 @@ class CrossEntropyLoss(Loss):
 
 @refuses(**DEPRECATED)
 @dataclass(frozen=True, eq=False)
-class NLLLoss(Loss):
+class NLLLoss(Reduced):
     """Negative log-likelihood ``-weight_t p_t`` of every target, reduced; 0 where that is ``ignore_index``.
 
     Predictions are logarithms of probabilities p (batch, classes, ...), such as a log-softmax gives, targets class
@@ -104,9 +104,6 @@ class NLLLoss(Loss):
     _: KW_ONLY  # torch has a deprecated argument in this place
     ignore_index: int = -100
     reduction: Reduction = "mean"
-
-    def __post_init__(self) -> None:
-        require_reduction(self, self.reduction)
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         rows = _rows(self, prediction, target, self.weight, self.ignore_index)

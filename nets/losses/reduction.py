@@ -18,11 +18,18 @@ DEPRECATED = {
 }
 
 
-def require_reduction(loss: Loss, reduction: str) -> None:
-    """Raise ValueError unless the reduction is one of torch's."""
-    if reduction not in get_args(Reduction):
-        wanted = ", ".join(map(repr, get_args(Reduction)))
-        raise ValueError(f"{type(loss).__name__} needs reduction of {wanted}, got {reduction!r}")
+class Reduced(Loss):
+    """A loss of terms, which become one by its field ``reduction``.
+
+    Raises ValueError for another reduction than torch's "mean", "sum" and "none".
+    """
+
+    reduction: Reduction
+
+    def __post_init__(self) -> None:
+        if self.reduction not in get_args(Reduction):
+            wanted = ", ".join(map(repr, get_args(Reduction)))
+            raise ValueError(f"{type(self).__name__} needs reduction of {wanted}, got {self.reduction!r}")
 
 
 def reduced(

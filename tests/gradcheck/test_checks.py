@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from gradcheck import AdapterError
 from gradcheck.checks import check_class
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context
 from gradcheck.numerics.agreement import Verdict
@@ -41,6 +42,13 @@ def result_of(subject: Subject, name: str) -> Finding:
 )
 def test_what_is_wrong_with_a_buffer_is_said(subject: Subject, message: str) -> None:
     assert result_of(subject, BUFFERS).message == message
+
+
+def test_properties_of_a_class_may_be_named() -> None:
+    (finding,) = check_class(MultiStepLR, claims=["rates_agree_with_twin"], examples=2).findings
+    assert (finding.property, finding.verdict) == ("rates_agree_with_twin", Verdict.PASS)
+    with pytest.raises(AdapterError, match="which is no property; did you mean 'rates_agree_with_twin'"):
+        check_class(MultiStepLR, claims="rates_agree_with_twins", examples=2)
 
 
 def test_a_schedule_that_remembers_is_caught() -> None:

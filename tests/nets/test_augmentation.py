@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from gradcheck.contract import Array
 from nets.datasets.augmentation import Augmentation, moved
+from tests.nets.refused import refusal
 
 ROUNDING = 1e-12  # of ink in [0, 1]: sums of four products
 BORDER = 6  # blank pixels around what is drawn
@@ -112,6 +113,4 @@ def test_shifts_and_angles_are_uniform_up_to_the_limits(monkeypatch: pytest.Monk
     ],
 )
 def test_what_is_negative_or_not_finite_is_refused(arguments: tuple[float, float], message: str) -> None:
-    with pytest.raises(ValueError, match="augmentation") as caught:
-        Augmentation(*arguments)
-    assert str(caught.value) == message
+    assert refusal(ValueError, Augmentation, *arguments) == message

@@ -17,7 +17,6 @@ from gradcheck.contract import Array
 from gradcheck.trajectory.engine import Engine
 from nets.cautions import Caution, doubts, shared
 from nets.datasets.dataset import Dataset, Samples
-from nets.datasets.digits import load_digits
 from nets.initializers import Normal
 from nets.losses import CrossEntropyLoss, MSELoss
 from nets.presets import PRESETS, Preset
@@ -26,11 +25,6 @@ from nets.training import Outcome, Side
 
 FINE = Outcome(0.9, 0.8, 1.0, (0.9,) * 10)
 PLAIN = replace(PRESETS["fair"], batch_size=8)
-
-
-@pytest.fixture(scope="module")
-def digits() -> Dataset:
-    return load_digits()
 
 
 def found(preset: Preset, data: Dataset, outcome: Outcome = FINE, **given: Any) -> dict[Caution, str]:  # noqa: ANN401  the arguments of prepare
@@ -69,6 +63,13 @@ def test_a_plain_run_is_not_doubted(digits: Dataset) -> None:
             {Caution.OTHER_LOSS: "the loss told is MSELoss, but the one descended is CrossEntropyLoss"},
         ),
         (
+            replace(PLAIN, reported_loss=CrossEntropyLoss(label_smoothing=0.1)),
+            {
+                Caution.OTHER_LOSS: "the loss told is CrossEntropyLoss(label_smoothing=0.1), but the one descended is"
+                " CrossEntropyLoss"
+            },
+        ),
+        (
             replace(PLAIN, drop_last=True, batch_size=9),
             {Caution.IMAGES_DROPPED: "the last 4 of 40 images are dropped in every epoch, others each time"},
         ),
@@ -79,14 +80,6 @@ def test_a_plain_run_is_not_doubted(digits: Dataset) -> None:
 )
 def test_a_run_is_doubted_for_what_it_is(preset: Preset, warned: dict[Caution, str], digits: Dataset) -> None:
     assert found(preset, digits) == warned
-
-
-def test_other_parameters_make_another_loss(digits: Dataset) -> None:
-    smooth = replace(PLAIN, reported_loss=CrossEntropyLoss(label_smoothing=0.1))
-    assert found(smooth, digits) == {
-        Caution.OTHER_LOSS: "the loss told is CrossEntropyLoss(label_smoothing=0.1), but the one descended is"
-        " CrossEntropyLoss"
-    }
 
 
 def test_all_three_at_once_are_all_told(digits: Dataset) -> None:

@@ -9,6 +9,7 @@ import pickle
 import struct
 import tracemalloc
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from nets.datasets.npz import load_npz
 from nets.datasets.openml import fetch_openml
 from nets.datasets.pickle_gz import load_pickle
 from tests.nets.digits_written import KAGGLE, NAMES, WRITTEN, as_csv, as_idx, as_npz, drawn, pairs
+from tests.nets.refused import refusal
 
 DIGITS = drawn()
 ROW = as_csv(DIGITS.x[:1], DIGITS.y[:1])
@@ -70,13 +72,23 @@ def test_the_digest_is_of_what_is_unpacked(tmp_path: Path) -> None:
     assert digests["idx"] == digests["idx-gz"]
 
 
-def one_line(error: pytest.ExceptionInfo[DataError], path: Path) -> str:
-    """Return the message, which is one line and names the file."""
-    message = str(error.value)
+def one_line(path: Path, read: Callable[..., object], *arguments: object) -> str:
+    """Return why a file is refused: one printable line that names it."""
+    message = refusal(DataError, read, *arguments)
     assert str(path) in message
     assert message.isprintable()
     assert len(message.replace(str(path), "")) < 250
     return message
+
+
+def peak_of(read: Callable[..., object], *arguments: object) -> int:
+    """Return how many bytes are needed at most to refuse a file."""
+    tracemalloc.start()
+    try:
+        refusal(DataError, read, *arguments)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def with_cell(column: int, text: str) -> bytes:
@@ -113,9 +125,7 @@ def with_cell(column: int, text: str) -> bytes:
 def test_a_wrong_csv_file_is_refused_by_line_and_column(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "digits.csv"
     path.write_bytes(content)
-    with pytest.raises(DataError) as caught:
-        read_csv(path)
-    assert message in one_line(caught, path)
+    assert message in one_line(path, read_csv, path)
 
 
 def test_kaggles_unlabelled_test_file_is_left_alone_in_a_folder(tmp_path: Path) -> None:
@@ -141,9 +151,8 @@ class Runs:
 def test_a_pickle_that_is_code_is_refused_and_not_run(tmp_path: Path, protocol: int) -> None:
     path, touched = tmp_path / "mnist.pkl.gz", tmp_path / "touched"
     path.write_bytes(gzip.compress(pickle.dumps(Runs(f"touch {touched}"), protocol=protocol), mtime=0))
-    with pytest.raises(DataError) as caught:
-        load_dataset(str(path), None)
-    assert f"asks for '{os.name}.system', which no file of arrays needs; it was not run" in one_line(caught, path)
+    told = one_line(path, load_dataset, str(path), None)
+    assert f"asks for '{os.name}.system', which no file of arrays needs; it was not run" in told
     assert not touched.exists()
 
 
@@ -233,9 +242,7 @@ def framed(order: bytes) -> bytes:
 def test_a_wrong_pickle_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "mnist.pkl.gz"
     path.write_bytes(gzip.compress(content, mtime=0))
-    with pytest.raises(DataError) as caught:
-        load_pickle(path, "mnist.pkl.gz")
-    assert message in one_line(caught, path)
+    assert message in one_line(path, load_pickle, path, "mnist.pkl.gz")
 
 
 @given(st.binary(max_size=60))
@@ -331,24 +338,15 @@ HUGE = header(SHAPED.format("300000, 28, 28"))
 def test_a_wrong_archive_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "mnist.npz"
     path.write_bytes(content)
-    with pytest.raises(DataError) as caught:
-        load_npz(path, "mnist.npz")
-    assert message in one_line(caught, path)
+    assert message in one_line(path, load_npz, path, "mnist.npz")
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 @pytest.mark.parametrize("begin", [b"\x93NUMPY\x02\x00\xff\xff\xff\xff", HUGE.replace(b"300000", b"     2")])
 def test_an_archive_that_is_a_bomb_fills_no_memory(tmp_path: Path, method: int, begin: bytes) -> None:
     path = tmp_path / "mnist.npz"
-    path.write_bytes(packed(method, begin + bytes(30_000_000)))
-    tracemalloc.start()
-    try:
-        with pytest.raises(DataError):
-            load_npz(path, "mnist.npz")
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < 5_000_000
+    path.write_bytes(packed(method, begin + bytes(10_000_000)))
+    assert peak_of(load_npz, path, "mnist.npz") < 5_000_000
 
 
 def test_what_a_file_says_is_repeated_in_short_and_printable() -> None:
@@ -388,9 +386,7 @@ def test_a_wrong_idx_folder_is_refused(tmp_path: Path, file: int, content: bytes
     (folder / NAMES[file]).unlink()
     if content is not None:
         (folder / NAMES[file]).write_bytes(content)
-    with pytest.raises(DataError) as caught:
-        load_dataset(str(folder), None)
-    assert message in one_line(caught, folder)
+    assert message in one_line(folder, load_dataset, str(folder), None)
 
 
 BOMB = gzip.compress(bytes(200_000_000), 9, mtime=0)
@@ -401,14 +397,7 @@ def test_a_gzip_bomb_fills_no_memory(tmp_path: Path, prefix: bytes) -> None:
     path = tmp_path / NAMES[0]
     path.write_bytes(gzip.compress(prefix, mtime=0) + BOMB)  # members one after the other are one file
     where = tmp_path if prefix.startswith(b"\x00") else path
-    tracemalloc.start()
-    try:
-        with pytest.raises(DataError):
-            load_dataset(str(where), None)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < 20_000_000
+    assert peak_of(load_dataset, str(where), None) < 20_000_000
 
 
 @pytest.mark.parametrize(
@@ -427,9 +416,7 @@ def test_a_gzip_bomb_fills_no_memory(tmp_path: Path, prefix: bytes) -> None:
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "mnist.pkl.gz"
     path.write_bytes(content)
-    with pytest.raises(DataError) as caught:
-        find_dataset(str(path), None)
-    assert message in one_line(caught, path)
+    assert message in one_line(path, find_dataset, str(path), None)
 
 
 def test_what_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
@@ -446,9 +433,8 @@ def test_a_device_or_a_pipe_is_not_read(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for path in (pipe, Path(os.devnull)):
-        with pytest.raises(DataError) as caught:
-            find_dataset(str(path), None)
-        assert "is neither a file nor a folder: a device or a pipe is not read" in one_line(caught, path)
+        told = one_line(path, find_dataset, str(path), None)
+        assert "is neither a file nor a folder: a device or a pipe is not read" in told
 
 
 class OpenML:

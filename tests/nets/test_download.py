@@ -17,6 +17,7 @@ from nets.datasets.dataset import DataError, digest
 from nets.datasets.download import GZIPPED, LARGEST, MIRRORS, fetch_mnist
 from nets.datasets.mnist import FILES, load_mnist
 from tests.nets.digits_written import NAMES, WRITTEN, drawn
+from tests.nets.refused import refusal
 
 pytest.importorskip("pooch")
 
@@ -135,9 +136,7 @@ def test_what_cannot_be_trusted_is_not_kept(tmp_path: Path, mirror: Path, where:
 
 def test_without_a_network_it_is_said_of_every_mirror(tmp_path: Path) -> None:
     closed = "http://127.0.0.1:9/"  # the port of discard, where nothing listens
-    with pytest.raises(DataError) as caught:
-        fetch_mnist(tmp_path, [closed, f"{closed}other/"])
-    assert str(caught.value) == (
+    assert refusal(DataError, fetch_mnist, tmp_path, [closed, f"{closed}other/"]) == (
         f"train-images-idx3-ubyte.gz could not be fetched: {closed} cannot be reached, or breaks off;"
         f" {closed}other/ cannot be reached, or breaks off"
     )

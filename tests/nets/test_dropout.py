@@ -16,6 +16,7 @@ from gradcheck.properties.behaviour import gradients_of_samples_do_not_mix
 from gradcheck.subjects.twin import set_keys
 from nets.layers import Dropout, Dropout2d, Linear, Sequential
 from nets.refusals import UnsupportedArgumentError
+from tests.nets.refused import needs, refusal
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -98,20 +99,16 @@ def test_samples_under_a_mask_of_the_whole_batch_are_not_asked_whether_they_mix(
 @pytest.mark.parametrize("kind", DROPOUTS)
 @pytest.mark.parametrize("p", [1.5, -0.1, math.nan])
 def test_a_rate_that_is_no_probability_is_refused(kind: type[Dropout], p: float) -> None:
-    with pytest.raises(ValueError, match="needs") as caught:
-        kind(p)
-    assert str(caught.value) == f"{kind.__name__} needs a probability p in [0, 1], got {p}"
+    assert needs(ValueError, kind, p) == f"a probability p in [0, 1], got {p}"
 
 
 @pytest.mark.parametrize("kind", DROPOUTS)
 def test_dropping_in_place_is_refused(kind: type[Dropout]) -> None:
-    with pytest.raises(UnsupportedArgumentError) as caught:
-        kind(0.5, inplace=True)  # type: ignore[call-arg]
-    assert str(caught.value) == f"{kind.__name__} does not support inplace: a pullback needs the input as it was"
+    told = refusal(UnsupportedArgumentError, kind, 0.5, inplace=True)
+    assert told == f"{kind.__name__} does not support inplace: a pullback needs the input as it was"
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_what_are_no_images_have_no_channels_to_drop(training: bool) -> None:
-    with pytest.raises(ShapeError) as caught:
-        Dropout2d().forward(np.ones((3, 4)), Context(training=training))
-    assert str(caught.value) == "Dropout2d needs x of shape (batch, channels, height, width), got (3, 4)"
+    told = needs(ShapeError, Dropout2d().forward, np.ones((3, 4)), Context(training=training))
+    assert told == "x of shape (batch, channels, height, width), got (3, 4)"

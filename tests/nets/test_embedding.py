@@ -21,6 +21,7 @@ from nets.layers import BatchNorm1d, Embedding, Flatten, Linear, ReLU, Residual,
 from nets.losses import CrossEntropyLoss
 from nets.optimizers import SGD, Adam
 from nets.refusals import UnsupportedArgumentError
+from tests.nets.refused import needs
 
 pytestmark = pytest.mark.rounding
 
@@ -46,23 +47,19 @@ def test_indices_may_have_any_shape_and_any_type_of_integers(shape: tuple[int, .
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (np.array([0.0, 1.0]), "Embedding needs x of integers, got float64"),
-        (np.array([True]), "Embedding needs x of integers, got bool"),
-        (np.array([0, 4]), "Embedding needs indices of 0 to 3, got 4"),
-        (np.array([[0, -1]]), "Embedding needs indices of 0 to 3, got -1"),
+        (np.array([0.0, 1.0]), "x of integers, got float64"),
+        (np.array([True]), "x of integers, got bool"),
+        (np.array([0, 4]), "indices of 0 to 3, got 4"),
+        (np.array([[0, -1]]), "indices of 0 to 3, got -1"),
     ],
 )
 def test_what_is_no_index_is_refused(x: Array, message: str) -> None:
-    with pytest.raises(ValueError, match="Embedding needs") as caught:
-        Embedding.create(4, 2).forward(x)
-    assert str(caught.value) == message
+    assert needs(ValueError, Embedding.create(4, 2).forward, x) == message
 
 
 @pytest.mark.parametrize("padding", [4, -5])
 def test_a_padding_that_has_no_row_is_refused(padding: int) -> None:
-    with pytest.raises(ValueError, match="needs") as caught:
-        Embedding.create(4, 2, padding)
-    assert str(caught.value) == f"Embedding needs padding_idx of -4 to 3, got {padding}"
+    assert needs(ValueError, Embedding.create, 4, 2, padding) == f"padding_idx of -4 to 3, got {padding}"
 
 
 @pytest.mark.parametrize(
@@ -98,7 +95,7 @@ def sentences(count: int) -> list[Batch]:
 def test_a_network_of_indices_is_the_same_program(dtype: type, optimizer: Callable[[], Optimizer]) -> None:
     ours, theirs = (engine(network(dtype), CrossEntropyLoss(), optimizer()) for engine in (NumpyEngine, TorchEngine))
     before = ours.state()["param/0.weight"]
-    report = check_trajectory(ours, theirs, sentences(15), sensitivity=False)
+    report = check_trajectory(ours, theirs, sentences(8), sensitivity=False)
     assert report, report.first_divergence
     after = ours.state()["param/0.weight"]
     assert (before != after).any(axis=1).tolist() == [True, True, False, True, True, True, True]

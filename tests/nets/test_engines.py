@@ -35,6 +35,8 @@ from nets.layers import (
 )
 from nets.losses import CrossEntropyLoss, MSELoss
 from nets.optimizers import SGD, Adam
+from tests.nets.faults.sgd import VelocityForgotten
+from tests.nets.states import bits
 
 pytestmark = pytest.mark.rounding
 
@@ -69,8 +71,8 @@ def test_a_run_with_taps_is_bitwise_the_run_without(engine_type: type[Engine], d
         context = Context(training=True, key=Key(step=index))
         step, shown = plain.step(*batch, context), observed(tapped, batch, context)
         assert step.loss.tobytes() == shown.loss.tobytes()
-        assert {k: g.tobytes() for k, g in step.grads.items()} == {k: g.tobytes() for k, g in shown.grads.items()}
-    assert {k: a.tobytes() for k, a in plain.state().items()} == {k: a.tobytes() for k, a in tapped.state().items()}
+        assert bits(step.grads) == bits(shown.grads)
+    assert bits(plain.state()) == bits(tapped.state())
 
 
 def test_both_engines_show_the_same_tensors_in_execution_order() -> None:
@@ -119,7 +121,7 @@ def test_an_engine_that_loads_a_state_goes_on_bitwise(
     for batch in batches(5):
         first, second = (one.step(*batch, Context(training=True)) for one in (engine, other))
         assert first.loss.tobytes() == second.loss.tobytes()
-    assert {k: a.tobytes() for k, a in engine.state().items()} == {k: a.tobytes() for k, a in other.state().items()}
+    assert bits(engine.state()) == bits(other.state())
     assert int(other.state()["step"]) == 10
 
 
@@ -128,7 +130,7 @@ def test_a_copied_engine_is_independent() -> None:
     copied, before = copy.deepcopy(engine), engine.state()
     for batch in batches(3):
         copied.step(*batch, Context(training=True))
-    assert {k: a.tobytes() for k, a in engine.state().items()} == {k: a.tobytes() for k, a in before.items()}
+    assert bits(engine.state()) == bits(before)
 
 
 def test_a_copied_torch_engine_shows_its_own_taps() -> None:
@@ -163,7 +165,7 @@ def test_a_state_is_a_copy() -> None:
 OTHER_SIZES = [(SGD, 7), (momentum, 1), (Adam, 7)]
 
 
-@pytest.mark.parametrize("steps", [pytest.param(10, id="few"), pytest.param(60, id="all", marks=pytest.mark.long)])
+@pytest.mark.parametrize("steps", [pytest.param(6, id="few"), pytest.param(60, id="all", marks=pytest.mark.long)])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("activation", [Sigmoid, ReLU])
 @pytest.mark.parametrize(
@@ -263,7 +265,7 @@ def test_the_references_own_error_widens_the_allowance_and_is_counted(
     ours = NumpyEngine(model, CrossEntropyLoss(), SGD())
     theirs, opinion = (TorchEngine(model.astype(one), CrossEntropyLoss(), SGD()) for one in (dtype, other))
     state = ours.state()
-    rounding = check_trajectory(ours, theirs, small)
+    rounding = check_trajectory(ours, theirs, small, sensitivity=False)
     assert rounding.lock_step.second_opinions > 0
     assert rounding, rounding.first_divergence
     ours.load(state)
@@ -274,7 +276,7 @@ def test_the_references_own_error_widens_the_allowance_and_is_counted(
     assert alone.first_divergence.tensor == "1.output"
     ours.load(state)
     theirs.load(state)
-    report = check_trajectory(ours, theirs, small, opinion=opinion)
+    report = check_trajectory(ours, theirs, small, opinion=opinion, sensitivity=False)
     assert report.lock_step.second_opinions > 0
     assert report.lock_step.first_failure is None
 
@@ -356,12 +358,7 @@ def test_what_torch_rounds_by_excuses_no_biased_running_variance(dtype: type, bi
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_what_torch_rounds_by_excuses_no_forgotten_momentum(dtype: type) -> None:
-    class Forgetful(SGD):
-        def step(self, params: dict[str, Array], grads: Gradients, lr: float) -> None:
-            self.state = {}
-            super().step(params, grads, lr)
-
-    ours = NumpyEngine(normalised(dtype), CrossEntropyLoss(), Forgetful(momentum=0.9))
+    ours = NumpyEngine(normalised(dtype), CrossEntropyLoss(), VelocityForgotten(momentum=0.9))
     theirs = TorchEngine(normalised(dtype), CrossEntropyLoss(), SGD(momentum=0.9))
     report = check_trajectory(ours, theirs, pictures(4, dtype), sensitivity=False)
     assert report.lock_step.failed_steps == (1, 2, 3)
@@ -425,7 +422,7 @@ def test_buffers_are_committed_by_the_engine_and_compared() -> None:
     initialize(model, np.random.default_rng(0), XavierNormal(), Normal(std=0.1))
     ours, theirs = NumpyEngine(model, MSELoss(), SGD()), TorchEngine(model, MSELoss(), SGD())
     targets = [Batch(batch.x, np.eye(3)[batch.y], batch.lr) for batch in batches(20)]
-    report = check_trajectory(ours, theirs, targets)
+    report = check_trajectory(ours, theirs, targets, sensitivity=False)
     assert report, report.first_divergence
     np.testing.assert_allclose(ours.state()["buffer/1.mean"], targets[-1].x.reshape(2, 20).mean(axis=0), rtol=1e-15)
     ours.model.forward(targets[0].x, Context(training=True))  # a pass without a place for updates changes nothing

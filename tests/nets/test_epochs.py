@@ -17,7 +17,6 @@ from gradcheck.trajectory.engine import Engine, StepError
 from gradcheck.trajectory.faults import GradientScale
 from nets.datasets.augmentation import Augmentation
 from nets.datasets.dataset import Dataset
-from nets.datasets.digits import load_digits
 from nets.engines.numpy_engine import NumpyEngine
 from nets.engines.torch_engine import one_thread_each
 from nets.losses import MSELoss
@@ -25,14 +24,10 @@ from nets.presets import PRESETS, Preset, configured
 from nets.run import Run, prepare
 from nets.schedules import ConstantRate, LinearWarmup, PiecewiseConstant, ReduceLROnPlateau
 from nets.training import Trained, Training, train_fair
+from tests.nets.states import bits
 
 SMALL = replace(PRESETS["fair"], network="Linear(784, 16), Sigmoid(), Linear(16, 10)", batch_size=8)
 SIDES = ("numpy", "torch")
-
-
-@pytest.fixture(scope="module")
-def digits() -> Dataset:
-    return load_digits()
 
 
 def small(digits: Dataset, preset: Preset = SMALL, **given: Any) -> Run:  # noqa: ANN401  the arguments of prepare
@@ -51,10 +46,6 @@ def trained(run: Run, sides: tuple[str, ...] = SIDES, patience: int | None = Non
 
 def engine_of(run: Run, side: str) -> Engine:
     return run.numpy_engine() if side == "numpy" else run.torch_engine()
-
-
-def bits(state: Mapping[str, Array]) -> dict[str, bytes]:
-    return {key: array.tobytes() for key, array in state.items()}
 
 
 def softmax(logits: Array) -> Array:

@@ -30,6 +30,7 @@ from nets.initializers import (
     initialize,
 )
 from nets.layers import Linear, Sequential, Sigmoid
+from tests.nets.refused import refusal
 
 SHAPE = (300, 200)
 COUNT = 300 * 200
@@ -100,22 +101,18 @@ def test_fans_count_the_kernel() -> None:
     assert KaimingUniform().draw((8, 3, 5, 5), np.random.default_rng(0)).max() <= math.sqrt(6 / 75)
 
 
+RNG = np.random.default_rng(0)  # for what is refused before anything is drawn
+NO_FANS = "fan-in and fan-out need a weight of shape (out, in, ...), got (3,)"
+FANS = "got fans (in, out) of {}"
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: fans_of((3,)), "fan-in and fan-out need a weight of shape (out, in, ...), got (3,)"),
-        (
-            lambda: XavierUniform().draw((3,), np.random.default_rng(0)),
-            "fan-in and fan-out need a weight of shape (out, in, ...), got (3,)",
-        ),
-        (
-            lambda: initialize(Linear.create(0, 4), np.random.default_rng(0)),
-            "KaimingUniform needs a fan_in above 0, got fans (in, out) of (0, 4)",
-        ),
-        (
-            lambda: XavierNormal().draw((0, 0), np.random.default_rng(0)),
-            "XavierNormal needs fans above 0, got fans (in, out) of (0, 0)",
-        ),
+        (lambda: fans_of((3,)), NO_FANS),
+        (lambda: XavierUniform().draw((3,), RNG), NO_FANS),
+        (lambda: initialize(Linear.create(0, 4), RNG), "KaimingUniform needs a fan_in above 0, " + FANS.format((0, 4))),
+        (lambda: XavierNormal().draw((0, 0), RNG), "XavierNormal needs fans above 0, " + FANS.format((0, 0))),
         (lambda: Uniform(1.0, 0.0), "Uniform needs a of at most b, got 1.0 and 0.0"),
         (lambda: Normal(0.0, -1.0), "Normal needs std of at least 0, got -1.0"),
         (
@@ -129,29 +126,19 @@ def test_fans_count_the_kernel() -> None:
     ],
 )
 def test_what_has_no_distribution_is_refused(make: Callable[[], object], message: str) -> None:
-    with pytest.raises(ValueError, match=r"need|known") as caught:
-        make()
-    assert str(caught.value) == message
+    assert refusal(ValueError, make) == message
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0,), "initialize needs a generator, such as np.random.default_rng(0), got 0"),
-        (
-            (np.random.default_rng(0), KaimingNormal),
-            f"initialize needs an initialiser as weights, such as KaimingNormal(), got {KaimingNormal!r}",
-        ),
-        (
-            (np.random.default_rng(0), None, 0.0),
-            "initialize needs an initialiser as biases, such as KaimingNormal(), got 0.0",
-        ),
+        ((0,), "a generator, such as np.random.default_rng(0), got 0"),
+        ((RNG, KaimingNormal), f"an initialiser as weights, such as KaimingNormal(), got {KaimingNormal!r}"),
+        ((RNG, None, 0.0), "an initialiser as biases, such as KaimingNormal(), got 0.0"),
     ],
 )
 def test_what_cannot_initialise_is_refused(arguments: tuple[Any, ...], message: str) -> None:
-    with pytest.raises(TypeError) as caught:
-        initialize(Linear.create(3, 2), *arguments)
-    assert str(caught.value) == message
+    assert refusal(TypeError, initialize, Linear.create(3, 2), *arguments) == f"initialize needs {message}"
 
 
 def test_initialisation_fills_weights_and_biases_by_their_own_rules() -> None:
@@ -166,15 +153,13 @@ POOLED = 20_000  # elements of each parameter
 MOST_DRAWS = 1_000
 
 
-@pytest.mark.parametrize("examples", [pytest.param(2, id="few"), pytest.param(4, id="all", marks=pytest.mark.long)])
+@pytest.mark.parametrize("examples", [pytest.param(1, id="few"), pytest.param(4, id="all", marks=pytest.mark.long)])
 @pytest.mark.parametrize("layer_type", LAYERS, ids=lambda layer: layer.__name__)
 def test_without_rules_every_parameter_is_filled_as_torch_fills_it(layer_type: type[Layer], examples: int) -> None:
-    for case in drawn_cases(layer_type, examples, seed=0):
+    cases = [case for case in drawn_cases(layer_type, 4, seed=0) if case.subject.parameters()]
+    for case in cases[:examples]:
         layer: Layer = case.subject
-        parameters = layer.parameters()
-        if not parameters:
-            continue
-        rng = case.rng("draws")
+        parameters, rng = layer.parameters(), case.rng("draws")
         count = min(MOST_DRAWS, math.ceil(POOLED / min(array.size for array in parameters.values())))
         ours: dict[str, list[Array]] = {name: [] for name in parameters}
         theirs: dict[str, list[Array]] = {name: [] for name in parameters}

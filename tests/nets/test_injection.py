@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 
 from nets.datasets.dataset import Dataset
-from nets.datasets.digits import load_digits
 from nets.injection import KINDS, FaultKind, parse_fault
 from nets.optimizers import SGD, ClippedByNorm
 from nets.presets import PRESETS
@@ -16,11 +15,6 @@ from nets.run import Run, prepare
 from nets.schedules import StepLR
 
 SCALE = "grad-scale needs grad-scale:TENSOR:FACTOR[@STEP], such as grad-scale:0.weight:1.0001@1500; got "
-
-
-@pytest.fixture(scope="module")
-def digits() -> Dataset:
-    return load_digits()
 
 
 def run_of(digits: Dataset, preset: str, steps: int = 40, batch_size: int | None = None, dtype: str = "float64") -> Run:

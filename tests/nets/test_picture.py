@@ -17,6 +17,7 @@ from nets.datasets import picture
 from nets.datasets.catalogue import load_dataset
 from nets.datasets.dataset import DataError
 from nets.datasets.picture import ink_of, read_picture
+from tests.nets.refused import refusal
 
 
 def seven(size: tuple[int, int] = (200, 180), *, paper: int = 255, pen: int = 0, width: int = 11) -> Image.Image:
@@ -314,9 +315,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
 
 def test_a_name_that_a_terminal_would_obey_is_escaped(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"\xff\x1b[31m\n.png")
-    with pytest.raises(DataError) as refused:
-        read_picture(path)
-    assert str(refused.value) == f"there is no file {tmp_path}/\\udcff\\x1b[31m\\n.png"
+    assert refusal(DataError, read_picture, path) == f"there is no file {tmp_path}/\\udcff\\x1b[31m\\n.png"
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -324,10 +323,7 @@ def test_what_is_no_picture_of_a_digit_is_refused_in_one_line(tmp_path: Path, ca
     write, message = BAD[case]
     path = tmp_path / "a.png"
     write(path)
-    with pytest.raises(DataError) as refused:
-        read_picture(path)
-    assert str(refused.value).startswith(message.format(path=path))
-    assert "\n" not in str(refused.value)
+    assert refusal(DataError, read_picture, path).startswith(message.format(path=path))
 
 
 def test_a_damaged_file_is_read_or_refused_and_nothing_else(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from nets.initializers import initialize
 from nets.layers import AdaptiveAvgPool2d, AvgPool2d, Conv2d, MaxPool2d, ReLU, Sequential
 from nets.layers.containers import kinks_along
 from nets.refusals import UnsupportedArgumentError
+from tests.nets.refused import needs, refusal
 
 
 def row(*pixels: float) -> Array:
@@ -146,78 +148,47 @@ def test_an_empty_batch_gives_an_empty_batch() -> None:
 @pytest.mark.parametrize(
     ("layer", "shape", "message"),
     [
-        (MaxPool2d(2), (4, 4), "MaxPool2d needs x of shape (batch, channels, height, width), got (4, 4)"),
-        (AvgPool2d(2), (1, 4, 4), "AvgPool2d needs x of shape (batch, channels, height, width), got (1, 4, 4)"),
-        (
-            AdaptiveAvgPool2d(2),
-            (1, 4, 4),
-            "AdaptiveAvgPool2d needs x of shape (batch, channels, height, width), got (1, 4, 4)",
-        ),
-        (MaxPool2d((3, 2)), (1, 1, 2, 2), "MaxPool2d needs x of at least 3 x 2 pixels, padding included, got 2 x 2"),
-        (
-            AvgPool2d((3, 2), padding=(1, 0)),
-            (1, 1, 1, 1),
-            "AvgPool2d needs x of at least 3 x 2 pixels, padding included, got 3 x 1",
-        ),
+        (MaxPool2d(2), (4, 4), "x of shape (batch, channels, height, width), got (4, 4)"),
+        (AvgPool2d(2), (1, 4, 4), "x of shape (batch, channels, height, width), got (1, 4, 4)"),
+        (AdaptiveAvgPool2d(2), (1, 4, 4), "x of shape (batch, channels, height, width), got (1, 4, 4)"),
+        (MaxPool2d((3, 2)), (1, 1, 2, 2), "x of at least 3 x 2 pixels, padding included, got 2 x 2"),
+        (AvgPool2d((3, 2), padding=(1, 0)), (1, 1, 1, 1), "x of at least 3 x 2 pixels, padding included, got 3 x 1"),
         (
             AvgPool2d((4, 2), (2, 5), ceil_mode=True),
             (1, 1, 2, 1),
-            "AvgPool2d needs x of at least 3 x 1 pixels, padding included, got 2 x 1",
+            "x of at least 3 x 1 pixels, padding included, got 2 x 1",
         ),
-        (MaxPool2d(2, padding=1), (1, 1, 0, 3), "MaxPool2d needs x of at least one pixel, got 0 x 3"),
-        (AdaptiveAvgPool2d(2), (1, 1, 3, 0), "AdaptiveAvgPool2d needs x of at least one pixel, got 3 x 0"),
+        (MaxPool2d(2, padding=1), (1, 1, 0, 3), "x of at least one pixel, got 0 x 3"),
+        (AdaptiveAvgPool2d(2), (1, 1, 3, 0), "x of at least one pixel, got 3 x 0"),
     ],
 )
 def test_an_image_that_does_not_fit_is_refused(layer: Layer, shape: tuple[int, ...], message: str) -> None:
-    with pytest.raises(ShapeError) as caught:
-        layer.forward(np.ones(shape))
-    assert str(caught.value) == message
+    assert needs(ShapeError, layer.forward, np.ones(shape)) == message
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MaxPool2d(2, dilation=0), "MaxPool2d needs dilation of at least 1, got (0, 0)"),
-        (lambda: AvgPool2d(2, (1, 0)), "AvgPool2d needs stride of at least 1, got (1, 0)"),
-        (lambda: MaxPool2d(3, padding=2), "MaxPool2d needs padding of at most half its kernel of 3 x 3, got (2, 2)"),
-        (
-            lambda: MaxPool2d((4, 1), padding=(2, 1)),
-            "MaxPool2d needs padding of at most half its kernel of 4 x 1, got (2, 1)",
-        ),
-        (
-            lambda: MaxPool2d(2, padding=2, dilation=3),
-            "MaxPool2d needs padding of at most half its kernel of 2 x 2, got (2, 2)",
-        ),
-        (
-            lambda: AvgPool2d((2, 3), padding=2),
-            "AvgPool2d needs padding of at most half its kernel of 2 x 3, got (2, 2)",
-        ),
-        (
-            lambda: AvgPool2d(2, divisor_override=0),
-            "AvgPool2d needs divisor_override of a whole number but 0, got 0",
-        ),
-        (
-            lambda: AvgPool2d(2, divisor_override=2.5),  # type: ignore[arg-type]  # no whole number, as in torch
-            "AvgPool2d needs divisor_override of a whole number but 0, got 2.5",
-        ),
-        (lambda: AdaptiveAvgPool2d(0), "AdaptiveAvgPool2d needs output_size of at least 1, got 0"),
-        (lambda: AdaptiveAvgPool2d((None, -1)), "AdaptiveAvgPool2d needs output_size of at least 1, got (None, -1)"),
-        (
-            lambda: AdaptiveAvgPool2d(None),  # type: ignore[arg-type]  # torch's signature has it, and its forward not
-            "AdaptiveAvgPool2d needs output_size of one whole number or two, got None",
-        ),
+        (partial(MaxPool2d, 2, dilation=0), "dilation of at least 1, got (0, 0)"),
+        (partial(AvgPool2d, 2, (1, 0)), "stride of at least 1, got (1, 0)"),
+        (partial(MaxPool2d, 3, padding=2), "padding of at most half its kernel of 3 x 3, got (2, 2)"),
+        (partial(MaxPool2d, (4, 1), padding=(2, 1)), "padding of at most half its kernel of 4 x 1, got (2, 1)"),
+        (partial(MaxPool2d, 2, padding=2, dilation=3), "padding of at most half its kernel of 2 x 2, got (2, 2)"),
+        (partial(AvgPool2d, (2, 3), padding=2), "padding of at most half its kernel of 2 x 3, got (2, 2)"),
+        (partial(AvgPool2d, 2, divisor_override=0), "divisor_override of a whole number but 0, got 0"),
+        (partial(AvgPool2d, 2, divisor_override=2.5), "divisor_override of a whole number but 0, got 2.5"),  # type: ignore[arg-type]  # as in torch
+        (partial(AdaptiveAvgPool2d, 0), "output_size of at least 1, got 0"),
+        (partial(AdaptiveAvgPool2d, (None, -1)), "output_size of at least 1, got (None, -1)"),
+        (partial(AdaptiveAvgPool2d, None), "output_size of one whole number or two, got None"),  # type: ignore[arg-type]  # torch's signature has it, and its forward not
     ],
 )
 def test_pooling_that_cannot_be_is_refused(make: Callable[[], Layer], message: str) -> None:
-    with pytest.raises(ValueError, match="needs") as caught:
-        make()
-    assert str(caught.value) == message
+    assert needs(ValueError, make) == message
 
 
 def test_the_places_of_the_maxima_are_refused() -> None:
-    with pytest.raises(UnsupportedArgumentError) as caught:
-        MaxPool2d(2, return_indices=True)  # type: ignore[call-arg]  # torch has it
-    assert str(caught.value) == "MaxPool2d does not support return_indices: a layer has one output"
+    told = refusal(UnsupportedArgumentError, MaxPool2d, 2, return_indices=True)
+    assert told == "MaxPool2d does not support return_indices: a layer has one output"
     with pytest.raises(TypeError, match="takes 4 arguments by position, got 5"):
         MaxPool2d(2, 2, 0, 1, True)  # type: ignore[call-arg]  # return_indices again, in its place
 

@@ -13,7 +13,6 @@ import torch
 from gradcheck.contract import Context, Key
 from nets.datasets.catalogue import load_dataset
 from nets.datasets.dataset import Dataset, Samples
-from nets.datasets.digits import load_digits
 from nets.datasets.mnist import load_mnist
 from nets.engines.torch_engine import one_thread_each
 from nets.notation import written
@@ -21,11 +20,7 @@ from nets.optimizers import SGD
 from nets.presets import PARTS, PRESETS, SAID, configuration, configured
 from nets.run import Run, default_sizes, prepare
 from nets.training import Training
-
-
-@pytest.fixture(scope="module")
-def digits() -> Dataset:
-    return load_digits()
+from tests.nets.refused import refusal
 
 
 def small(name: str, digits: Dataset, **given: Any) -> Run:  # noqa: ANN401  the arguments of prepare
@@ -188,10 +183,7 @@ def test_a_published_initialisation_is_what_the_network_starts_from(digits: Data
     ],
 )
 def test_what_configures_no_preset_is_refused_in_one_line(given: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError) as refusal:  # noqa: PT011  its text is looked at below
-        configured(PRESETS["fair"], given)
-    assert message in str(refusal.value)
-    assert "\n" not in str(refusal.value)
+    assert message in refusal(ValueError, configured, PRESETS["fair"], given)
 
 
 @pytest.mark.parametrize(
@@ -206,9 +198,7 @@ def test_a_loss_that_cannot_take_the_outputs_is_refused_before_training(
     field: str, loss: str, message: str, digits: Dataset
 ) -> None:
     preset = configured(PRESETS["fair"], {field: loss})
-    with pytest.raises(ValueError) as refusal:  # noqa: PT011  as above
-        prepare(preset, digits)
-    assert message in str(refusal.value)
+    assert message in refusal(ValueError, prepare, preset, digits)
 
 
 def test_weights_that_cannot_be_drawn_are_refused_before_training(digits: Dataset) -> None:

@@ -20,6 +20,7 @@ from nets.initializers import initialize
 from nets.layers import Dropout, Flatten, Linear, Sequential, Sigmoid
 from nets.losses import CrossEntropyLoss
 from nets.optimizers import SGD
+from tests.nets.states import bits
 
 pytestmark = pytest.mark.rounding
 
@@ -38,7 +39,7 @@ def engines(dtype: type, start: int = 0) -> tuple[NumpyEngine, TorchEngine]:
 
 def batches(dtype: type) -> list[Batch]:
     rng = np.random.default_rng(1)
-    return [Batch(rng.random((4, 4, 5)).astype(dtype), rng.integers(0, 3, 4), 0.1) for _ in range(20)]
+    return [Batch(rng.random((4, 4, 5)).astype(dtype), rng.integers(0, 3, 4), 0.1) for _ in range(10)]
 
 
 @functools.cache
@@ -55,7 +56,7 @@ def evaluation_of(dtype: type, evaluated: bool) -> Evaluation | None:
 
 
 def states_of(*pair: Engine) -> list[dict[str, bytes]]:
-    return [{key: array.tobytes() for key, array in one.state().items()} for one in pair]
+    return [bits(one.state()) for one in pair]
 
 
 def smallest_of(dtype: type, tensor: str) -> SmallestFault:

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradcheck.contract import Array
-from gradcheck.diagnosis.gradients import Cause, Evidence, diagnose
+from gradcheck.diagnosis.evidence import Cause, Evidence
+from gradcheck.diagnosis.gradients import diagnose
 from gradcheck.report.diagnoses import describe_diagnosis
 
 Pullback = Callable[[Array], dict[str, Array]]
@@ -132,6 +133,9 @@ def normalisation(x: Array, axes: tuple[int, ...]) -> Problem:
 X = normal(4, 3)
 DENSE = dense(X)
 SQUARE = dense(X, outputs=3)
+SQUARE_OF_FOUR = dense(normal(5, 4), outputs=4)
+THRESHOLD = -0.2
+BELOW = X[X <= THRESHOLD].max()
 TWO = sum_of_two(X)
 CONV = conv(normal(2, 3, 6, 5), normal(4, 3, 3, 3, seed=5))
 S = sigma(X)
@@ -418,6 +422,65 @@ NAMED: list[tuple[str, tuple[Problem, str, Fault], str]] = [
         "input's gradient is off by -1 times dy: a path straight through is missing, or one too many",
     ),
     (
+        "dy passed on by a softmax",
+        (SOFTMAX, "input", lambda dy: dy),
+        "input's gradient is dy itself: the derivative is missing, "
+        "as where the loss behind it has it in its own gradient",
+    ),
+    (
+        "clipped",
+        changed(DENSE, "weight", lambda g: np.clip(g, -0.5, 0.5)),
+        "weight's gradient is the numerical one, clipped to [-0.5, 0.5]",
+    ),
+    (
+        "cut off below",
+        changed(DENSE, "weight", lambda g: np.maximum(g, -0.25)),
+        "weight's gradient is the numerical one, clipped to [-0.25, inf]",
+    ),
+    (
+        "clipped by its norm",
+        changed(DENSE, "weight", lambda g: g * min(1.0, 1.5 / np.sqrt(np.sum(g * g)))),
+        "weight's gradient is the numerical one, clipped to a norm of 1.5",
+    ),
+    (
+        "normalised",
+        changed(DENSE, "weight", lambda g: g / np.sqrt(np.sum(g * g))),
+        "weight's gradient is the numerical one, clipped to a norm of 1",
+    ),
+    (
+        "no upper triangle",
+        changed(SQUARE_OF_FOUR, "weight", np.tril),
+        "above the diagonal, weight's gradient is zero; the other 10 elements agree",
+    ),
+    (
+        "two rows",
+        changed(SQUARE_OF_FOUR, "weight", lambda g: g * np.array([1, -1, 1, -1])[:, None]),
+        "in rows 1 and 3, weight's gradient is exactly -1 times what it should be, the sign is wrong; "
+        "the other 8 elements agree",
+    ),
+    (
+        "one sample",
+        changed(CONV, "input", scaled_at(1, 0.0)),
+        "sample 1 (index 1 of axis 0) of input's gradient is zero; the other 90 elements agree",
+    ),
+    (
+        "off the diagonal",
+        changed(SQUARE_OF_FOUR, "weight", lambda g: g + np.eye(4) * np.sin(g)),
+        "weight's gradient is wrong on the diagonal only; the other 12 elements agree",
+    ),
+    (
+        "twice below zero",
+        (CUBE, "input", lambda dy: dy * 3 * X**2 * np.where(X < 0, 2, 1)),
+        f"where the input is negative, input's gradient is exactly 2 times what it should be; "
+        f"the other {np.sum(X > 0)} elements agree",
+    ),
+    (
+        "wrong above a threshold",
+        (CUBE, "input", lambda dy: dy * 3 * X**2 * np.where(THRESHOLD < X, np.cos(X), 1)),
+        f"input's gradient is wrong where the input is above {BELOW:.4g} only; "
+        f"the other {np.sum(X <= THRESHOLD)} elements agree",
+    ),
+    (
         "layer norm without its mean",
         (LAYER_NORM, "input", lambda dy: LAYER_NORM.pullback(dy)["input"] + (dy * GAMMA).mean(1, keepdims=True) / STD),
         "input's gradient is off by the same amount all along axis 1: "
@@ -535,12 +598,10 @@ UNNAMED: dict[str, tuple[Problem, str, Fault]] = {
     "distorted": changed(DENSE, "weight", np.tanh),
     "squared": changed(DENSE, "weight", lambda g: g * g),
     "absolute": changed(DENSE, "weight", np.abs),
-    "clipped": changed(DENSE, "weight", lambda g: np.clip(g, -0.5, 0.5)),
     "about a quarter": changed(DENSE, "weight", lambda g: g / 4 * ROUGH),
     "a quarter of nearly all": changed(DENSE, "weight", lambda g: np.where(g > 1, g, g / 4)),
     "a factor of its own for every row": changed(DENSE, "weight", lambda g: g * np.array([[0.5], [2.0], [3.0]])),
     "a factor that dy sets": (DENSE, "weight", lambda dy: DENSE.pullback(dy)["weight"] / np.abs(dy).max()),
-    "normalised": changed(DENSE, "weight", lambda g: g / np.sqrt(np.sum(g * g))),
     "two elements": changed(DENSE, "weight", lambda g: scaled_at((0, 1), 2.0)(scaled_at((2, 3), 0.3)(g))),
     "permuted": changed(DENSE, "bias", lambda g: g[[3, 0, 4, 2, 1]]),
     "another layout": changed(SQUARE, "weight", lambda g: g.reshape(-1)[[0, 3, 1, 4, 6, 2, 8, 5, 7]].reshape(3, 3)),
@@ -652,7 +713,7 @@ DONE: dict[str, tuple[Callable[[Array], Array], set[Cause]]] = {
     "distorted": (np.tanh, set()),
     "squared": (np.square, set()),
     "noisy": (lambda g: g + np.random.default_rng(g.size).standard_normal(g.shape), set()),
-    "cut": (lambda g: np.maximum(g, 0), set()),
+    "cut": (lambda g: np.maximum(g, 0), {Cause.CLIPPED, Cause.ZERO, Cause.PART_WRONG}),
     "scaled differently": (lambda g: g * np.exp(np.sin(1 + np.arange(g.size))).reshape(g.shape), set()),
 }
 
@@ -675,5 +736,6 @@ def test_a_fault_is_named_by_its_kind_or_not_at_all(
 
 def test_every_cause_has_been_found() -> None:
     found = [diagnose(problem.with_fault(tensor, wrong)) for _, (problem, tensor, wrong), _ in NAMED]
-    elsewhere = {Cause.TIED_IN_FULL, Cause.OTHER_LOSS}  # in test_verdicts.py, test_losses.py
+    # In test_verdicts.py, test_losses.py, test_guards.py and test_exchanged.py.
+    elsewhere = {Cause.TIED_IN_FULL, Cause.OTHER_LOSS, Cause.GUARD, Cause.ARGUMENTS_EXCHANGED}
     assert {one.cause for one in found if one} == set(Cause) - elsewhere

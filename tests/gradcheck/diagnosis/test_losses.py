@@ -12,8 +12,9 @@ from torch.nn import functional
 import gradcheck
 from examples.case_studies.layers import DescendsAnother, MeanSquares
 from gradcheck.contract import Array
+from gradcheck.diagnosis.evidence import Cause, Diagnosis
 from gradcheck.diagnosis.fits import Quantity
-from gradcheck.diagnosis.gradients import Cause, Diagnosis, consensus
+from gradcheck.diagnosis.gradients import consensus
 from gradcheck.diagnosis.losses import Descent
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties.gradients import gradients_agree_with_differences

@@ -162,9 +162,10 @@ def test_a_complex_step_is_exact_where_f_is_analytic_and_refused_where_it_loses_
     assert complex_step(point_of(np.abs, x), "input") is None
 
 
-def test_the_noise_is_at_least_half_a_unit_in_the_last_place() -> None:
+def test_the_noise_is_at_least_half_a_unit_in_the_last_place_and_the_smallest_number() -> None:
     base = np.array([1.0, -4.0, 0.0])
-    assert elementwise_noise(base, []).tolist() == [2**-53, 2**-51, 0.0]
+    assert elementwise_noise(base, []).tolist() == [2**-53, 2**-51, 2.0**-1074]
+    assert elementwise_noise(base.astype(np.float32), []).tolist() == [2**-24, 2**-22, 2.0**-149]
 
 
 def test_an_output_that_does_not_move_may_hide_what_is_below_its_last_place() -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from gradcheck.contract import Case, ShapeError
+from gradcheck.diagnosis.evidence import Cause, Diagnosis
 from gradcheck.diagnosis.fits import Quantity
-from gradcheck.diagnosis.gradients import Cause, Diagnosis
 from gradcheck.numerics.agreement import Verdict, Worst
 from gradcheck.numerics.functions import function_of
 from gradcheck.report.checks import describe_silence

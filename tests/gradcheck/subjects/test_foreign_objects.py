@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import pytest
 
-from gradcheck.collection import CONTRACTS
+from gradcheck.items import CONTRACTS
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties import PROPERTIES
 from tests.gradcheck.subjects.faulty import FAULTY

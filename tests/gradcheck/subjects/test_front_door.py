@@ -121,26 +121,37 @@ def test_mistakes_have_one_clear_line(mistake: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-WRONG_RESULTS: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "None": (lambda _: None, "no gradient of input"),
-    "two": (lambda dy: (dy, dy), "2 gradients for 1 inputs"),
-    "another shape": (lambda dy: 2 * dy[0], "shape"),
-    "an error": (lambda dy: dy @ dy, "raises ValueError"),
+UNREADABLE: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "None": (lambda _: None, "returns no gradient, and leaves none"),
+    "two": (lambda dy: (dy, dy), "what it returns (2 values) is not one gradient an input"),
+    "an error": (lambda dy: dy @ dy, "could not be called: ValueError"),
 }
 
 
-@pytest.mark.parametrize("result", WRONG_RESULTS)
-def test_what_backward_returns_wrongly_is_a_failure_that_says_so(result: str) -> None:
-    wrong, text = WRONG_RESULTS[result]
-    report = gradcheck.check_layer(Doubled(wrong), X)
+@pytest.mark.parametrize("result", UNREADABLE)
+def test_a_backward_that_cannot_be_read_is_no_failure_but_says_so(result: str) -> None:
+    wrong, text = UNREADABLE[result]
+    with pytest.raises(AdapterError, match=re.escape(text)) as caught:
+        gradcheck.check_layer(Doubled(wrong), X)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_gradient_of_another_shape_is_a_failure_that_says_so() -> None:
+    report = gradcheck.check_layer(Doubled(lambda dy: 2 * dy[0]), X)
     assert report.verdict is Verdict.FAIL
-    assert text in str(report)
+    assert "shape" in str(report)
+
+
+class WithoutBiasGradient(LinearOfAttributes):
+    def backward(self, dy: Any) -> Any:
+        self.dW = self.x.T @ dy
+        return dy @ self.W.T
 
 
 def test_a_missing_gradient_is_named() -> None:
-    layer = LinearOfAttributes()
-    report = gradcheck.check_layer(layer, X, params=W_B["params"], grads={"W": "dW"})
-    assert "no gradient of b" in str(report)
+    with pytest.raises(AdapterError, match=r"no gradient of b after backward.*grads=\{'b': 'db'\}"):
+        gradcheck.check_layer(WithoutBiasGradient(), X, params=W_B["params"])
+    assert "NOT CHECKED: b" in str(gradcheck.check_layer(WithoutBiasGradient(), X))
 
 
 def test_a_twin_with_other_names_says_how_to_name_them() -> None:
@@ -378,3 +389,75 @@ def test_where_a_variation_leaves_the_domain_or_kinks_lie_on_kinks_nothing_is_fa
     for seed in range(5):
         report = check_layer(layer, np.random.default_rng(seed).uniform(0.5, 2, (3, 5)), seed=seed)
         assert report, str(report)
+
+
+class ThroughMemory(Tanh):
+    """Reads dy's memory as if it were contiguous: wrong for an array in Fortran order, which its author never has."""
+
+    def backward(self, dy: Any) -> Any:
+        dy = np.lib.stride_tricks.as_strided(dy, dy.shape, (dy.shape[1] * dy.itemsize, dy.itemsize))
+        return super().backward(dy)
+
+
+def test_what_depends_on_the_memory_layout_is_told_but_not_failed() -> None:
+    report = check_layer(ThroughMemory(), X)
+    (told,) = [each for each in report.findings if each.property == "results_do_not_depend_on_memory_layout"]
+    assert told.verdict is Verdict.INCONCLUSIVE
+    assert "depends on the memory layout" in told.message
+    assert report
+
+
+def test_arrays_that_are_constant_are_named_and_no_longer_said_to_be_unchecked() -> None:
+    report = gradcheck.check_layer(WithoutBiasGradient(), X, constant="b")
+    assert report.verdict is Verdict.PASS
+    assert "NOT CHECKED" not in str(report)
+    assert "constant=('b',)" in report.reproduce() or "constant='b'" in report.reproduce()
+
+
+@pytest.mark.parametrize("name", ["bb", "W", 1])
+def test_a_constant_that_is_none_is_refused_by_its_name(name: str | int) -> None:
+    with pytest.raises(AdapterError) as caught:
+        gradcheck.check_layer(WithoutBiasGradient(), X, constant=name)
+    known = "there are the inputs input and the arrays without a gradient b"
+    assert str(caught.value) == f"constant= names {name!r}; {known}"
+
+
+class OfClasses:
+    factor = 2.0
+
+    def __init__(self) -> None:
+        self.weights = np.array([1.0, 2.0, 3.0])
+
+    def forward(self, p: Any, t: Any) -> Any:
+        self.p, self.t = p, t
+        return float(np.sum(self.weights * (p - t) ** 2))
+
+    def backward(self) -> Any:
+        return self.factor * self.weights * (self.p - self.t)
+
+
+class WrongOfClasses(OfClasses):
+    factor = 1.0
+
+
+def test_the_weights_of_a_loss_are_named_as_constant() -> None:
+    x = np.random.default_rng(3).standard_normal((4, 3))
+    assert "(name it with constant= where there is none)" in str(gradcheck.check_loss(OfClasses(), x, 2 * x))
+    assert "NOT CHECKED" not in str(gradcheck.check_loss(OfClasses(), x, 2 * x, constant="weights"))
+    assert gradcheck.check_loss(WrongOfClasses(), x, 2 * x, constant=["weights"]).verdict is Verdict.FAIL
+    with pytest.raises(AdapterError, match="constant= names 'weight'; there are the arrays without a gradient weights"):
+        gradcheck.check_loss(OfClasses(), x, 2 * x, constant="weight")
+
+
+def test_what_time_has_not_sufficed_for_is_not_what_does_not_apply() -> None:
+    report = gradcheck.check_layer(LinearOfDicts(), X, claims=["precisions_agree"], seconds=1e-9)
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert report.findings[0].message == "left out after 1e-09 s (seconds= gives it more)"
+    assert gradcheck.check_layer(LinearOfDicts(), X, claims=["modes_are_restored"]).findings == ()
+
+
+def test_a_function_that_returns_value_and_gradient_has_its_own_name() -> None:
+    def squares(prediction: Any, target: Any) -> Any:
+        return float(np.sum((prediction - target) ** 2)), 2 * (prediction - target)
+
+    assert gradcheck.check_loss(squares, X, 2 * X, claims=["backward_is_linear"]).subject == "squares"

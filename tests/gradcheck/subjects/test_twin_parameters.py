@@ -96,7 +96,7 @@ def places(order=GATES):
 
 def check(layer, twin, **options):
     """Compare output and gradients with the twin's, of the input as it is given."""
-    case = Case(ForeignLayer(layer, {}, {}), (X,), twin=twin, **options)
+    case = Case(ForeignLayer.of(layer, X), (X,), twin=twin, **options)
     return [
         claim(case, Settings(dtypes=("float64",))) for claim in (forward_agrees_with_twin, gradients_agree_with_twin)
     ]

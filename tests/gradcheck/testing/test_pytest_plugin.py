@@ -155,7 +155,7 @@ def test_a_right_layer_passes_one_test_a_property(inner: Session) -> None:
     assert results["Tanh-gradients_agree_with_twin"] == results["MSELoss-gradients_agree_with_twin"] == "PASSED"
     assert "Dense-forward_agrees_with_twin" not in results
     assert results["Dense-modes_are_restored"] == "SKIPPED"
-    assert "does not apply" in output
+    assert "modes_are_restored does not apply: the layer has no modes" in output
 
 
 def test_a_wrong_layer_fails_with_the_cause_and_the_element(inner: Session) -> None:
@@ -211,6 +211,47 @@ def test_expected_failures_have_to_fail(inner: Session) -> None:
     assert results["Dense-precisions_agree"] == "FAILED"
     assert "[XPASS(strict)] why not" in output
     assert re.search(r"XFAIL .*MeanDense_1-gradients_agree_with_differences\] - a mean", output)
+
+
+FORGETFUL = IMPORTS + (
+    "from gradcheck.testing import Item\n"
+    "class Forgetful:\n"
+    "    def __init__(self): self.gain = np.array([1.0, 2.0, 3.0])\n"
+    "    def forward(self, x): return x * self.gain\n"
+    "    def backward(self, dy): return dy * self.gain\n"
+    "@parametrize_with_checks([(Forgetful(), x), Item(Forgetful(), x, constant='gain')], ids=['ada', 'bob'],\n"
+    "    claims=['gradients_agree_with_differences'])\n"
+    "def test(check):\n    check()\n"
+    "def test_it(gradcheck):\n    gradcheck.check_layer(Forgetful(), x)\n"
+)
+NOT_CHECKED = "NOT CHECKED: gain: the output depends on it, and no gradient was found"
+
+
+def test_a_pass_that_left_something_out_is_seen_in_a_default_session(inner: Session) -> None:
+    output = inner(FORGETFUL, "-W", "default")
+    assert "3 passed, 2 warnings" in output
+    assert f"test_them.py:14: UncheckedWarning: ada: {NOT_CHECKED}" in output
+    assert f"test_them.py:16: UncheckedWarning: Forgetful: {NOT_CHECKED}" in output
+
+
+def test_a_pass_that_left_something_out_fails_where_warnings_are_errors(inner: Session) -> None:
+    output = inner(FORGETFUL, "-W", "error")
+    assert "2 failed, 1 passed" in output
+    assert re.search(rf"^E .*UncheckedWarning: ada: {NOT_CHECKED}", output, flags=re.MULTILINE)
+    assert "unchecked.py" not in output  # no frames of ours
+    output = inner(FORGETFUL, "-W", "ignore::gradcheck.testing.UncheckedWarning")
+    assert "3 passed" in output
+    assert "warning" not in output
+
+
+def test_what_cannot_be_read_has_not_failed_as_expected(inner: Session) -> None:
+    output = inner(
+        IMPORTS + "@parametrize_with_checks([(Halved(), x)],\n"
+        "    claims=['backward_is_linear'], expected_failures={'backward_is_linear': 'as ever'})\n"
+        "def test(check):\n    check()\n"
+    )
+    assert outcomes(output)["Halved-backward_is_linear"] == "FAILED"
+    assert "AdapterError: Halved.forward also needs target" in output
 
 
 def test_what_could_not_be_told_is_skipped_with_its_reason(inner: Session) -> None:
@@ -292,6 +333,56 @@ def test_the_example_of_the_readme_passes(inner: Session) -> None:
     assert "::test_dense PASSED" in output
 
 
+OF_THE_PAGE = (
+    LAYERS
+    + """
+from types import SimpleNamespace
+
+class InPlaceDense(Dense):
+    def forward(self, x):
+        y = super().forward(x.copy())
+        x *= 0
+        return y
+
+class Odd:
+    def __init__(self, inputs):
+        self.W = np.random.default_rng(0).standard_normal((inputs, 2))
+
+    def go(self, x):
+        self.x = x
+        return x @ self.W
+
+    def come(self, dy):
+        self.change = self.x.T @ dy
+        return dy @ self.W.T
+
+def affine_forward(x, w, b):
+    return x @ w + b, (x, w)
+
+def affine_backward(dy, cache):
+    x, w = cache
+    return dy @ w.T, x.T @ dy, dy.sum(axis=0)
+
+w, b = np.ones((3, 2)), np.ones(2)
+alice, bob = SimpleNamespace(Dense=Dense), SimpleNamespace(Dense=InPlaceDense)
+MeanSquares = Halved
+"""
+)
+
+
+def test_the_example_of_the_page_on_ones_own_code_passes(inner: Session, tmp_path: Path) -> None:
+    (tmp_path / "layers.py").write_text(OF_THE_PAGE, encoding="utf-8")
+    page = (ROOT / "docs" / "check-your-code.md").read_text(encoding="utf-8")
+    (example,) = (each for each in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL) if "(gradcheck)" in each)
+    output = inner(example)
+    results = outcomes(output)
+    assert "FAILED" not in output, output
+    assert results["bob-Dense-arguments_are_left_untouched"] == "XFAIL"
+    names = ("alice-Dense", "bob-Dense", "affine_forward", "Halved", "Odd")
+    assert {results[f"{name}-gradients_agree_with_differences"] for name in names} == {"PASSED"}
+    assert "::test_dense PASSED" in output
+
+
 class Unfinished(Layer):
     """A layer without anything."""
 
@@ -345,7 +436,7 @@ def test_an_item_that_cannot_be_checked_is_refused(item: object, said: str) -> N
 def test_a_case_of_a_foreign_layer_brings_its_twin_and_an_adapted_one_its_names() -> None:
     import torch
 
-    cases = [Case(Foreign(), (X,), twin=torch.nn.Identity()), Case(ForeignLayer(Foreign()), (X,))]
+    cases = [Case(Foreign(), (X,), twin=torch.nn.Identity()), Case(ForeignLayer.of(Foreign(), X), (X,))]
     checks = [parameters.values[0] for parameters in parametrize_with_checks(cases).args[1]]
     held = {repr(check): check().verdict for check in checks if "-gradients_agree_with_" in repr(check)}
     assert sorted(held) == [
@@ -360,7 +451,7 @@ def test_inputs_near_overflow_warn_of_nothing_of_ours() -> None:
 
 
 def test_no_items_are_refused() -> None:
-    with pytest.raises(AdapterError, match="parametrize_with_checks needs items to check: a class or an object of"):
+    with pytest.raises(AdapterError, match="parametrize_with_checks needs items to check: a tuple"):
         parametrize_with_checks([])
 
 

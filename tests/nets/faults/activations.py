@@ -9,11 +9,13 @@ import numpy as np
 from gradcheck.contract import EVALUATION, Array, Backward, Context
 from nets.layers import ELU, GELU, SELU, Sigmoid, SiLU, Softplus, Tanh
 from nets.layers.elu import SELU_ALPHA, SELU_SCALE
-from tests.nets.faults.fault import DIFFERENCES, EXTREMES, FORWARD, TWIN, Fault
+from tests.nets.faults.fault import DIFFERENCES, EXTREMES, FORWARD, TWIN, caught_by, equivalent
+from tests.nets.faults.passes import given, with_dx, with_factor, with_pullback
 
 
+@caught_by(DIFFERENCES, tensor="input", name="ACT-01")
 class SigmoidOfActivation(Sigmoid):
-    """Applies sigmoid' to the output, z, in place of y (1 - y): sigmoid'(z) of the wrong z."""
+    """Applies sigmoid' to the output y, where sigmoid'(x) = y (1 - y) is needed."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, _ = super().forward(x, context)
@@ -21,16 +23,16 @@ class SigmoidOfActivation(Sigmoid):
         return y, lambda dy: (dy * again * (1 - again), {})
 
 
+@caught_by(DIFFERENCES, tensor="input", name="ACT-02")
 class SigmoidOfPreActivation(Sigmoid):
     """Uses the derivative x (1 - x), which expects the output, on the pre-activation."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda dy: (dy * x * (1 - x), {})
+    forward = with_dx(lambda at, dy: dy * at.x * (1 - at.x))
 
 
+@caught_by("extreme_values_stay_finite", tensor="output")
 class Overflowing(Sigmoid):
-    """The textbook formula of e^x over e^x + 1, NaN where e^x overflows."""
+    """Computes e^x / (e^x + 1), which is NaN if e^x overflows."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -38,46 +40,42 @@ class Overflowing(Sigmoid):
         return y, lambda dy: (dy * y * (1 - y), {})
 
 
+@caught_by(DIFFERENCES, tensor="input", name="ACT-02")
 class TanhOfPreActivation(Tanh):
     """Uses the derivative 1 - x^2, which expects the output, on the pre-activation."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda dy: (dy * (1 - x * x), {})
+    forward = with_dx(lambda at, dy: dy * (1 - at.x * at.x))
 
 
+@caught_by(DIFFERENCES, tensor="input", name="ACT-13")
 class WithoutParentheses(SiLU):
-    """Divides the last term of 1 + e^-x + x e^-x alone by (1 + e^-x)^2."""
+    """Divides only the last term of 1 + e^-x + x e^-x by (1 + e^-x)^2."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        power = np.exp(-x)
-        return y, lambda dy: (dy * (1 + power + x * power / (1 + power) ** 2), {})
+    forward = with_dx(lambda at, dy: dy * (1 + np.exp(-at.x) + at.x * np.exp(-at.x) / (1 + np.exp(-at.x)) ** 2))
 
 
+@caught_by(DIFFERENCES, tensor="input")
 class WithoutTheProduct(SiLU):
-    """Takes the sigmoid for a constant."""
+    """Treats the sigmoid as a constant."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda dy: (dy / (1 + np.exp(-x)), {})
+    forward = with_dx(lambda at, dy: dy / (1 + np.exp(-at.x)))
 
 
+@caught_by(FORWARD, tensor="output", name="ACT-14")
 class OtherApproximation(GELU):
-    """Computes the tanh approximation for erf, and the reverse, consistently: 5e-4 apart at most."""
+    """Uses the tanh approximation in place of erf, and vice versa, consistently: 5e-4 apart at most."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        return GELU("tanh" if self.approximate == "none" else "none").forward(x, context)
+    forward = given(layer=lambda self: GELU("tanh" if self.approximate == "none" else "none"))
 
 
+@caught_by(DIFFERENCES, TWIN, tensor="input", name="ACT-14")
 class OtherApproximationBackward(GELU):
-    """Differentiates the tanh approximation for erf, and the reverse."""
+    """Differentiates the tanh approximation in place of erf, and vice versa."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        _, backward = GELU("tanh" if self.approximate == "none" else "none").forward(x, context)
-        return super().forward(x, context)[0], backward
+    forward = with_pullback(lambda at, dy: OtherApproximation(at.subject.approximate).forward(at.x)[1](dy))
 
 
+@caught_by(FORWARD, tensor="output")
 class BySigmoid(GELU):
     """Computes the coarse approximation x * sigmoid(1.702 x), consistently."""
 
@@ -86,6 +84,7 @@ class BySigmoid(GELU):
         return y / 1.702, right
 
 
+@caught_by(FORWARD, tensor="output")
 class ErrorFunctionOfX(GELU):
     """Forgets the square root of two in erf, consistently."""
 
@@ -94,54 +93,51 @@ class ErrorFunctionOfX(GELU):
         return y / math.sqrt(2), right
 
 
+@caught_by(DIFFERENCES, tensor="input")
 class BetaForgotten(Softplus):
     """Differentiates as if beta were 1."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda dy: (dy / (1 + np.exp(-x)), {})
+    forward = with_dx(lambda at, dy: dy / (1 + np.exp(-at.x)))
 
 
+@caught_by(FORWARD, tensor="output")
 class NotDividedByBeta(Softplus):
     """Forgets to divide by beta, consistently."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        return y * self.beta, lambda dy: right(dy * self.beta)
+    forward = with_factor(lambda at: at.subject.beta)
 
 
+@caught_by(FORWARD, tensor="output")
 class ThresholdOfX(Softplus):
     """Compares x itself with the threshold, not beta * x."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, backward = Softplus(self.beta, self.threshold * self.beta if self.beta > 0 else math.inf).forward(x, context)
-        return y, backward
+    forward = given(layer=lambda self: Softplus(self.beta, self.threshold * self.beta if self.beta > 0 else math.inf))
 
 
+@caught_by("extreme_values_stay_finite", tensor="output")
 class TextbookSoftplus(Softplus):
-    """Computes log(1 + exp(x)) as it stands, without a threshold: infinite from x = 710 on."""
+    """Computes log(1 + exp(x)) without a threshold: infinite from x = 710 on."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         power = np.exp(self.beta * x)
         return np.log1p(power) / self.beta, lambda dy: (dy * power / (1 + power), {})
 
 
+@caught_by(DIFFERENCES, tensor="input")
 class AlphaForgotten(ELU):
-    """Writes exp(x) as y + 1, which is right for alpha = 1."""
+    """Writes exp(x) as y + 1, which is right only for alpha = 1."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda dy: (dy * np.where(x > 0, 1, y + 1), {})
+    forward = with_dx(lambda at, dy: dy * np.where(at.x > 0, 1, at.y + 1))
 
 
+@caught_by(TWIN, tensor="input")
 class SmoothAtZero(ELU):
-    """Takes the slope at exactly zero to be 1, where torch takes alpha."""
+    """Uses slope 1 at exactly zero; torch uses alpha."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        return y, lambda dy: (np.where(x == 0, dy, right(dy)[0]), {})
+    forward = with_dx(lambda at, dy: np.where(at.x == 0, dy, at.right(dy)[0]))
 
 
+@caught_by(FORWARD, tensor="output")
 class ConstantsSwapped(SELU):
     """Swaps alpha and scale, consistently."""
 
@@ -150,13 +146,14 @@ class ConstantsSwapped(SELU):
         return SELU_ALPHA * y, lambda dy: right(SELU_ALPHA * dy)
 
 
+@caught_by(FORWARD, tensor="output")
 class ScaledWhereNegative(SELU):
-    """Scales the negative part alone, consistently."""
+    """Scales the negative part only, consistently."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        return ELU(SELU_SCALE * SELU_ALPHA).forward(x, context)
+    forward = given(layer=lambda _: ELU(SELU_SCALE * SELU_ALPHA))
 
 
+@equivalent("EQ-03")
 class DerivativeOfTheOutput(Sigmoid):
     """Has a derivative y (1 - y) that is called with the output."""
 
@@ -169,68 +166,25 @@ class DerivativeOfTheOutput(Sigmoid):
         return y, lambda dy: (dy * derivative(y), {})
 
 
+@caught_by(EXTREMES)
 class SigmoidClipped(Sigmoid):
-    """Clips its input to 15 in size, against an overflow, consistently: 3e-7 for all that is less."""
+    """Clips its input to [-15, 15], consistently: the output is 3e-7 for all inputs below."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        return super().forward(x.clip(-15, 15), context)
+    forward = given(x=lambda _, x: x.clip(-15, 15))
 
 
+@caught_by(EXTREMES)
 class TanhClipped(Tanh):
-    """Clips its input to 10 in size, consistently: 4e-9 off 1 for all that is more."""
+    """Clips its input to [-10, 10], consistently: the output is 4e-9 off 1 for all inputs above."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        return super().forward(x.clip(-10, 10), context)
+    forward = given(x=lambda _, x: x.clip(-10, 10))
 
 
+@caught_by(EXTREMES, tensor="output")
 class SoftplusClipped(Softplus):
-    """Clips the exponent at 30, against an overflow, and so stops growing there."""
+    """Clips the exponent at 30 to avoid an overflow, and so stops growing there."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         _, right = super().forward(x, context)
         smooth = np.log1p(np.exp(np.minimum(x * self.beta, 30))) / self.beta
         return np.where(x * self.beta > self.threshold, x, smooth), right
-
-
-PLANTED = [
-    Fault(SigmoidOfActivation, DIFFERENCES, "input", "ACT-01"),
-    Fault(SigmoidOfPreActivation, DIFFERENCES, "input", "ACT-02"),
-    Fault(Overflowing, "extreme_values_stay_finite", "output", ""),
-    Fault(TanhOfPreActivation, DIFFERENCES, "input", "ACT-02"),
-    Fault(WithoutParentheses, DIFFERENCES, "input", "ACT-13"),
-    Fault(WithoutTheProduct, DIFFERENCES, "input", ""),
-    Fault(OtherApproximation, FORWARD, "output", "ACT-14"),
-    Fault(OtherApproximationBackward, DIFFERENCES, "input", "ACT-14"),
-    Fault(OtherApproximationBackward, TWIN, "input", "ACT-14"),
-    Fault(BySigmoid, FORWARD, "output", ""),
-    Fault(ErrorFunctionOfX, FORWARD, "output", ""),
-    Fault(BetaForgotten, DIFFERENCES, "input", ""),
-    Fault(NotDividedByBeta, FORWARD, "output", ""),
-    Fault(ThresholdOfX, FORWARD, "output", ""),
-    Fault(TextbookSoftplus, "extreme_values_stay_finite", "output", ""),
-    Fault(SigmoidClipped, EXTREMES, None, ""),
-    Fault(TanhClipped, EXTREMES, None, ""),
-    Fault(SoftplusClipped, EXTREMES, "output", ""),
-    Fault(AlphaForgotten, DIFFERENCES, "input", ""),
-    Fault(SmoothAtZero, TWIN, "input", ""),
-    Fault(ConstantsSwapped, FORWARD, "output", ""),
-    Fault(ScaledWhereNegative, FORWARD, "output", ""),
-]
-
-BLIND: list[type] = [
-    Overflowing,
-    OtherApproximation,
-    BySigmoid,
-    ErrorFunctionOfX,
-    NotDividedByBeta,
-    ThresholdOfX,
-    TextbookSoftplus,
-    SigmoidClipped,
-    TanhClipped,
-    SoftplusClipped,
-    SmoothAtZero,
-    ConstantsSwapped,
-    ScaledWhereNegative,
-]
-
-EQUIVALENT: list[tuple[type, str]] = [(DerivativeOfTheOutput, "EQ-03")]

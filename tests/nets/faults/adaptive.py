@@ -9,7 +9,7 @@ import numpy as np
 
 from gradcheck.contract import Array, Case, Gradients
 from nets.optimizers import Adagrad, RMSprop
-from tests.nets.faults.fault import UPDATES, Fault
+from tests.nets.faults.fault import UPDATES, caught_by, equivalent
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Kept = dict[str, Array]
 
 
+@caught_by(UPDATES, name="OPT-05")
 class EpsInTheRoot(RMSprop):
     """Adds eps to the mean square, inside the root."""
 
@@ -28,6 +29,7 @@ class EpsInTheRoot(RMSprop):
         self.eps = eps
 
 
+@caught_by(UPDATES, name="OPT-05")
 class EpsInTheRootOfTheSum(Adagrad):
     """Adds eps to the sum of squares, inside the root."""
 
@@ -38,16 +40,18 @@ class EpsInTheRootOfTheSum(Adagrad):
         param -= lr / (1 + (t - 1) * self.lr_decay) * grad / np.sqrt(total + self.eps)
 
 
+@caught_by(UPDATES, name="OPT-09")
 class SumForgotten(Adagrad):
-    """Begins its sum anew in every step."""
+    """Restarts its sum in every step."""
 
     def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
         kept["sum"][...] = self.initial_accumulator_value
         super().move(param, grad, kept, lr, t)
 
 
+@caught_by(UPDATES)
 class CentredAtNothing(RMSprop):
-    """Keeps the mean, and does not subtract its square."""
+    """Keeps the mean gradient, but does not subtract its square."""
 
     def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
         if self.centered:
@@ -59,6 +63,7 @@ class CentredAtNothing(RMSprop):
             super().move(param, grad, kept, lr, t)
 
 
+@caught_by(UPDATES, name="OPT-12")
 class RateInTheMomentum(RMSprop):
     """Folds the learning rate into the velocity."""
 
@@ -71,15 +76,17 @@ class RateInTheMomentum(RMSprop):
         kept["momentum_buffer"] *= lr
 
 
+@caught_by(UPDATES)
 class DecaysFromTheFirst(Adagrad):
-    """Counts from 1 in the decay of the rate, which torch does from 0."""
+    """Counts from 1 in the decay of the rate; torch counts from 0."""
 
     def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
         super().move(param, grad, kept, lr, t + 1)
 
 
+@caught_by(UPDATES)
 class ScaledGradients(RMSprop):
-    """Scales the gradients of each tensor by another number, as a mean in place of a sum does.
+    """Scales the gradient of each tensor by a different number, as a mean in place of a sum does.
 
     The rule divides that out again, but for eps.
     """
@@ -91,8 +98,9 @@ class ScaledGradients(RMSprop):
         super().step(params, {name: scale[name] * grad for name, grad in grads.items()}, lr)
 
 
+@equivalent("EQ-06")
 class ScaledGradientsWithoutEps(ScaledGradients):
-    """Scales the gradients of each tensor by another number where there is neither eps nor decay: that divides out.
+    """Scales the gradient of each tensor by a different number, without eps or decay: the factor cancels.
 
     What is kept of them is scaled back.
     """
@@ -113,13 +121,9 @@ class ScaledGradientsWithoutEps(ScaledGradients):
         return super().cases().map(_scale_free)
 
 
-def _scale_free(case: Case) -> Case:
-    optimizer = case.subject
-    return replace(case, subject=replace(optimizer, alpha=optimizer.alpha or 0.9, eps=0.0, weight_decay=0.0))
-
-
+@caught_by(UPDATES)
 class ZeroIsTheDefault(RMSprop):
-    """Takes an alpha of 0 for none given."""
+    """Treats an alpha of 0 as not given."""
 
     def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
         alpha, self.alpha = self.alpha, self.alpha or 0.99
@@ -127,16 +131,6 @@ class ZeroIsTheDefault(RMSprop):
         self.alpha = alpha
 
 
-PLANTED = [
-    Fault(ZeroIsTheDefault, UPDATES, None, ""),
-    Fault(EpsInTheRoot, UPDATES, None, "OPT-05"),
-    Fault(EpsInTheRootOfTheSum, UPDATES, None, "OPT-05"),
-    Fault(SumForgotten, UPDATES, None, "OPT-09"),
-    Fault(CentredAtNothing, UPDATES, None, ""),
-    Fault(RateInTheMomentum, UPDATES, None, "OPT-12"),
-    Fault(DecaysFromTheFirst, UPDATES, None, ""),
-    Fault(ScaledGradients, UPDATES, None, ""),
-]
-
-
-EQUIVALENT: list[tuple[type, str]] = [(ScaledGradientsWithoutEps, "EQ-06")]
+def _scale_free(case: Case) -> Case:
+    optimizer = case.subject
+    return replace(case, subject=replace(optimizer, alpha=optimizer.alpha or 0.9, eps=0.0, weight_decay=0.0))

@@ -10,7 +10,8 @@ import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
 from nets.layers import BatchNorm1d, BatchNorm2d
-from tests.nets.faults.fault import BUFFERS, DIFFERENCES, FORWARD, TWIN, Fault
+from tests.nets.faults.fault import BUFFERS, DIFFERENCES, FORWARD, TWIN, caught_by, equivalent
+from tests.nets.faults.passes import given, with_gradient
 
 
 class RetoldBatchNorm(BatchNorm2d):
@@ -40,6 +41,7 @@ class RetoldBatchNorm(BatchNorm2d):
         return y, backward
 
 
+@caught_by(FORWARD, tensor="output", name="BN-05")
 class NormalisedByUnbiased(BatchNorm2d):
     """Divides by the unbiased deviation, consistently."""
 
@@ -61,8 +63,9 @@ class NormalisedByUnbiased(BatchNorm2d):
         return y if self.bias is None else y + self.bias[each], backward
 
 
+@caught_by(FORWARD, tensor="output", name="BN-09")
 class PerPixelStatistics(BatchNorm2d):
-    """Takes every pixel for a feature of its own, consistently."""
+    """Treats every pixel as a feature of its own, consistently."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         pixels, features = x.shape[2] * x.shape[3], x.shape[1]
@@ -82,13 +85,15 @@ class PerPixelStatistics(BatchNorm2d):
         return y.reshape(x.shape), backward
 
 
+@caught_by(DIFFERENCES, TWIN, tensor="input", name="BN-10")
 class DividesByBatch(RetoldBatchNorm):
-    """Averages over the batch where it should over its pixels, too."""
+    """Averages over the batch only, not over the pixels, too."""
 
     def terms(self, x: Array, *, training: bool) -> tuple[float, float]:
         return (1 / len(x), 1 / len(x)) if training else (0, 0)
 
 
+@caught_by(DIFFERENCES, TWIN, tensor="input", name="BN-08")
 class TrainingFormulaInEvaluation(RetoldBatchNorm):
     """Differentiates running statistics as if they came from the batch."""
 
@@ -96,13 +101,15 @@ class TrainingFormulaInEvaluation(RetoldBatchNorm):
         return super().terms(x, training=True)
 
 
+@caught_by(DIFFERENCES, TWIN, tensor="input")
 class WithoutTheMean(RetoldBatchNorm):
-    """Takes the mean for a constant."""
+    """Treats the mean as a constant."""
 
     def terms(self, x: Array, *, training: bool) -> tuple[float, float]:
         return 0, super().terms(x, training=training)[1]
 
 
+@caught_by(BUFFERS, tensor="running_var", name="BN-04")
 class BiasedRunningVariance(BatchNorm1d):
     """Keeps the variance that it normalises by, not the unbiased one."""
 
@@ -115,6 +122,7 @@ class BiasedRunningVariance(BatchNorm1d):
         return result
 
 
+@caught_by(BUFFERS, tensor="running_mean")
 class LearnsInEvaluation(BatchNorm1d):
     """Moves its running mean in evaluation."""
 
@@ -124,8 +132,9 @@ class LearnsInEvaluation(BatchNorm1d):
         return super().forward(x, context)
 
 
+@caught_by(BUFFERS)
 class CountsInPlace(BatchNorm1d):
-    """Counts batches where the count stands, so that a forward pass is not pure."""
+    """Increments the batch count in place, so that a forward pass is not pure."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         if self.num_batches_tracked is not None:
@@ -133,6 +142,7 @@ class CountsInPlace(BatchNorm1d):
         return super().forward(x, context)
 
 
+@caught_by(BUFFERS)
 class CountsInFloats(BatchNorm1d):
     """Counts batches in floating point."""
 
@@ -143,6 +153,7 @@ class CountsInFloats(BatchNorm1d):
         return result
 
 
+@caught_by(BUFFERS)
 class Misnamed(BatchNorm1d):
     """Proposes a buffer that it does not have."""
 
@@ -178,13 +189,15 @@ class StepByStep(BatchNorm2d):
         return y, backward
 
 
+@equivalent("EQ-01")
 class WithoutTheTermThatIsZero(StepByStep):
-    """Leaves the variance out of the gradient of the mean, where it is a sum of deviations: zero."""
+    """Leaves the variance out of the gradient of the mean: that term is a sum of deviations, which is zero."""
 
     def of_mean(self, dn: Array, dvariance: Array, centred: Array, deviation: Array, count: int) -> Array:
         return -dn.sum(axis=(0, 2, 3)) / deviation
 
 
+@caught_by(DIFFERENCES, tensor="input", name="BN-03")
 class MeanDividedTwice(StepByStep):
     """Divides the gradient of the mean by the number of values a second time."""
 
@@ -192,32 +205,21 @@ class MeanDividedTwice(StepByStep):
         return super().of_mean(dn, dvariance, centred, deviation, count) / count
 
 
+@caught_by(DIFFERENCES, tensor="weight", name="BN-13")
 class WeightByMean(BatchNorm1d):
     """Averages the gradient of the weight over the batch."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-
-        def backward(dy: Array) -> tuple[Array, Gradients]:
-            dx, grads = right(dy)
-            return dx, grads | ({"weight": grads["weight"] / len(x)} if "weight" in grads else {})
-
-        return y, backward
+    forward = with_gradient("weight", lambda at, dy: at.right(dy)[1]["weight"] / len(at.x))
 
 
+@caught_by(DIFFERENCES, "backward_is_linear", tensor="bias", name="BN-13")
 class BiasOfTheInput(BatchNorm1d):
     """Sums the input, not dy, for the gradient of the bias."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-
-        def backward(dy: Array) -> tuple[Array, Gradients]:
-            dx, grads = right(dy)
-            return dx, grads | ({"bias": x.sum(axis=(0, *range(2, x.ndim)))} if "bias" in grads else {})
-
-        return y, backward
+    forward = with_gradient("bias", lambda at, _: at.x.sum(axis=(0, *range(2, at.x.ndim))))
 
 
+@caught_by(FORWARD, tensor="output")
 class ForgetsInEvaluation(BatchNorm1d):
     """Normalises by the batch in evaluation too, whatever statistics are kept, consistently."""
 
@@ -228,6 +230,7 @@ class ForgetsInEvaluation(BatchNorm1d):
         return BatchNorm1d.forward(bare, x, context)
 
 
+@caught_by(BUFFERS, tensor="running_mean")
 class CountsFromZero(BatchNorm1d):
     """Averages over all batches with a count that is one behind."""
 
@@ -240,47 +243,8 @@ class CountsFromZero(BatchNorm1d):
         return result
 
 
+@caught_by(BUFFERS)
 class MomentumIfTrue(BatchNorm1d):
-    """Asks ``if momentum``, and so averages over all batches where it is 0 and nothing is to be learnt."""
+    """Tests ``if momentum``: a momentum of 0 averages over all batches, where it must keep the statistics."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        return BatchNorm1d.forward(replace(self, momentum=self.momentum or None), x, context)
-
-
-PLANTED = [
-    Fault(NormalisedByUnbiased, FORWARD, "output", "BN-05"),
-    Fault(PerPixelStatistics, FORWARD, "output", "BN-09"),
-    Fault(DividesByBatch, DIFFERENCES, "input", "BN-10"),
-    Fault(DividesByBatch, TWIN, "input", "BN-10"),
-    Fault(TrainingFormulaInEvaluation, DIFFERENCES, "input", "BN-08"),
-    Fault(TrainingFormulaInEvaluation, TWIN, "input", "BN-08"),
-    Fault(WithoutTheMean, DIFFERENCES, "input", ""),
-    Fault(WithoutTheMean, TWIN, "input", ""),
-    Fault(BiasedRunningVariance, BUFFERS, "running_var", "BN-04"),
-    Fault(LearnsInEvaluation, BUFFERS, "running_mean", ""),
-    Fault(CountsInPlace, BUFFERS, None, ""),
-    Fault(CountsInFloats, BUFFERS, None, ""),
-    Fault(Misnamed, BUFFERS, None, ""),
-    Fault(MeanDividedTwice, DIFFERENCES, "input", "BN-03"),
-    Fault(WeightByMean, DIFFERENCES, "weight", "BN-13"),
-    Fault(BiasOfTheInput, DIFFERENCES, "bias", "BN-13"),
-    Fault(BiasOfTheInput, "backward_is_linear", "bias", "BN-13"),
-    Fault(ForgetsInEvaluation, FORWARD, "output", ""),
-    Fault(CountsFromZero, BUFFERS, "running_mean", ""),
-    Fault(MomentumIfTrue, BUFFERS, None, ""),
-]
-
-BLIND: list[type] = [
-    NormalisedByUnbiased,
-    PerPixelStatistics,
-    BiasedRunningVariance,
-    LearnsInEvaluation,
-    CountsInPlace,
-    CountsInFloats,
-    Misnamed,
-    ForgetsInEvaluation,
-    CountsFromZero,
-    MomentumIfTrue,
-]
-
-EQUIVALENT: list[tuple[type, str]] = [(WithoutTheTermThatIsZero, "EQ-01")]
+    forward = given(layer=lambda self: replace(self, momentum=self.momentum or None))

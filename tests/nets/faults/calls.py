@@ -9,9 +9,11 @@ import numpy as np
 from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients, LossBackward, untapped
 from nets.layers import Dropout, Flatten, LeakyReLU, Sigmoid, Tanh
 from nets.losses import CrossEntropyLoss
-from tests.nets.faults.fault import DIFFERENCES, SHAPES, Fault
+from tests.nets.faults.fault import DIFFERENCES, SHAPES, caught_by
+from tests.nets.faults.passes import with_dx, with_pullback
 
 
+@caught_by("results_own_their_memory")
 class ViewOfInput(Flatten):
     """Returns a view of its input."""
 
@@ -20,22 +22,23 @@ class ViewOfInput(Flatten):
         return x.reshape(len(x), -1), backward
 
 
+@caught_by(DIFFERENCES, "backward_is_linear", tensor="input")
 class ConstantBackward(Flatten):
     """Ignores dy."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda _: (np.ones_like(x), {})
+    forward = with_dx(lambda at, _: np.ones_like(at.x))
 
 
+@caught_by(SHAPES, name="ENG-13")
 class AlwaysDouble(Flatten):
-    """Returns float64 whatever it is given."""
+    """Returns float64, whatever the type of its input."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, backward = super().forward(x, context)
         return y.astype(np.float64), backward
 
 
+@caught_by("calls_do_not_interfere", name="ENG-09")
 class CachingSigmoid(Sigmoid):
     """Keeps its output on the class, so that a second call overwrites what the first pullback needs."""
 
@@ -47,95 +50,9 @@ class CachingSigmoid(Sigmoid):
         return y, lambda dy: (dy * self.cache[0] * (1 - self.cache[0]), {})
 
 
-class RemembersOnItself(Tanh):
-    """Keeps its output on the layer, so that a second call overwrites what the first pullback needs."""
-
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        object.__setattr__(self, "y", y)
-        return y, lambda dy: (dy * (1 - self.y * self.y), {})  # type: ignore[attr-defined]  # set above
-
-
-class OffForGood(Dropout):
-    """Is off for good once it has been evaluated."""
-
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        if not context.training:
-            object.__setattr__(self, "off", True)
-        return super().forward(x, Context(context.training and not hasattr(self, "off"), context.key, context.tap))
-
-
-class TapDependent(Sigmoid):
-    """Computes something else while it is observed."""
-
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, backward = super().forward(x, context)
-        return (y if context.tap is untapped else y * (1 + 1e-9)), backward
-
-
-@dataclass(frozen=True, eq=False)
-class OverwritesItsTap(CrossEntropyLoss):
-    """Changes in place what it has shown to the tap."""
-
-    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
-        shown = context.tapped("loss", "shifted", prediction - 1)
-        shown += 1
-        return super().forward(shown, target, context)
-
-
-class ReadsItsMemory(Sigmoid):
-    """Takes the elements of dy in the order of its memory."""
-
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        return y, lambda dy: right(dy.ravel(order="K").reshape(dy.shape))
-
-
-class ScaledByBatch(Sigmoid):
-    """Divides the gradient by the number of samples, which is no business of a layer."""
-
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        return y, lambda dy: (right(dy)[0] / len(x), {})
-
-
-class Truncated(LeakyReLU):
-    """Makes its output of the type of its input, which for pixels are integers."""
-
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        out = np.zeros_like(x)
-        out[...] = y.astype(x.dtype)
-        return out, right
-
-
-class WrapsAround(Sigmoid):
-    """Takes the negative of its input as it comes, which for unsigned integers is large."""
-
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y = 1 / (1 + np.exp(-x * 1.0))
-        return y, lambda dy: (dy * y * (1 - y), {})
-
-
-class HalfOfBytes(Tanh):
-    """Leaves the precision to NumPy, whose choice for integers of 8 bits is half."""
-
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        return np.tanh(x), super().forward(x, context)[1]
-
-
-class NarrowInside(Tanh):
-    """Squares in half precision on the way back if it is given single."""
-
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        if x.dtype != np.float32:
-            return y, right
-        return y, lambda dy: (dy * (1 - (y.astype(np.float16) ** 2).astype(np.float32)), {})
-
-
+@caught_by("calls_do_not_interfere", name="ENG-03")
 class NeverReset(Tanh):
-    """Adds to the gradient that an earlier backward pass has left."""
+    """Adds to the gradient of an earlier backward pass."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
@@ -148,38 +65,94 @@ class NeverReset(Tanh):
         return y, backward
 
 
-PLANTED = [
-    Fault(ConstantBackward, DIFFERENCES, "input", ""),
-    Fault(ScaledByBatch, DIFFERENCES, "input", ""),
-    Fault(NeverReset, "calls_do_not_interfere", None, "ENG-03"),
-    Fault(ViewOfInput, "results_own_their_memory", None, ""),
-    Fault(ConstantBackward, "backward_is_linear", "input", ""),
-    Fault(AlwaysDouble, SHAPES, None, "ENG-13"),
-    Fault(CachingSigmoid, "calls_do_not_interfere", None, "ENG-09"),
-    Fault(RemembersOnItself, "calls_do_not_interfere", None, "ENG-09"),
-    Fault(OffForGood, "calls_do_not_interfere", None, "DRP-10"),
-    Fault(TapDependent, "taps_do_not_change_results", None, ""),
-    Fault(OverwritesItsTap, "taps_do_not_change_results", None, ""),
-    Fault(ReadsItsMemory, "results_do_not_depend_on_memory_layout", "input", "ENG-08"),
-    Fault(ScaledByBatch, "gradients_of_samples_do_not_mix", "input", ""),
-    Fault(Truncated, "integers_are_taken_as_numbers", "output", "ENG-12"),
-    Fault(WrapsAround, "integers_are_taken_as_numbers", "output", ""),
-    Fault(HalfOfBytes, "integers_are_taken_as_numbers", "output", ""),
-    Fault(NarrowInside, "precisions_agree", "input", ""),
-]
+@caught_by("calls_do_not_interfere", name="ENG-09")
+class RemembersOnItself(Tanh):
+    """Keeps its output on the layer, so that a second call overwrites what the first pullback needs."""
 
-BLIND: list[type] = [
-    NeverReset,
-    ViewOfInput,
-    AlwaysDouble,
-    CachingSigmoid,
-    RemembersOnItself,
-    OffForGood,
-    TapDependent,
-    OverwritesItsTap,
-    ReadsItsMemory,
-    Truncated,
-    WrapsAround,
-    HalfOfBytes,
-    NarrowInside,
-]
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, _ = super().forward(x, context)
+        object.__setattr__(self, "y", y)
+        return y, lambda dy: (dy * (1 - self.y * self.y), {})  # type: ignore[attr-defined]  # set above
+
+
+@caught_by("calls_do_not_interfere", name="DRP-10")
+class OffForGood(Dropout):
+    """Stays off after its first evaluation."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        if not context.training:
+            object.__setattr__(self, "off", True)
+        return super().forward(x, Context(context.training and not hasattr(self, "off"), context.key, context.tap))
+
+
+@caught_by("taps_do_not_change_results")
+class TapDependent(Sigmoid):
+    """Computes another output if it is given a tap."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, backward = super().forward(x, context)
+        return (y if context.tap is untapped else y * (1 + 1e-9)), backward
+
+
+@caught_by("taps_do_not_change_results")
+@dataclass(frozen=True, eq=False)
+class OverwritesItsTap(CrossEntropyLoss):
+    """Changes an array in place after passing it to the tap."""
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        shown = context.tapped("loss", "shifted", prediction - 1)
+        shown += 1
+        return super().forward(shown, target, context)
+
+
+@caught_by("results_do_not_depend_on_memory_layout", tensor="input", name="ENG-08")
+class ReadsItsMemory(Sigmoid):
+    """Reads the elements of dy in memory order."""
+
+    forward = with_pullback(lambda at, dy: at.right(dy.ravel(order="K").reshape(dy.shape)))
+
+
+@caught_by(DIFFERENCES, "gradients_of_samples_do_not_mix", tensor="input")
+class ScaledByBatch(Sigmoid):
+    """Divides the gradient by the number of samples, which only a loss may do."""
+
+    forward = with_dx(lambda at, dy: at.right(dy)[0] / len(at.x))
+
+
+@caught_by("integers_are_taken_as_numbers", tensor="output", name="ENG-12")
+class Truncated(LeakyReLU):
+    """Gives its output the type of its input, which is an integer type for pixels."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+        out = np.zeros_like(x)
+        out[...] = y.astype(x.dtype)
+        return out, right
+
+
+@caught_by("integers_are_taken_as_numbers", tensor="output")
+class WrapsAround(Sigmoid):
+    """Negates its input without a conversion, which makes unsigned integers large."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y = 1 / (1 + np.exp(-x * 1.0))
+        return y, lambda dy: (dy * y * (1 - y), {})
+
+
+@caught_by("integers_are_taken_as_numbers", tensor="output")
+class HalfOfBytes(Tanh):
+    """Leaves the precision to NumPy, which chooses float16 for 8-bit integers."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        return np.tanh(x), super().forward(x, context)[1]
+
+
+@caught_by("precisions_agree", tensor="input")
+class NarrowInside(Tanh):
+    """Squares in float16 in the backward pass if the input is float32."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+        if x.dtype != np.float32:
+            return y, right
+        return y, lambda dy: (dy * (1 - (y.astype(np.float16) ** 2).astype(np.float32)), {})

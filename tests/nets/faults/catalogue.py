@@ -1,7 +1,7 @@
 """All planted faults, and the page about them, which ``python -m tests.nets.faults.catalogue`` prints.
 
-Every other file here is a family. It may state ``PLANTED``, its faults; ``BLIND``, those of its classes that
-differences pass; and ``EQUIVALENT``, classes that look wrong and are right, each with what it is known by.
+Every other file here is a family: of classes with a mistake, `caught_by` some properties, and of some that look wrong
+and are right, being `equivalent`.
 """
 
 from __future__ import annotations
@@ -13,19 +13,18 @@ from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 
-from gradcheck.collection import CONTRACTS
 from gradcheck.contract import Layer, Loss
+from gradcheck.items import CONTRACTS
 from gradcheck.trials import Subject
-from tests.nets.faults.fault import DIFFERENCES, Fault
+from tests.nets.faults.fault import DIFFERENCES, EQUIVALENT_IN, PLANTED_IN
 
 FAMILIES = [
     import_module(f"tests.nets.faults.{path.stem}")
     for path in sorted(Path(__file__).parent.glob("*.py"))
     if path != Path(__file__)
 ]
-PLANTED = [Fault(*fault) for family in FAMILIES for fault in getattr(family, "PLANTED", ())]
-BLIND: list[Subject] = [subject for family in FAMILIES for subject in getattr(family, "BLIND", ())]
-EQUIVALENT: list[tuple[Subject, str]] = [pair for family in FAMILIES for pair in getattr(family, "EQUIVALENT", ())]
+PLANTED = [fault for family in FAMILIES for fault in PLANTED_IN[family.__name__]]
+EQUIVALENT = [pair for family in FAMILIES for pair in EQUIVALENT_IN[family.__name__]]
 
 WRITTEN: list[Subject] = [
     value
@@ -40,29 +39,35 @@ NAMED = {fault.subject for fault in PLANTED} | {subject for subject, _ in EQUIVA
 # What several faults have in common and is right by itself: a rule told anew, for its subclasses to get wrong.
 TOLD_ANEW = [subject for subject in WRITTEN if subject not in NAMED and any(subject in each.__mro__ for each in NAMED)]
 
+# Whose gradients are right, or wrong as the outputs are: the tests hold that differences pass each.
+SEEN = {fault.subject for fault in PLANTED if fault.claim == DIFFERENCES}
+FAULTY = dict.fromkeys(fault.subject for fault in PLANTED)
+BLIND = [subject for subject in FAULTY if issubclass(subject, (Layer, Loss)) and subject not in SEEN]
+
 PAGE = Path(__file__).parents[3] / "docs" / "faults.md"
 INTRODUCTION = """\
 # Planted faults
 
-{faults} faults in {classes} classes, {blind} of which no difference can see.
+{faults} faults in {classes} classes, {blind} of which finite differences cannot see.
 
-A checker that has never failed proves nothing. Each class here is a part of this project with one mistake in it, and
-the tests hold that the properties named find it, in the tensor that is wrong, in the cases that the part itself draws.
+A checker that has never failed proves nothing. Each class here is a part of this project with one mistake in it. The
+tests require that the named properties find it, in the tensor that is wrong, with the cases that the part itself draws.
 
 An id names a real fault, collected from public issue trackers and course code: ACT activation, BN batch normalisation,
 CNV convolution, DRP dropout, EMB embedding, ENG engine and number types, INI initialiser, LIN linear, LN layer
-normalisation, LOS loss, OPT optimizer, POL pooling, SCH schedule. Those without are our own.
+normalisation, LOS loss, OPT optimizer, POL pooling, SCH schedule. Faults without an id are our own. "Consistently"
+means that forward and backward make the same mistake.
 
-The last column says whether finite differences, the usual check of a gradient, see the fault. They do not where forward
-and backward are wrong together, or where the mistake is in no gradient; the twin and the other properties do.
-Optimizers, schedules and initialisers have no gradient to take a difference of: "-".
+The last column says whether finite differences, the usual check of a gradient, see the fault. They cannot see one that
+is consistent, or that is in no gradient; the twin and the other properties can. Optimizers, schedules and initialisers
+have no gradient to take a difference of: "-".
 
 `python -m tests.nets.faults.catalogue` prints this page.
 """
 QUIET = """\
-## Changes that are none
+## Changes that are not faults
 
-These look like mistakes and compute the same; every property stays quiet.
+These look like mistakes, but compute the same. Every property must pass.
 """
 
 
@@ -97,7 +102,7 @@ def page() -> str:
 def _seen(subject: Subject) -> str:
     if not issubclass(subject, (Layer, Loss)):
         return "-"
-    return "yes" if DIFFERENCES in claims_of(subject) else "no"
+    return "no" if subject in BLIND else "yes"
 
 
 def _part(subject: Subject) -> str:

@@ -6,11 +6,12 @@ import numpy as np
 
 from gradcheck.contract import Array, Gradients
 from nets.optimizers import SGD, ClippedByNorm, ClippedByValue
-from tests.nets.faults.fault import UPDATES, Fault
+from tests.nets.faults.fault import UPDATES, caught_by
 
 Kept = dict[str, Array]
 
 
+@caught_by(UPDATES, name="OPT-24")
 class SquaredNorm(ClippedByNorm):
     """Divides by the square of the norm."""
 
@@ -20,6 +21,7 @@ class SquaredNorm(ClippedByNorm):
         return {name: grad * factor for name, grad in grads.items()}
 
 
+@caught_by(UPDATES)
 class NormOfEachTensor(ClippedByNorm):
     """Clips every tensor by a norm of its own."""
 
@@ -27,23 +29,26 @@ class NormOfEachTensor(ClippedByNorm):
         return {name: super(NormOfEachTensor, self).clipped({name: grad})[name] for name, grad in grads.items()}
 
 
+@caught_by(UPDATES)
 class AlwaysEuclidean(ClippedByNorm):
-    """Takes a norm type, and the Euclidean norm."""
+    """Accepts a norm type, but uses the Euclidean norm."""
 
     def clipped(self, grads: Gradients) -> Gradients:
         return ClippedByNorm(SGD(), self.max_norm).clipped(grads)
 
 
+@caught_by(UPDATES)
 class ScaledUp(ClippedByNorm):
-    """Brings smaller gradients up to the norm, too."""
+    """Also scales smaller gradients up to the norm."""
 
     def clipped(self, grads: Gradients) -> Gradients:
         unit = ClippedByNorm(SGD(), 1e-12, self.norm_type).clipped(grads)
         return {name: grad * (self.max_norm * 1e12) for name, grad in unit.items()}
 
 
+@caught_by(UPDATES, name="OPT-25")
 class ClippedAfterTheStep(ClippedByNorm):
-    """Clips when the step has been taken: too late."""
+    """Clips after the step, which is too late."""
 
     def step(self, params: Kept, grads: Gradients, lr: float) -> None:
         self.optimizer.step(params, grads, lr)
@@ -51,8 +56,9 @@ class ClippedAfterTheStep(ClippedByNorm):
             grads[name] = grad
 
 
+@caught_by("gradients_are_left_untouched")
 class ClippedInPlace(ClippedByNorm):
-    """Scales the gradients that it is given, which are another's."""
+    """Scales the gradients of the caller in place."""
 
     def clipped(self, grads: Gradients) -> Gradients:
         for name, grad in super().clipped(grads).items():
@@ -60,43 +66,33 @@ class ClippedInPlace(ClippedByNorm):
         return grads
 
 
+@caught_by(UPDATES)
 class ZeroIsOff(ClippedByNorm):
-    """Takes a bound of 0 for none."""
+    """Treats a bound of 0 as no bound."""
 
     def clipped(self, grads: Gradients) -> Gradients:
         return super().clipped(grads) if self.max_norm else grads
 
 
+@caught_by("non_finite_gradients_act_as_in_twin")
 class InfinityIsOff(ClippedByNorm):
-    """Takes a bound of infinity for none, where torch makes NaN of a norm that is infinite, too."""
+    """Treats an infinite bound as no bound; torch returns NaN if the norm is infinite, too."""
 
     def clipped(self, grads: Gradients) -> Gradients:
         return super().clipped(grads) if self.max_norm < np.inf else grads
 
 
+@caught_by(UPDATES)
 class ZeroValueIsOff(ClippedByValue):
-    """Takes a bound of 0 for none."""
+    """Treats a bound of 0 as no bound."""
 
     def clipped(self, grads: Gradients) -> Gradients:
         return super().clipped(grads) if self.clip_value else grads
 
 
+@caught_by(UPDATES)
 class ClippedFromAbove(ClippedByValue):
-    """Bounds elements from above only."""
+    """Clips elements from above only."""
 
     def clipped(self, grads: Gradients) -> Gradients:
         return {name: np.minimum(grad, self.clip_value) for name, grad in grads.items()}
-
-
-PLANTED = [
-    Fault(ZeroIsOff, UPDATES, None, ""),
-    Fault(InfinityIsOff, "non_finite_gradients_act_as_in_twin", None, ""),
-    Fault(ZeroValueIsOff, UPDATES, None, ""),
-    Fault(SquaredNorm, UPDATES, None, "OPT-24"),
-    Fault(NormOfEachTensor, UPDATES, None, ""),
-    Fault(AlwaysEuclidean, UPDATES, None, ""),
-    Fault(ScaledUp, UPDATES, None, ""),
-    Fault(ClippedAfterTheStep, UPDATES, None, "OPT-25"),
-    Fault(ClippedInPlace, "gradients_are_left_untouched", None, ""),
-    Fault(ClippedFromAbove, UPDATES, None, ""),
-]

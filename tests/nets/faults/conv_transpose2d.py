@@ -9,12 +9,13 @@ import numpy as np
 from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
 from nets.layers import ConvTranspose2d
 from nets.layers.convolution import Kernel
-from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, Fault
-from tests.nets.faults.windows import with_gradient
+from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, caught_by
+from tests.nets.faults.passes import with_gradient, with_weight
 
 
+@caught_by(FORWARD)
 class OutputPaddingIgnored(ConvTranspose2d):
-    """Makes the least of the sizes that the stride allows, whatever output_padding says, consistently."""
+    """Ignores output_padding and makes the smallest possible output, consistently."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
@@ -24,6 +25,7 @@ class OutputPaddingIgnored(ConvTranspose2d):
         return y[:, :, :rows, :columns].copy(), lambda dy: right(np.pad(dy, added))
 
 
+@caught_by(FORWARD, tensor="output")
 class OutputPaddingAbove(ConvTranspose2d):
     """Adds the rows and columns of output_padding above and to the left, consistently."""
 
@@ -33,31 +35,23 @@ class OutputPaddingAbove(ConvTranspose2d):
         return np.roll(y, (down, across), (2, 3)), lambda dy: right(np.roll(dy, (-down, -across), (2, 3)))
 
 
+@caught_by(DIFFERENCES, TWIN, tensor="bias")
 class BiasWithoutOutputPadding(ConvTranspose2d):
     """Leaves the rows that output_padding adds, which hold the bias alone, out of the bias gradient."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        rows = y.shape[2] - self._extra()[0]
-        return y, with_gradient(right, "bias", lambda dy: dy[:, :, :rows].sum(axis=(0, 2, 3)))
+    forward = with_gradient("bias", lambda at, dy: dy[:, :, : dy.shape[2] - at.subject._extra()[0]].sum(axis=(0, 2, 3)))
 
 
+@caught_by(FORWARD, tensor="output")
 class TransposedKernelFlipped(ConvTranspose2d):
-    """Turns the kernel by half a turn, as a convolution of the padded input would have to, consistently."""
+    """Rotates the kernel by 180 degrees, as a convolution of the padded input must, consistently."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        turned = self.replace_arrays({"weight": self.weight[:, :, ::-1, ::-1]})
-        y, right = ConvTranspose2d.forward(turned, x, context)
-
-        def backward(dy: Array) -> tuple[Array, Gradients]:
-            dx, grads = right(dy)
-            return dx, grads | {"weight": grads["weight"][:, :, ::-1, ::-1]}
-
-        return y, backward
+    forward = with_weight(lambda weight: weight[:, :, ::-1, ::-1], lambda grad: grad[:, :, ::-1, ::-1])
 
 
+@caught_by(FORWARD, tensor="output")
 class TransposedGroupsInterleaved(ConvTranspose2d):
-    """Deals the output channels out to the groups in turn, consistently."""
+    """Assigns the output channels to the groups in turn, not in blocks, consistently."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         unbiased = replace(self, bias=None)
@@ -72,38 +66,26 @@ class TransposedGroupsInterleaved(ConvTranspose2d):
         return y[:, dealt] + spread, backward
 
 
+@caught_by(DIFFERENCES, tensor="weight")
 class TransposedWeightOfTheNextGroup(ConvTranspose2d):
     """Slices the channels of x one group too far on for the weight gradient."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
         _, of_others = super().forward(np.roll(x, len(self.weight) // self.groups, axis=1), context)
-        return y, with_gradient(right, "weight", lambda dy: of_others(dy)[1]["weight"])
+        return y, lambda dy: (right(dy)[0], right(dy)[1] | {"weight": of_others(dy)[1]["weight"]})
 
 
+@caught_by(DIFFERENCES, TWIN, tensor="input")
 class InputByUnstrided(ConvTranspose2d):
     """Convolves dy with stride 1 for the input gradient, and keeps the corner that fits."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
+        (rows, columns), kernel = x.shape[2:], Kernel(self.weight, self.groups)
 
-        def backward(dy: Array) -> tuple[Array, Gradients]:
+        def dx(dy: Array) -> Array:
             held = replace(self._windows(), stride=(1, 1)).columns(dy, fill=0)
-            return Kernel(self.weight, self.groups).product(held)[:, :, : x.shape[2], : x.shape[3]].copy(), right(dy)[1]
+            return kernel.product(held)[:, :, :rows, :columns].copy()
 
-        return y, backward
-
-
-PLANTED = [
-    Fault(OutputPaddingIgnored, FORWARD, None, ""),
-    Fault(OutputPaddingAbove, FORWARD, "output", ""),
-    Fault(BiasWithoutOutputPadding, DIFFERENCES, "bias", ""),
-    Fault(BiasWithoutOutputPadding, TWIN, "bias", ""),
-    Fault(TransposedKernelFlipped, FORWARD, "output", ""),
-    Fault(TransposedGroupsInterleaved, FORWARD, "output", ""),
-    Fault(TransposedWeightOfTheNextGroup, DIFFERENCES, "weight", ""),
-    Fault(InputByUnstrided, DIFFERENCES, "input", ""),
-    Fault(InputByUnstrided, TWIN, "input", ""),
-]
-
-BLIND: list[type] = [OutputPaddingIgnored, OutputPaddingAbove, TransposedKernelFlipped, TransposedGroupsInterleaved]
+        return y, lambda dy: (dx(dy), right(dy)[1])

@@ -9,45 +9,42 @@ import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context
 from nets.layers import Dropout, Dropout2d, Sequential
-from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, Fault
+from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, caught_by
+from tests.nets.faults.passes import given, with_dx, with_factor
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 
+@caught_by(DIFFERENCES, TWIN, tensor="input", name="DRP-04")
 class MaskForgotten(Dropout):
-    """Lets the gradient of dropped elements pass."""
+    """Passes the gradient of dropped elements."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        scale = 1 / (1 - self.p) if context.training and self.p < 1 else 1.0
-        return y, lambda dy: (dy * scale, {})
+    forward = with_dx(lambda at, dy: dy / (1 - at.subject.p) if at.context.training and at.subject.p < 1 else dy * 1.0)
 
 
+@caught_by(DIFFERENCES, TWIN, tensor="input", name="DRP-05")
 class ScaleForgotten(Dropout):
     """Drops the gradient, and does not scale what is left."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        return y, lambda dy: (np.where(right(np.ones_like(dy))[0] != 0, dy, 0), {})
+    forward = with_dx(lambda at, dy: np.where(at.right(np.ones_like(dy))[0] != 0, dy, 0))
 
 
+@caught_by(FORWARD, tensor="output", name="DRP-01")
 class NotInverted(Dropout):
-    """Scales in evaluation in place of in training, as the paper does."""
+    """Scales in evaluation, not in training, as the paper does."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        share = 1 - self.p if self.p < 1 else 1.0
-        y, right = super().forward(x, context)
-        return y * share, lambda dy: (right(dy)[0] * share, {})
+    forward = with_factor(lambda at: 1 - at.subject.p if at.subject.p < 1 else 1.0)
 
 
+@caught_by(FORWARD, tensor="output", name="DRP-08")
 class AlwaysAHalf(Dropout):
-    """Drops half, whatever it is asked."""
+    """Drops half of the elements, whatever p is."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        return Dropout(0.5).forward(x, context)
+    forward = given(layer=lambda _: Dropout(0.5))
 
 
+@caught_by(FORWARD, tensor="output")
 class OneKeyForAll(Sequential):
     """Gives every layer the same key, so that all drop the same elements."""
 
@@ -65,41 +62,42 @@ class OneKeyForAll(Sequential):
         return cases(st.just(cls((Dropout(0.5), Dropout(0.25)))), arrays((3, 5)))
 
 
+@caught_by(FORWARD, tensor="output")
 class SameInEveryStep(Dropout):
     """Drops the same elements in every step."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        return super().forward(x, replace(context, key=context.key._replace(step=0)))
+    forward = given(context=lambda context: replace(context, key=context.key._replace(step=0)))
 
 
+@caught_by(FORWARD, tensor="output")
 class SameInEveryPlace(Dropout):
     """Drops the same elements in every layer of a network."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        return super().forward(x, replace(context, key=context.key._replace(path="")))
+    forward = given(context=lambda context: replace(context, key=context.key._replace(path="")))
 
 
+@caught_by(FORWARD, tensor="output")
 class SameInEveryStep2d(Dropout2d):
     """Drops the same channels in every step."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        return super().forward(x, replace(context, key=context.key._replace(step=0)))
+    forward = SameInEveryStep.forward
 
 
+@caught_by(FORWARD, tensor="output")
 class SameInEveryPlace2d(Dropout2d):
     """Drops the same channels in every layer of a network."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        return super().forward(x, replace(context, key=context.key._replace(path="")))
+    forward = SameInEveryPlace.forward
 
 
+@caught_by(FORWARD, tensor="output")
 class ElementsDropped(Dropout2d):
     """Drops single elements, not channels, consistently."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        return Dropout(self.p).forward(x, context)
+    forward = given(layer=lambda self: Dropout(self.p))
 
 
+@caught_by(FORWARD, tensor="output")
 class RowsDropped(Dropout2d):
     """Drops the same channels of every sample, consistently."""
 
@@ -111,68 +109,29 @@ class RowsDropped(Dropout2d):
         return x * scale, lambda dy: (dy * scale, {})
 
 
+@caught_by(FORWARD, tensor="output", name="DRP-01")
 class NotInverted2d(Dropout2d):
-    """Scales in evaluation in place of in training, as the paper does."""
+    """Scales in evaluation, not in training, as the paper does."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        share = 1 - self.p if self.p < 1 else 1.0
-        y, right = super().forward(x, context)
-        return y * share, lambda dy: (right(dy)[0] * share, {})
+    forward = NotInverted.forward
 
 
+@caught_by(DIFFERENCES, tensor="input", name="DRP-04")
 class MaskForgotten2d(Dropout2d):
-    """Lets the gradient of dropped channels pass."""
+    """Passes the gradient of dropped channels."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        scale = 1 / (1 - self.p) if context.training and self.p < 1 else 1.0
-        return super().forward(x, context)[0], lambda dy: (dy * scale, {})
+    forward = MaskForgotten.forward
 
 
+@caught_by(DIFFERENCES, tensor="input", name="DRP-05")
 class ScaleForgotten2d(Dropout2d):
     """Drops the gradient, and does not scale what is left."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        return y, lambda dy: (np.where(right(np.ones_like(dy))[0] != 0, dy, 0), {})
+    forward = ScaleForgotten.forward
 
 
+@caught_by(FORWARD, tensor="output", name="DRP-08")
 class AlwaysAHalf2d(Dropout2d):
-    """Drops half of the channels, whatever it is asked."""
+    """Drops half of the channels, whatever p is."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        return Dropout2d(0.5).forward(x, context)
-
-
-PLANTED = [
-    Fault(MaskForgotten, DIFFERENCES, "input", "DRP-04"),
-    Fault(MaskForgotten, TWIN, "input", "DRP-04"),
-    Fault(ScaleForgotten, DIFFERENCES, "input", "DRP-05"),
-    Fault(ScaleForgotten, TWIN, "input", "DRP-05"),
-    Fault(NotInverted, FORWARD, "output", "DRP-01"),
-    Fault(AlwaysAHalf, FORWARD, "output", "DRP-08"),
-    Fault(OneKeyForAll, FORWARD, "output", ""),
-    Fault(SameInEveryStep, FORWARD, "output", ""),
-    Fault(SameInEveryPlace, FORWARD, "output", ""),
-    Fault(SameInEveryStep2d, FORWARD, "output", ""),
-    Fault(SameInEveryPlace2d, FORWARD, "output", ""),
-    Fault(ElementsDropped, FORWARD, "output", ""),
-    Fault(RowsDropped, FORWARD, "output", ""),
-    Fault(NotInverted2d, FORWARD, "output", "DRP-01"),
-    Fault(MaskForgotten2d, DIFFERENCES, "input", "DRP-04"),
-    Fault(ScaleForgotten2d, DIFFERENCES, "input", "DRP-05"),
-    Fault(AlwaysAHalf2d, FORWARD, "output", "DRP-08"),
-]
-
-BLIND: list[type] = [
-    NotInverted,
-    AlwaysAHalf,
-    OneKeyForAll,
-    SameInEveryStep,
-    SameInEveryPlace,
-    SameInEveryStep2d,
-    SameInEveryPlace2d,
-    ElementsDropped,
-    RowsDropped,
-    NotInverted2d,
-    AlwaysAHalf2d,
-]
+    forward = given(layer=lambda _: Dropout2d(0.5))

@@ -6,11 +6,23 @@ import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
 from nets.layers import Embedding
-from tests.nets.faults.fault import DIFFERENCES, FORWARD, INDICES, TWIN, Fault
+from tests.nets.faults.fault import DIFFERENCES, FORWARD, INDICES, TWIN, caught_by
+from tests.nets.faults.passes import given
 
 
+@caught_by(DIFFERENCES, TWIN, tensor="weight")
+class PaddingFromTheStart(Embedding):
+    """Takes the absolute value of a padding index, though a negative one counts from the end."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        padding = self.padding_idx
+        own = None if padding is None else min(abs(padding), len(self.weight) - 1)
+        return Embedding(self.weight, own).forward(x, context)
+
+
+@caught_by(DIFFERENCES, tensor="weight", name="EMB-01")
 class LastIndexWins(Embedding):
-    """Assigns a row's gradient where several must be added up."""
+    """Assigns the gradients of a repeated index, where it must add them up."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
@@ -25,8 +37,9 @@ class LastIndexWins(Embedding):
         return y, backward
 
 
+@caught_by(DIFFERENCES, tensor="weight", name="EMB-03")
 class Gathered(Embedding):
-    """Looks gradients up by index, where they must be scattered."""
+    """Gathers gradients by index, where it must scatter them."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
@@ -41,24 +54,16 @@ class Gathered(Embedding):
         return y, backward
 
 
+@caught_by(TWIN, DIFFERENCES, tensor="weight")
 class PaddingTrained(Embedding):
-    """Gives the row of the padding a gradient."""
+    """Gives the padding row a gradient."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        return Embedding(self.weight).forward(x, context)
-
-
-class PaddingFromTheStart(Embedding):
-    """Takes the absolute value of a padding index, which counts from the end if it is negative."""
-
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        padding = self.padding_idx
-        own = None if padding is None else min(abs(padding), len(self.weight) - 1)
-        return Embedding(self.weight, own).forward(x, context)
+    forward = given(layer=lambda self: Embedding(self.weight))
 
 
+@caught_by(FORWARD, tensor="output")
 class PaddingIsZero(Embedding):
-    """Looks zeros up for the padding, whatever its row holds."""
+    """Returns zeros for the padding, whatever its row holds."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
@@ -66,40 +71,24 @@ class PaddingIsZero(Embedding):
         return np.where((x == padding)[..., None], 0, y), right
 
 
+@caught_by(DIFFERENCES, TWIN, tensor="weight")
 class PaddingIfTrue(Embedding):
-    """Asks ``if padding_idx``, and so trains the padding in row 0."""
+    """Tests ``if padding_idx``, so padding in row 0 is trained."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        return Embedding(self.weight, self.padding_idx or None).forward(x, context)
+    forward = given(layer=lambda self: Embedding(self.weight, self.padding_idx or None))
 
 
+@caught_by(INDICES)
 class NegativeFromTheEnd(Embedding):
-    """Looks a negative index up from the end, as NumPy does."""
+    """Looks up a negative index from the end, as NumPy does."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        return super().forward(np.where(x < 0, x + len(self.weight), x), context)
+    forward = given(x=lambda self, x: np.where(x < 0, x + len(self.weight), x))
 
 
+@caught_by(INDICES)
 class ErrorOfNumPy(Embedding):
-    """Leaves an index that is too large to NumPy, whose error does not say who needs what."""
+    """Does not check for a too large index: NumPy raises an error that does not name the layer."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         self.weight[x]
         return super().forward(x, context)
-
-
-PLANTED = [
-    Fault(PaddingFromTheStart, DIFFERENCES, "weight", ""),
-    Fault(LastIndexWins, DIFFERENCES, "weight", "EMB-01"),
-    Fault(Gathered, DIFFERENCES, "weight", "EMB-03"),
-    Fault(PaddingTrained, TWIN, "weight", ""),
-    Fault(PaddingTrained, DIFFERENCES, "weight", ""),
-    Fault(PaddingFromTheStart, TWIN, "weight", ""),
-    Fault(PaddingIsZero, FORWARD, "output", ""),
-    Fault(PaddingIfTrue, DIFFERENCES, "weight", ""),
-    Fault(PaddingIfTrue, TWIN, "weight", ""),
-    Fault(NegativeFromTheEnd, INDICES, None, ""),
-    Fault(ErrorOfNumPy, INDICES, None, ""),
-]
-
-BLIND: list[type] = [PaddingIsZero, NegativeFromTheEnd, ErrorOfNumPy]

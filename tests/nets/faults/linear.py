@@ -4,87 +4,48 @@ from __future__ import annotations
 
 from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
 from nets.layers import Linear
-from tests.nets.faults.fault import DIFFERENCES, SHAPES, TWIN, Fault
-from tests.nets.faults.windows import with_gradient
+from tests.nets.faults.fault import DIFFERENCES, SHAPES, TWIN, caught_by
+from tests.nets.faults.passes import with_gradient, with_pullback
 
 
+@caught_by(DIFFERENCES, SHAPES, name="LIN-01")
+class BiasNotSummed(Linear):
+    """Does not sum the bias gradient over the batch."""
+
+    forward = with_gradient("bias", lambda _, dy: dy.copy())
+
+
+@caught_by(DIFFERENCES, TWIN, tensor="bias", name="LIN-01")
+class FirstRowForTheBias(Linear):
+    """Uses only the first row for the bias gradient."""
+
+    forward = with_gradient("bias", lambda _, dy: dy.reshape(-1, dy.shape[-1])[0].copy())
+
+
+@caught_by(DIFFERENCES, TWIN, tensor="bias", name="LIN-03")
 class BiasByMean(Linear):
     """Averages the bias gradient over the batch."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-
-        def backward(dy: Array) -> tuple[Array, Gradients]:
-            dx, grads = right(dy)
-            rows = dy.reshape(-1, dy.shape[-1])
-            return dx, grads | ({"bias": rows.mean(axis=0)} if "bias" in grads else {})
-
-        return y, backward
+    forward = with_gradient("bias", lambda _, dy: dy.reshape(-1, dy.shape[-1]).mean(axis=0))
 
 
+@caught_by(DIFFERENCES, tensor="bias")
 class BiasIgnored(Linear):
-    """Gives the bias no gradient at all."""
+    """Returns zeros as the bias gradient."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-
-        def backward(dy: Array) -> tuple[Array, Gradients]:
-            dx, grads = right(dy)
-            return dx, {name: grad * (name != "bias") for name, grad in grads.items()}
-
-        return y, backward
+    forward = with_gradient("bias", lambda at, dy: 0 * at.right(dy)[1]["bias"])
 
 
+@caught_by(DIFFERENCES, SHAPES, TWIN, "backward_is_linear")
 class BiasForgotten(Linear):
     """Leaves the bias out of the gradients."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        return y, lambda dy: (right(dy)[0], {"weight": right(dy)[1]["weight"]})
+    forward = with_pullback(lambda at, dy: (at.right(dy)[0], {"weight": at.right(dy)[1]["weight"]}))
 
 
-class CentredInPlace(Linear):
-    """Centres its input where it stands."""
-
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        x -= x.mean() + 1
-        return super().forward(x, context)
-
-
-class Broadcasting(Linear):
-    """Checks no shape, and so says nothing of a wrong one but what NumPy says."""
-
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        x @ self.weight.T
-        return super().forward(x, context)
-
-
-class FirstRowForTheBias(Linear):
-    """Gives the bias the gradient of the first row alone."""
-
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        return y, with_gradient(right, "bias", lambda dy: dy.reshape(-1, dy.shape[-1])[0].copy())
-
-
-class BiasNotSummed(Linear):
-    """Gives the bias a gradient for every row."""
-
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        return y, with_gradient(right, "bias", lambda dy: dy.copy())
-
-
-class WeightByMean(Linear):
-    """Averages the weight gradient over the batch, which the loss has averaged over already."""
-
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        return y, with_gradient(right, "weight", lambda dy: right(dy)[1]["weight"] / len(x))
-
-
+@caught_by("arguments_are_left_untouched", name="LIN-04")
 class MovesOnItsWayBack(Linear):
-    """Moves its weight as soon as it has the gradient, and takes the gradient of its input from the moved one."""
+    """Updates its weight in the backward pass, and computes dx with the updated weight."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
@@ -97,25 +58,27 @@ class MovesOnItsWayBack(Linear):
         return y, backward
 
 
-PLANTED = [
-    Fault(MovesOnItsWayBack, "arguments_are_left_untouched", None, "LIN-04"),
-    Fault(BiasNotSummed, DIFFERENCES, None, "LIN-01"),
-    Fault(BiasForgotten, DIFFERENCES, None, ""),
-    Fault(CentredInPlace, DIFFERENCES, "input", ""),
-    Fault(FirstRowForTheBias, DIFFERENCES, "bias", "LIN-01"),
-    Fault(FirstRowForTheBias, TWIN, "bias", "LIN-01"),
-    Fault(BiasNotSummed, SHAPES, None, "LIN-01"),
-    Fault(WeightByMean, DIFFERENCES, "weight", "LIN-03"),
-    Fault(WeightByMean, TWIN, "weight", "LIN-03"),
-    Fault(WeightByMean, "gradients_of_samples_do_not_mix", "weight", "LIN-03"),
-    Fault(BiasByMean, DIFFERENCES, "bias", "LIN-03"),
-    Fault(BiasByMean, TWIN, "bias", "LIN-03"),
-    Fault(BiasIgnored, DIFFERENCES, "bias", ""),
-    Fault(BiasForgotten, SHAPES, None, ""),
-    Fault(BiasForgotten, TWIN, None, ""),
-    Fault(BiasForgotten, "backward_is_linear", None, ""),
-    Fault(CentredInPlace, "arguments_are_left_untouched", None, ""),
-    Fault(Broadcasting, "wrong_shapes_are_refused", None, ""),
-]
+@caught_by("arguments_are_left_untouched")
+@caught_by(DIFFERENCES, tensor="input")
+class CentredInPlace(Linear):
+    """Centres its input in place."""
 
-BLIND: list[type] = [MovesOnItsWayBack, Broadcasting]
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        x -= x.mean() + 1
+        return super().forward(x, context)
+
+
+@caught_by("wrong_shapes_are_refused")
+class Broadcasting(Linear):
+    """Does not check shapes, so a wrong one gives NumPy's error."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        x @ self.weight.T
+        return super().forward(x, context)
+
+
+@caught_by(DIFFERENCES, TWIN, "gradients_of_samples_do_not_mix", tensor="weight", name="LIN-03")
+class WeightByMean(Linear):
+    """Averages the weight gradient over the batch, although the loss has done so already."""
+
+    forward = with_gradient("weight", lambda at, dy: at.right(dy)[1]["weight"] / len(at.x))

@@ -2,104 +2,113 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
 from nets.layers import GroupNorm, LayerNorm
-from tests.nets.faults.fault import DIFFERENCES, FORWARD, SHAPES, Fault
+from tests.nets.faults.fault import DIFFERENCES, FORWARD, SHAPES, caught_by
+from tests.nets.faults.passes import given, with_gradient
 
 
-class EpsOutsideTheRoot(LayerNorm):
-    """Divides by ``sqrt(var) + eps``, forward and backward alike: no difference can show that."""
-
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        axes = tuple(range(-len(self.normalized_shape), 0))
-        centred = x - x.mean(axis=axes, keepdims=True)
-        root = np.sqrt((centred * centred).mean(axis=axes, keepdims=True))
-        normal, inner = centred / (root + self.eps), np.where(root > 0, root, 1)
-
-        def backward(dy: Array) -> tuple[Array, Gradients]:
-            g = dy if self.weight is None else dy * self.weight
-            along = (g * centred).mean(axis=axes, keepdims=True) / inner
-            dx = (g - g.mean(axis=axes, keepdims=True) - normal * along) / (root + self.eps)
-            sums = (a.reshape(-1, *self.normalized_shape).sum(axis=0) for a in (dy * normal, dy))
-            return dx, {k: a for k, a in zip(("weight", "bias"), sums, strict=True) if k in self.parameters()}
-
-        y = normal if self.weight is None else normal * self.weight
-        return y if self.bias is None else y + self.bias, backward
+def axes_of(layer: LayerNorm) -> tuple[int, ...]:
+    """Return the axes over which a layer normalises."""
+    return tuple(range(-len(layer.normalized_shape), 0))
 
 
-class EpsPerElement(LayerNorm):
-    """Adds eps to the count of elements' sum, ``var + eps / count``, consistently."""
+class _Renormalised(LayerNorm):
+    """What those that normalise in another way have in common: weight and bias, and their gradients."""
+
+    def normalised(self, x: Array, context: Context) -> tuple[Array, Callable[[Array], Array]]:
+        """Return the normalised input and its pullback."""
+        raise NotImplementedError
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        return LayerNorm.forward(replace(self, eps=self.eps / np.prod(self.normalized_shape)), x, context)
-
-
-class WeightAndBiasSwapped(LayerNorm):
-    """Returns the gradients of weight and bias in each other's place."""
-
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-
-        def backward(dy: Array) -> tuple[Array, Gradients]:
-            dx, grads = right(dy)
-            return dx, {name: grads["weight" if name == "bias" else "bias"] for name in grads} if len(
-                grads
-            ) == 2 else grads
-
-        return y, backward
-
-
-class SummedOverFeatures(LayerNorm):
-    """Sums the gradient of the bias over the features in place of over the rows."""
-
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-
-        def backward(dy: Array) -> tuple[Array, Gradients]:
-            dx, grads = right(dy)
-            sums = dy.sum(axis=tuple(range(-len(self.normalized_shape), 0)))
-            return dx, grads | ({"bias": sums.reshape(-1)} if "bias" in grads else {})
-
-        return y, backward
-
-
-class WithoutTheMeanOfTheRow(LayerNorm):
-    """Takes the mean for a constant."""
-
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        axes = tuple(range(-len(self.normalized_shape), 0))
-        deviation = np.sqrt(x.var(axis=axes, keepdims=True) + self.eps)
-
-        def backward(dy: Array) -> tuple[Array, Gradients]:
-            dx, grads = right(dy)
-            g = dy if self.weight is None else dy * self.weight
-            return dx + g.mean(axis=axes, keepdims=True) / deviation, grads
-
-        return y, backward
-
-
-class OverTheLastAxisOnly(LayerNorm):
-    """Normalises over the last axis alone, where two are to be normalised together, consistently."""
-
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        normal, pullback = LayerNorm.create(x.shape[-1], self.eps, elementwise_affine=False).forward(x, context)
+        normal, pullback = self.normalised(x, context)
 
         def backward(dy: Array) -> tuple[Array, Gradients]:
             sums = (a.reshape(-1, *self.normalized_shape).sum(axis=0) for a in (dy * normal, dy))
             grads = {k: a for k, a in zip(("weight", "bias"), sums, strict=True) if k in self.parameters()}
-            return pullback(dy if self.weight is None else dy * self.weight)[0], grads
+            return pullback(dy if self.weight is None else dy * self.weight), grads
 
-        y = normal if self.weight is None else normal * self.weight
+        y = normal.copy() if self.weight is None else normal * self.weight
         return y if self.bias is None else y + self.bias, backward
 
 
+@caught_by(FORWARD, tensor="output", name="LN-01")
+class EpsOutsideTheRoot(_Renormalised):
+    """Divides by ``sqrt(var) + eps``, consistently."""
+
+    def normalised(self, x: Array, context: Context) -> tuple[Array, Callable[[Array], Array]]:
+        axes = axes_of(self)
+        centred = x - x.mean(axis=axes, keepdims=True)
+        root = np.sqrt((centred * centred).mean(axis=axes, keepdims=True))
+        normal, inner = centred / (root + self.eps), np.where(root > 0, root, 1)
+
+        def pullback(g: Array) -> Array:
+            along = (g * centred).mean(axis=axes, keepdims=True) / inner
+            return np.asarray((g - g.mean(axis=axes, keepdims=True) - normal * along) / (root + self.eps))
+
+        return normal, pullback
+
+
+@caught_by(FORWARD, tensor="output", name="LN-01")
+class EpsPerElement(LayerNorm):
+    """Adds eps to the sum of squares, so it uses ``var + eps / count``, consistently."""
+
+    forward = given(layer=lambda self: replace(self, eps=self.eps / np.prod(self.normalized_shape)))
+
+
+@caught_by(DIFFERENCES, SHAPES, name="LN-05")
+class SummedOverFeatures(LayerNorm):
+    """Sums the bias gradient over the features, not over the rows."""
+
+    forward = with_gradient("bias", lambda at, dy: dy.sum(axis=axes_of(at.subject)).reshape(-1))
+
+
+@caught_by(DIFFERENCES, name="LN-05")
+class WeightAndBiasSwapped(LayerNorm):
+    """Swaps the gradients of weight and bias."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+
+        def backward(dy: Array) -> tuple[Array, Gradients]:
+            dx, grads = right(dy)
+            return dx, dict(zip(grads, reversed(grads.values()), strict=True))
+
+        return y, backward
+
+
+@caught_by(DIFFERENCES, tensor="input")
+class WithoutTheMeanOfTheRow(LayerNorm):
+    """Treats the mean as a constant."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, right = super().forward(x, context)
+        deviation = np.sqrt(x.var(axis=axes_of(self), keepdims=True) + self.eps)
+
+        def dmean(dy: Array) -> Array:
+            g = dy if self.weight is None else dy * self.weight
+            return np.asarray(g.mean(axis=axes_of(self), keepdims=True) / deviation)
+
+        return y, lambda dy: (right(dy)[0] + dmean(dy), right(dy)[1])
+
+
+@caught_by(FORWARD, tensor="output")
+class OverTheLastAxisOnly(_Renormalised):
+    """Normalises over the last axis only, where it must over two, consistently."""
+
+    def normalised(self, x: Array, context: Context) -> tuple[Array, Callable[[Array], Array]]:
+        normal, right = LayerNorm.create(x.shape[-1], self.eps, elementwise_affine=False).forward(x, context)
+        return normal, lambda g: right(g)[0]
+
+
+@caught_by(FORWARD, tensor="output")
 class GroupsInterleaved(GroupNorm):
-    """Takes every k-th channel into a group, not k neighbours, consistently."""
+    """Puts every k-th channel into a group, not k neighbours, consistently."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         order = np.arange(self.num_channels).reshape(-1, self.num_groups).T.reshape(-1)
@@ -114,8 +123,9 @@ class GroupsInterleaved(GroupNorm):
         return y[:, back], backward
 
 
+@caught_by(FORWARD, tensor="output")
 class AffinePerGroup(GroupNorm):
-    """Gives all channels of a group the weight and bias of its first, consistently."""
+    """Uses the weight and bias of a group's first channel for all its channels, consistently."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         each = self.num_channels // self.num_groups
@@ -134,15 +144,16 @@ class AffinePerGroup(GroupNorm):
         return y, backward
 
 
+@caught_by(FORWARD, tensor="output")
 class GroupCountForgotten(GroupNorm):
-    """Takes all channels for one group, consistently."""
+    """Treats all channels as one group, consistently."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        return GroupNorm.forward(replace(self, num_groups=1), x, context)
+    forward = given(layer=lambda self: replace(self, num_groups=1))
 
 
+@caught_by(DIFFERENCES, tensor="input")
 class WeightBehindTheMeans(GroupNorm):
-    """Multiplies by the weight after the means of dy are taken, which is right for one weight a group alone."""
+    """Multiplies by the weight after taking the means of dy, which is right only with one weight per group."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, right = super().forward(x, context)
@@ -156,49 +167,20 @@ class WeightBehindTheMeans(GroupNorm):
         return y, backward
 
 
-class MeanOfSquares(LayerNorm):
-    """Takes the variance for mean(x^2) - mean(x)^2, which cancels where the mean is large, and clips it at 0."""
+@caught_by("precisions_agree")
+class MeanOfSquares(_Renormalised):
+    """Computes the variance as mean(x^2) - mean(x)^2, which cancels if the mean is large, and clips it at 0."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        axes = tuple(range(-len(self.normalized_shape), 0))
+    def normalised(self, x: Array, context: Context) -> tuple[Array, Callable[[Array], Array]]:
+        axes = axes_of(self)
         mean = x.mean(axis=axes, keepdims=True)
         variance = np.maximum((x * x).mean(axis=axes, keepdims=True) - mean * mean, 0)
         mean = context.tapped("forward", "mean", mean)
         deviation = np.sqrt(context.tapped("forward", "variance", variance) + self.eps)
         normal = (x - mean) / deviation
 
-        def backward(dy: Array) -> tuple[Array, Gradients]:
-            g = dy if self.weight is None else dy * self.weight
+        def pullback(g: Array) -> Array:
             along = (g * normal).mean(axis=axes, keepdims=True)
-            sums = (a.reshape(-1, *self.normalized_shape).sum(axis=0) for a in (dy * normal, dy))
-            grads = {k: a for k, a in zip(("weight", "bias"), sums, strict=True) if k in self.parameters()}
-            return (g - g.mean(axis=axes, keepdims=True) - normal * along) / deviation, grads
+            return np.asarray((g - g.mean(axis=axes, keepdims=True) - normal * along) / deviation)
 
-        y = normal.copy() if self.weight is None else normal * self.weight
-        return y if self.bias is None else y + self.bias, backward
-
-
-PLANTED = [
-    Fault(SummedOverFeatures, DIFFERENCES, None, "LN-05"),
-    Fault(EpsOutsideTheRoot, FORWARD, "output", "LN-01"),
-    Fault(EpsPerElement, FORWARD, "output", "LN-01"),
-    Fault(WeightAndBiasSwapped, DIFFERENCES, None, "LN-05"),
-    Fault(SummedOverFeatures, SHAPES, None, "LN-05"),
-    Fault(WithoutTheMeanOfTheRow, DIFFERENCES, "input", ""),
-    Fault(OverTheLastAxisOnly, FORWARD, "output", ""),
-    Fault(GroupsInterleaved, FORWARD, "output", ""),
-    Fault(AffinePerGroup, FORWARD, "output", ""),
-    Fault(GroupCountForgotten, FORWARD, "output", ""),
-    Fault(WeightBehindTheMeans, DIFFERENCES, "input", ""),
-    Fault(MeanOfSquares, "precisions_agree", None, ""),
-]
-
-BLIND: list[type] = [
-    EpsOutsideTheRoot,
-    EpsPerElement,
-    OverTheLastAxisOnly,
-    GroupsInterleaved,
-    AffinePerGroup,
-    GroupCountForgotten,
-    MeanOfSquares,
-]
+        return normal, pullback

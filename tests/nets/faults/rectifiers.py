@@ -8,43 +8,13 @@ import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients, Kinks
 from nets.layers import LeakyReLU, PReLU, ReLU
-from tests.nets.faults.fault import DIFFERENCES, FORWARD, KINKS, SHAPES, TWIN, Fault
+from tests.nets.faults.fault import DIFFERENCES, FORWARD, KINKS, SHAPES, TWIN, caught_by, equivalent
+from tests.nets.faults.passes import with_dx, with_gradient
 
 
-class LeakingBackward(ReLU):
-    """Lets the gradient of negative inputs pass."""
-
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda dy: (dy.copy(), {})
-
-
-class LeakingBothWays(ReLU):
-    """Lets negative inputs pass, forward and backward alike: no difference can show that."""
-
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        return x.copy(), lambda dy: (dy.copy(), {})
-
-
-class SlopeOneAtZero(ReLU):
-    """Takes the slope at exactly zero to be 1, where torch takes 0."""
-
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda dy: (dy * (x >= 0), {})
-
-
-class ClippedInPlace(ReLU):
-    """Sets the negative elements of its input to zero where they stand, for the layer before to see."""
-
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, backward = super().forward(x, context)
-        x[x < 0] = 0
-        return y, backward
-
-
+@caught_by(DIFFERENCES, SHAPES, name="ACT-09")
 class ChainedAssignment(ReLU):
-    """Writes ``dx = dy[...] = 0``, by which dx is the number 0."""
+    """Writes ``dx = dy[...] = 0``, so dx is the number 0."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, _ = super().forward(x, context)
@@ -57,32 +27,63 @@ class ChainedAssignment(ReLU):
         return y, backward
 
 
+@caught_by(DIFFERENCES, TWIN, tensor="input")
+class LeakingBackward(ReLU):
+    """Passes the gradient of negative inputs."""
+
+    forward = with_dx(lambda _, dy: dy.copy())
+
+
+@caught_by(TWIN, tensor="input")
+@caught_by(FORWARD, tensor="output")
+class LeakingBothWays(ReLU):
+    """Passes negative inputs, consistently."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        return x.copy(), lambda dy: (dy.copy(), {})
+
+
+@caught_by(TWIN, tensor="input")
+class SlopeOneAtZero(ReLU):
+    """Uses slope 1 at exactly zero; torch uses 0."""
+
+    forward = with_dx(lambda at, dy: dy * (at.x >= 0))
+
+
+@caught_by("arguments_are_left_untouched", name="ACT-08")
+class ClippedInPlace(ReLU):
+    """Sets the negative elements of its input to zero in place, which changes the output of the layer before."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        y, backward = super().forward(x, context)
+        x[x < 0] = 0
+        return y, backward
+
+
+@caught_by(DIFFERENCES, tensor="input", name="ACT-10")
 class SlopeIgnored(LeakyReLU):
-    """Lets no gradient of negative inputs pass, as a plain rectifier."""
+    """Passes no gradient for negative inputs, as a plain ReLU does."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda dy: (dy * (x > 0), {})
+    forward = with_dx(lambda at, dy: dy * (at.x > 0))
 
 
+@caught_by(DIFFERENCES, tensor="input", name="ACT-10")
 class SlopeOfTheDefault(LeakyReLU):
-    """Writes the slope 0.01 into the backward pass, whatever it is."""
+    """Uses the slope 0.01 in the backward pass, whatever the layer's slope is."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda dy: (np.where(x > 0, dy, 0.01 * dy), {})
+    forward = with_dx(lambda at, dy: np.where(at.x > 0, dy, 0.01 * dy))
 
 
+@caught_by(DIFFERENCES, tensor="input", name="ACT-11")
 class GatedByTheOutput(LeakyReLU):
-    """Takes the gate from the output, whose sign is not the input's where the slope is negative."""
+    """Takes the gate from the output, whose sign differs from the input's if the slope is negative."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda dy: (np.where(y > 0, dy, self.negative_slope * dy), {})
+    forward = with_dx(lambda at, dy: np.where(at.y > 0, dy, at.subject.negative_slope * dy))
 
 
+@caught_by(FORWARD, tensor="output", name="ACT-11")
 class LargerOfTwo(LeakyReLU):
-    """Computes max(slope * x, x), which is another function where the slope exceeds 1, consistently."""
+    """Computes max(slope * x, x), which is another function if the slope exceeds 1, consistently."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         mask = x > self.negative_slope * x
@@ -90,6 +91,14 @@ class LargerOfTwo(LeakyReLU):
         return np.where(mask, x, slope * x), lambda dy: (np.where(mask, dy, slope * dy), {})
 
 
+@caught_by(DIFFERENCES, SHAPES)
+class SlopeNotSummed(PReLU):
+    """Does not sum the slope's gradient over the elements."""
+
+    forward = with_gradient("weight", lambda at, dy: np.where(at.x > 0, 0, dy * at.x))
+
+
+@caught_by(DIFFERENCES, TWIN, tensor="input", name="ACT-11")
 class LearntSlopeGatedByTheOutput(PReLU):
     """Takes the gate from the output, wrong once a slope has trained below zero."""
 
@@ -99,23 +108,16 @@ class LearntSlopeGatedByTheOutput(PReLU):
         return y, lambda dy: (np.where(y > 0, dy, slopes * dy), right(dy)[1])
 
 
-class SlopeNotSummed(PReLU):
-    """Gives the slope a gradient for every element."""
-
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        return y, lambda dy: (right(dy)[0], {"weight": np.where(x > 0, 0, dy * x)})
-
-
+@caught_by(DIFFERENCES, TWIN, tensor="weight")
 class SlopesOfTheLastAxis(PReLU):
     """Sums the slopes' gradients as if the channels came last."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        slopes = len(self.weight)
-        return y, lambda dy: (right(dy)[0], {"weight": np.where(x > 0, 0, dy * x).reshape(-1, slopes).sum(axis=0)})
+    forward = with_gradient(
+        "weight", lambda at, dy: np.where(at.x > 0, 0, dy * at.x).reshape(-1, len(at.subject.weight)).sum(axis=0)
+    )
 
 
+@caught_by(FORWARD, tensor="output")
 class FirstSlopeForAll(PReLU):
     """Uses the first channel's slope in all channels, consistently."""
 
@@ -129,79 +131,39 @@ class FirstSlopeForAll(PReLU):
         return y, backward
 
 
+@caught_by(DIFFERENCES, "gradients_of_samples_do_not_mix", tensor="weight")
 class SlopeByMean(PReLU):
     """Averages a slope's gradient over the batch."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, right = super().forward(x, context)
-        return y, lambda dy: (right(dy)[0], {"weight": right(dy)[1]["weight"] / len(x)})
+    forward = with_gradient("weight", lambda at, dy: at.right(dy)[1]["weight"] / len(at.x))
 
 
+@equivalent("EQ-04")
 class RectifierGatedByTheOutput(ReLU):
-    """Takes its gate from the output, which is positive where the input is."""
+    """Takes its gate from the output, which is positive exactly where the input is."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda dy: (np.where(y > 0, dy, 0), {})
+    forward = with_dx(lambda at, dy: np.where(at.y > 0, dy, 0))
 
 
+@caught_by(KINKS)
 class ChoosesAtFive(ReLU):
-    """Says that it chooses at 5, with the margins of the choice at 0."""
+    """Reports a kink at 5, with the margins of one at 0."""
 
     def kinks(self, x: Array) -> Kinks:
         return Kinks(choice=x < 5, margin=np.abs(x))
 
 
+@caught_by(KINKS)
 class MarginsOfTheOutput(LeakyReLU):
-    """Takes the size of its output for the margin of its input."""
+    """Reports the size of its output as the margin of its input."""
 
     def kinks(self, x: Array) -> Kinks:
         return Kinks(choice=x > 0, margin=np.abs(self.forward(x)[0]))
 
 
+@caught_by(KINKS)
 class MarginsWithASign(PReLU):
-    """Takes the input for its own margin, which is below 0 where the input is."""
+    """Reports the input as its margin, which is negative for negative inputs."""
 
     def kinks(self, x: Array) -> Kinks:
         return Kinks(choice=x > 0, margin=x)
-
-
-PLANTED = [
-    Fault(ChainedAssignment, DIFFERENCES, None, "ACT-09"),
-    Fault(SlopeNotSummed, DIFFERENCES, None, ""),
-    Fault(LeakingBackward, DIFFERENCES, "input", ""),
-    Fault(LeakingBackward, TWIN, "input", ""),
-    Fault(LeakingBothWays, FORWARD, "output", ""),
-    Fault(LeakingBothWays, TWIN, "input", ""),
-    Fault(SlopeOneAtZero, TWIN, "input", ""),
-    Fault(ClippedInPlace, "arguments_are_left_untouched", None, "ACT-08"),
-    Fault(ChainedAssignment, SHAPES, None, "ACT-09"),
-    Fault(SlopeIgnored, DIFFERENCES, "input", "ACT-10"),
-    Fault(SlopeOfTheDefault, DIFFERENCES, "input", "ACT-10"),
-    Fault(GatedByTheOutput, DIFFERENCES, "input", "ACT-11"),
-    Fault(LargerOfTwo, FORWARD, "output", "ACT-11"),
-    Fault(LearntSlopeGatedByTheOutput, DIFFERENCES, "input", "ACT-11"),
-    Fault(LearntSlopeGatedByTheOutput, TWIN, "input", "ACT-11"),
-    Fault(SlopeNotSummed, SHAPES, None, ""),
-    Fault(SlopesOfTheLastAxis, DIFFERENCES, "weight", ""),
-    Fault(SlopesOfTheLastAxis, TWIN, "weight", ""),
-    Fault(FirstSlopeForAll, FORWARD, "output", ""),
-    Fault(SlopeByMean, DIFFERENCES, "weight", ""),
-    Fault(SlopeByMean, "gradients_of_samples_do_not_mix", "weight", ""),
-    Fault(ChoosesAtFive, KINKS, None, ""),
-    Fault(MarginsOfTheOutput, KINKS, None, ""),
-    Fault(MarginsWithASign, KINKS, None, ""),
-]
-
-BLIND: list[type] = [
-    LeakingBothWays,
-    SlopeOneAtZero,
-    ClippedInPlace,
-    LargerOfTwo,
-    FirstSlopeForAll,
-    ChoosesAtFive,
-    MarginsOfTheOutput,
-    MarginsWithASign,
-]
-
-EQUIVALENT: list[tuple[type, str]] = [(RectifierGatedByTheOutput, "EQ-04")]

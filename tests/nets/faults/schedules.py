@@ -15,14 +15,15 @@ from nets.schedules import (
     ReduceLROnPlateau,
     StepLR,
 )
-from tests.nets.faults.fault import Fault
+from tests.nets.faults.fault import caught_by
 
 RATES = "rates_agree_with_twin"
 REPEATED = "rates_do_not_depend_on_earlier_calls"
 
 
+@caught_by(RATES, REPEATED, tensor="lr", name="SCH-02")
 class Compounding(ExponentialLR):
-    """Multiplies the current rate by the whole factor of the epoch, where that belongs to the first rate."""
+    """Multiplies the current rate by gamma^epoch, which belongs to the initial rate."""
 
     def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
         rate = self.__dict__.get("current", self.lr) * self.gamma**epoch
@@ -30,8 +31,9 @@ class Compounding(ExponentialLR):
         return rate
 
 
+@caught_by(REPEATED, tensor="lr")
 class CountingItsCalls(StepLR):
-    """Counts the calls and not the epochs: right if it is asked once an epoch, in order."""
+    """Counts calls, not epochs: right only with one call per epoch, in order."""
 
     def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
         calls = self.__dict__.get("calls", 0)
@@ -39,6 +41,15 @@ class CountingItsCalls(StepLR):
         return super().__call__(calls, history)
 
 
+@caught_by(RATES, tensor="lr")
+class ZeroIsTheDefault(StepLR):
+    """Treats a factor of 0 as not given."""
+
+    def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
+        return self.lr * (self.gamma or 0.1) ** (epoch // self.step_size)
+
+
+@caught_by(RATES, tensor="lr")
 class StepLate(StepLR):
     """Lowers the rate one epoch late: after ``step_size`` epochs counted from 1."""
 
@@ -46,6 +57,7 @@ class StepLate(StepLR):
         return super().__call__(max(epoch - 1, 0), history)
 
 
+@caught_by(RATES, tensor="lr")
 class StepEarly(StepLR):
     """Lowers the rate one epoch early."""
 
@@ -53,27 +65,23 @@ class StepEarly(StepLR):
         return super().__call__(epoch + 1, history)
 
 
-class ZeroIsTheDefault(StepLR):
-    """Takes a factor of 0 for none given."""
-
-    def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
-        return self.lr * (self.gamma or 0.1) ** (epoch // self.step_size)
-
-
+@caught_by(RATES, tensor="lr")
 class PastItsMilestone(MultiStepLR):
-    """Has a milestone reached only by the epoch after it."""
+    """Applies a milestone one epoch late."""
 
     def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
         return self.lr * self.gamma ** sum(milestone < epoch for milestone in self.milestones)
 
 
+@caught_by(RATES, tensor="lr")
 class TwiceIsOnce(MultiStepLR):
-    """Counts a milestone that comes twice once."""
+    """Counts a repeated milestone once."""
 
     def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
         return self.lr * self.gamma ** sum(milestone <= epoch for milestone in set(self.milestones))
 
 
+@caught_by(RATES, tensor="lr")
 class FactorsMultiply(PiecewiseConstant):
     """Multiplies the factors of all milestones that were passed."""
 
@@ -82,27 +90,31 @@ class FactorsMultiply(PiecewiseConstant):
         return self.lr * math.prod(passed)
 
 
+@caught_by(RATES, tensor="lr", name="SCH-05")
 class WholePeriod(CosineAnnealingLR):
-    """Takes ``T_max`` for the whole period: the rate is at its least half-way."""
+    """Treats ``T_max`` as the whole period: the rate is at its minimum half-way."""
 
     def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
         return super().__call__(2 * epoch, history)
 
 
+@caught_by(RATES, tensor="lr")
 class WithoutLeast(CosineAnnealingLR):
-    """Adds the least rate to a cosine of the full height, which then starts above the base rate."""
+    """Adds the minimum rate to a cosine of full height, so the rate starts above the base rate."""
 
     def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
         return self.eta_min + self.lr * (1 + math.cos(math.pi * epoch / self.T_max)) / 2
 
 
+@caught_by(RATES, tensor="lr")
 class StaysDown(CosineAnnealingLR):
-    """Stays at the least rate after ``T_max``, where torch's cosine rises again."""
+    """Stays at the minimum rate after ``T_max``; torch's cosine rises again."""
 
     def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
         return super().__call__(min(epoch, self.T_max), history)
 
 
+@caught_by(RATES, tensor="lr", name="SCH-04")
 class FromZero(LinearWarmup):
     """Starts at a rate of 0, so that the first step moves nothing."""
 
@@ -110,22 +122,25 @@ class FromZero(LinearWarmup):
         return self.lr * epoch / self.total_iters if epoch < self.total_iters else super().__call__(epoch, history)
 
 
+@caught_by(RATES, tensor="lr", name="SCH-05")
 class ClockRunsOn(LinearWarmup):
-    """Lets the schedule after it count from epoch 0, so that it has lost the epochs of the rise."""
+    """Gives the next schedule the epoch of the whole run, so it skips its first epochs."""
 
     def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
         return self.after(epoch, history) if epoch >= self.total_iters else super().__call__(epoch, history)
 
 
+@caught_by(RATES, tensor="lr")
 class HandsOverLate(LinearWarmup):
-    """Hands over one epoch after the rate is reached, and begins the schedule after it in its epoch 1."""
+    """Starts the next schedule one epoch late, and at its epoch 1."""
 
     def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
         return self.lr if epoch == self.total_iters else super().__call__(epoch + (epoch > self.total_iters), history)
 
 
+@caught_by(RATES, tensor="lr")
 class MetricsOfTheRise(LinearWarmup):
-    """Shows the schedule after it the metrics of the rise, too, as if they were those of its first epochs."""
+    """Passes the metrics of the warm-up to the next schedule, as if they were those of its first epochs."""
 
     def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
         if epoch >= self.total_iters:
@@ -133,8 +148,9 @@ class MetricsOfTheRise(LinearWarmup):
         return super().__call__(epoch, history)
 
 
+@caught_by(RATES, tensor="lr", name="SCH-05")
 class Overshoots(LinearWarmup):
-    """Divides by one epoch less than the rise takes, and so rises above the rate before it hands over."""
+    """Divides by one epoch too few, so the rate overshoots before the warm-up ends."""
 
     def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
         if epoch >= self.total_iters:
@@ -178,13 +194,23 @@ class Plateau(ReduceLROnPlateau):
         return lr - lower > self.eps
 
 
+@caught_by(RATES, tensor="lr")
+class WorstIsZero(Plateau):
+    """Starts from 0 as the best metric in mode max, as if no metric were negative."""
+
+    def _worst(self) -> float:
+        return math.inf if self.mode == "min" else 0.0
+
+
+@caught_by(RATES, tensor="lr")
 class Impatient(Plateau):
-    """Lowers the rate after ``patience`` epochs, where it takes one more."""
+    """Lowers the rate after ``patience`` epochs, one too early."""
 
     def _is_over(self, waited: int) -> bool:
         return waited >= max(self.patience, 1)
 
 
+@caught_by(RATES, tensor="lr")
 class Restless(Plateau):
     """Ignores the cool-down."""
 
@@ -193,8 +219,9 @@ class Restless(Plateau):
         state["resting"] = 0
 
 
+@caught_by(RATES, tensor="lr")
 class RestsOneLonger(Plateau):
-    """Counts the epoch in which the rate falls as the first of the cool-down's, and adds one."""
+    """Makes the cool-down one epoch too long."""
 
     def _follow(self, state: dict[str, Any], loss: float) -> None:
         resting = state["resting"]
@@ -202,13 +229,15 @@ class RestsOneLonger(Plateau):
         state["resting"] += state["resting"] == self.cooldown > 0 == resting
 
 
+@caught_by(RATES, tensor="lr")
 class AnyImprovement(Plateau):
-    """Ignores the threshold: the least improvement will do."""
+    """Ignores the threshold: any improvement counts."""
 
     def _improves(self, loss: float, best: float) -> bool:
         return loss < best if self.mode == "min" else loss > best
 
 
+@caught_by(RATES, tensor="lr")
 class EqualIsBetter(Plateau):
     """Counts a loss that is equal to the best as an improvement, where the threshold is 0."""
 
@@ -216,23 +245,26 @@ class EqualIsBetter(Plateau):
         return super()._improves(loss, best) or (self.threshold == 0 and loss == best)
 
 
+@caught_by(RATES, tensor="lr")
 class AlwaysRelative(Plateau):
-    """Takes an absolute threshold for a relative one."""
+    """Treats an absolute threshold as a relative one."""
 
     def _improves(self, loss: float, best: float) -> bool:
         return loss < best * (1 - self.threshold) if self.mode == "min" else loss > best * (1 + self.threshold)
 
 
+@caught_by(RATES, tensor="lr")
 class LastIsBest(Plateau):
-    """Compares with the loss before, and not with the best."""
+    """Compares with the previous loss, not with the best."""
 
     def _follow(self, state: dict[str, Any], loss: float) -> None:
         super()._follow(state, loss)
         state["best"] = loss
 
 
+@caught_by(RATES, tensor="lr")
 class BestForgotten(Plateau):
-    """Forgets the best loss when it lowers the rate, so that any next one counts as an improvement."""
+    """Forgets the best loss when it lowers the rate, so the next loss always counts as an improvement."""
 
     def _follow(self, state: dict[str, Any], loss: float) -> None:
         before = state["lr"]
@@ -241,13 +273,15 @@ class BestForgotten(Plateau):
             state["best"] = self._worst()
 
 
+@caught_by(RATES, tensor="lr")
 class AlwaysFalls(Plateau):
-    """Ignores ``eps``: the rate falls however little that is."""
+    """Ignores ``eps``: the rate falls even if the change is tiny."""
 
     def _falls(self, lr: float, lower: float) -> bool:
         return lr > lower
 
 
+@caught_by(RATES, tensor="lr")
 class Bottomless(Plateau):
     """Ignores ``min_lr``."""
 
@@ -255,15 +289,17 @@ class Bottomless(Plateau):
         return lr * self.factor
 
 
+@caught_by(RATES, tensor="lr")
 class RaisedToItsLeast(Plateau):
-    """Raises a rate that is below ``min_lr`` to that."""
+    """Raises a rate below ``min_lr`` to ``min_lr``."""
 
     def _falls(self, lr: float, lower: float) -> bool:
         return abs(lr - lower) > self.eps
 
 
+@caught_by(RATES, tensor="lr")
 class ModesConfused(Plateau):
-    """Takes a lower metric for the better one in mode max, and a higher in mode min."""
+    """Swaps the modes min and max."""
 
     def _worst(self) -> float:
         return -super()._worst()
@@ -274,22 +310,17 @@ class ModesConfused(Plateau):
         return loss > least if self.mode == "min" else loss < least
 
 
+@caught_by(RATES, tensor="lr")
 class KnowsItsOwnEpoch(Plateau):
-    """Follows the loss of the epoch whose rate is asked for, one later than it can be known."""
+    """Uses the loss of the epoch whose rate it computes, which is not known yet."""
 
     def __call__(self, epoch: int, history: Sequence[float] = ()) -> float:
         return super().__call__(epoch - 1, history)
 
 
-class WorstIsZero(Plateau):
-    """Starts from 0 in mode max, below which no metric is thought to be."""
-
-    def _worst(self) -> float:
-        return math.inf if self.mode == "min" else 0.0
-
-
+@caught_by(RATES, tensor="lr")
 class RelativeToTheSize(Plateau):
-    """Takes a relative threshold of the size of the best metric, where torch takes it of the metric, sign and all."""
+    """Takes a relative threshold of the best metric's absolute value; torch takes it with its sign."""
 
     def _improves(self, loss: float, best: float) -> bool:
         if self.threshold_mode == "abs" or math.isinf(best):
@@ -298,45 +329,9 @@ class RelativeToTheSize(Plateau):
         return loss < best - step if self.mode == "min" else loss > best + step
 
 
+@caught_by(RATES, tensor="lr")
 class NotWorseIsBetter(Plateau):
-    """Takes NaN, which is no worse than the best, for an improvement."""
+    """Counts NaN as an improvement, because it is not worse than the best."""
 
     def _improves(self, loss: float, best: float) -> bool:
         return super()._improves(loss, best) or math.isnan(loss)
-
-
-PLANTED = [
-    Fault(ZeroIsTheDefault, RATES, "lr", ""),
-    Fault(WorstIsZero, RATES, "lr", ""),
-    Fault(RelativeToTheSize, RATES, "lr", ""),
-    Fault(NotWorseIsBetter, RATES, "lr", ""),
-    Fault(Compounding, RATES, "lr", "SCH-02"),
-    Fault(Compounding, REPEATED, "lr", "SCH-02"),
-    Fault(CountingItsCalls, REPEATED, "lr", ""),
-    Fault(StepLate, RATES, "lr", ""),
-    Fault(StepEarly, RATES, "lr", ""),
-    Fault(PastItsMilestone, RATES, "lr", ""),
-    Fault(TwiceIsOnce, RATES, "lr", ""),
-    Fault(FactorsMultiply, RATES, "lr", ""),
-    Fault(WholePeriod, RATES, "lr", "SCH-05"),
-    Fault(WithoutLeast, RATES, "lr", ""),
-    Fault(StaysDown, RATES, "lr", ""),
-    Fault(FromZero, RATES, "lr", "SCH-04"),
-    Fault(ClockRunsOn, RATES, "lr", "SCH-05"),
-    Fault(HandsOverLate, RATES, "lr", ""),
-    Fault(MetricsOfTheRise, RATES, "lr", ""),
-    Fault(Overshoots, RATES, "lr", "SCH-05"),
-    Fault(Impatient, RATES, "lr", ""),
-    Fault(Restless, RATES, "lr", ""),
-    Fault(RestsOneLonger, RATES, "lr", ""),
-    Fault(AnyImprovement, RATES, "lr", ""),
-    Fault(EqualIsBetter, RATES, "lr", ""),
-    Fault(AlwaysRelative, RATES, "lr", ""),
-    Fault(LastIsBest, RATES, "lr", ""),
-    Fault(BestForgotten, RATES, "lr", ""),
-    Fault(AlwaysFalls, RATES, "lr", ""),
-    Fault(Bottomless, RATES, "lr", ""),
-    Fault(RaisedToItsLeast, RATES, "lr", ""),
-    Fault(ModesConfused, RATES, "lr", ""),
-    Fault(KnowsItsOwnEpoch, RATES, "lr", ""),
-]

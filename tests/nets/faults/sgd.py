@@ -6,11 +6,12 @@ import numpy as np
 
 from gradcheck.contract import Array, Gradients
 from nets.optimizers import SGD
-from tests.nets.faults.fault import UPDATES, Fault
+from tests.nets.faults.fault import UPDATES, caught_by
 
 Kept = dict[str, Array]
 
 
+@caught_by(UPDATES)
 class StaleRate(SGD):
     """Keeps the first learning rate it was given."""
 
@@ -19,6 +20,7 @@ class StaleRate(SGD):
         super().step(params, grads, float(self.state["lr"]))
 
 
+@caught_by("missing_gradients_are_skipped")
 class MovesWithoutGradient(SGD):
     """Shrinks a parameter that has no gradient in this step."""
 
@@ -28,13 +30,15 @@ class MovesWithoutGradient(SGD):
             params[name] *= 1 - lr
 
 
+@caught_by(UPDATES, name="OPT-12")
 class RateInTheVelocity(SGD):
-    """Folds the learning rate into the velocity: the same at a constant rate, and only there."""
+    """Folds the learning rate into the velocity: right only at a constant rate."""
 
     def step(self, params: dict[str, Array], grads: Gradients, lr: float) -> None:
         super().step(params, {name: lr * grad for name, grad in grads.items()}, 1.0)
 
 
+@caught_by(UPDATES, name="OPT-19")
 class DecayWithMomentumOnly(SGD):
     """Forgets weight decay on the path without momentum."""
 
@@ -45,8 +49,9 @@ class DecayWithMomentumOnly(SGD):
         self.weight_decay = decay
 
 
+@caught_by("gradients_are_left_untouched")
 class DecaysItsGradients(SGD):
-    """Adds weight decay to the gradients where they stand."""
+    """Adds weight decay to the gradients in place."""
 
     def step(self, params: dict[str, Array], grads: Gradients, lr: float) -> None:
         for name, grad in grads.items():
@@ -54,6 +59,7 @@ class DecaysItsGradients(SGD):
         super().step(params, grads, lr)
 
 
+@caught_by("gradients_are_left_untouched")
 class RemembersItsGradients(SGD):
     """Keeps the first gradient itself, not a copy, as its velocity."""
 
@@ -63,16 +69,18 @@ class RemembersItsGradients(SGD):
             params[name] -= lr * (grad + 0.5 * velocity)
 
 
+@caught_by("parameters_are_moved_in_place", name="LIN-10")
 class Rebinds(SGD):
-    """Puts new arrays into the dict in place of moving those that layers hold."""
+    """Puts new arrays into the dict, and does not change those that the layers hold."""
 
     def step(self, params: dict[str, Array], grads: Gradients, lr: float) -> None:
         for name, grad in grads.items():
             params[name] = params[name] - lr * grad
 
 
+@caught_by(UPDATES, name="OPT-09")
 class VelocityForgotten(SGD):
-    """Makes a new velocity in every step: right in the first, and gradient descent ever after."""
+    """Makes a new velocity in every step, which is plain gradient descent."""
 
     def step(self, params: Kept, grads: Gradients, lr: float) -> None:
         self.state = {}
@@ -93,8 +101,9 @@ class _Nesterov(SGD):
         self.look_ahead(param, grad, kept["momentum_buffer"], lr, t)
 
 
+@caught_by(UPDATES, name="OPT-13")
 class NesterovOfTheNew(_Nesterov):
-    """Writes Bengio's form, mu^2 v + (1 + mu) g, with the velocity that is already new."""
+    """Uses Bengio's form, mu^2 v + (1 + mu) g, with the velocity that is already updated."""
 
     def look_ahead(self, param: Array, grad: Array, velocity: Array, lr: float, t: int) -> None:
         velocity *= self.momentum
@@ -102,6 +111,7 @@ class NesterovOfTheNew(_Nesterov):
         param -= lr * (self.momentum**2 * velocity + (1 + self.momentum) * grad)
 
 
+@caught_by(UPDATES, name="OPT-14")
 class NesterovsSign(_Nesterov):
     """Gets the brackets wrong: subtracts the gradient and adds the look-ahead."""
 
@@ -111,6 +121,7 @@ class NesterovsSign(_Nesterov):
         param -= lr * (grad - self.momentum * velocity)
 
 
+@caught_by(UPDATES, name="OPT-14")
 class NesterovTwice(_Nesterov):
     """Applies the look-ahead, and then the whole velocity again."""
 
@@ -120,8 +131,9 @@ class NesterovTwice(_Nesterov):
         param -= lr * (self.momentum * velocity + velocity)
 
 
+@caught_by(UPDATES, name="OPT-15")
 class NesterovInTheBuffer(_Nesterov):
-    """Writes the look-ahead into the velocity, from which the next step goes on."""
+    """Stores the look-ahead as the velocity for the next step."""
 
     def look_ahead(self, param: Array, grad: Array, velocity: Array, lr: float, t: int) -> None:
         velocity *= self.momentum
@@ -131,6 +143,7 @@ class NesterovInTheBuffer(_Nesterov):
         param -= lr * velocity
 
 
+@caught_by(UPDATES)
 class DampenedAtFirst(SGD):
     """Dampens the first gradient, too."""
 
@@ -138,8 +151,9 @@ class DampenedAtFirst(SGD):
         super().move(param, grad, kept, lr, 2)
 
 
+@caught_by(UPDATES, name="OPT-21")
 class DecayTimesGradient(SGD):
-    """Multiplies by the decay where it is to be added: an operator slip, g *= 1 + w p."""
+    """Multiplies by the decay where it must add: g *= 1 + w p."""
 
     def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
         grad *= 1 + self.weight_decay * param
@@ -147,46 +161,28 @@ class DecayTimesGradient(SGD):
         super().move(param, grad, kept, lr, t)
 
 
+@caught_by("non_finite_gradients_act_as_in_twin")
 class OnlyFinite(SGD):
-    """Skips a gradient that is not finite, without a word."""
+    """Silently skips a gradient that is not finite."""
 
     def step(self, params: Kept, grads: Gradients, lr: float) -> None:
         super().step(params, {name: grad for name, grad in grads.items() if np.isfinite(grad).all()}, lr)
 
 
+@caught_by(UPDATES)
 class ZerosAreMissing(SGD):
-    """Takes a gradient of nothing but zeros for a missing one: neither velocity nor decay move the tensor."""
+    """Treats a gradient of zeros as a missing one: neither velocity nor decay moves the tensor."""
 
     def step(self, params: Kept, grads: Gradients, lr: float) -> None:
         super().step(params, {name: grad for name, grad in grads.items() if grad.any()}, lr)
 
 
+@caught_by(UPDATES, name="LIN-09")
 class BiasNotDecayed(SGD):
-    """Leaves vectors, such as a bias, out of the gradient of a penalty that counts them."""
+    """Applies no weight decay to vectors, such as a bias."""
 
     def move(self, param: Array, grad: Array, kept: Kept, lr: float, t: int) -> None:
         decay = self.weight_decay
         self.weight_decay = 0.0 if param.ndim < 2 else decay
         super().move(param, grad, kept, lr, t)
         self.weight_decay = decay
-
-
-PLANTED = [
-    Fault(OnlyFinite, "non_finite_gradients_act_as_in_twin", None, ""),
-    Fault(BiasNotDecayed, UPDATES, None, "LIN-09"),
-    Fault(StaleRate, UPDATES, None, ""),
-    Fault(MovesWithoutGradient, "missing_gradients_are_skipped", None, ""),
-    Fault(RateInTheVelocity, UPDATES, None, "OPT-12"),
-    Fault(DecayWithMomentumOnly, UPDATES, None, "OPT-19"),
-    Fault(DecaysItsGradients, "gradients_are_left_untouched", None, ""),
-    Fault(RemembersItsGradients, "gradients_are_left_untouched", None, ""),
-    Fault(Rebinds, "parameters_are_moved_in_place", None, "LIN-10"),
-    Fault(VelocityForgotten, UPDATES, None, "OPT-09"),
-    Fault(NesterovOfTheNew, UPDATES, None, "OPT-13"),
-    Fault(NesterovsSign, UPDATES, None, "OPT-14"),
-    Fault(NesterovTwice, UPDATES, None, "OPT-14"),
-    Fault(NesterovInTheBuffer, UPDATES, None, "OPT-15"),
-    Fault(DampenedAtFirst, UPDATES, None, ""),
-    Fault(DecayTimesGradient, UPDATES, None, "OPT-21"),
-    Fault(ZerosAreMissing, UPDATES, None, ""),
-]

@@ -6,57 +6,55 @@ import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Context
 from nets.layers import LogSoftmax, Softmax
-from tests.nets.faults.fault import DIFFERENCES, FORWARD, Fault
+from tests.nets.faults.fault import DIFFERENCES, FORWARD, caught_by, equivalent
+from tests.nets.faults.passes import given, with_dx
 
 
+@caught_by(DIFFERENCES, "backward_is_linear", tensor="input", name="LOS-02")
 class WithoutTheSum(LogSoftmax):
-    """Gives dy - softmax(x), which takes the sum of dy to be 1."""
+    """Returns dy - softmax(x), which is right only if dy sums to 1."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda dy: (dy - np.exp(y), {})
+    forward = with_dx(lambda at, dy: dy - np.exp(at.y))
 
 
+@caught_by(DIFFERENCES, tensor="input", name="LOS-02")
 class OneMinusItself(LogSoftmax):
-    """Gives dy * (1 - softmax(x)): every element's own derivative, and none of the others'."""
+    """Returns dy * (1 - softmax(x)), the diagonal of the Jacobian only."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda dy: (dy * (1 - np.exp(y)), {})
+    forward = with_dx(lambda at, dy: dy * (1 - np.exp(at.y)))
 
 
+@caught_by(DIFFERENCES, tensor="input")
 class DiagonalOnly(Softmax):
-    """Takes the diagonal of the Jacobian for all of it."""
+    """Uses only the diagonal of the Jacobian."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda dy: (dy * y * (1 - y), {})
+    forward = with_dx(lambda at, dy: dy * at.y * (1 - at.y))
 
 
+@caught_by(FORWARD, tensor="output")
 class AlongTheLastAxis(Softmax):
     """Normalises the last axis whatever ``dim`` is, consistently."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        return Softmax(-1).forward(x, context)
+    forward = given(layer=lambda _: Softmax(-1))
 
 
+@caught_by(FORWARD, tensor="output")
 class LogAlongTheLastAxis(LogSoftmax):
     """Normalises the last axis whatever ``dim`` is, consistently."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        return LogSoftmax(-1).forward(x, context)
+    forward = given(layer=lambda _: LogSoftmax(-1))
 
 
+@caught_by(DIFFERENCES, tensor="input")
 class AcrossAllAxes(Softmax):
-    """Sums over all axes on the way back."""
+    """Sums over all axes in the backward pass."""
 
-    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
-        y, _ = super().forward(x, context)
-        return y, lambda dy: (y * (dy - (y * dy).sum()), {})
+    forward = with_dx(lambda at, dy: at.y * (dy - (at.y * dy).sum()))
 
 
+@caught_by("extreme_values_stay_finite", tensor="output")
 class Unshifted(Softmax):
-    """Does not take off the largest element, so that the exponentials overflow."""
+    """Does not subtract the largest element, so the exponentials overflow."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         _, right = super().forward(x, context)
@@ -64,8 +62,9 @@ class Unshifted(Softmax):
         return powers / powers.sum(axis=self.dim, keepdims=True), right
 
 
+@caught_by("extreme_values_stay_finite", tensor="output")
 class ShiftedByTheWhole(LogSoftmax):
-    """Takes off the largest element of the array, not that of the axis, so that the logarithm can be of zero."""
+    """Subtracts the largest element of the array, not that of the axis, so the logarithm can be of zero."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         shifted = x - x.max()
@@ -73,27 +72,11 @@ class ShiftedByTheWhole(LogSoftmax):
         return y, lambda dy: (dy - np.exp(y) * dy.sum(axis=self.dim, keepdims=True), {})
 
 
+@equivalent("EQ-02")
 class AppliedTwice(LogSoftmax):
-    """Is applied to its own output, which it leaves as it is."""
+    """Is applied to its own output, which it does not change."""
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         y, first = super().forward(x, context.child("first"))
         again, second = super().forward(y, context.child("second"))
         return again, lambda dy: first(second(dy)[0])
-
-
-PLANTED = [
-    Fault(WithoutTheSum, DIFFERENCES, "input", "LOS-02"),
-    Fault(WithoutTheSum, "backward_is_linear", "input", "LOS-02"),
-    Fault(OneMinusItself, DIFFERENCES, "input", "LOS-02"),
-    Fault(DiagonalOnly, DIFFERENCES, "input", ""),
-    Fault(AlongTheLastAxis, FORWARD, "output", ""),
-    Fault(LogAlongTheLastAxis, FORWARD, "output", ""),
-    Fault(AcrossAllAxes, DIFFERENCES, "input", ""),
-    Fault(Unshifted, "extreme_values_stay_finite", "output", ""),
-    Fault(ShiftedByTheWhole, "extreme_values_stay_finite", "output", ""),
-]
-
-BLIND: list[type] = [AlongTheLastAxis, LogAlongTheLastAxis, Unshifted, ShiftedByTheWhole]
-
-EQUIVALENT: list[tuple[type, str]] = [(AppliedTwice, "EQ-02")]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 
-from gradcheck.contract import Array, Backward, Gradients
+from gradcheck.contract import Array
 from nets.layers.windows import Windows
 
 
@@ -76,18 +75,3 @@ class UndilatedWindows(Windows):
 
     def images(self, dcolumns: Array, height: int, width: int) -> Array:
         return Windows.images(replace(self, dilation=(1, 1)), dcolumns, height, width)
-
-
-def recast(windows: Windows, kind: type[Windows]) -> Windows:
-    """Return the same windows as another class of them."""
-    return kind(**{spec.name: getattr(windows, spec.name) for spec in fields(windows)})
-
-
-def with_gradient(right: Backward, name: str, wrong: Callable[[Array], Array]) -> Backward:
-    """Return a pullback with the gradient of one parameter, where it has one, made from dy by ``wrong``."""
-
-    def backward(dy: Array) -> tuple[Array, Gradients]:
-        dx, grads = right(dy)
-        return dx, grads | ({name: wrong(dy)} if name in grads else {})
-
-    return backward

@@ -1,4 +1,4 @@
-"""The rectifier with a learnt slope."""
+"""Rectifiers: with nothing, a given slope or a learnt one below 0."""
 
 from __future__ import annotations
 
@@ -10,12 +10,85 @@ import numpy as np
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Kinks, Layer, parameter
 from nets.floating import floating
 from nets.initializers import Constant
-from nets.refusals import PLACEMENT, refuses
+from nets.refusals import IN_PLACE, PLACEMENT, refuses
 
 if TYPE_CHECKING:
     import torch
     from hypothesis import strategies as st
     from hypothesis.strategies import SearchStrategy
+
+
+@refuses(**IN_PLACE)
+@dataclass(frozen=True, eq=False)
+class ReLU(Layer):
+    """Rectifier ``y = max(x, 0)``, element by element, any shape; ``dx = dy`` where x > 0, else 0, as in torch.
+
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.ReLU.html
+    """
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        x = floating(x)
+        mask = ~(x <= 0)  # with NaN, as torch
+
+        def backward(dy: Array) -> tuple[Array, Gradients]:
+            return np.where(mask, dy, 0), {}
+
+        return np.maximum(x, 0), backward
+
+    def kinks(self, x: Array) -> Kinks:
+        return Kinks(choice=x > 0, margin=np.abs(x))
+
+    def twin(self) -> torch.nn.Module:
+        import torch
+
+        return torch.nn.ReLU()
+
+    @classmethod
+    def cases(cls) -> SearchStrategy[Case]:
+        from hypothesis import strategies as st
+
+        from gradcheck.strategies import arrays, arrays_off_kinks, elementwise_cases
+
+        return elementwise_cases(st.just(cls()), arrays_off_kinks, arrays)
+
+
+@refuses(**IN_PLACE)
+@dataclass(frozen=True, eq=False)
+class LeakyReLU(Layer):
+    """Leaky rectifier ``y = x`` where x > 0, else ``negative_slope * x``, element by element, any shape.
+
+    ``dx = dy`` where x > 0, else ``negative_slope * dy``, also at 0, as in torch.
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.LeakyReLU.html
+    """
+
+    negative_slope: float = 0.01
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        x = floating(x)
+        mask = x > 0
+
+        def backward(dy: Array) -> tuple[Array, Gradients]:
+            return np.where(mask, dy, self.negative_slope * dy), {}
+
+        return np.where(mask, x, self.negative_slope * x), backward
+
+    def kinks(self, x: Array) -> Kinks:
+        return Kinks(choice=x > 0, margin=np.abs(x))
+
+    def twin(self) -> torch.nn.Module:
+        import torch
+
+        return torch.nn.LeakyReLU(self.negative_slope)
+
+    @classmethod
+    def cases(cls) -> SearchStrategy[Case]:
+        from hypothesis import strategies as st
+
+        from gradcheck.strategies import arrays, arrays_off_kinks, elementwise_cases
+
+        # Slopes of 0, above 1 and below 0 tell a mask of the input from one of the output.
+        layers = st.builds(cls, st.sampled_from([-0.25, 1.5, 0.0, -0.25, 1.5, 0.3, 0.01]))
+        return elementwise_cases(layers, arrays_off_kinks, arrays)
 
 
 @refuses(**PLACEMENT)

@@ -1,4 +1,4 @@
-"""Absolute errors, and squared ones that become absolute."""
+"""Errors: differences of prediction and target, squared, absolute, or squared only where they are small."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Case, Context, Loss, LossBackward
 from nets.losses.pairs import paired
-from nets.losses.reduction import DEPRECATED, Reduction, reduced, require_reduction
+from nets.losses.reduction import DEPRECATED, Reduced, Reduction, reduced
 from nets.refusals import refuses
 
 if TYPE_CHECKING:
@@ -19,7 +19,73 @@ if TYPE_CHECKING:
 
 @refuses(**DEPRECATED)
 @dataclass(frozen=True, eq=False)
-class L1Loss(Loss):
+class MSELoss(Reduced):
+    """Squared error ``(p - t)^2`` of every element, reduced; prediction and target of one shape, any.
+
+    ``dp = 2 (p - t) dvalue``, over the number of elements for the mean.
+    Raises ValueError for another reduction than "mean", "sum" and "none".
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.MSELoss.html
+    """
+
+    _: KW_ONLY  # torch has a deprecated argument in this place
+    reduction: Reduction = "mean"
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        prediction, target = paired(self, prediction, target)
+        difference = prediction - target
+        value, of_terms = reduced(difference * difference, self.reduction)
+        return value, lambda dvalue: np.asarray(2 * of_terms(dvalue) * difference)
+
+    def twin(self) -> torch.nn.Module:
+        import torch
+
+        return torch.nn.MSELoss(reduction=self.reduction)
+
+    @classmethod
+    def cases(cls) -> SearchStrategy[Case]:
+        from hypothesis import strategies as st
+
+        from nets.losses.strategies import error_cases, reductions
+
+        return error_cases(st.builds(cls, reduction=reductions()))
+
+
+@dataclass(frozen=True, eq=False)
+class QuadraticCost(Loss):
+    """Half the squared error, summed over outputs, averaged over the batch: ``sum((p - t)^2) / (2 batch)``.
+
+    Prediction and target are of one shape, (batch, ...); ``dp = (p - t) dvalue / batch``. For d outputs the gradient is
+    d/2 times that of `MSELoss`.
+    Nielsen, Neural Networks and Deep Learning (2015), equation 6.
+    """
+
+    def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
+        prediction, target = paired(self, prediction, target)
+        difference = prediction - target
+        value, of_terms = reduced(difference * difference / 2, "mean", len(prediction))
+        return value, lambda dvalue: np.asarray(of_terms(dvalue) * difference)
+
+    def twin(self) -> torch.nn.Module:
+        import torch
+
+        class Quadratic(torch.nn.Module):
+            def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+                return ((prediction - target) ** 2).sum() / (2 * len(prediction))
+
+        return Quadratic()
+
+    @classmethod
+    def cases(cls) -> SearchStrategy[Case]:
+        from hypothesis import strategies as st
+
+        from nets.losses.strategies import error_cases
+
+        return error_cases(st.just(cls()))
+
+
+@refuses(**DEPRECATED)
+@dataclass(frozen=True, eq=False)
+class L1Loss(Reduced):
     """Absolute error ``|p - t|`` of every element, reduced; prediction and target of one shape, any.
 
     ``dp = sign(p - t) dvalue``, over the number of elements for the mean; 0 where p = t or either is NaN, as in torch.
@@ -29,9 +95,6 @@ class L1Loss(Loss):
 
     _: KW_ONLY  # torch has a deprecated argument in this place
     reduction: Reduction = "mean"
-
-    def __post_init__(self) -> None:
-        require_reduction(self, self.reduction)
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         prediction, target = paired(self, prediction, target)
@@ -55,7 +118,7 @@ class L1Loss(Loss):
 
 @refuses(**DEPRECATED)
 @dataclass(frozen=True, eq=False)
-class HuberLoss(Loss):
+class HuberLoss(Reduced):
     """Huber's error of every element, reduced: ``d^2 / 2`` where |d| < delta, else ``delta (|d| - delta / 2)``.
 
     d = p - t, prediction and target of one shape, any. ``dp = dvalue`` times d, clipped to [-delta, delta]; over the
@@ -69,7 +132,7 @@ class HuberLoss(Loss):
     delta: float = 1.0
 
     def __post_init__(self) -> None:
-        require_reduction(self, self.reduction)
+        super().__post_init__()
         if not self.delta > 0:
             raise ValueError(f"HuberLoss needs a positive delta, got {self.delta}")
 

@@ -1,0 +1,359 @@
+"""Guards: an eps inside a logarithm that the value has and the gradient has not, or the reverse; and bounds.
+
+``log(p + eps)`` with the gradient of ``log(p)`` is off by ``eps / p`` of itself, which is meant, and below eps
+``log(max(p, eps))`` is flat. One eps is fitted; everything else must follow from it, at every judged element.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from gradcheck.contract import Array
+from gradcheck.diagnosis.fits import PRECISION, ROUNDING, TWO, Comparison, distinct
+from gradcheck.diagnosis.losses import sigmoid, softmax
+
+# The largest eps that guards against zero; a larger one makes another function. Torch's largest default is as large.
+LARGEST = 1e-5
+
+# Decimal digits by which a fit must be surer than its unknowns make it, so that it is no coincidence. These come on top
+# of a departure in proportion to 1 / p, which no other fault is known to have.
+DIGITS = 3.0
+
+# A departure that is smaller than this everywhere needs no such digits: no constant is written as wrongly as that.
+INVISIBLE = 1e-9
+
+# A departure of at most this may be that of an eps, where one number is all that there is to tell.
+SMALL = 1e-4
+
+# What an eps usually is. To be one of these is no accident, but it takes digits to choose among them.
+USUAL = (
+    *(digit * 10.0**-power for power in range(1, 21) for digit in (1, 2, 5)),
+    *(float(np.finfo(kind).eps) for kind in (np.float16, np.float32, np.float64)),
+)
+OF_USUAL = 1.5
+
+STEPS = 8  # of Gauss and Newton: one is enough for most models
+SETTLED = 1e-12  # relative change of eps
+ALIKE = 1e-3  # relative departures no further apart than this tell the same
+IMAGINARY = 1e-30  # a step along which a derivative is exact
+
+
+class Model(NamedTuple):
+    """The gradient of a loss, of any size, as a function of eps, and the shares that its logarithms are of.
+
+    Where a sum has several of them, it is ``bounded`` as a function of a bound below which they do not count.
+    """
+
+    gradient: Callable[[complex], Array]
+    shares: tuple[Array, ...]
+    bounded: Callable[[float], Array] | None = None
+
+
+class Place(StrEnum):
+    """Where an eps is."""
+
+    LOGARITHM = "logarithm"  # of the value, and not in the gradient
+    DIVISOR = "divisor"  # of the gradient, and not in the value
+    NORM = "norm"  # beside a norm of the input, on one side only
+
+
+@dataclass(frozen=True)
+class Guard:
+    """An eps with its error, 0 for a bound alone, and its place.
+
+    Without it the numeric gradient is ``ratio`` times as large, to within ``unsure`` times. It is flat ``outside``,
+    where a bound cuts the value off. Beside a norm it is larger by ``shift``, to within ``blur``. The guard is ``sure``
+    unless it may be an accident.
+    """
+
+    eps: float
+    error: float
+    place: Place
+    ratio: Array
+    unsure: Array
+    outside: Array
+    shift: Array | float = 0.0
+    blur: Array | float = 0.0
+    sure: bool = True
+
+    def __str__(self) -> str:
+        """Return how large eps is, to as many digits as are known."""
+        return f"about {self.eps:.0e}" if self.error > 0.1 * self.eps else f"{self.eps:.2g}"
+
+    def without(self, numeric: Array, allowed: Array) -> tuple[Array, Array]:
+        """Return a numeric gradient as it is without the guard, and its allowance, which is inf outside."""
+        error = allowed * np.abs(self.ratio) + self.unsure * np.abs(numeric) + self.blur
+        freed = numeric * self.ratio + self.shift
+        return np.where(self.outside, 0.0, freed), np.where(self.outside, np.inf, error)
+
+    def moves(self, numeric: Array) -> float:
+        """Return the largest share of itself by which the guard moves a gradient."""
+        freed = numeric * self.ratio + self.shift
+        inside = ~self.outside & (freed != 0)
+        moved = np.abs(freed - numeric)[inside]
+        if self.place is Place.NORM:  # where an element may vanish by chance
+            return float(moved.max(initial=0.0) / np.abs(freed[inside]).max(initial=1e-300))
+        return float((moved / np.abs(freed[inside])).max(initial=0.0))
+
+
+class Fit(NamedTuple):
+    """An eps, how far it may be off, and whether that it fits is no coincidence."""
+
+    eps: float
+    unsure: float
+    sure: bool
+
+
+def guard_of(
+    comparison: Comparison, x: Array, dy: Array, target: Array | None, known: Mapping[float, float] | None = None
+) -> Guard | None:
+    """Return the guard that two gradients of ``x`` differ by, alone or beside a fault, or None.
+
+    ``known`` are those of the value that other cases have shown, with their errors: where one explains all, nothing is
+    fitted.
+    """
+    with np.errstate(all="ignore"):
+        models = list(_models(x, _weights(x, dy), target, comparison))
+        finders = (partial(of_value, known=known), of_gradient, beside_a_fault)
+        return next((guard for find in finders for model in models if (guard := find(comparison, model))), None)
+
+
+def of_value(comparison: Comparison, model: Model, known: Mapping[float, float] | None = None) -> Guard | None:
+    """The value has an eps, or a bound, that the gradient has not."""
+    plain, outside = model.gradient(0.0), _outside(comparison, model)
+
+    def shape(eps: complex) -> Array:
+        return np.asarray(comparison.analytic * _ratio(model.gradient(eps), plain))
+
+    for eps, unsure in (known or {}).items():
+        expected = shape(complex(eps, IMAGINARY))
+        tolerance = _tolerance(comparison) + unsure * np.abs(expected.imag / IMAGINARY)
+        wrong = np.abs(expected.real - comparison.numeric) > tolerance
+        if not np.any(wrong & comparison.judged & ~outside):
+            return _guard(model, Fit(eps, unsure, sure=True), outside)
+    found = _fitted(comparison, outside, shape)
+    if found is not None:
+        return _guard(model, found, outside)
+    if model.bounded is not None and (beyond := _beyond(comparison, plain, model.bounded)) is not None:
+        return Guard(0.0, 0.0, Place.LOGARITHM, np.ones(plain.shape), np.zeros(plain.shape), beyond)
+    seen = _follows(comparison, comparison.numeric, ~outside, plain)
+    if np.any(outside) and (seen or _follows(comparison, comparison.analytic, outside, plain)):
+        return Guard(0.0, 0.0, Place.LOGARITHM, np.ones(plain.shape), np.zeros(plain.shape), outside)
+    return None
+
+
+def of_gradient(comparison: Comparison, model: Model) -> Guard | None:
+    """The gradient has an eps that the value has not."""
+    plain, none = model.gradient(0.0), np.zeros(comparison.numeric.shape, bool)
+    found = _fitted(comparison, none, lambda eps: comparison.analytic * _ratio(plain, model.gradient(eps)))
+    if found is None:
+        return None
+    guard = _guard(model, found, none)
+    ratio = 1 / guard.ratio
+    return replace(guard, place=Place.DIVISOR, ratio=ratio, unsure=guard.unsure * ratio**2)
+
+
+def beside_a_fault(comparison: Comparison, model: Model) -> Guard | None:
+    """The value has an eps, as its numeric gradient shows alone, and something else is wrong besides."""
+    plain, outside = model.gradient(0.0), _outside(comparison, model)
+    shapes = (
+        model.gradient,
+        lambda eps: comparison.analytic * _ratio(model.gradient(eps), plain),
+    )
+    for shape in shapes:
+        found = _fitted(comparison, outside, shape, of_any_size=True)
+        if found is not None:
+            return _guard(model, found, outside)
+    return None
+
+
+def _models(x: Array, weights: Array, target: Array | None, comparison: Comparison) -> Iterator[Model]:
+    """Yield the usual losses: of probabilities, and of what a sigmoid or softmax makes probabilities of."""
+    of_axes = {} if target is None else {axis: q for axis in range(x.ndim) if (q := _rows(x, target, axis)) is not None}
+    below, above = sigmoid(x), sigmoid(-x)
+    for p, rest, slope in ((x, 1 - x, weights), (below, above, weights * below * above)):
+        if target is not None and target.shape == x.shape:
+            yield Model(partial(_of_two, p, rest, slope, target), (p, rest))
+            yield Model(partial(_of_one, p * rest, slope * (p - target)), (p, rest))
+        for q in of_axes.values():
+            yield Model(partial(_of_one, p, -slope * q), (p, rest))
+        yield Model(partial(_of_one, p, -slope), (p, rest))
+        yield Model(partial(_of_one, rest, slope), (p, rest))
+    for axis in range(x.ndim):
+        p = softmax(x, axis)
+        # Where the value is flat, the numeric gradient does not say which class was meant; the analytic one does.
+        flat = np.all(comparison.numeric == 0, axis=axis, keepdims=True)
+        signs = np.where(flat, comparison.analytic, comparison.numeric) * weights
+        for q in [of_axes[axis]] if axis in of_axes else _odd_ones(signs, axis):
+            chosen = np.broadcast_to((q * p).sum(axis=axis, keepdims=True), x.shape)
+            of_eps, bounded = partial(_of_classes, p, weights * q, axis), partial(_bounded, p, weights * q, axis)
+            yield Model(of_eps, (chosen, 1 - chosen), bounded)
+
+
+def _of_one(share: Array, weight: Array, eps: complex) -> Array:
+    """Return the slope of ``-log(share + eps)``, times -weight."""
+    return np.asarray(weight / (share + eps))
+
+
+def _of_two(p: Array, rest: Array, slope: Array, target: Array, eps: complex) -> Array:
+    """Return the slope of binary cross-entropy, given that of p."""
+    return np.asarray(slope * ((1 - target) / (rest + eps) - target / (p + eps)))
+
+
+def _of_classes(p: Array, q: Array, axis: int, eps: complex) -> Array:
+    """Return the gradient of ``-sum q log(p + eps)``, where p is a softmax along an axis."""
+    kept = q * p / (p + eps)
+    return np.asarray(p * kept.sum(axis=axis, keepdims=True) - kept)
+
+
+def _bounded(p: Array, q: Array, axis: int, bound: float) -> Array:
+    """Return the gradient of ``-sum q log(max(p, bound))``, where p is a softmax along an axis."""
+    kept = np.where(p > bound, q, 0.0)
+    return np.asarray(p * kept.sum(axis=axis, keepdims=True) - kept)
+
+
+def _rows(x: Array, target: Array, axis: int) -> Array | None:
+    """Return a target as rows along an axis of ``x``, which are 1 at their class for classes, or None."""
+    if target.shape == x.shape:
+        return target.astype(np.float64)
+    if target.dtype.kind not in "iu" or target.shape != x.shape[:axis] + x.shape[axis + 1 :]:
+        return None
+    places = np.arange(x.shape[axis]).reshape(-1, *[1] * (x.ndim - axis - 1))
+    return np.asarray(np.expand_dims(target, axis) == places, dtype=np.float64)
+
+
+def _odd_ones(gradient: Array, axis: int) -> list[Array]:
+    """Return rows along an axis that are 1 where alone a gradient is negative: of ``p - row``, those are the rows."""
+    negative = np.asarray(gradient < 0, dtype=np.float64)
+    return [negative] if np.all(negative.sum(axis=axis) <= 1) and np.any(negative) else []
+
+
+def _weights(x: Array, dy: Array) -> Array:
+    """Return dy for every element of ``x``, where the output has its leading axes or is a number; else 1."""
+    if dy.shape != x.shape[: dy.ndim]:
+        return np.ones(x.shape)
+    return np.broadcast_to(dy.reshape(dy.shape + (1,) * (x.ndim - dy.ndim)), x.shape)
+
+
+def _ratio(a: Array, b: Array) -> Array:
+    """Return a / b, and 1 where both are zero."""
+    return np.asarray(np.where((a == 0) & (b == 0), 1.0, a / b))
+
+
+def _outside(comparison: Comparison, model: Model) -> Array:
+    """Return where the value is flat since a share is beyond a bound that all others are within; nowhere if in doubt.
+
+    That is, where only the analytic gradient is not zero, and a share is smaller than `LARGEST`, or below zero, and
+    smaller than anywhere else.
+    """
+    judged, numeric = comparison.judged, comparison.numeric
+    flat = comparison.failing & (numeric == 0)
+    explained = np.zeros(flat.shape, bool)
+    for share in model.shares:
+        beyond = flat & (share <= LARGEST)
+        others = share[judged & (numeric != 0)]
+        if np.any(beyond) and share[beyond].max() < others.min(initial=np.inf):
+            explained |= beyond
+    return explained if np.array_equal(explained, flat) else np.zeros(flat.shape, bool)
+
+
+def _beyond(comparison: Comparison, plain: Array, bounded: Callable[[float], Array]) -> Array | None:
+    """Return where a bound moves a gradient that is explained by it, or None if none of the usual ones explains it."""
+    for bound in (bound for bound in USUAL if bound <= LARGEST):
+        ratio = _ratio(bounded(bound), plain)
+        beyond = np.abs(ratio - 1) > ROUNDING
+        wrong = np.abs(comparison.numeric - comparison.analytic * ratio) > _tolerance(comparison)
+        partly = beyond & comparison.failing & (ratio != 0)
+        if not np.any(wrong & comparison.judged) and distinct(comparison.numeric[partly]) >= TWO:
+            return np.asarray(beyond)
+    return None
+
+
+def _follows(comparison: Comparison, gradient: Array, where: Array, shape: Array) -> bool:
+    """Return whether a gradient is a multiple of ``shape`` somewhere, as enough elements can tell."""
+    tolerance = comparison.allowed + ROUNDING * np.abs(gradient)
+    inside = where & comparison.judged
+    used = inside & (shape != 0)
+    weights = np.where(used, np.abs(shape) / tolerance, 0.0)
+    if not np.any(weights):
+        return False
+    best = np.unravel_index(int(np.argmax(weights)), weights.shape)
+    factor, unsure = gradient[best] / shape[best], tolerance[best] / abs(shape[best])
+    known = np.abs(gradient) > PRECISION * (tolerance + unsure * np.abs(shape))
+    fits = np.abs(gradient - factor * shape) <= tolerance + unsure * np.abs(shape)
+    return bool(np.all(fits[inside])) and distinct(shape[used & known]) >= TWO
+
+
+def _fitted(
+    comparison: Comparison, outside: Array, shape: Callable[[complex], Array], *, of_any_size: bool = False
+) -> Fit | None:
+    """Return the eps for which the numeric gradient has a shape, if that is no coincidence, or None.
+
+    By Gauss and Newton, on inverses: that of ``1 / (p + eps)`` is linear.
+    """
+    numeric, tolerance, plain = comparison.numeric, _tolerance(comparison), shape(0.0).real
+    judged = comparison.judged & ~outside
+    used = judged & (numeric != 0) & (plain != 0) & np.isfinite(plain)
+    if not np.any(comparison.failing[used]) and not (of_any_size and np.any(used)):
+        return None
+    weights, wanted = (numeric**2 / tolerance)[used], 1 / numeric[used]
+    eps, inverse_factor, sensitivity = 0.0, 1.0, np.zeros(0)
+    for _ in range(STEPS):
+        model = 1 / shape(complex(eps, IMAGINARY))[used]
+        columns = [weights * model.imag / IMAGINARY] + ([weights * model.real] if of_any_size else [])
+        sizes = np.array([np.abs(column).max() for column in columns])
+        if not np.all((sizes > 0) & np.isfinite(sizes)):
+            return None
+        inverse = np.linalg.pinv(np.stack(columns, axis=1) / sizes) / sizes[:, None]
+        solved = inverse @ (weights * (wanted if of_any_size else wanted - model.real))
+        inverse_factor = float(solved[1]) if of_any_size else 1.0
+        before, eps = eps, max(0.0, eps + float(solved[0]) / inverse_factor)
+        sensitivity = np.abs(inverse / inverse_factor).sum(axis=1)
+        if abs(eps - before) <= SETTLED * eps:
+            break
+    unsure = float(sensitivity[0])
+    if not 0 <= unsure < eps:
+        return None
+    at = shape(complex(eps, IMAGINARY)) / inverse_factor
+    error = unsure * np.abs(at.imag / IMAGINARY) + (float(sensitivity[1]) * np.abs(at.real) if of_any_size else 0.0)
+    if not np.all((np.abs(numeric - at.real) <= tolerance + error)[judged]):
+        return None
+    departure = (at.real * inverse_factor / plain - 1)[used]
+    digits = _digits(departure, np.abs(numeric[used] * departure) / tolerance[used], 1 + of_any_size)
+    digits += max(0.0, np.log10(eps / unsure) - OF_USUAL) if abs(_usual(eps) - eps) <= unsure else 0.0
+    most = float(np.abs(departure).max())
+    sure = bool(digits >= DIGITS) or most <= INVISIBLE
+    small = most <= SMALL and eps <= LARGEST
+    return Fit(eps, unsure, sure) if (digits >= DIGITS if of_any_size else sure or small) else None
+
+
+def _digits(departure: Array, level: Array, unknowns: int) -> float:
+    """Return by how many digits departures are known that could have been others, each that is alike but once."""
+    order = np.argsort(departure)
+    apart = np.flatnonzero(np.diff(departure[order]) > ALIKE * np.abs(departure[order][1:])) + 1
+    best = [float(np.log10(group.max())) for group in np.split(level[order], apart)]
+    return sum(max(0.0, digits) for digits in sorted(best, reverse=True)[unknowns:])
+
+
+def _usual(eps: float) -> float:
+    return min(USUAL, key=lambda one: abs(np.log(one / eps)))
+
+
+def _guard(model: Model, found: Fit, outside: Array) -> Guard:
+    """Return the guard of the value that a fit shows."""
+    usual, eps, unsure = _usual(found.eps), found.eps, found.unsure
+    if unsure and abs(usual - eps) <= unsure and np.log10(eps / unsure) >= OF_USUAL:
+        eps, unsure = usual, 0.0
+    ratio = _ratio(model.gradient(0.0), model.gradient(complex(eps, IMAGINARY)))
+    moved = unsure * np.abs(ratio.imag / IMAGINARY)
+    return Guard(eps, unsure, Place.LOGARITHM, ratio.real, moved, outside, sure=found.sure)
+
+
+def _tolerance(comparison: Comparison) -> Array:
+    return np.asarray(comparison.allowed + ROUNDING * np.abs(comparison.numeric))

@@ -1,0 +1,128 @@
+"""How a foreign object was read, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradcheck.report.text import Json
+from gradcheck.subjects.calls import OBJECT, RESULT, Bundle, Constant
+from gradcheck.subjects.loss import NAMES
+from gradcheck.subjects.reading import Reading
+
+
+def describe_reading(reading: Reading) -> list[str]:
+    """Return a line about how the object is called, and one about what was found in it."""
+    calls = reading.calls
+    gradients = [_result(calls.gradients[i], f"d{reading.argument_names[i]}") for i in sorted(calls.gradients)]
+    names = calls.names or calls.given
+    back = ", ".join(_given(what, name, reading) for what, name in zip(calls.given, names, strict=True))
+    after = f" -> {', '.join(gradients)}" if gradients else ""
+    local = ", times dy" if calls.local and gradients else ""
+    first = f"read as: {calls.forward}({_arguments(reading)}) -> {_outputs(reading)}"
+    first += f", {calls.backward}({back}){after}{local}"
+    return [first, *(f"  {line}" for line in ("; ".join(_facts(reading)),) if line)]
+
+
+def _arguments(reading: Reading) -> str:
+    written = []
+    for argument in reading.calls.arguments:
+        if isinstance(argument, int):
+            written.append(reading.argument_names[argument])
+        elif isinstance(argument, Bundle):
+            written.append(f"[{', '.join(reading.argument_names[n] for n in argument.numbers)}]")
+        else:
+            written.append(f"{argument.value!r:.20}" if isinstance(argument, Constant) else "")
+    return ", ".join([*written, *(f"{flag.name}=" for flag in reading.calls.switch.arguments)])
+
+
+def _outputs(reading: Reading) -> str:
+    calls = reading.calls
+    names = ["y"] if len(calls.outputs) == 1 else [f"y{i}" for i in range(len(calls.outputs))]
+    text = ", ".join(_result(path, name) for path, name in zip(calls.outputs, names, strict=True))
+    others = calls.returns_outputs - len(calls.outputs)
+    if others > 0 and calls.outputs[0].startswith(f"{RESULT}."):
+        text += f" (of {calls.returns_outputs} outputs)" if "cache" not in calls.given else ", cache"
+    return f"mean of {text}" if calls.mean else text
+
+
+def _result(path: str, name: str) -> str:
+    return f".{path.partition('.')[2]}" if path.startswith(OBJECT) else name
+
+
+def _given(what: str, name: str, reading: Reading) -> str:
+    if what.startswith("input") and what != "inputs":
+        return reading.argument_names[int(what[5:])]
+    return {"dys": "(dy0, dy1, ...)", "rate": f"{name}=1"}.get(what, what)
+
+
+def _facts(reading: Reading) -> Iterator[str]:
+    if reading.params:
+        pairs = ", ".join(f"{name} ({_gradient(reading, name)})" for name in reading.params)
+        yield f"parameters and their gradients: {pairs}"
+    if reading.silent:
+        yield f"no gradient of {', '.join(reading.silent)} is returned"
+    if reading.adds_up:
+        yield f"gradients are added up from call to call: {', '.join(reading.adds_up)}"
+    if reading.moves:
+        yield f"backward changes {', '.join(reading.moves)}, which is undone"
+    if reading.buffers:
+        yield f"forward changes {', '.join(reading.buffers)}"
+    if reading.keeps:
+        reset = f", until {reading.resets}()" if reading.resets else ""
+        yield f"it keeps a state in {', '.join(reading.keeps)}{reset}: every call here starts from the same"
+    if reading.calls.switch:
+        yield f"its mode is set by {reading.calls.switch.name()}"
+    if reading.evaluates:
+        yield f"backward after a forward pass in evaluation mode {reading.evaluates}: not judged"
+    if reading.draws:
+        yield f"it draws random numbers from {', '.join(reading.draws)}, put back before each call"
+    if reading.fixed:
+        yield f"{reading.calls.backward} returns the same for other inputs: judged at those given alone"
+    if reading.batch is not None and reading.batch != (0, 0):
+        yield f"samples along axis {reading.batch[0]}"
+
+
+def _gradient(reading: Reading, name: str) -> str:
+    if name in reading.moved:
+        return "what backward subtracts, over the rate"
+    path = reading.grads.get(name, "")
+    return "returned" if path.startswith(RESULT) else path.partition(".")[2]
+
+
+def unchecked(reading: Reading) -> str:
+    """Return in one sentence what the output depends on and was not judged; empty if there is nothing."""
+    if not reading.unchecked:
+        return ""
+    names = ", ".join(reading.unchecked)
+    them = "them" if len(reading.unchecked) > 1 else "it"
+    of_loss = reading.inputs[: len(NAMES)] == NAMES  # of which the gradient of the prediction is judged, and no other
+    how = "" if of_loss else "params= and grads=, or with "
+    return (
+        f"NOT CHECKED: {names}: the output depends on {them}, and no gradient was found "
+        f"(name {them} with {how}constant= where there is none)"
+    )
+
+
+def reading_to_json(reading: Reading) -> Json:
+    """Return a `Reading` as a JSON object."""
+    calls = reading.calls
+    return {
+        "forward": calls.forward,
+        "backward": calls.backward,
+        "outputs": list(calls.outputs),
+        "given_to_backward": list(calls.given),
+        "gradients": {reading.inputs[i]: path for i, path in calls.gradients.items()},
+        "without_gradient": list(reading.silent),
+        "params": dict(reading.params),
+        "grads": dict(reading.grads),
+        "unchecked": list(reading.unchecked),
+        "buffers": list(reading.buffers),
+        "changed_by_backward": list(reading.moves),
+        "added_up": list(reading.adds_up),
+        "state": list(reading.keeps),
+        "mode": calls.switch.name(),
+        "backward_in_evaluation": reading.evaluates or "judged",
+        "draws": list(reading.draws),
+        "batch_axis": None if reading.batch is None else reading.batch[0],
+        "words": describe_reading(reading),
+    }

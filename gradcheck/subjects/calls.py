@@ -1,0 +1,171 @@
+"""How a foreign object is called: what goes into forward and backward, and where their results are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gradcheck.contract import Array
+from gradcheck.subjects.attributes import AdapterError, resolve
+from gradcheck.subjects.signatures import Switch
+
+RESULT, OBJECT = "result", "object"  # where the path to a result begins
+RATE = 1.0  # given to a backward pass that asks for a rate: what it subtracts from the weights is then their gradient
+
+
+class Together:
+    """A function that returns a value and its gradient at once, as an object with ``forward`` and ``backward``."""
+
+    def __init__(self, owner: Any, method: str) -> None:
+        self.whole, self.method = owner, method
+        self.kept: Any = None
+
+    def forward(self, *inputs: Any, **keywords: Any) -> Any:
+        self.kept = (getattr(self.whole, self.method) if self.method else self.whole)(*inputs, **keywords)
+        return self.kept[0]
+
+    def backward(self) -> Any:
+        return self.kept[1] if len(self.kept) == 2 else self.kept[1:]
+
+
+class Pair:
+    """A pair of functions as an object: ``forward`` keeps the cache that ``backward`` is given."""
+
+    def __init__(self, forward: Any, backward: Any) -> None:
+        self.functions = forward, backward
+        self.cache: Any = None
+
+    def forward(self, *inputs: Any, **keywords: Any) -> Any:
+        return self.functions[0](*inputs, **keywords)
+
+    def backward(self, *given: Any) -> Any:
+        return self.functions[1](*given)
+
+    @property
+    def name(self) -> str:
+        """Return the name of the function that goes forward."""
+        return str(getattr(self.functions[0], "__name__", type(self.functions[0]).__name__))
+
+
+@dataclass(frozen=True)
+class Constant:
+    """An argument of ``forward`` that is given as it is."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An argument of ``forward`` that is a list of inputs, by their numbers."""
+
+    numbers: tuple[int, ...]
+
+
+Argument = int | Constant | Bundle
+
+
+def arranged(values: Sequence[Any]) -> tuple[list[Array], tuple[Argument, ...]]:
+    """Return the arrays among what is given, those in lists included, and the arguments that they are put into."""
+    arrays: list[Array] = []
+    arguments: list[Argument] = []
+    for value in values:
+        if isinstance(value, np.ndarray):
+            arguments.append(len(arrays))
+            arrays.append(value)
+        elif isinstance(value, list) and value and all(isinstance(one, np.ndarray) for one in value):
+            arguments.append(Bundle(tuple(range(len(arrays), len(arrays) + len(value)))))
+            arrays += value
+        else:
+            arguments.append(Constant(value))
+    return arrays, tuple(arguments)
+
+
+@dataclass(frozen=True)
+class Calls:
+    """How ``forward`` and ``backward`` are called.
+
+    ``arguments`` are those of forward: the number of an input, a `Bundle`, or a `Constant`. ``outputs`` are the paths
+    to what it computes: ``result`` is what is returned, ``result.0`` the first of a tuple, ``object.output`` an
+    attribute. ``given`` says what backward is given, in order: ``dy``, ``dy0`` and ``dy1`` of two outputs, ``dys`` (a
+    tuple of them), ``cache`` (the last that forward returned), ``rate``, ``one`` (the number 1), or ``input0``.
+    ``gradients`` are the paths to the gradients of inputs, by their numbers. ``local``: what is returned is dy/dx of
+    each element, to be multiplied by dy.
+    """
+
+    forward: str = "forward"
+    backward: str = "backward"
+    arguments: tuple[Argument, ...] = ()
+    switch: Switch = field(default_factory=Switch)
+    outputs: tuple[str, ...] = (RESULT,)
+    given: tuple[str, ...] = ("dy",)
+    gradients: Mapping[int, str] = field(default_factory=dict)
+    local: bool = False
+    mean: bool = False  # the value is the mean of what forward returns, one number a sample
+    names: tuple[str, ...] = ()  # of backward's arguments, as its author calls them
+    returns_outputs: int = 0  # how many things forward returns in a tuple; 0 where it returns none
+
+    def go_forward(self, layer: Any, inputs: Sequence[Any], *, training: bool) -> Any:
+        """Call ``forward`` in a mode and return what it returns."""
+        self.switch.set(layer, resolve, training=training)
+        arguments = [
+            inputs[a] if isinstance(a, int) else [inputs[n] for n in a.numbers] if isinstance(a, Bundle) else a.value
+            for a in self.arguments
+        ]
+        return getattr(layer, self.forward)(*arguments, **self.switch.keywords(training=training))
+
+    def go_backward(self, layer: Any, result: Any, inputs: Sequence[Any], dys: Sequence[Array]) -> Any:
+        """Call ``backward`` and return what it returns; ``result`` is what forward has returned."""
+        return getattr(layer, self.backward)(*(self._argument(what, result, inputs, dys) for what in self.given))
+
+    def _argument(self, what: str, result: Any, inputs: Sequence[Any], dys: Sequence[Array]) -> Any:
+        if what == "dy":
+            return dys[0]
+        if what == "dys":
+            return tuple(dys)
+        if what == "cache":
+            return result[-1]
+        if what in ("rate", "one"):
+            return RATE
+        if what.startswith("dy"):
+            return dys[int(what[2:])]
+        if what.startswith("input"):
+            return inputs[int(what[5:])]
+        raise ValueError(what)
+
+    def values(self, layer: object, result: object) -> list[Array]:
+        """Return the outputs as arrays."""
+        values = [np.asarray(found(path, layer, result)) for path in self.outputs]
+        return [np.asarray(value.mean()) for value in values] if self.mean else values
+
+
+def found(path: str, layer: object, result: object) -> Any:
+    """Return what a path leads to that begins with ``result`` or ``object``."""
+    head, _, rest = path.partition(".")
+    start = result if head == RESULT else layer
+    return resolve(start, rest) if rest else start
+
+
+def found_or_none(path: str, layer: object, result: object) -> Any:
+    """Return what a path leads to, or None where there is nothing."""
+    try:
+        return found(path, layer, result)
+    except AdapterError:
+        return None
+
+
+def packed(arrays: Sequence[Array]) -> Array:
+    """Return one output as it is, and several in a row as one vector."""
+    if len(arrays) == 1:
+        return arrays[0]
+    return np.concatenate([array.reshape(-1) for array in arrays])
+
+
+def unpacked(vector: Array, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
+    """Return the arrays of these shapes that `packed` made a vector of."""
+    if len(shapes) == 1:
+        return [vector]
+    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
+    return [part.reshape(shape) for part, shape in zip(np.split(vector, ends[:-1]), shapes, strict=True)]

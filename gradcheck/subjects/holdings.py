@@ -1,0 +1,279 @@
+"""Which arrays of a foreign object are parameters, where their gradients are, and what has none."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradcheck.contract import Array
+from gradcheck.streams import stream
+from gradcheck.subjects.attributes import AdapterError, assign, items_of, require_numbers, resolve
+from gradcheck.subjects.caller import NUDGE, equal, other_values, suggestion
+from gradcheck.subjects.calls import (
+    OBJECT,
+    RATE,
+    RESULT,
+    packed,
+)
+from gradcheck.subjects.parameters import (
+    arrays_of,
+    by_exclusion,
+    gradient_path,
+    name_of,
+    objects_below,
+    squeezed,
+)
+from gradcheck.subjects.pullbacks import PullbackReader
+from gradcheck.subjects.reading import Reading
+from gradcheck.subjects.signatures import (
+    RATES,
+    plain,
+    positional,
+)
+
+MOST_PARAMETERS = 300  # arrays of an object that are nudged one by one
+RATE_ATTRIBUTES = ("lr", "learning_rate", "learn_rate", "eta", "alpha", "rate", "step_size")
+
+
+class HoldingsReader(PullbackReader):
+    """Finds what the output depends on besides the inputs, and the gradients of that."""
+
+    def _named_params(self, before: Mapping[str, Array]) -> dict[str, str]:
+        """Return the paths of the parameters that the user, or a dict or list ``params`` of the object, names."""
+        named = dict(self.given.params) or items_of(self.base, "params")
+        for name, path in named.items():
+            try:
+                value = resolve(self.base, path)
+            except AdapterError as error:
+                raise AdapterError(
+                    f"{error}{suggestion(path, [*before, *getattr(self.base, '__dict__', {})])}"
+                ) from None
+            if (
+                not self.given.params
+                and not isinstance(value, np.ndarray)
+                and not isinstance(value, (float, np.floating))
+            ):
+                if isinstance(value, (int, str, bytes)):
+                    require_numbers(self.who, name, path, value)
+                return {}  # objects, or lists of them: looked into as everything else is
+            require_numbers(self.who, name, path, value)
+        return named
+
+    def _parameters(self, before: Mapping[str, Array], named: Mapping[str, str]) -> Reading:
+        """Find the parameters, their gradients, and what the output depends on that has none."""
+        try:
+            layer, result, back, _ = self.both(training=True)
+        except Exception:
+            layer, result, back, _ = self.both(training=True, seed=1)
+        after = arrays_of(layer)
+        returned = arrays_of({RESULT: list(back) if isinstance(back, (list, tuple)) else back})
+        used = set(self.calls.gradients.values())
+        free = {path: a for path, a in returned.items() if path not in used}
+        depends = self._dependent(before)
+        forward_writes = self._written(before, layer=None, backward=False)
+        backward_writes = self._written(before, layer=layer, backward=True)
+        held = {path: a for path, a in after.items() if path not in self._own_paths(used)}
+        params: dict[str, str] = {}
+        grads: dict[str, str] = {}
+        candidates = dict(named) or self._likely(before, depends, held, forward_writes)
+        for name, path in candidates.items():
+            shape = np.asarray(resolve(self.base, path)).shape
+            source = self._named_gradient(name, layer) or self._source(path, shape, free, held)
+            if source is not None:
+                params[name], grads[name] = path, source
+            elif named and (self.given.params or path not in forward_writes):
+                params[name] = path
+        missing = {n: np.asarray(resolve(self.base, p)).shape for n, p in candidates.items() if n not in grads}
+        self._in_order_of_definition(candidates, missing, back, params, grads)
+        missing = {n: s for n, s in missing.items() if n not in grads}
+        fresh_arrays = {
+            f"{OBJECT}.{p}": a for p, a in held.items()
+            if p not in candidates.values() and f"{OBJECT}.{p}" not in grads.values() and p not in forward_writes
+            and (p not in before or not equal(before[p], a))
+        }  # fmt: skip
+        written = {k: a for k, a in fresh_arrays.items() if not any(equal(a, v) for v in self.inputs)}
+        written = {k: a for k, a in written.items() if k.partition(".")[2] not in self._cached_by_forward()}
+        for name, source in by_exclusion(
+            {n: s for n, s in missing.items() if candidates[n] in depends}, written
+        ).items():
+            params[name], grads[name] = candidates[name], source
+        moves = tuple(
+            name for name, path in candidates.items() if path in backward_writes and path not in forward_writes
+        )
+        moved = tuple(name for name in moves if name not in grads)
+        rate = self._rate() if moved else None
+        if rate is not None:
+            params |= {name: candidates[name] for name in moved}
+        else:
+            moved = ()
+        if (
+            named
+            and not self.given.grads
+            and (lost := [n for n in named if n not in grads and n not in moved])
+            and self.given.params
+        ):
+            wrote = ", ".join(sorted(p for p in held if p not in before or p in backward_writes)[:8]) or "none"
+            example = ", ".join(f"{n!r}: 'd{self.given.params[n]}'" for n in lost)
+            raise AdapterError(
+                f"there is no gradient of {', '.join(lost)} after {self.calls.backward}, under any usual name: add "
+                f"grads={{{example}}}; arrays that it wrote: {wrote}"
+            )
+        judged = set(params.values()) | self._same_memory(before, params.values())
+        buffers = tuple(p for p in depends if p in forward_writes and p not in judged)
+        unchecked = tuple(p for p in depends if p not in judged and p not in buffers)
+        places = self.floating()
+        return Reading(
+            subject=self.who,
+            calls=self.calls,
+            inputs=self.names,
+            silent=tuple(self.names[i] for i in places if i not in self.calls.gradients),
+            params=params,
+            grads=grads,
+            moved=moved,
+            moves=moves,
+            rate=RATE if rate is None else rate,
+            unchecked=unchecked,
+            buffers=buffers,
+            shapes=tuple(y.shape for y in self.calls.values(layer, result)),
+            extents=frozenset(self._extents(before)),
+            argument_names=tuple(self.own_names()),
+            generators=self.generators,
+        )
+
+    def _same_memory(self, before: Mapping[str, Array], paths: Iterable[str]) -> set[str]:
+        """Return the paths to what is in the memory of the arrays at ``paths``."""
+        own = [array for array in (resolve(self.base, path) for path in paths) if isinstance(array, np.ndarray)]
+        return {path for path, array in before.items() if any(np.shares_memory(array, one) for one in own)}
+
+    def _likely(
+        self, before: Mapping[str, Array], depends: Sequence[str], held: Mapping[str, Array], writes: set[str]
+    ) -> dict[str, str]:
+        """Return the paths by name of what the output depends on, and of what has a gradient by its name."""
+        paths = list(depends)
+        for path, array in before.items():
+            if path not in paths and path not in writes and gradient_path(path, array.shape, held) is not None:
+                paths.append(path)
+        order = {path: i for i, path in enumerate(before)}
+        named: dict[str, str] = {}
+        for path in sorted(paths, key=lambda p: order[p]):
+            name = name_of(path)
+            named[path if name in named or name in self.names else name] = path
+        return {f"{name}_" if name in self.names else name: path for name, path in named.items()}
+
+    def _named_gradient(self, name: str, layer: Any) -> str | None:
+        """Return the path to the gradient that the user names, or that a dict or list ``grads`` has under this name."""
+        path = self.given.grads.get(name)
+        if path is None and not self.given.grads:
+            try:
+                path = items_of(layer, "grads").get(name)
+            except AdapterError:
+                path = None
+            if path is not None and resolve(layer, path) is None:
+                path = None
+        return f"{OBJECT}.{path}" if path else None
+
+    def _source(
+        self, path: str, shape: tuple[int, ...], free: Mapping[str, Array], held: Mapping[str, Array]
+    ) -> str | None:
+        ends = {p.rpartition(".")[2]: p for p in free}  # the keys of dicts that were returned
+        keys = {key: free[p] for key, p in ends.items() if not key.isdigit()}
+        own = name_of(path).rpartition(".")[2]
+        key = own if own in keys and squeezed(keys[own].shape) == squeezed(shape) else gradient_path(own, shape, keys)
+        if key is not None:
+            return ends[key]
+        kept = gradient_path(path, shape, held)
+        return None if kept is None else f"{OBJECT}.{kept}"
+
+    def _in_order_of_definition(
+        self, candidates: Mapping[str, str], missing: Mapping[str, tuple[int, ...]], back: Any,
+        params: dict[str, str], grads: dict[str, str],
+    ) -> None:  # fmt: skip
+        """Take what is returned behind the inputs' gradients for those of the parameters.
+
+        In the order of their definition.
+        """
+        if not isinstance(back, (tuple, list)):
+            return
+        used = {*self.calls.gradients.values(), *grads.values()}
+        rest = [
+            (f"{RESULT}.{i}", np.shape(a)) for i, a in enumerate(back) if f"{RESULT}.{i}" not in used and a is not None
+        ]
+        for name, shape in missing.items():
+            fitting = next((path for path, extent in rest if squeezed(extent) == squeezed(shape)), None)
+            if fitting is not None:
+                params[name], grads[name] = candidates[name], fitting
+                rest = [(path, extent) for path, extent in rest if path != fitting]
+
+    def _own_paths(self, used: set[str]) -> set[str]:
+        return {path.partition(".")[2] for path in used if path.startswith(OBJECT)}
+
+    def _dependent(self, before: Mapping[str, Array]) -> list[str]:
+        """Return the paths of the arrays that the output depends on, in either mode."""
+        rng = stream("nudges of a reading")
+        bases = {}
+        for training in (True, False) if self.calls.switch else (True,):
+            try:
+                layer, result = self.go(training=training)
+                bases[training] = packed(self.calls.values(layer, result))
+            except Exception:
+                continue
+        found_ = []
+        for path, array in list(before.items())[:MOST_PARAMETERS]:
+            size = float(np.sqrt(np.mean(np.square(array)))) or 1.0
+            moved = array + NUDGE * (size if np.isfinite(size) else 1.0) * rng.standard_normal(array.shape)
+            for training, base in bases.items():
+                try:
+                    layer = copy.deepcopy(self.base)
+                    assign(layer, path, moved)
+                    layer, result = self.go(training=training, layer=layer)
+                    y = packed(self.calls.values(layer, result))
+                except Exception:
+                    continue
+                if not equal(y, base):
+                    found_.append(path)
+                    break
+        return found_
+
+    def _written(self, before: Mapping[str, Array], *, layer: Any, backward: bool) -> set[str]:
+        """Return the paths of arrays that were there before and that forward, or forward and backward, has changed."""
+        if not backward:
+            rng = stream("other inputs of a reading")
+            others = [other_values(v, rng) for v in self.inputs]
+            layer, _ = self.try_forward(others)
+        after = arrays_of(layer)
+        return {path for path, array in before.items() if path not in after or not equal(after[path], array)}
+
+    def _cached_by_forward(self) -> set[str]:
+        """Return the paths of arrays that forward alone makes or writes."""
+        before = arrays_of(self.base)
+        layer, _ = self.try_forward(self.inputs)
+        return {p for p, a in arrays_of(layer).items() if p not in before or not equal(before[p], a)}
+
+    def _rate(self) -> float | None:
+        """Return the rate by which backward has moved the weights.
+
+        The one it was given, its default, or the object's own.
+        """
+        if "rate" in self.calls.given:
+            return RATE
+        target = getattr(self.base, self.calls.backward)
+        for each in positional(target):
+            if plain(each.name) in RATES and isinstance(each.default, float):
+                return each.default
+        for name in RATE_ATTRIBUTES:
+            value = getattr(self.base, name, None)
+            if isinstance(value, (float, np.floating)) and value:
+                return float(value)
+        return None
+
+    def _extents(self, before: Mapping[str, Array]) -> Iterator[int]:
+        """Yield the sizes that the object was told when it was made, or that its arrays have."""
+        for array in before.values():
+            yield from array.shape
+        for one in [self.base, *objects_below(self.base).values()]:
+            for value in getattr(one, "__dict__", {}).values():
+                numbers = value if isinstance(value, (tuple, list)) else [value]
+                yield from (int(n) for n in numbers if isinstance(n, (int, np.integer)) and not isinstance(n, bool))

@@ -1,0 +1,264 @@
+"""How a foreign backward pass is called, and where the gradients of the inputs are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+
+from gradcheck.streams import stream
+from gradcheck.subjects.attributes import AdapterError
+from gradcheck.subjects.caller import Caller, described, equal, is_floating, same_shape
+from gradcheck.subjects.calls import (
+    OBJECT,
+    RESULT,
+    Calls,
+    found,
+)
+from gradcheck.subjects.parameters import (
+    arrays_of,
+    names_gradient,
+    squeezed,
+)
+from gradcheck.subjects.signatures import (
+    CACHES,
+    COTANGENTS,
+    RATES,
+    TARGETS,
+    plain,
+    positional,
+    required,
+    takes_any_number,
+)
+
+STEP = 1e-5  # of central differences that only choose between two ways of calling
+AGREES = 1e-3  # relative disagreement along a direction, below which a way of calling is taken for the right one
+INPUTS = ("input", "inputs", "x", "in", "X", "data", "prev", "A_prev", "a_prev")  # whose gradient an attribute may be
+
+
+class PullbackReader(Caller):
+    """Finds a way to call backward, and the gradients of the inputs."""
+
+    def _backward(self, parameters: Mapping[str, Any]) -> Calls:
+        """Return the calls with what backward is given and where the gradients of the inputs are."""
+        errors: list[str] = []
+        taken = []
+        for candidate in self._candidates():
+            self.calls = candidate
+            try:
+                layer, result, back, _ = self.both(training=True)
+            except Exception as error:
+                errors.append(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+                continue
+            paths = self._located(layer, back, parameters)
+            if paths is None:
+                errors.append(f"what it returns ({described(back)}) is not one gradient an input")
+            elif any(what.startswith("dy") for what in candidate.given):
+                taken.append(replace(candidate, gradients=paths))
+            else:
+                taken += self._without_cotangent(replace(candidate, gradients=paths, local=True), layer, result)
+        if not taken:
+            self._refuse_backward(errors)
+        if len(taken) == 1:
+            return taken[0]
+        return next((each for each in taken if self._disagreement(each) < AGREES), taken[0])
+
+    def _without_cotangent(self, calls: Calls, layer: Any, result: Any) -> list[Calls]:
+        """Return how gradients are read that backward returns without being given one of the output: as derivatives.
+
+        Of one number; of each element by the input's own; of one number a sample, or of the mean of these.
+        """
+        (y,) = calls.values(layer, result)
+        if calls.given == ("one",) and y.size != 1:
+            return []
+        shapes = [self.inputs[i].shape for i in calls.gradients]
+        if y.size == 1 or all(shape == y.shape for shape in shapes):
+            return [calls]
+        if all(shape[: y.ndim] == y.shape for shape in shapes):
+            return [calls, replace(calls, mean=True)]
+        return []
+
+    def _candidates(self) -> Iterator[Calls]:
+        """Yield ways of calling backward, the likeliest first."""
+        method = getattr(self.base, self.calls.backward)
+        target = self.target(1) or method
+        own = self.own_names()
+        outputs, needed = self.calls.outputs, [each.name for each in required(target)]
+        last = tuple(name for each in positional(target)[:1] if plain(name := each.name) in COTANGENTS)
+        if not needed:
+            first = next((each for each in positional(target) if plain(each.name) in COTANGENTS), None)
+            needed = [first.name] if first is not None else []
+            if takes_any_number(target):
+                needed = ["dy"]
+        if len(needed) == 1 and plain(needed[0]) in TARGETS | {"y"}:
+            raise AdapterError(
+                f"{self.who}.{self.calls.backward} takes {needed[0]}, a target: let forward return the loss, or "
+                "backward take the gradient of what forward returns"
+            )
+        fixed: dict[int, str] = {}
+        free: list[int] = []
+        has_cache = self.calls.returns_outputs > 1
+        for place, name in enumerate(needed):
+            word = plain(name)
+            if word in CACHES and has_cache:
+                fixed[place] = "cache"
+            elif name in own and own.index(name) < len(self.inputs) and len(needed) > 1:
+                fixed[place] = f"input{own.index(name)}"
+            elif word in RATES and len(needed) > 1:
+                fixed[place] = "rate"
+            else:
+                free.append(place)
+        yield from self._filled(needed, fixed, free, outputs, cache=has_cache)
+        if free and len(needed) == 1 and len(outputs) == 1 and last:
+            # The last of a chain, such as a loss, may disregard what it is given: the gradient is then for dy = 1.
+            yield replace(self.calls, given=("one",), names=last)
+
+    def _filled(
+        self,
+        needed: Sequence[str],
+        fixed: Mapping[int, str],
+        free: Sequence[int],
+        outputs: tuple[str, ...],
+        *,
+        cache: bool,
+    ) -> Iterator[Calls]:
+        count = len(needed)
+
+        def calls(used: tuple[str, ...], names: Sequence[str]) -> Calls:
+            filled = dict(fixed) | dict(zip(free, names, strict=True))
+            given = tuple(filled[place] for place in range(count))
+            return replace(self.calls, outputs=used, given=given, names=tuple(needed))
+
+        if not free:
+            yield calls(outputs[:1], ())
+        if free and len(free) == count == len(self.inputs) > 1 and len(outputs) == 1:
+            yield calls(outputs, [f"input{a}" for a in self.arguments if isinstance(a, int)])
+        elif len(free) == len(outputs):
+            yield calls(outputs, ["dy"] if len(outputs) == 1 else [f"dy{i}" for i in range(len(outputs))])
+        if len(free) == 1 and len(outputs) > 1:
+            yield calls(outputs[:1], ["dy"])
+            yield calls(outputs, ["dys"])
+        inputs = [f"input{i}" for i in range(len(self.inputs))]
+        extra = (["cache"] if cache else []) + inputs
+        if len(free) == 2 and len(outputs) == 1:
+            for names in (["dy", extra[0]], [extra[0], "dy"]) if extra else ():
+                yield calls(outputs, names)
+        if len(free) == 1 + len(inputs) > 2 and len(outputs) == 1:
+            for names in (["dy", *inputs], [*inputs, "dy"]):
+                yield calls(outputs, names)
+        if len(free) == 2 and len(outputs) > 2:
+            yield from (calls(pair, ["dy0", "dy1"]) for pair in permutations(outputs, 2) if pair == tuple(sorted(pair)))
+
+    def _refuse_backward(self, errors: Sequence[str]) -> None:
+        method = getattr(self.base, self.calls.backward)
+        target = self.target(1) or method
+        takes = ", ".join(each.name for each in positional(target))
+        call = f"{self.who}.{self.calls.backward}({takes})"
+        outputs = len(self.calls.outputs)
+        several = f"forward returns {outputs} outputs, and " if outputs > 1 else ""
+        if errors:
+            raise AdapterError(
+                f"{several}{call} could not be called: {errors[0]}; let backward take the gradient of the output, "
+                "dy of its shape, alone"
+            )
+        raise AdapterError(
+            f"{several}{call} takes what the check cannot give: let backward take the gradient of each output, and "
+            "return the gradient of each input"
+        )
+
+    def _located(self, layer: Any, back: Any, parameters: Mapping[str, Any]) -> dict[int, str] | None:
+        """Return the paths to the gradients of the inputs, by number; None where what was returned cannot be read."""
+        places = self.floating()
+        if back is None:
+            return self._in_attributes(layer, places)
+        if isinstance(back, Mapping):
+            return self._by_key(back, places)
+        if isinstance(back, (tuple, list)) and not (
+            len(places) == 1 and is_floating(back) and same_shape(back, self.inputs[places[0]])
+        ):
+            return self._in_order(list(back), places, parameters)
+        if len(places) >= 1 and is_floating(back):
+            return {places[0]: RESULT} if len(places) == 1 or same_shape(back, self.inputs[places[0]]) else None
+        return {} if not places else None
+
+    def _in_order(self, back: list[Any], places: list[int], parameters: Mapping[str, Any]) -> dict[int, str] | None:
+        arrays = list(range(len(self.inputs)))
+        for order in (arrays, places):
+            if len(back) >= len(order) and all(
+                back[j] is None or i not in places or same_shape(back[j], self.inputs[i]) for j, i in enumerate(order)
+            ):
+                if len(back) > len(order) and not self._rest_are_parameters(back[len(order) :], parameters):
+                    continue
+                return {i: f"{RESULT}.{j}" for j, i in enumerate(order) if i in places and back[j] is not None}
+        if self.calls.given == () and parameters and self._rest_are_parameters(back, parameters):
+            return {}  # the gradients of the parameters alone
+        # In another order: by the shapes, where these tell.
+        paths: dict[int, str] = {}
+        for i in places:
+            fitting = [j for j, value in enumerate(back) if value is not None and same_shape(value, self.inputs[i])]
+            if len(fitting) != 1 or f"{RESULT}.{fitting[0]}" in paths.values():
+                return None
+            paths[i] = f"{RESULT}.{fitting[0]}"
+        return paths
+
+    def _rest_are_parameters(self, rest: list[Any], parameters: Mapping[str, Any]) -> bool:
+        shapes = [np.shape(value) for value in parameters.values()]
+        return all(value is None or any(squeezed(np.shape(value)) == squeezed(s) for s in shapes) for value in rest)
+
+    def _by_key(self, back: Mapping[Any, Any], places: list[int]) -> dict[int, str] | None:
+        own = self.own_names()
+        paths = {}
+        for i in places:
+            name = own[i]
+            words = (name, self.names[i], *(INPUTS if len(places) == 1 else ()))
+            keys = [k for k in back if isinstance(k, str)]
+            key = next((k for k in keys if k in words or any(names_gradient(word, k) for word in words)), None)
+            if key is not None:
+                paths[i] = f"{RESULT}.{key}"
+        return paths
+
+    def _in_attributes(self, layer: Any, places: list[int]) -> dict[int, str]:
+        before, after = arrays_of(self.base), arrays_of(layer)
+        own = self.own_names()
+        paths = {}
+        for i in places:
+            name = own[i]
+            for path, array in after.items():
+                written = path not in before or not equal(before[path], array)
+                words = (name, *(INPUTS if len(places) == 1 else ()))
+                if (
+                    "." not in path
+                    and written
+                    and array.shape == self.inputs[i].shape
+                    and any(names_gradient(w, path) for w in words)
+                ):
+                    paths[i] = f"{OBJECT}.{path}"
+                    break
+        return paths
+
+    def _disagreement(self, calls: Calls) -> float:
+        """Return by how much the gradients of the inputs, read in one way, are off along a direction.
+
+        Inf where unknown.
+        """
+        self.calls = calls
+        rng = stream("directions of a reading")
+        try:
+            layer, _, back, dys = self.both(training=True)
+            directions = {i: rng.standard_normal(self.inputs[i].shape) for i in calls.gradients}
+            analytic = sum(
+                float(np.sum(np.asarray(found(path, layer if path.startswith(OBJECT) else None, back)) * directions[i]))
+                for i, path in calls.gradients.items()
+            ) * (float(np.mean(dys[0])) if calls.local and dys[0].size == 1 else 1.0)
+            ends = []
+            for sign in (1, -1):
+                moved = [v + sign * STEP * directions[i] if i in directions else v for i, v in enumerate(self.inputs)]
+                one, value = self.go(training=True, inputs=moved)
+                ends.append(sum(float(np.sum(dy * y)) for dy, y in zip(dys, calls.values(one, value), strict=True)))
+        except Exception:
+            return float("inf")
+        numeric = (ends[0] - ends[1]) / (2 * STEP)
+        return abs(analytic - numeric) / max(abs(numeric), abs(analytic), 1e-300)

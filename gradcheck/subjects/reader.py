@@ -1,0 +1,349 @@
+"""Read, then judge: how a foreign object is called, what moves, what is random, which axis is the batch."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from gradcheck.contract import Array
+from gradcheck.streams import stream
+from gradcheck.subjects.attributes import AdapterError, assign, resolve
+from gradcheck.subjects.caller import NUDGE, Given, alike, equal, is_floating, other_values, suggestion, value_at
+from gradcheck.subjects.calls import (
+    OBJECT,
+    RESULT,
+    Calls,
+    Pair,
+    packed,
+)
+from gradcheck.subjects.holdings import HoldingsReader
+from gradcheck.subjects.parameters import (
+    arrays_of,
+    objects_below,
+)
+from gradcheck.subjects.randomness import is_generator, same_randomness
+from gradcheck.subjects.reading import Reading
+from gradcheck.subjects.signatures import (
+    BACKWARDS,
+    FORWARDS,
+    Flag,
+    Switch,
+    positional,
+    required,
+    switch_of,
+    takes_any_number,
+)
+
+TWICE = 1e-6  # relative: within this of twice the first gradient, a second one was added to it
+OUTPUTS = ("output", "out", "outputs", "y", "result", "activation", "activations", "value", "a", "h", "z", "loss")
+RESETS = ("reset", "reset_state", "reset_states", "zero_state", "clear", "clear_state", "init_state", "reset_hidden")
+
+
+class Reader(HoldingsReader):
+    """Reads an object, and how it behaves from call to call and from mode to mode."""
+
+    def read(self) -> Reading:
+        """Return what is seen; raises `AdapterError` with what to write where the object cannot be called."""
+        forward = self._method("forward", self.given.forward, FORWARDS)
+        backward = self._method("backward", self.given.backward, tuple(b for b in BACKWARDS if b != forward))
+        method = getattr(self.base, forward)
+        target = self.target(0) or method
+        self._require_room(target, forward)
+        named = {self.given.flag: Flag(self.given.flag, True, False)} if self.given.flag else {}
+        switch = switch_of(self.base, target, len(self.arguments), objects_below(self.base), named)
+        self._require_known(target, forward, len(self.arguments), switch)
+        self.calls = Calls(forward, backward, self.arguments, switch)
+        layer, result = self._first_pass()
+        self.calls = replace(self.calls, outputs=self._outputs(layer, result),
+                             returns_outputs=len(result) if isinstance(result, tuple) else 0)  # fmt: skip
+        before = arrays_of(self.base)
+        named_params = self._named_params(before)
+        self.calls = self._backward(named_params or before)
+        reading = self._parameters(before, named_params)
+        if not self.calls.gradients and not reading.params:
+            raise AdapterError(
+                f"{self.who}.{backward} returns no gradient, and leaves none: let it return that of the input, or "
+                "leave it in .dinputs"
+            )
+        return self._behaviour(reading)
+
+    def _method(self, role: str, wanted: str, usual: tuple[str, ...]) -> str:
+        """Return the name of the method that goes forward or backward."""
+        public = [
+            name for name in dir(self.base) if not name.startswith("_") and callable(getattr(self.base, name, None))
+        ]
+        if wanted:
+            if callable(getattr(self.base, wanted, None)):
+                return wanted
+            raise AdapterError(
+                f"{self.who} has no method {wanted}{suggestion(wanted, public)}: name its own with {role}="
+            )
+        for name in usual:
+            if callable(getattr(self.base, name, None)):
+                return name
+        has = f"; it has {', '.join(public[:8])}" if public else ""
+        raise AdapterError(f"{self.who} needs a method {role}{has}: name its own with {role}=")
+
+    def _require_room(self, target: Callable[..., object], forward: str) -> None:
+        """Raise `AdapterError` where forward does not take as many arguments as were given."""
+        takes, count = [each.name for each in positional(target)], len(self.arguments)
+        if len(takes) < count and not takes_any_number(target):
+            raise AdapterError(f"{self.who}.{forward} takes {', '.join(takes) or 'nothing'}, got {count} inputs")
+
+    def _require_known(self, target: Callable[..., object], forward: str, taken: int, switch: Switch) -> None:
+        flags = {flag.name for flag in switch.arguments}
+        filled = {each.name for each in positional(target)[:taken]}
+        missing = [each.name for each in required(target) if each.name not in filled | flags]
+        if missing:
+            call = ", ".join(["layer", *self.names, *(name.upper() for name in missing)])
+            raise AdapterError(
+                f"{self.who}.{forward} also needs {', '.join(missing)}: give every argument, as in check_layer({call})"
+            )
+
+    def _first_pass(self) -> tuple[Any, Any]:
+        try:
+            return self.go(training=True)
+        except Exception as error:
+            shapes = ", ".join(str(np.shape(value)) for value in self.inputs)
+            try:
+                return self.go(training=False)
+            except Exception:
+                pass
+            call = f"{self.who}.{self.calls.forward}({', '.join(self.names)})"
+            raise AdapterError(
+                f"{call} raises {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''} "
+                f"for inputs of shape {shapes}: give inputs that it takes"
+            ) from error
+
+    def _outputs(self, layer: Any, result: Any) -> tuple[str, ...]:
+        """Return the paths to what forward computes."""
+        if result is None:
+            written = {path: array for path, array in arrays_of(layer).items() if "." not in path}
+            same = self.inputs
+            for name in OUTPUTS:
+                if name in written and not any(equal(written[name], value) for value in same):
+                    return (f"{OBJECT}.{name}",)
+            raise AdapterError(
+                f"{self.who}.{self.calls.forward} returns None: let it return its output, or leave it in .output"
+            )
+        if isinstance(result, Mapping):
+            paths = [f"{RESULT}.{key}" for key, value in result.items() if is_floating(value)]
+        elif isinstance(result, tuple) or (isinstance(result, list) and not is_floating(result)):
+            kept = list(result)[:-1] if isinstance(self.subject, Pair) and isinstance(result, tuple) else list(result)
+            paths = [f"{RESULT}.{i}" for i, value in enumerate(kept) if is_floating(value)]
+        else:
+            return (RESULT,)
+        if not paths:
+            raise AdapterError(
+                f"{self.who}.{self.calls.forward} returns a {type(result).__name__} without a floating-point array"
+            )
+        return tuple(paths)
+
+    def _behaviour(self, reading: Reading) -> Reading:
+        """Add what moves, what is random, how the modes differ, and which axis the samples are along."""
+        reading = self._randomness(reading)
+        reading = self._memory(reading)
+        reading = self._modes(reading)
+        return replace(reading, batch=self._batch())
+
+    def _randomness(self, reading: Reading) -> Reading:
+        layer, result = self.go(training=True)
+        first = packed(self.calls.values(layer, result))
+        outputs = []
+        for seed in (0, 1):
+            one, value = self.go(training=True, seed=seed)
+            outputs.append(packed(self.calls.values(one, value)))
+        own = [name for name, value in getattr(self.base, "__dict__", {}).items() if is_generator(value)]
+        if not equal(outputs[0], first):
+            return replace(reading, unseeded=True)
+        draws = []
+        kept = dict(self.generators)
+        with same_randomness(0, kept) as drawn, np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.calls.go_forward(copy.deepcopy(self.base), [np.array(v) for v in self.inputs],
+                                  training=True)  # fmt: skip
+        if drawn():
+            draws = list(kept) or ["NumPy's or Python's global generator"]
+        elif own and self._moves_generator(own):
+            draws = [f"its own generator {name}" for name in own]
+        return replace(reading, draws=tuple(draws))
+
+    def _moves_generator(self, names: Sequence[str]) -> bool:
+        from gradcheck.subjects.randomness import state_of
+
+        before = [repr(state_of(getattr(self.base, name))) for name in names]
+        layer, _ = self.go(training=True)
+        return before != [repr(state_of(getattr(layer, name))) for name in names]
+
+    def _memory(self, reading: Reading) -> Reading:
+        """See whether gradients add up, and whether one call changes the output of the next."""
+        if reading.unseeded:
+            return reading
+        try:
+            layer, result, back, dys = self.both(training=True)
+            first = {n: np.array(value_at(s, layer, back)) for n, s in reading.grads.items() if s.startswith(OBJECT)}
+            y = packed(self.calls.values(layer, result)).copy()
+            for path in reading.params.values():
+                assign(layer, path, np.asarray(resolve(self.base, path)))
+            self.put_generators_back(layer)
+            layer, result, back, _ = self.both(training=True, layer=layer, dys=dys)
+            second = {n: np.array(value_at(s, layer, back)) for n, s in reading.grads.items() if s.startswith(OBJECT)}
+            again = packed(self.calls.values(layer, result))
+        except Exception:
+            return reading
+        adds_up = tuple(
+            n
+            for n, g in first.items()
+            if g.shape == second[n].shape and g.any() and np.allclose(second[n], 2 * g, rtol=TWICE, atol=0)
+        )
+        keeps: tuple[str, ...] = ()
+        resets = ""
+        if y.shape == again.shape and not equal(y, again) and not reading.moves:
+            keeps = self._state_names(y)
+            resets = next((name for name in RESETS if callable(getattr(self.base, name, None))), "")
+        return replace(reading, adds_up=adds_up, keeps=keeps, resets=resets)
+
+    def _state_names(self, first: Array) -> tuple[str, ...]:
+        """Return the attributes by which a second call gives another output than the first: put back, it does not."""
+        used, _ = self.go(training=True)
+        before = getattr(self.base, "__dict__", {})
+        changed = [n for n, v in vars(used).items() if n not in before or not alike(before[n], v)] if before else []
+        found_ = []
+        for name in changed:
+            layer = copy.deepcopy(used)
+            self.put_generators_back(layer)
+            if name in before:
+                setattr(layer, name, copy.deepcopy(before[name]))
+            else:
+                delattr(layer, name)
+            try:
+                layer, result = self.go(training=True, layer=layer)
+            except Exception:
+                continue
+            if equal(packed(self.calls.values(layer, result)), first):
+                found_.append(name)
+        return tuple(found_) or tuple(changed)
+
+    def _modes(self, reading: Reading) -> Reading:
+        if not self.calls.switch or reading.unseeded:
+            return reading
+        try:
+            layer, result = self.go(training=False)
+            evaluated = packed(self.calls.values(layer, result))
+            layer, result = self.go(training=True)
+            trained = packed(self.calls.values(layer, result))
+        except Exception:
+            return reading
+        try:
+            layer, result, back, dys = self.both(training=False)
+            first = self._input_gradients(layer, back)
+        except Exception as error:
+            return replace(reading, differs=True, evaluates=f"raises {type(error).__name__}")
+        differs = not equal(evaluated, trained) or bool(reading.buffers)
+        return replace(reading, differs=differs, evaluates=self._left_by_training(reading, first, dys))
+
+    def _left_by_training(self, reading: Reading, first: list[Array], dys: Sequence[Array]) -> str:
+        """Return that backward after evaluation uses what the last pass in training mode has left, if it does."""
+        rng = stream("other inputs of a reading")
+        others = [other_values(v, rng) for v in self.inputs]
+        try:
+            layer, _ = self.go(training=True, inputs=others)
+            for path in [*reading.params.values(), *reading.buffers, *reading.unchecked]:
+                assign(layer, path, np.asarray(resolve(self.base, path)))
+            layer, _, back, _ = self.both(training=False, layer=layer, dys=dys)
+            second = self._input_gradients(layer, back)
+        except Exception:
+            return ""
+        if reading.keeps or all(equal(a, b) for a, b in zip(first, second, strict=True)):
+            return ""
+        return "uses what the last pass in training mode has left"
+
+    def _input_gradients(self, layer: Any, back: Any) -> list[Array]:
+        return [np.array(value_at(path, layer, back)) for path in self.calls.gradients.values()]
+
+    def _batch(self) -> tuple[int, int] | None:
+        """Return the axes of input and output along which each slice of one moves the slice of the other alone."""
+        places = self.floating()
+        if not places:
+            return None
+        first = places[0]
+        x = self.inputs[first]
+        for training in (False, True):
+            try:
+                layer, result = self.go(training=training)
+                y = self.calls.values(layer, result)[0]
+            except Exception:
+                continue
+            if y.size == 1:
+                return self._separable(first, training=training)
+            for axis in range(x.ndim):
+                for other in range(y.ndim):
+                    if x.shape[axis] == y.shape[other] > 1 and self._alone(first, axis, other, y, training=training):
+                        return axis, other
+        return None
+
+    def _separable(self, first: int, *, training: bool) -> tuple[int, int] | None:
+        """Return the first axis along which a number is a sum over slices: no two of them move it together."""
+        x = self.inputs[first]
+        size = float(np.abs(x).max(initial=0.0)) or 1.0
+        targets = [v for i, v in enumerate(self.inputs) if i != first]
+
+        def value(*places: tuple[int, int]) -> float:
+            moved = x.copy()
+            for axis, place in places:
+                where = (slice(None),) * axis + (place,)
+                moved[where] = (
+                    moved[where]
+                    + NUDGE * size * (0.5 + np.arange(moved[where].size).reshape(moved[where].shape) % 3) / 4
+                )
+            layer, result = self.go(
+                training=training, inputs=[moved if i == first else v for i, v in enumerate(self.inputs)]
+            )
+            return float(self.calls.values(layer, result)[0].reshape(()))
+
+        for axis in range(x.ndim):
+            last = x.shape[axis] - 1
+            if axis == 0 and last == 0:
+                return None  # one sample, as it seems
+            if last < 1 or not all(x.shape[axis] in target.shape for target in targets if target.ndim):
+                continue
+            try:
+                base, one, two, both = value(), value((axis, 0)), value((axis, last)), value((axis, 0), (axis, last))
+            except Exception:
+                continue
+            alone = max(abs(one - base), abs(two - base))
+            if alone and abs(both - one - two + base) <= TWICE * alone:
+                return axis, 0
+        return None
+
+    def _alone(self, first: int, axis: int, other: int, y: Array, *, training: bool) -> bool:
+        x = self.inputs[first]
+        for place in {0, x.shape[axis] - 1}:
+            moved = x.copy()
+            where = (slice(None),) * axis + (place,)
+            moved[where] = moved[where] * (1 + NUDGE) + NUDGE * (float(np.abs(x).max(initial=0.0)) or 1.0)
+            inputs = [moved if i == first else v for i, v in enumerate(self.inputs)]
+            try:
+                layer, result = self.go(training=training, inputs=inputs)
+            except Exception:
+                return False
+            there = self.calls.values(layer, result)[0]
+            if there.shape != y.shape:
+                return False
+            changed = np.flatnonzero((there != y).any(axis=tuple(i for i in range(y.ndim) if i != other)))
+            if list(changed) != [place]:
+                return False
+        return True
+
+
+def read(subject: Any, inputs: Sequence[Any], names: Sequence[str], given: Given = Given()) -> Reading:
+    """Return the `Reading` of an object, or of a `Pair` of functions, for inputs of these names.
+
+    Raises `AdapterError`, in one line that says what to write, where it cannot be called.
+    """
+    return Reader(subject, inputs, names, given).read()

@@ -1,0 +1,52 @@
+"""What was seen of a foreign object by calling copies of it, before anything is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gradcheck.subjects.calls import (
+    RATE,
+    Calls,
+)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was seen of an object by calling copies of it.
+
+    ``inputs`` are the names of the arrays given, and ``silent`` those of them that no gradient was returned of.
+    ``params`` and ``grads`` are paths by name: of parameters below the object, of gradients from ``result`` or
+    ``object``; of those in ``moved``, the gradient is what backward subtracted over the rate. ``unchecked`` are paths
+    of arrays that the output depends on and no gradient is kept of; ``buffers`` those that forward moves.
+    ``evaluates``: why backward after a forward pass in evaluation mode is not judged, empty if it is. ``draws``: from
+    which generators; ``unseeded``: two calls from the same state differ. ``adds_up``: parameters whose gradients are
+    added to those of the last call. ``keeps``: attributes by which one output depends on the call before. ``batch``:
+    the axes of the samples, of input and output.
+    """
+
+    subject: str
+    calls: Calls
+    inputs: tuple[str, ...]
+    silent: tuple[str, ...] = ()
+    params: Mapping[str, str] = field(default_factory=dict)
+    grads: Mapping[str, str] = field(default_factory=dict)
+    moved: tuple[str, ...] = ()
+    moves: tuple[str, ...] = ()
+    rate: float = RATE
+    unchecked: tuple[str, ...] = ()
+    buffers: tuple[str, ...] = ()
+    evaluates: str = ""
+    differs: bool = False
+    draws: tuple[str, ...] = ()
+    generators: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    unseeded: bool = False
+    adds_up: tuple[str, ...] = ()
+    keeps: tuple[str, ...] = ()
+    resets: str = ""
+    batch: tuple[int, int] | None = None
+    shapes: tuple[tuple[int, ...], ...] = ()
+    extents: frozenset[int] = frozenset()
+    argument_names: tuple[str, ...] = ()
+    fixed: bool = False  # the pullback of a function does not depend on its inputs

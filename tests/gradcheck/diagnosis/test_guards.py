@@ -1,0 +1,236 @@
+"""An eps inside a logarithm, or a bound, is told from a fault; what is wrong besides is found as ever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import gradcheck
+from gradcheck.contract import Array
+from gradcheck.diagnosis.fits import Comparison
+from gradcheck.diagnosis.guards import Place, guard_of
+from gradcheck.diagnosis.losses import sigmoid, softmax
+from gradcheck.numerics.agreement import Verdict
+from gradcheck.properties.gradients import gradients_agree_with_differences
+from gradcheck.report.results import Finding
+
+Value = Callable[[Array, Array], float]
+Gradient = Callable[[Array, Array], Array]
+
+RNG = np.random.default_rng(0)
+Z, CLASSES = RNG.standard_normal((4, 6)), np.array([1, 0, 5, 2])
+SHARES = RNG.uniform(0.05, 0.95, (4, 3))
+HARD, SOFT = (RNG.random((4, 3)) > 0.5) * 1.0, RNG.uniform(0.1, 0.9, (4, 3))
+MIXED = softmax(RNG.standard_normal((4, 6)), 1)
+ONE = np.asarray(1.0)
+
+
+def rows(x: Array, t: Array) -> Array:
+    return t if t.shape == x.shape else np.eye(x.shape[1])[t]
+
+
+def of_classes(eps: float) -> Gradient:
+    """Return the gradient of ``-sum t log(softmax + eps)``."""
+
+    def gradient(x: Array, t: Array) -> Array:
+        p, q = softmax(x, 1), rows(x, t)
+        kept = q * p / (p + eps)
+        return np.asarray(p * kept.sum(axis=1, keepdims=True) - kept)
+
+    return gradient
+
+
+def of_two(eps: float) -> Gradient:
+    return lambda p, t: (1 - t) / (1 - p + eps) - t / (p + eps)
+
+
+def of_logits(eps: float) -> Gradient:
+    def gradient(x: Array, t: Array) -> Array:
+        s = sigmoid(x)
+        return np.asarray(s * (1 - s) * of_two(eps)(s, t))
+
+    return gradient
+
+
+def of_likelihood(eps: float) -> Gradient:
+    return lambda p, t: -rows(p, t) / (p + eps)
+
+
+FAMILIES: dict[str, tuple[Callable[[float], Gradient], Array, Array]] = {
+    "classes": (of_classes, Z, CLASSES),
+    "rows": (of_classes, Z, MIXED),
+    "two": (of_two, SHARES, HARD),
+    "two, soft": (of_two, SHARES, SOFT),
+    "logits": (of_logits, 2 * Z, (Z > 0) * 1.0),
+    "logits, soft": (of_logits, 2 * Z, MIXED),
+    "likelihood": (of_likelihood, MIXED, CLASSES),
+}
+
+
+def compared(analytic: Array, numeric: Array, relative: float = 1e-12) -> Comparison:
+    return Comparison(analytic, numeric, relative * np.abs(numeric) + 1e-14)
+
+
+@pytest.mark.parametrize("eps", [1e-5, 1e-7, 3.3e-9, 1e-10])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_eps_is_read_off_a_loss_whatever_its_weights(family: str, eps: float) -> None:
+    gradient, x, t = FAMILIES[family]
+    weights = np.arange(1.0, 1 + len(x))[:, None]
+    plain, guarded = weights * gradient(0.0)(x, t), weights * gradient(eps)(x, t)
+    for analytic, numeric, place in ((plain, guarded, Place.LOGARITHM), (guarded, plain, Place.DIVISOR)):
+        found = guard_of(compared(analytic, numeric), x, ONE, t)
+        assert found is not None
+        assert found.sure
+        assert found.place is place
+        assert found.eps == pytest.approx(eps, rel=1e-3)
+        freed, allowed = found.without(numeric, np.full(numeric.shape, 1e-13))
+        assert np.all(np.abs(freed - analytic) <= allowed + 1e-13 * np.abs(analytic))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_eps_is_read_off_beside_a_fault(family: str) -> None:
+    gradient, x, t = FAMILIES[family]
+    right = gradient(0.0)(x, t)
+    for wrong in (-right, 4 * right, np.where(np.arange(len(x))[:, None] == 1, 2 * right, right)):
+        found = guard_of(compared(wrong, gradient(1e-7)(x, t)), x, ONE, t)
+        assert found is not None
+        assert found.eps == 1e-7
+        freed, _ = found.without(gradient(1e-7)(x, t), np.zeros(x.shape))
+        np.testing.assert_allclose(freed, right, rtol=1e-9)
+
+
+WRONG: dict[str, Gradient] = {
+    "by a factor": lambda x, t: of_classes(0.0)(x, t) * (1 + 1e-6),
+    "by a smaller factor": lambda x, t: of_classes(0.0)(x, t) * (1 - 1e-8),
+    "in one row": lambda x, t: of_classes(0.0)(x, t) * np.where(np.arange(4) == 1, 1 + 1e-6, 1)[:, None],
+    "in one class": lambda x, t: of_classes(0.0)(x, t) * np.where(np.arange(6) == 1, 1 + 1e-6, 1),
+    "in its temperature": lambda x, t: of_classes(0.0)(x * (1 + 1e-6), t),
+    "in its classes": lambda x, t: of_classes(0.0)(x, rows(x, t) * (1 - 1e-6) + 1e-6 / 6),
+    "by a constant": lambda x, t: of_classes(0.0)(x, t) + 1e-7,
+    "by a penalty": lambda x, t: of_classes(0.0)(x, t) + 1e-7 * x,
+    "in proportion to x": lambda x, t: of_classes(0.0)(x, t) * (1 + 1e-7 * x),
+    "by a power": lambda x, t: of_classes(0.0)(x, t) * (1 + 1e-8 / softmax(x, 1) ** 2),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+def test_a_small_fault_is_no_guard(wrong: Gradient) -> None:
+    assert guard_of(compared(wrong(Z, CLASSES), of_classes(0.0)(Z, CLASSES)), Z, ONE, CLASSES) is None
+    analytic, numeric = of_classes(0.0)(Z, CLASSES), wrong(Z, CLASSES)
+    assert guard_of(compared(analytic, numeric), Z, ONE, CLASSES) is None
+
+
+def test_of_one_sample_only_a_usual_eps_is_sure() -> None:
+    x, t, right = Z[:1], CLASSES[:1], of_classes(0.0)(Z[:1], CLASSES[:1])
+    for eps, sure in ((1e-7, True), (3.3e-9, False)):
+        found = guard_of(compared(right, of_classes(eps)(x, t)), x, ONE, t)
+        assert found is not None
+        assert found.sure is sure
+    found = guard_of(compared(right, of_classes(3.3e-9)(x, t)), x, ONE, t, {3.3e-9: 1e-15})
+    assert found is not None
+    assert found.sure
+    assert guard_of(compared(4 * right, right), x, ONE, t) is None
+
+
+class Guarded:
+    """Cross-entropy of a softmax with something inside its logarithm, and a gradient of its own."""
+
+    def __init__(self, inside: Callable[[Array], Array], factor: float = 1.0, divisor: float | None = None) -> None:
+        self.inside, self.factor, self.divisor = inside, factor, divisor
+
+    def forward(self, x: Array, t: Array) -> float:
+        self.p, self.t = softmax(x, 1), t
+        return float(-np.mean(np.log(self.inside(self.p[np.arange(len(t)), t]))))
+
+    def backward(self) -> Array:
+        return self.factor * (self.p - np.eye(self.p.shape[1])[self.t]) / (self.divisor or len(self.t))
+
+
+def judged(loss: object, x: Array, t: Array) -> Finding:
+    return gradcheck.check_loss(loss, x, t, claims=[gradients_agree_with_differences]).findings[0]
+
+
+@pytest.mark.parametrize("eps", [1e-7, 1e-12, float(np.finfo(np.float64).eps)])
+def test_a_loss_that_is_guarded_in_its_value_alone_passes(eps: float) -> None:
+    found = judged(Guarded(lambda p: p + eps), Z, CLASSES)
+    assert found.verdict is Verdict.PASS, found
+    if eps == 1e-7:
+        assert found.remarks[0] == (
+            "prediction's gradient is off by 1e-06 of itself, as eps = 1e-07 inside the value's logarithm explains"
+        )
+
+
+@pytest.mark.parametrize(
+    "inside", [lambda p: np.maximum(p, 1e-7), lambda p: np.clip(p, 1e-7, 1 - 1e-7)], ids=["maximum", "clip"]
+)
+@pytest.mark.parametrize(("rows", "scale"), [(1, 4), (4, 2)])
+def test_a_bound_that_only_a_variation_meets_accuses_nobody(
+    inside: Callable[[Array], Array], rows: int, scale: int
+) -> None:
+    found = judged(Guarded(inside), scale * Z[:rows], CLASSES[:rows])
+    assert found.verdict is Verdict.PASS, found
+    assert "are not judged: there the value is clipped, and flat" in found.remarks[0]
+
+
+def test_a_bound_that_cuts_off_a_part_of_a_sum_is_told_from_a_fault() -> None:
+    x = 16 * Z
+    p = softmax(x, 1)
+    kept = np.where(p > 1e-9, MIXED, 0.0)
+    numeric = p * kept.sum(axis=1, keepdims=True) - kept
+    found = guard_of(compared(p - MIXED, numeric), x, ONE, MIXED)
+    assert found is not None
+    assert found.eps == 0
+    assert np.array_equal(found.outside, np.abs(p - MIXED - numeric) > 1e-12)
+    dropped = np.where(p > p.max(axis=1, keepdims=True) / 2, MIXED, 0.0)
+    numeric = p * dropped.sum(axis=1, keepdims=True) - dropped
+    assert guard_of(compared(p - MIXED, numeric), x, ONE, MIXED) is None
+
+
+def test_a_fault_beside_a_guard_is_named() -> None:
+    found = judged(Guarded(lambda p: p + 1e-7, divisor=1.0), Z, CLASSES)
+    assert found.verdict is Verdict.FAIL
+    assert found.diagnosis.startswith("prediction's gradient is exactly 4 times the numerical one; 4 is the batch size")
+    found = judged(Guarded(lambda p: np.maximum(p, 1e-7), factor=-1.0), 2 * Z, CLASSES)
+    assert found.verdict is Verdict.FAIL
+    assert "the sign is wrong" in found.diagnosis
+
+
+def test_a_large_eps_is_no_guard() -> None:
+    found = judged(Guarded(lambda p: p + 1e-2), Z, CLASSES)
+    assert found.verdict is Verdict.FAIL
+    assert found.diagnosis == (
+        "prediction's gradient is that without the eps = 0.01 inside the value's logarithm, "
+        "off by up to 0.11 of itself: no mere guard"
+    )
+
+
+def test_a_small_factor_beside_a_guard_fails() -> None:
+    for factor in (1 + 1e-6, 1 - 1e-9):
+        assert judged(Guarded(lambda p: p + 1e-7, factor), Z, CLASSES).verdict is Verdict.FAIL
+
+
+class Halves:
+    """``y = max(x, bound)``, without the mask."""
+
+    def forward(self, x: Array) -> Array:
+        return np.maximum(x, 1e-7)
+
+    def backward(self, dy: Array) -> Array:
+        return dy
+
+
+@pytest.mark.parametrize("x", [Z, np.abs(Z), -np.abs(Z)], ids=["both", "positive", "negative"])
+def test_a_rectifier_without_its_mask_has_no_bound_to_excuse_it(x: Array) -> None:
+    # Of positive inputs alone none below the bound are made; then nothing is wrong with it.
+    report = gradcheck.check_layer(Halves(), x, claims=[gradients_agree_with_differences], domain="any")
+    assert report.verdict is Verdict.FAIL
+
+
+def test_a_function_without_a_target_may_be_guarded() -> None:
+    report = gradcheck.check_gradients(
+        lambda p: np.log(p + 1e-8), (SHARES,), lambda inputs, dy: (dy / inputs[0],), mode="full"
+    )
+    assert report.verdict is Verdict.PASS
+    assert "eps = 1e-08 inside the value's logarithm" in str(report)

@@ -1,0 +1,97 @@
+"""An eps beside a norm counts less where the input is larger; a fault does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import gradcheck
+from gradcheck.contract import Array
+from gradcheck.numerics.agreement import Verdict
+from gradcheck.properties.gradients import gradients_agree_with_differences
+from gradcheck.report.results import Finding
+
+X = np.random.default_rng(0).standard_normal((3, 4))
+
+
+class Normed:
+    """``y = x / (|x| + eps)``, whose gradient leaves eps out everywhere, or in one place."""
+
+    def __init__(self, eps: float, *, everywhere: bool = True, factor: float = 1.0, projected: float = 1.0) -> None:
+        self.eps, self.everywhere, self.factor, self.projected = eps, everywhere, factor, projected
+
+    def forward(self, x: Array) -> Array:
+        self.norm = np.sqrt((x**2).sum(axis=1, keepdims=True))
+        self.x, self.y = x, x / (self.norm + self.eps)
+        return self.y
+
+    def backward(self, dy: Array) -> Array:
+        y = self.x / self.norm if self.everywhere else self.y
+        of = self.norm if self.everywhere else self.norm + self.eps
+        return self.factor * (dy - self.projected * y * (y * dy).sum(axis=1, keepdims=True)) / of
+
+
+class Standardised:
+    """``y = (x - mean) / sqrt(var + eps)``, whose gradient is that of eps = 0."""
+
+    def __init__(self, eps: float) -> None:
+        self.eps = eps
+
+    def forward(self, x: Array) -> Array:
+        self.std = x.std(axis=1, keepdims=True)
+        centred = x - x.mean(axis=1, keepdims=True)
+        self.y = centred / self.std
+        return centred / np.sqrt(self.std**2 + self.eps)
+
+    def backward(self, dy: Array) -> Array:
+        means = dy.mean(axis=1, keepdims=True), (dy * self.y).mean(axis=1, keepdims=True)
+        return (dy - means[0] - self.y * means[1]) / self.std
+
+
+def judged(layer: object, x: Array = X) -> Finding:
+    return gradcheck.check_layer(layer, x, claims=[gradients_agree_with_differences]).findings[0]
+
+
+@pytest.mark.parametrize("everywhere", [True, False])
+@pytest.mark.parametrize("eps", [1e-5, 1e-8])
+def test_an_eps_beside_a_norm_is_named(eps: float, everywhere: bool) -> None:
+    found = judged(Normed(eps, everywhere=everywhere))
+    assert found.verdict is Verdict.PASS, found
+    assert f"as eps = {eps:.2g} beside a norm of the input explains" in found.remarks[0]
+
+
+@pytest.mark.parametrize("eps", [1e-8, 1e-12])
+def test_an_eps_beside_a_variance_passes(eps: float) -> None:
+    assert judged(Standardised(eps)).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [Normed(0.0, projected=1 + 1e-6), Normed(0.0, factor=1 + 1e-7), Normed(1e-8, projected=1 + 1e-5)],
+    ids=["a part", "a factor", "a part beside an eps"],
+)
+def test_a_small_fault_of_a_norm_is_no_guard(layer: object) -> None:
+    assert judged(layer).verdict is Verdict.FAIL
+
+
+def test_a_large_eps_beside_a_norm_fails_by_name() -> None:
+    found = judged(Normed(1e-2))
+    assert found.verdict is Verdict.FAIL
+    assert "as eps = 0.01 beside a norm of the input explains: no mere guard" in found.diagnosis
+
+
+ELEMENTWISE: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
+    "root": (lambda x: np.sqrt(x + 1e-8), lambda x: 0.5 / np.sqrt(x)),
+    "inverse": (lambda x: 1 / (x + 1e-8), lambda x: -1 / x**2),
+}
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_an_eps_beside_each_element_passes(name: str) -> None:
+    f, slope = ELEMENTWISE[name]
+    x = np.abs(X) + 0.5
+    assert gradcheck.check_gradients(f, (x,), lambda inputs, dy: (dy * slope(inputs[0]),)).verdict is Verdict.PASS
+    wrong = gradcheck.check_gradients(f, (x,), lambda inputs, dy: (dy * slope(inputs[0] + 1e-7 * inputs[0] ** 2),))
+    assert wrong.verdict is Verdict.FAIL

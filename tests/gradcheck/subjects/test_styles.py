@@ -1,0 +1,224 @@
+# mypy: allow-untyped-calls
+"""How an object is called is read before it is judged: right code of every style passes, and wrong code fails."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradcheck.checks import check_gradients, check_layer, check_loss
+from gradcheck.numerics.agreement import Verdict
+from gradcheck.report.results import Report
+from gradcheck.subjects.attributes import AdapterError
+from tests.gradcheck.subjects import styles
+from tests.gradcheck.subjects.styles import X, normal
+
+GRADIENTS = "gradients_agree_with_differences"
+Y = normal(4, 3, seed=5)
+PROBABILITIES = np.random.default_rng(0).uniform(0.05, 0.95, (4, 3))
+ZEROS_AND_ONES = np.eye(3)[[0, 2, 1, 1]]
+
+# What is made (with a factor), what it is tried on, and what the report says of how it was read.
+LAYERS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], str]] = {
+    "gradients beside the weights": (styles.Dense, (X,), "weights (dweights), bias (dbias)"),
+    "results in attributes": (styles.LeavesItsResults, (X,), "-> .output, backward(dy) -> .dinputs"),
+    "gradients returned in a tuple": (styles.Returned, (X,), "weights (returned), bias (returned)"),
+    "gradients returned in a dict": (styles.Keyed, (X,), "weights (returned), bias (returned)"),
+    "a rate, and weights that move": (styles.Learns, (X,), "backpropagate(dy, learning_rate=1)"),
+    "gradients that add up": (styles.AddsUp, (X,), "gradients are added up from call to call: weights, bias"),
+    "parameters in objects": (styles.Boxed, (X,), "kernel (kernel.grad)"),
+    "layers in a list": (styles.Network, (X,), "layers.1.weights (layers.1.dweights)"),
+    "samples in columns": (styles.FeaturesFirst, (X.T.copy(),), "samples along axis 1"),
+    "the derivative of each element": (styles.Local, (X,), "gradient() -> dx, times dy"),
+    "two outputs": (styles.Cell, (X, Y), "backward(dy0, dy1) -> dx, dh"),
+    "weights beside the output": (styles.Attention, (X, X + 0.25, Y), "(of 2 outputs)"),
+    "a state from call to call": (styles.Recurrent, (X,), "it keeps a state in h, until reset_state()"),
+    "a generator of the module": (styles.Dropout, (X,), "not judged; it draws random numbers from SHARED"),
+    "a size that was told": (styles.Flatten, (normal(3, 2, 3, 4),), "forward(x) -> y"),
+    "channels last": (styles.ScaledChannels, (normal(2, 4, 4, 2),), "scale (dscale)"),
+}
+QUICK = {
+    "gradients beside the weights",
+    "results in attributes",
+    "a rate, and weights that move",
+    "gradients that add up",
+    "layers in a list",
+    "two outputs",
+    "a state from call to call",
+    "a generator of the module",
+}
+
+
+@pytest.mark.parametrize("style", [pytest.param(one, marks=() if one in QUICK else pytest.mark.long) for one in LAYERS])
+def test_a_right_layer_of_any_style_passes_all_properties(style: str) -> None:
+    make, inputs, read = LAYERS[style]
+    report = check_layer(make(), *inputs)
+    assert report.verdict is Verdict.PASS, str(report)
+    assert "NOT CHECKED" not in str(report)
+    assert read in str(report)
+
+
+@pytest.mark.parametrize("style", LAYERS)
+def test_a_wrong_layer_of_any_style_fails_by_its_numbers(style: str) -> None:
+    make, inputs, read = LAYERS[style]
+    report = check_layer(make(3.0), *inputs, claims=[GRADIENTS], variations=False)
+    assert report.verdict is Verdict.FAIL, str(report)
+    assert "difference" in str(report)
+    assert read in str(report)
+
+
+def value_and_gradient(factor: float = 1.0) -> Callable[..., Any]:
+    return styles.loss_and_gradient if factor == 1 else styles.loss_and_gradient_of_the_sum
+
+
+def pair_of_functions(factor: float = 1.0) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    return styles.mse, styles.mse_prime if factor == 1 else styles.mse_prime_without_the_mean
+
+
+def with_a_mask(factor: float = 1.0) -> Callable[..., Any]:
+    return styles.masked_loss if factor == 1 else styles.masked_loss_with_a_gradient_everywhere
+
+
+LOSSES: dict[str, tuple[Callable[..., Any], tuple[Any, ...], str]] = {
+    "value and gradient together": (value_and_gradient, (Y, np.array([0, 2, 1, 1])), "backward() -> dx, times dy"),
+    "three arguments": (with_a_mask, (Y, np.array([0, 2, 1, 1]), np.array([True, False, True, True])), "(x, y, mask)"),
+    "two functions, target first": (pair_of_functions, (Y, normal(4, 3, seed=6)), "forward(y_true, y_pred)"),
+    "a value for each element": (styles.BinaryCrossEntropy, (PROBABILITIES, ZEROS_AND_ONES), "loss(y, p) -> y"),
+    "dout disregarded": (styles.SoftmaxWithLoss, (Y, ZEROS_AND_ONES), "-> dx, times dy"),
+}
+
+
+@pytest.mark.parametrize("style", LOSSES)
+def test_a_right_loss_of_any_style_passes_and_a_wrong_one_fails(style: str) -> None:
+    make, inputs, read = LOSSES[style]
+    report = check_loss(make(), *inputs)
+    assert report.verdict is Verdict.PASS, str(report)
+    assert read in str(report)
+    assert check_loss(make(3.0), *inputs, claims=[GRADIENTS]).verdict is Verdict.FAIL
+
+
+def test_a_pair_of_functions_with_a_cache_is_checked_by_the_names_of_its_arguments() -> None:
+    inputs = X, normal(5, 4, seed=1), normal(4, seed=2)
+    assert check_layer((styles.affine_forward, styles.affine_backward), *inputs)
+    square = X, normal(5, 5, seed=1), normal(5, seed=2)
+    report = check_layer((styles.affine_forward, styles.transposed_backward), *square, claims=[GRADIENTS])
+    assert "w's gradient is the transpose of the numerical one" in str(report)
+
+
+def test_what_an_earlier_call_left_is_found_by_another_input_in_between() -> None:
+    (found,) = check_layer(styles.KeepsItsFirstInput(), X, claims=[GRADIENTS]).failures
+    assert found.message.startswith("after an earlier call on another input")
+
+
+def test_a_generator_that_is_made_in_every_call_is_the_reason_why_nothing_is_judged() -> None:
+    report = check_layer(styles.DrawsAnew(), X)
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert "it draws random numbers from a generator that is made anew in each call" in str(report)
+
+
+def test_a_backward_that_is_wrong_in_evaluation_alone_is_said_to_be_so_first() -> None:
+    report = check_layer(styles.FrozenInEvaluation(), X)
+    (found,) = [each for each in report.failures if each.property == GRADIENTS]
+    assert found.message.startswith("wrong in evaluation mode only, right in training mode")
+    assert check_layer(styles.FrozenInEvaluation(), X, training=True).verdict is Verdict.PASS
+
+
+def test_what_the_output_depends_on_and_has_no_gradient_is_never_hidden_by_a_pass() -> None:
+    report = check_layer(styles.Unnamed(), X)
+    assert report.verdict is Verdict.PASS
+    assert str(report).splitlines()[1].startswith("NOT CHECKED: mixing: the output depends on it")
+    assert json.loads(report.to_json())["reading"]["unchecked"] == ["mixing"]
+
+
+@pytest.mark.parametrize("user", range(3))
+def test_no_seed_of_a_user_makes_a_transposed_gradient_look_right(user: int) -> None:
+    rng = np.random.default_rng(user)
+    x, w = rng.standard_normal((4, 3)), rng.standard_normal((3, 3))
+
+    def vjp(given: Sequence[Any], dy: Any) -> tuple[Any, Any]:
+        return dy @ given[1].T, dy.T @ given[0]
+
+    report = check_gradients(lambda x, w: x @ w, (x, w), vjp, seed=user, variations=False)
+    assert report.verdict is Verdict.FAIL
+
+
+def test_a_function_is_called_by_its_own_names_and_may_return_a_cache() -> None:
+    report = check_gradients(lambda x, scale: (x * scale, x), {"x": X, "scale": X + 2}, lambda a, dy: (dy * a[1], dy))
+    assert "scale" in str(report.worst and report.worst.tensor)
+    assert report.verdict is Verdict.FAIL
+
+
+class Taken:
+    """A layer with one name that is not the usual one."""
+
+    def __init__(self) -> None:
+        self.weight = normal(5, 3, seed=1)
+
+    def forward(self, x: Any, alpha: float) -> Any:
+        self.x = x
+        return alpha * x @ self.weight
+
+    def backward(self, dy: Any) -> Any:
+        return dy @ self.weight.T
+
+
+class TakesItsTarget(styles.Dense):
+    def backward(self, y_true: Any) -> Any:
+        return y_true @ self.weights.T
+
+
+REFUSED: dict[str, tuple[Callable[[], Report], str]] = {
+    "an argument that nobody knows": (
+        lambda: check_layer(Taken(), X),
+        "Taken.forward also needs alpha: give every argument, as in check_layer(layer, input, ALPHA)",
+    ),
+    "a target in backward": (lambda: check_layer(TakesItsTarget(), X), "takes y_true, a target: let forward return"),
+    "a name with a mistake": (
+        lambda: check_layer(styles.Dense(), X, params={"w": "wieghts"}, grads={"w": "dweights"}),
+        "there is no 'wieghts'; did you mean weights?",
+    ),
+    "a method that is not there": (
+        lambda: check_layer(styles.Dense(), X, backward="backwards"),
+        "Dense has no method backwards; did you mean backward?",
+    ),
+    "an input of another size": (
+        lambda: check_layer(styles.Dense(), normal(4, 6)),
+        "Dense.forward(input) raises ValueError",
+    ),
+    "too many inputs": (lambda: check_layer(styles.Dense(), X, X), "Dense.forward takes x, got 2 inputs"),
+    "an unknown property": (
+        lambda: check_layer(styles.Dense(), X, claims=["gradients_agree_with_diferences"]),
+        "did you mean 'gradients_agree_with_differences'?",
+    ),
+    "an unknown domain": (lambda: check_layer(styles.Dense(), X, domain="small"), "domain is one of any, positive"),
+    "an unknown constant": (lambda: check_layer(styles.Dense(), X, constant="mask"), "constant= names 'mask'"),
+    "target and prediction exchanged": (
+        lambda: check_loss(styles.SoftmaxWithLoss(), ZEROS_AND_ONES, Y),
+        "the prediction given is one-hot, the target is not; exchange them",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", REFUSED)
+def test_what_cannot_be_called_is_refused_in_one_line_that_says_what_to_write(mistake: str) -> None:
+    call, said = REFUSED[mistake]
+    with pytest.raises(AdapterError, match=re.escape(said)) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_reading_can_be_overridden_input_by_input() -> None:
+    report = check_layer(styles.Attention(5.0), X, X + 0.25, Y, constant=0, claims=[GRADIENTS], variations=False)
+    assert report.verdict is Verdict.PASS  # the gradient of the query is the wrong one
+
+
+def test_the_time_of_a_check_is_bounded_and_what_was_left_out_is_said() -> None:
+    report = check_layer(styles.Network(), X, seconds=1e-6)
+    assert report.verdict is Verdict.PASS
+    assert "left out after 1e-06 s:" in str(report)
+    assert "with ties" in str(report)
