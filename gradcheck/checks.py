@@ -28,7 +28,7 @@ from gradcheck.subjects.domains import DOMAINS, Domain
 from gradcheck.subjects.function import PlainFunction, names_of, plain_function
 from gradcheck.subjects.layer import ForeignLayer
 from gradcheck.subjects.loss import ForeignLoss
-from gradcheck.subjects.optimizer import drawn_parameters, read_optimizer
+from gradcheck.subjects.optimizer_reading import drawn_parameters, read_optimizer
 from gradcheck.subjects.parameters import nearest
 from gradcheck.subjects.reader import read
 from gradcheck.subjects.reading import Reading
@@ -356,7 +356,8 @@ class ReadOnce:
 
 def _require_object(who: str, what: str, value: object) -> None:
     if isinstance(value, type):
-        raise AdapterError(f"{who} needs a {what}, got the class {value.__name__}: make one")
+        article = "an" if what[0] in "aeiou" else "a"
+        raise AdapterError(f"{who} needs {article} {what}, got the class {value.__name__}: make one")
 
 
 def _refuse_twin(subject: Optimizer | Schedule, twin: object) -> None:

@@ -143,6 +143,8 @@ def _decayed(p: Array, g: Array, lr: float, o: Options) -> tuple[Array, Array]:
     decay = o["weight_decay"]
     if not decay:
         return p, g
+    if o["decoupled"] == "times":
+        return p, g * (1 + decay * p)
     if o["decoupled"]:
         return p * (1 - decay * (lr if o["decoupled"] == "by the rate" else 1.0)), g
     return p, g + decay * p
@@ -176,6 +178,8 @@ def _adam(p: Array, g: Array, kept: Kept, now: Now, o: Options) -> Any:  # noqa:
     p, g = _decayed(p, g, lr, o)
     b1, b2, eps = o["beta1"], o["beta2"], o["eps"]
     zero = np.zeros_like(g)
+    if o["mean"] == "forgotten":
+        kept.clear()
     kept["mean"] = m = b1 * kept.get("mean", zero) + (1.0 if o["mean"] == "sum" else 1 - b1) * g
     kept["square"] = v = b2 * kept.get("square", zero) + (1.0 if o["square"] == "sum" else 1 - b2) * g * g
     if o["amsgrad"]:
@@ -207,7 +211,9 @@ def _rmsprop(p: Array, g: Array, kept: Kept, now: Now, o: Options) -> Any:  # no
         v = v - mean * mean
     scaled = g / (np.sqrt(v + o["eps"]) if o["eps_at"] == "in the root" else _root(v, o) + o["eps"])
     if o["momentum"]:
-        kept["velocity"] = scaled = o["momentum"] * kept.get("velocity", zero) + scaled
+        inside = lr if o["velocity"] == "of rates" else 1.0
+        kept["velocity"] = scaled = o["momentum"] * kept.get("velocity", zero) + inside * scaled
+        lr = lr / inside
     return p - lr * scaled
 
 
@@ -246,16 +252,17 @@ EPS_PLACES = (
 )
 OF_SQUARES = {"eps_at": "after the root", "square": "mean"}
 
+RATE_IN_VELOCITY = (
+    "the learning rate is inside the velocity, v = mu v - lr g: once the rate changes, what the velocity holds still "
+    "has the old one, where torch's v has none"
+)
+
 SGD = Family(
     _sgd,
     OF_ALL | {"momentum": 0.0, "dampening": 0.0, "nesterov": False, "velocity": "of torch", "ahead": ""},
     (
         Mistake({"momentum": 0.0}, "the velocity is not kept from step to step: only the gradient moves"),
-        Mistake(
-            {"velocity": "of rates"},
-            "the learning rate is inside the velocity, v = mu v - lr g: once the rate changes, what the velocity holds "
-            "still has the old one, where torch's v has none",
-        ),
+        Mistake({"velocity": "of rates"}, RATE_IN_VELOCITY),
         Mistake({"ahead": "subtracted"}, "Nesterov's step ahead is subtracted where it is to be added"),
         Mistake({"ahead": "in the velocity"}, "Nesterov's step ahead is written into the velocity, and so kept"),
         Mistake(
@@ -287,6 +294,7 @@ ADAM = Family(
         ),
         Mistake({"count": "of tensors"}, "the count goes up with every tensor, where it is to go up with every step"),
         Mistake({"correction": "times the step"}, "the bias correction is 1 - beta t in place of 1 - beta^t"),
+        Mistake({"mean": "forgotten"}, "the moments are not kept from step to step, while the count goes on"),
         Mistake({"mean": "sum"}, "the gradient enters its mean without the factor 1 - beta1"),
         Mistake({"square": "sum"}, "the squared gradient enters its mean without the factor 1 - beta2"),
     ),
@@ -294,8 +302,9 @@ ADAM = Family(
 )
 RMSPROP = Family(
     _rmsprop,
-    OF_ALL | {"alpha": 0.99, "eps": 1e-8, "momentum": 0.0, "centered": False} | OF_SQUARES,
+    OF_ALL | {"alpha": 0.99, "eps": 1e-8, "momentum": 0.0, "centered": False, "velocity": "of torch"} | OF_SQUARES,
     (
+        Mistake({"velocity": "of rates"}, RATE_IN_VELOCITY),
         *EPS_PLACES,
         Mistake({"square": "sum"}, "the squared gradient enters its mean without the factor 1 - alpha"),
         Mistake({"square": "from the first"}, "the mean of squares begins with the first square, in torch with 0"),
@@ -361,6 +370,7 @@ def _of_decay(given: Options) -> Iterator[Mistake]:
         beside = "the weight decay is beside the gradient, where torch adds it to the gradient"
         yield Mistake({"decoupled": "by the rate"}, beside)
     yield Mistake({"decoupled": "whole"}, "the weight decay is beside the gradient, and without the learning rate")
+    yield Mistake({"decoupled": "times"}, "the gradient is multiplied by 1 + w p, where w p is to be added")
 
 
 def _moves(run: Run) -> str:

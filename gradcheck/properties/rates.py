@@ -92,8 +92,11 @@ def extent_of(schedule: ForeignSchedule) -> Extent:
     Where one side ends, as a list does, that is the end. So is the epoch in which torch's rate has fallen as far as it
     is to fall, if the two agree up to there and differ after it: there a training ends.
     """
-    if schedule.takes_history or (schedule.reference is None and twin_follows_losses(schedule)):
-        return Extent(FOLLOWING, "the rate follows the losses: epochs= looks further")
+    try:
+        if schedule.takes_history or (schedule.reference is None and twin_follows_losses(schedule)):
+            return Extent(FOLLOWING, "the rate follows the losses: epochs= looks further")
+    except ModuleNotFoundError as error:  # which the check says
+        return Extent(FOLLOWING, f"{error.name} is missing")
     for most in (FAR, FARTHEST):
         history = [1.0] * most
         ours, ended = _until_it_ends(schedule.rates(history), "the schedule")
@@ -218,11 +221,11 @@ def _in_order(schedule: Schedule, history: Sequence[float], epochs: range) -> Ar
 def _histories(case: Case, epochs: int) -> list[tuple[float, ...]]:
     """Return histories of positive losses, and as many that are negative, cross zero or are not all finite.
 
-    One is enough for a schedule that takes none.
+    A schedule that takes none needs one of which only the length counts.
     """
     rng = case.rng("histories")
     if isinstance(case.subject, ForeignSchedule) and not case.subject.takes_history:
-        return [_history(rng, epochs)]
+        return [(1.0,) * epochs]
     histories = [_history(rng, epochs) for _ in range(HISTORIES)]
     return histories + [_strange(_history(rng, epochs), kind, rng) for kind in STRANGE for _ in range(HISTORIES // 4)]
 

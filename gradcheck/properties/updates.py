@@ -191,7 +191,20 @@ def _agreement(case: Case, settings: Settings, *, missing: bool) -> Outcome:
                     not_finite = f"{name} is not finite from step {index} on, in {param.dtype}, as the reference's is"
     if not finite and any(worst is not None for _, worst in worsts):
         return inconclusive(f"nothing is finite on either side: {not_finite}")
-    return replace(judged(worst for _, worst in worsts), remark=not_finite)
+    remarks = [not_finite, "" if missing else _of_two_rates(case)]
+    return replace(judged(worst for _, worst in worsts), remark="; ".join(filter(None, remarks)))
+
+
+def _of_two_rates(case: Case) -> str:
+    """Say that the two sides were made with different rates, which the check sets alike."""
+    subject = case.subject
+    if not isinstance(subject, ForeignOptimizer) or subject.reference is not None or subject.rate.base is None:
+        return ""
+    rule = twin_rule(subject, {"p": np.zeros(1)}, subject.base_lr)
+    theirs = subject.base_lr if rule is None else float(rule[1].get("lr", subject.base_lr))
+    if math.isclose(theirs, subject.base_lr) or not subject.sets_rate:
+        return ""
+    return f"{subject.name} was made with a rate of {subject.base_lr:g}, its twin with {theirs:g}: both were set alike"
 
 
 def _why(case: Case, settings: Settings, params: dict[str, Array], compared: list[_Compared], first: int) -> str:
@@ -315,7 +328,8 @@ def _run(
 ) -> list[dict[str, Array]]:
     """Run a fresh copy of the optimizer over copies of the parameters, with nudged gradients if given a generator.
 
-    Returns the parameters and its state after each step.
+    In how many sums a foreign rule moves its parameters is not known, and each of them rounds: so these are nudged,
+    too, after every step. Returns the parameters and the state after each step.
     """
     optimizer = copy.deepcopy(subject)
     assert isinstance(optimizer, Optimizer)
@@ -324,5 +338,8 @@ def _run(
     for step in steps:
         grads = {k: nudged(g, rng) if rng else g.copy() for k, g in step.grads.items()}
         optimizer.step(params, grads, step.lr)
+        if rng and isinstance(subject, ForeignOptimizer):
+            for array in params.values():
+                array[...] = nudged(array, rng)
         history.append({name: array.copy() for name, array in (optimizer.state | params).items()})
     return history

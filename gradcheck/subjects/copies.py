@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
+import types
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -21,6 +23,29 @@ def fresh(owner: Owner, dtype: DTypeLike | None = None) -> Owner:
     Arrays that share memory, such as views of one flat buffer, still do so in the copy.
     """
     return copier(owner, dtype)()
+
+
+def copy_of(owner: Any, dtype: DTypeLike | None = None, copied: dict[int, Any] | None = None) -> Any:
+    """Return a copy, in a precision, of an object or a function; what a function has closed over is copied, too."""
+    copied = {} if copied is None else copied
+    if id(owner) in copied:
+        return copied[id(owner)]
+    if isinstance(owner, functools.partial):
+        function, keywords = copy_of(owner.func, dtype, copied), fresh(owner.keywords, dtype)
+        return functools.partial(function, *fresh(owner.args, dtype), **keywords)
+    if isinstance(owner, types.MethodType):
+        return types.MethodType(owner.__func__, copy_of(owner.__self__, dtype, copied))
+    if not isinstance(owner, types.FunctionType):
+        return copied.setdefault(id(owner), fresh(owner, dtype))
+    cells = tuple(types.CellType() for _ in owner.__closure__ or ())
+    made = types.FunctionType(
+        owner.__code__, owner.__globals__, owner.__name__, fresh(owner.__defaults__, dtype), cells
+    )
+    made.__kwdefaults__, made.__dict__ = fresh(owner.__kwdefaults__, dtype), fresh(owner.__dict__, dtype)
+    copied[id(owner)] = made
+    for cell, original in zip(cells, owner.__closure__ or (), strict=True):
+        cell.cell_contents = copy_of(original.cell_contents, dtype, copied)
+    return made
 
 
 def copier(owner: Owner, dtype: DTypeLike | None = None) -> Callable[[], Owner]:

@@ -88,7 +88,7 @@ def held_parameters(owner: object) -> list[Held]:
 def arrays_of(owner: object) -> list[Place]:
     """Return the places of the arrays in an object's dict or list of parameters, whether or not it keeps gradients."""
     for name in TOGETHER:
-        items = _items(getattr(owner, name, None))
+        items = items_in(getattr(owner, name, None))
         if items and all(_is_array(value) for _, value in items):
             return [Place(((name, True), (key, False))) for key, _ in items]
     return []
@@ -102,7 +102,7 @@ def _pairs(owner: object, place: Place, seen: set[int]) -> Iterator[Held]:
         yield Held(place.child(0, attribute=False), place.child(1, attribute=False))
         return
     attributes = not isinstance(owner, (Mapping, list, tuple))
-    members = dict(_attributes(owner) if attributes else _items(owner))
+    members = dict(_attributes(owner) if attributes else items_in(owner))
     for name, value in members.items():
         beside = _gradient_beside(str(name), value, members)
         if beside is not None:
@@ -117,8 +117,8 @@ def _pairs(owner: object, place: Place, seen: set[int]) -> Iterator[Held]:
 
 def _of_containers(place: Place, params: tuple[str, object], grads: tuple[str, object]) -> Iterator[Held]:
     """Yield the parameters of one container whose gradients are in another, by the same key or d and the key."""
-    own, empty = dict(_items(grads[1])), isinstance(grads[1], dict) and not grads[1]
-    for key, value in _items(params[1]):
+    own, empty = dict(items_in(grads[1])), isinstance(grads[1], dict) and not grads[1]
+    for key, value in items_in(params[1]):
         beside = next((k for k in (key, f"d{key}") if k in own and _fit(value, own[k])), key if empty else None)
         if beside is not None and _is_array(value):
             param, grad = (place.child(name, attribute=True) for name in (params[0], grads[0]))
@@ -127,7 +127,11 @@ def _of_containers(place: Place, params: tuple[str, object], grads: tuple[str, o
 
 def _gradient_beside(name: str, value: object, members: Mapping[object, object]) -> object | None:
     """Return the name of the member that is a member's gradient, or None."""
-    usual = GRADIENTS if name in VALUES else (f"d{name}", f"d_{name}", f"grad_{name}", f"{name}_grad", f"{name}grad")
+    if name in VALUES:
+        number = isinstance(value, float)  # as of micrograd
+        return next((k for k in GRADIENTS if k in members and (number or _fit(value, members[k]))), None)
+    usual = [f"{mark}{name}" for mark in ("d", "d_", "g", "grad_", "grad", "dL_d", "dl_d", "delta_")]
+    usual += [f"{name}{mark}" for mark in ("_grad", "grad", "_gradient")]
     return next((k for k in usual if k in members and _fit(value, members[k])), None)
 
 
@@ -147,7 +151,8 @@ def _is_plain(value: object) -> bool:
     return isinstance(value, plain) or inspect.isroutine(value) or inspect.ismodule(value)
 
 
-def _items(container: object) -> list[tuple[object, object]]:
+def items_in(container: object) -> list[tuple[object, object]]:
+    """Return what a dict or a list holds, by its keys or numbers; nothing of what is neither."""
     if isinstance(container, Mapping):
         return list(container.items())
     return list(enumerate(container)) if isinstance(container, (list, tuple)) else []

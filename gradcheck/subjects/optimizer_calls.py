@@ -1,295 +1,23 @@
-"""The ways in which people's optimizers are called: with all tensors at once, with one of them, or with nothing."""
+"""An optimizer that runs as people call it: which method, with which arguments, and where its rate is."""
 
 from __future__ import annotations
 
-import functools
-import inspect
-import types
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from gradcheck.contract import Array, Gradients, ShapeError
-from gradcheck.subjects.copies import fresh
-from gradcheck.subjects.held_parameters import Held, Place
-
-RATES = ("lr", "learning_rate", "learningrate", "alpha", "eta", "rate", "step_size", "stepsize", "lrate")
-COUNTS = ("t", "step", "steps", "iteration", "iterations", "iter", "it", "i", "timestep", "n_iter", "global_step")
-STATES = ("state", "states", "config", "cache", "memory", "opt_state", "optim_state", "optim_config")
-KEPT = ("m", "v", "s", "h", "u", "velocity", "velocities", "vel", "momentum_buffer", "mean", "square", "mt", "vt")
-NAMES = ("name", "key", "k", "param_name", "key_name", "layer_name", "id", "idx", "index")
-NUMBERS = ("i", "j", "l", "n")  # of a tensor or a layer, where they come first
-UNITS = ("layer", "module")
-MANY_UNITS = ("layers", "model", "net", "network", "nn")
-GRADIENTS = ("g", "gs", "dw", "dws", "db", "dx", "d", "delta", "dtheta", "dp", "dv")
+from gradcheck.subjects.copies import copy_of
+from gradcheck.subjects.held_parameters import Place
+from gradcheck.subjects.optimizer_arguments import Argument, Role
+from gradcheck.subjects.optimizer_containers import Container, Own, OwnAndGradients, Packed, Separate
 
 # Called before and after each step, where an object has them.
 BEFORE = ("pre_update_params", "pre_update", "pre_step")
 AFTER = ("post_update_params", "post_update", "post_step")
-
-
-class Role(StrEnum):
-    """What an argument of an optimizer is."""
-
-    PARAMS = "params"
-    GRADS = "grads"
-    RATE = "rate"
-    COUNT = "count"  # of the steps, from 1
-    STATE = "state"  # what is returned beside the parameters, and given back in the next step
-    NAME = "name"
-    UNKNOWN = "unknown"
-
-
-class Argument(NamedTuple):
-    """One argument: its name, its role, whether it has to be given, and whether it is given by name."""
-
-    name: str
-    role: Role
-    required: bool = True
-    by_name: bool = False
-    default: Any = None
-
-
-HIDDEN = (Argument("params", Role.PARAMS), Argument("grads", Role.GRADS))
-
-
-def arguments_of(function: Callable[..., Any]) -> list[Argument]:
-    """Return the arguments of a function that a call fills, by role; those with a default and no role are left out.
-
-    One whose signature is hidden takes parameters and gradients.
-    """
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        return list(HIDDEN)
-    if any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters) and len(parameters) <= 2:
-        return list(HIDDEN)
-    given = [p for p in parameters if p.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)]
-    required = [p.name for p in given if p.default is inspect.Parameter.empty]
-    roles = dict(zip(required, _roles(required), strict=True))
-    found = []
-    for p in given:
-        role = roles.get(p.name) or _role_by_name(p.name, required)
-        if p.name in roles:
-            found.append(Argument(p.name, role, by_name=p.kind is inspect.Parameter.KEYWORD_ONLY))
-        elif role in (Role.RATE, Role.COUNT, Role.STATE, Role.NAME):
-            found.append(Argument(p.name, role, required=False, by_name=True, default=p.default))
-    return found
-
-
-def _roles(names: Sequence[str]) -> list[Role]:
-    """Return the roles of required arguments: by name; of the others the first is parameters, the next gradients."""
-    roles = [_role_by_name(name, names) for name in names]
-    if Role.UNKNOWN in roles[1:] and names[0] in NUMBERS:
-        roles[0] = Role.NAME
-    for role in (Role.PARAMS, Role.GRADS):
-        if role not in roles and Role.UNKNOWN in roles:
-            roles[roles.index(Role.UNKNOWN)] = role
-    if Role.PARAMS not in roles and Role.GRADS in roles and names[0] in KEPT:  # as in update(v, dv)
-        roles[0] = Role.PARAMS
-    return roles
-
-
-def _role_by_name(name: str, others: Sequence[str]) -> Role:
-    plain = name.lower().strip("_")
-    if "grad" in plain or plain in GRADIENTS or (plain[:1] == "d" and plain[1:].lstrip("_") in map(str.lower, others)):
-        return Role.GRADS
-    table = {Role.RATE: RATES, Role.COUNT: COUNTS, Role.STATE: STATES + KEPT, Role.NAME: NAMES}
-    return next((role for role, usual in table.items() if plain in usual), Role.UNKNOWN)
-
-
-class Packed(NamedTuple):
-    """Parameters and gradients as a call takes them, and how to find the parameters again after it."""
-
-    params: Any
-    grads: Any
-    after: Callable[[], dict[str, Array]]
-
-
-class Container(ABC):
-    """What parameters and gradients are given in."""
-
-    words: str
-    each = False  # whether there is a call for every tensor, or for every layer
-
-    def units(self, names: Sequence[str]) -> list[list[str]]:
-        """Return the names of the tensors of each call."""
-        return [[name] for name in names] if self.each else [list(names)]
-
-    @abstractmethod
-    def pack(self, params: Mapping[str, Array], grads: Gradients, made: dict[str, Any]) -> Packed:
-        """Return the tensors as they are given; ``made`` keeps objects that are made for that from step to step."""
-
-    @abstractmethod
-    def returned(self, result: object, names: Sequence[str]) -> dict[str, Any] | None:
-        """Return the parameters that a call has returned, or None if it is not them that it returned."""
-
-    def zeros(self, params: Mapping[str, Array]) -> Any:
-        """Return zeros in place of every gradient."""
-        return self.pack(params, {name: np.zeros_like(array) for name, array in params.items()}, {}).grads
-
-
-@dataclass(frozen=True)
-class Dicts(Container):
-    """A dict of parameters and a dict of gradients, whose keys may begin with a d."""
-
-    prefix: str = ""
-
-    @property
-    def words(self) -> str:  # type: ignore[override]  # of two sorts
-        return f"dicts, gradients by {self.prefix} and the name" if self.prefix else "dicts"
-
-    def pack(self, params: Mapping[str, Array], grads: Gradients, made: dict[str, Any]) -> Packed:
-        own = dict(params)
-        return Packed(own, {f"{self.prefix}{name}": grad for name, grad in grads.items()}, lambda: own)
-
-    def returned(self, result: object, names: Sequence[str]) -> dict[str, Any] | None:
-        known = isinstance(result, Mapping) and result and all(name in names for name in result)
-        return {str(name): array for name, array in result.items()} if known and isinstance(result, Mapping) else None
-
-
-class Lists(Container):
-    """A list of parameters and a list of gradients."""
-
-    words = "lists"
-
-    def pack(self, params: Mapping[str, Array], grads: Gradients, made: dict[str, Any]) -> Packed:
-        own = list(params.values())
-        return Packed(own, [grads.get(name) for name in params], lambda: dict(zip(params, own, strict=True)))
-
-    def returned(self, result: object, names: Sequence[str]) -> dict[str, Any] | None:
-        fits = isinstance(result, (list, tuple)) and len(result) == len(names) and all(map(_is_number, result))
-        return dict(zip(names, result, strict=True)) if fits and isinstance(result, (list, tuple)) else None
-
-
-@dataclass(frozen=True)
-class Pairs(Lists):
-    """A list of (gradient, parameter) or (parameter, gradient), in the place of the gradients."""
-
-    gradient_first: bool
-
-    @property
-    def words(self) -> str:  # type: ignore[override]  # of two sorts
-        return f"a list of ({'gradient, parameter' if self.gradient_first else 'parameter, gradient'})"
-
-    def pack(self, params: Mapping[str, Array], grads: Gradients, made: dict[str, Any]) -> Packed:
-        own = list(params.values())
-        couples = [(p, grads.get(name)) for name, p in params.items()]
-        given = [couple[::-1] for couple in couples] if self.gradient_first else couples
-        return Packed(given, given, lambda: dict(zip(params, own, strict=True)))
-
-
-class Parameter:
-    """A parameter as an object, with its value in ``data`` and its gradient in ``grad``."""
-
-    def __init__(self, name: str, data: Array) -> None:
-        self.name, self.data, self.shape, self.requires_grad = name, data, data.shape, True
-        self.grad: Array | None = None
-
-
-class Objects(Lists):
-    """A list of objects with ``data`` and ``grad``."""
-
-    words = "a list of objects with data and grad"
-
-    def pack(self, params: Mapping[str, Array], grads: Gradients, made: dict[str, Any]) -> Packed:
-        for name, array in params.items():
-            one = made.setdefault(name, Parameter(name, array))
-            one.data, one.grad = array, grads.get(name)
-        given = [made[name] for name in params]
-        return Packed(given, given, lambda: {name: made[name].data for name in params})
-
-
-class Single(Container):
-    """One parameter and its gradient a call."""
-
-    words, each = "one tensor a call", True
-
-    def pack(self, params: Mapping[str, Array], grads: Gradients, made: dict[str, Any]) -> Packed:
-        ((name, array),) = params.items()
-        return Packed(array, grads[name], lambda: {name: array})
-
-    def returned(self, result: object, names: Sequence[str]) -> dict[str, Any] | None:
-        return {names[0]: result} if _is_number(result) else None
-
-
-@dataclass(frozen=True)
-class Layers(Container):
-    """Objects with parameters and gradients in attributes, one a call or a list of all; tensors are named ``0.W``."""
-
-    naming: tuple[tuple[str, str], ...]  # the attributes of each parameter and of its gradient
-    each: bool = False
-
-    @property
-    def words(self) -> str:  # type: ignore[override]  # of two sorts
-        names = ", ".join(f"{param} and {grad}" for param, grad in self.naming)
-        return f"{'one layer a call' if self.each else 'a list of layers'}, with {names}"
-
-    def units(self, names: Sequence[str]) -> list[list[str]]:
-        layers = list(dict.fromkeys(name.partition(".")[0] for name in names))
-        groups = [[name for name in names if name.partition(".")[0] == layer] for layer in layers]
-        return groups if self.each else [list(names)]
-
-    def pack(self, params: Mapping[str, Array], grads: Gradients, made: dict[str, Any]) -> Packed:
-        beside = dict(self.naming)
-        for name, array in params.items():
-            number, _, attribute = name.partition(".")
-            layer = made.setdefault(number, types.SimpleNamespace())
-            setattr(layer, attribute, array)
-            setattr(layer, beside[attribute], grads.get(name))
-        layers = [made[number] for number in dict.fromkeys(name.partition(".")[0] for name in params)]
-        given = layers[0] if self.each else layers
-
-        def after() -> dict[str, Array]:
-            places = {name: name.partition(".") for name in params}
-            return {name: getattr(made[number], attribute) for name, (number, _, attribute) in places.items()}
-
-        return Packed(given, given, after)
-
-    def returned(self, result: object, names: Sequence[str]) -> dict[str, Any] | None:
-        return None
-
-
-@dataclass(frozen=True)
-class Own(Container):
-    """Nothing: the optimizer holds its parameters, and their gradients where ``held`` says."""
-
-    held: tuple[Held, ...]
-    words = "what it holds"
-
-    def pack(self, params: Mapping[str, Array], grads: Gradients, made: dict[str, Any]) -> Packed:
-        return Packed(None, None, dict)
-
-    def returned(self, result: object, names: Sequence[str]) -> dict[str, Any] | None:
-        return None
-
-
-@dataclass(frozen=True)
-class OwnAndGradients(Container):
-    """A list or dict of gradients of the parameters that the optimizer holds."""
-
-    places: tuple[Place, ...]
-    words = "the gradients of what it holds"
-
-    def pack(self, params: Mapping[str, Array], grads: Gradients, made: dict[str, Any]) -> Packed:
-        keys = [place.path[-1][0] for place in self.places]
-        numbered = all(isinstance(key, int) for key in keys)
-        given = [grads.get(name) for name in params]
-        return Packed(
-            None, given if numbered else {k: g for k, g in zip(keys, given, strict=True) if g is not None}, dict
-        )
-
-    def returned(self, result: object, names: Sequence[str]) -> dict[str, Any] | None:
-        return None
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (np.ndarray, np.floating, float)) and np.asarray(value).dtype.kind == "f"
 
 
 @dataclass(frozen=True)
@@ -319,7 +47,8 @@ class Call:
     """One way to call an optimizer: the method, its arguments, and what the tensors are given in.
 
     ``method`` is empty for a function. ``initial`` is what a state is before the first step: an empty dict, zeros or
-    None. With ``own`` every tensor, or layer, has a copy of the optimizer for itself.
+    None. With ``own`` every tensor, or layer, has a copy of the optimizer for itself. What comes back may be something
+    else than the parameters, which then is ``ignored``.
     """
 
     method: str
@@ -327,6 +56,7 @@ class Call:
     container: Container
     initial: str = "{}"
     own: bool = False
+    ignored: bool = False
 
     def function(self, owner: Any) -> Callable[..., Any]:
         """Return what is called."""
@@ -352,6 +82,8 @@ class Running:
         self.owners: dict[str, Any] = {}
         self.kept: dict[str, list[Any]] = {}
         self.count: dict[str, int] = {}
+        self.rates: dict[int, float] = {}  # that were set last, by the identity of what they were set in
+        self.given: dict[str, float] = {}  # rates that were put last into the states
         self.made: dict[str, Any] = {}  # objects that hold parameters, on which an optimizer may leave something
         self.manner = ""  # how the last step has moved the parameters
         self.widened = False  # whether some of them came back in a higher precision than they were given in
@@ -363,9 +95,10 @@ class Running:
         owners = [self._owner(unit) for unit in units]
         distinct = list({id(owner): owner for owner in owners}.values())
         for owner in distinct:
-            if lr is not None:
+            if lr is not None and self.rates.get(id(owner)) != lr:  # else it may have changed its rate itself
                 for place in self.rate.places:
                     place.write(owner, lr)
+                self.rates[id(owner)] = lr
             _call_hook(owner, BEFORE)
         for unit, owner in zip(units, owners, strict=True):
             self._step(owner, {name: params[name] for name in unit}, {n: grads[n] for n in unit if n in grads}, lr)
@@ -399,8 +132,8 @@ class Running:
     def _called(self, owner: Any, unit: str, params: dict[str, Array], packed: Packed, lr: float | None) -> object:
         count = self.count[unit] = self.count.get(unit, 0) + 1
         kept = self.kept.setdefault(unit, [self._initial(params) for _ in self.call.states])
-        if self.rate.key and isinstance(kept[0], dict) and lr is not None:
-            kept[0][self.rate.key] = lr
+        if self.rate.key and isinstance(kept[0], dict) and lr is not None and self.given.get(unit) != lr:
+            kept[0][self.rate.key] = self.given[unit] = lr
         states = iter(kept)
         values: list[Any] = []
         keywords: dict[str, Any] = {}
@@ -414,6 +147,7 @@ class Running:
             }.get(argument.role)
             if argument.role is Role.STATE:
                 value = next(states)
+            value = packed.named.get(argument.name, value)
             if argument.role is Role.RATE and value is None:
                 continue
             if argument.by_name:
@@ -429,14 +163,21 @@ class Running:
 
     def _returned(self, unit: str, result: object, names: list[str]) -> dict[str, Any] | None:
         """Return the parameters that came back, and keep the states that came back beside them."""
-        after = self.call.container.returned(result, names)
-        if after is None and isinstance(result, (tuple, list)) and len(result) > 1:
-            after = self.call.container.returned(result[0], names)
-            if after is not None:
-                states = self.kept[unit]
-                states[: len(result) - 1] = result[1 : 1 + len(states)]
-        elif after is None and self.call.states and isinstance(result, Mapping):
-            self.kept[unit][0] = result  # the state alone
+        if self.call.ignored:
+            if self.call.states and result is not None:
+                self.kept[unit][0] = result
+            return None
+        container, states = self.call.container, self.kept[unit]
+        after = container.returned(result, names)
+        rest: Sequence[Any] = ()
+        if after is not None and isinstance(container, Separate) and isinstance(result, (tuple, list)):
+            rest = result[len(container.couples) :]
+        elif after is None and isinstance(result, (tuple, list)) and len(result) > 1:
+            after = container.returned(result[0], names)
+            rest = result[1:] if after is not None else ()
+        elif after is None and states and isinstance(result, Mapping):
+            rest = (result,)  # the state alone
+        states[: len(rest)] = rest[: len(states)]
         return after
 
 
@@ -444,16 +185,22 @@ def _put(owner: object, container: Container, params: dict[str, Array], grads: G
     """Write parameters and gradients where an optimizer holds them."""
     if isinstance(container, Own):
         for held, (name, array) in zip(container.held, params.items(), strict=True):
+            grad = grads.get(name)
+            number = isinstance(held.param.read(owner), float)
+            held.grad.write(owner, float(grad) if number and grad is not None else grad)
             _write_into(held.param, owner, array)
-            held.grad.write(owner, grads.get(name))
     elif isinstance(container, OwnAndGradients):
         for place, array in zip(container.places, params.values(), strict=True):
             _write_into(place, owner, array)
 
 
 def _write_into(place: Place, owner: object, array: Array) -> None:
-    """Put values into the array at a place, which others may hold, too."""
-    np.asarray(place.read(owner))[...] = array
+    """Put values into the array at a place, which others may hold, too, or in the place of a number."""
+    current = place.read(owner)
+    if isinstance(current, np.ndarray):
+        current[...] = array
+    else:
+        place.write(owner, float(array))
 
 
 def _got(owner: object, container: Container, params: dict[str, Array]) -> dict[str, Array]:
@@ -470,26 +217,3 @@ def _call_hook(owner: object, names: Sequence[str]) -> None:
         if callable(hook):
             hook()
             return
-
-
-def copy_of(owner: Any, dtype: DTypeLike, copied: dict[int, Any] | None = None) -> Any:
-    """Return a copy, in a precision, of an object or a function; what a function has closed over is copied, too."""
-    copied = {} if copied is None else copied
-    if id(owner) in copied:
-        return copied[id(owner)]
-    if isinstance(owner, functools.partial):
-        function, keywords = copy_of(owner.func, dtype, copied), fresh(owner.keywords, dtype)
-        return functools.partial(function, *fresh(owner.args, dtype), **keywords)
-    if isinstance(owner, types.MethodType):
-        return types.MethodType(owner.__func__, copy_of(owner.__self__, dtype, copied))
-    if not isinstance(owner, types.FunctionType):
-        return copied.setdefault(id(owner), fresh(owner, dtype))
-    cells = tuple(types.CellType() for _ in owner.__closure__ or ())
-    made = types.FunctionType(
-        owner.__code__, owner.__globals__, owner.__name__, fresh(owner.__defaults__, dtype), cells
-    )
-    made.__kwdefaults__, made.__dict__ = fresh(owner.__kwdefaults__, dtype), fresh(owner.__dict__, dtype)
-    copied[id(owner)] = made
-    for cell, original in zip(cells, owner.__closure__ or (), strict=True):
-        cell.cell_contents = copy_of(original.cell_contents, dtype, copied)
-    return made

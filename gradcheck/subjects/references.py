@@ -10,8 +10,10 @@ import numpy as np
 
 from gradcheck.contract import Array
 from gradcheck.subjects.attributes import AdapterError
-from gradcheck.subjects.optimizer import ForeignOptimizer, read_optimizer
-from gradcheck.subjects.optimizer_calls import Rate, Role
+from gradcheck.subjects.optimizer import ForeignOptimizer
+from gradcheck.subjects.optimizer_arguments import Role
+from gradcheck.subjects.optimizer_calls import Rate
+from gradcheck.subjects.optimizer_reading import read_optimizer
 from gradcheck.subjects.schedule import ForeignSchedule, read_schedule
 from gradcheck.subjects.schedule import Role as ScheduleRole
 from gradcheck.subjects.twin import twin_form, twin_rates
@@ -68,11 +70,7 @@ def schedule_with_reference(
     epochs: int | None,
 ) -> ForeignSchedule:
     """Return a schedule with what it is compared with; raises `AdapterError` unless there is one such."""
-    total = epochs
-    if callable(twin) and reference is None:
-        numbers = twin_form(ForeignSchedule(lr, None, make_twin=twin))[1]
-        total = next((int(numbers[name]) for name in TOTALS if name in numbers), epochs)
-    subject = read_schedule(schedule, lr, total)
+    subject = read_schedule(schedule, lr, _total(twin, lr, epochs) if reference is None else epochs)
     if subject.listed and epochs is not None and epochs > len(subject.schedule):
         raise AdapterError(f"there are {len(subject.schedule)} rates in the list, and epochs= asks for {epochs}")
     if (twin is None) == (reference is None):
@@ -91,6 +89,17 @@ def schedule_with_reference(
     else:
         subject = replace(subject, reference=read_schedule(reference, lr, epochs))
     return replace(subject, follows_rate=False) if _is_of_first(subject) else subject
+
+
+def _total(twin: Callable[[Any], Any] | None, lr: float, epochs: int | None) -> int | None:
+    """Return for how many epochs the twin is made, if it says so, or else the number that is given."""
+    if not callable(twin):
+        return epochs
+    try:
+        numbers = twin_form(ForeignSchedule(lr, None, make_twin=twin))[1]
+    except ModuleNotFoundError:  # which the check says
+        return epochs
+    return next((int(numbers[name]) for name in TOTALS if name in numbers), epochs)
 
 
 def _is_of_first(subject: ForeignSchedule) -> bool:

@@ -14,8 +14,9 @@ import numpy as np
 
 from gradcheck.contract import Case, Schedule
 from gradcheck.subjects.attributes import AdapterError
+from gradcheck.subjects.copies import copy_of
 from gradcheck.subjects.held_parameters import Place
-from gradcheck.subjects.optimizer_calls import RATES, copy_of
+from gradcheck.subjects.optimizer_arguments import RATES
 
 if TYPE_CHECKING:
     import torch
@@ -68,6 +69,22 @@ class Role(StrEnum):
     TOTAL = "total"
     HISTORY = "history"
     LOSS = "loss"  # of the epoch that has ended
+    OPTIMIZER = "optimizer"  # whose rate the schedule sets
+
+
+class Adjusted:
+    """An optimizer whose rate a schedule sets, by any of the names that are usual."""
+
+    def __init__(self, lr: float) -> None:
+        self.lr = self.learning_rate = self.rate = lr
+        self.param_groups = [{"lr": lr, "initial_lr": lr}]
+
+    def settled(self) -> float:
+        """Return the rate that was set last, and have it by every name."""
+        values = [self.lr, self.learning_rate, self.param_groups[0]["lr"]]
+        self.rate = next((value for value in values if value != self.rate), self.rate)
+        self.lr = self.learning_rate = self.param_groups[0]["lr"] = self.rate
+        return self.rate
 
 
 class Argument(NamedTuple):
@@ -109,9 +126,15 @@ class ForeignSchedule(Schedule):
         return isinstance(self.schedule, (list, tuple, np.ndarray))
 
     @property
+    def generated(self) -> bool:
+        """Return whether the schedule is a generator of rates."""
+        return inspect.isgeneratorfunction(self.schedule)
+
+    @property
     def pure(self) -> bool:
         """Return whether an epoch's rate is asked for alone, whatever came before it."""
-        return not (self.stepped or (self.takes(Role.CURRENT) and self.follows_rate))
+        follows = self.takes(Role.CURRENT) and self.follows_rate
+        return not (self.stepped or self.generated or follows or self.takes(Role.OPTIMIZER))
 
     def fresh(self) -> ForeignSchedule:
         """Return the schedule as it was given, with nothing in it that calls may have left."""
@@ -133,6 +156,10 @@ class ForeignSchedule(Schedule):
             return f"{len(self.schedule)} rates, one an epoch"
         names = ", ".join(argument.name for argument in self.arguments)
         called = f"{self.name if self.method in ('', '__call__') else self.method}({names})"
+        if self.generated:
+            return f"{called}, a generator of one rate an epoch"
+        if self.takes(Role.OPTIMIZER):
+            return f"{called}, which sets the rate of an optimizer"
         if self.stepped:
             when = "before" if self.before else "after"
             source = f"rate in {self.read} {when} it" if self.read is not None else "rate returned"
@@ -149,13 +176,18 @@ class ForeignSchedule(Schedule):
         if self.listed:
             yield from (float(rate) for rate in self.schedule[: len(history)])
             return
-        owner, rate = _own(self.schedule), self.lr
+        owner, rate, adjusted = _own(self.schedule), self.lr, Adjusted(self.lr)
+        if self.generated:
+            yield from (self._number(value) for value, _ in zip(owner(), history, strict=False))
+            return
         for epoch, loss in enumerate(history):
             if self.before:
                 yield self._number(self._read(owner, None))
-                self._call(owner, epoch, history, rate, loss)
+                self._call(owner, epoch, history, rate, loss, adjusted)
                 continue
-            result = self._call(owner, epoch, history, rate, loss)
+            result = self._call(owner, epoch, history, rate, loss, adjusted)
+            if self.takes(Role.OPTIMIZER):
+                result = adjusted.settled()
             now = self._number(self._read(owner, result) if self.stepped else result)
             rate = now if self.follows_rate else self.lr
             yield now
@@ -168,7 +200,15 @@ class ForeignSchedule(Schedule):
             return list(self.rates(losses))[-1]
         return self._number(self._call(self.schedule, epoch, history, self.lr, 0.0))  # which may leave something in it
 
-    def _call(self, owner: Any, epoch: int, history: Sequence[float], rate: float, loss: float) -> object:
+    def _call(
+        self,
+        owner: Any,
+        epoch: int,
+        history: Sequence[float],
+        rate: float,
+        loss: float,
+        adjusted: Adjusted | None = None,
+    ) -> object:
         given: dict[Role, object] = {
             Role.EPOCH: epoch,
             Role.BASE: self.lr,
@@ -176,6 +216,7 @@ class ForeignSchedule(Schedule):
             Role.TOTAL: self.total,
             Role.HISTORY: history[:epoch] if self.takes_history else (),
             Role.LOSS: loss,
+            Role.OPTIMIZER: adjusted,
         }
         values = [given[argument.role] for argument in self.arguments if not argument.by_name]
         keywords = {argument.name: given[argument.role] for argument in self.arguments if argument.by_name}
@@ -244,7 +285,7 @@ def read_schedule(schedule: object, lr: float, total: int | None = None) -> Fore
     )
 
 
-def _own(schedule: object) -> object:
+def _own(schedule: Any) -> Any:
     """Return a copy of a schedule, so that what calls leave in it is not the user's; or itself, if it has none."""
     try:
         return copy_of(schedule, np.float64)
@@ -395,6 +436,7 @@ def _role(name: str) -> Role | None:
         Role.CURRENT: (*RATES, "current_lr", "current_learning_rate", "prev_lr", "last_lr"),
         Role.HISTORY: HISTORIES,
         Role.LOSS: LOSSES,
+        Role.OPTIMIZER: OPTIMIZERS,
     }
     return next((role for role, names in table.items() if plain in names), None)
 

@@ -87,6 +87,14 @@ def adam(
     return w - lr * mean / divisor(square, eps), {"m": m, "v": v}
 
 
+def forgetful(w: Array, g: Array, state: State, lr: float, t: int) -> tuple[Array, State]:
+    return adam(w, g, {}, lr, t)[0], state
+
+
+def multiplied(w: Array, g: Array, state: State, lr: float, t: int) -> tuple[Array, State]:
+    return w - lr * g * (1 + 0.1 * w), state
+
+
 def hat(w: Array, g: Array, state: State, lr: float, t: int, *, eps: float = 1e-4) -> tuple[Array, State]:
     m, v = 0.9 * state.get("m", 0) + 0.1 * g, 0.999 * state.get("v", 0) + 0.001 * g * g
     return w - lr * np.sqrt(1 - 0.999**t) / (1 - 0.9**t) * m / (np.sqrt(v) + eps), {"m": m, "v": v}
@@ -133,6 +141,8 @@ MISTAKES: dict[str, tuple[Rule, Any, str]] = {
     "decay of another sign": (partial(sgd, decay=-0.1), DECAYED, "the weight decay has the wrong sign"),
     "decay without rate": (partial(shrunk, decay=0.1), DECAYED, "and without the learning rate"),
     "decay where none is": (partial(sgd, decay=0.05), SGD, "a weight decay of 0.05 is one too many"),
+    "decay as a factor": (multiplied, DECAYED, "multiplied by 1 + w p, where w p is to be added"),
+    "moments forgotten": (forgetful, ADAM, "the moments are not kept from step to step"),
     "no momentum": (sgd, MOMENTUM, "the velocity is not kept"),
     "another momentum dampened": (
         partial(momentum, new=0.1),

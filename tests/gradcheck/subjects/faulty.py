@@ -564,7 +564,7 @@ FAULTY: dict[str, Faulty] = {
     "decay inactive": Faulty(optimizer(variant(SGD, step=sgd(no_decay)), "SGD", weight_decay=0.1), UPDATES,
                              "weight decay is left out"),
     "decay times the gradient": Faulty(optimizer(variant(SGD, step=sgd(decay_slip)), "SGD", weight_decay=0.1),
-                                       UPDATES),
+                                       UPDATES, "where w p is to be added"),
     "gradient changed": Faulty(optimizer(variant(SGD, step=sgd(changed_gradient)), "SGD"),
                                "gradients_are_left_untouched"),
     "schedule that compounds": Faulty(schedule(Compounding(), "ExponentialLR", 0.9),

@@ -333,9 +333,10 @@ def test_an_optimizer_made_for_some_parameters_is_tried_on_those() -> None:
     def twin(tensors: list[torch.Tensor]) -> torch.optim.Optimizer:
         return torch.optim.SGD(tensors, lr=0.1, momentum=0.9)
 
-    assert check_optimizer(Preallocated(params), twin, params=params)
+    for given in (params, None):  # without them, what it keeps says what they are like
+        assert check_optimizer(Preallocated(params), twin, params=given)
     with pytest.raises(AdapterError, match="Preallocated could not be called: it does not know the parameter 'p0'"):
-        check_optimizer(Preallocated(params), twin)
+        check_optimizer(Preallocated(params), twin, params=[*params.values()])
 
 
 class OneHotCrossEntropy:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import re
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
@@ -244,6 +245,97 @@ class OfObjects(Momentum):
             p.data = self.moved(i, p.data, p.grad, self.lr)
 
 
+class OfAModel(OfLayers):
+    """Moves all layers of a model, whose numbers it knows them by."""
+
+    def step(self, model):
+        super().step(model.layers)
+
+
+class Numbered(Momentum):
+    def __init__(self, mu=MU):
+        super().__init__(mu)
+        self.learningRate = 0.1
+
+    def update(self, layer_id, w, dw):
+        return self.moved(layer_id, w, dw, self.learningRate)
+
+
+class InPlaceAndTheVelocity(Momentum):
+    """Moves the array that it is given, and returns the velocity."""
+
+    lr = 0.1
+
+    def update(self, w, dw):
+        w[...] = self.moved(id(w), w, dw, self.lr)
+        return self.velocity[id(w)]
+
+
+class ListOfDicts(Momentum):
+    lr = 0.1
+
+    def update(self, params, grads):
+        for i, (layer, beside) in enumerate(zip(params, grads, strict=True)):
+            for key in layer:
+                layer[key] = self.moved((i, key), layer[key], beside[f"d{key}"], self.lr)
+
+
+class DictOfDicts(Momentum):
+    lr = 0.1
+
+    def update(self, params, grads):
+        return {
+            name: {key: self.moved((name, key), p, grads[name][key], self.lr) for key, p in layer.items()}
+            for name, layer in params.items()
+        }
+
+
+class ListOfLists(Momentum):
+    lr = 0.1
+
+    def update(self, params, grads):
+        for i, layer in enumerate(params):
+            for j, p in enumerate(layer):
+                p[...] = self.moved((i, j), p, grads[i][j], self.lr)
+
+
+def of_two(mu=MU):
+    velocity = {}
+
+    def update_parameters(w, b, dw, db, learning_rate):
+        velocity["w"], velocity["b"] = mu * velocity.get("w", 0) + dw, mu * velocity.get("b", 0) + db
+        return w - learning_rate * velocity["w"], b - learning_rate * velocity["b"]
+
+    return update_parameters
+
+
+def of_six(mu=MU):
+    velocity = {}
+
+    def update(W1, b1, W2, b2, W3, b3, dW1, db1, dW2, db2, dW3, db3, alpha):
+        moved = []
+        for i, (p, g) in enumerate(((W1, dW1), (b1, db1), (W2, dW2), (b2, db2), (W3, dW3), (b3, db3))):
+            velocity[i] = mu * velocity.get(i, 0) + g
+            moved.append(p - alpha * velocity[i])
+        return moved
+
+    return update
+
+
+def of_lists(mu=MU):
+    velocity = {}
+
+    def update(weights, biases, nabla_w, nabla_b, eta):
+        moved = {"w": [], "b": []}
+        for name, arrays, grads in (("w", weights, nabla_w), ("b", biases, nabla_b)):
+            for i, (p, g) in enumerate(zip(arrays, grads, strict=True)):
+                velocity[name, i] = mu * velocity.get((name, i), 0) + g
+                moved[name].append(p - eta * velocity[name, i])
+        return moved["w"], moved["b"]
+
+    return update
+
+
 def with_config(mu=MU):
     def sgd_momentum(w, dw, config=None):
         config = {} if config is None else config
@@ -302,6 +394,15 @@ STYLES = {
     HolderOfParameters: "step(grads) on the gradients of what it holds, moved in place; rate in lr",
     Pairs: "apply_gradients(grads_and_vars) on a list of (gradient, parameter), moved in place; rate in lr",
     OfObjects: "step(parameters) on a list of objects with data and grad, new arrays put in their places; rate in lr",
+    OfAModel: "step(model) on a list of layers, with W and dW, b and db",
+    Numbered: "update(layer_id, w, dw) on one tensor a call, returned; rate in learningRate",
+    InPlaceAndTheVelocity: "update(w, dw) on one tensor a call, moved in place; rate in lr",
+    ListOfDicts: "update(params, grads) on a list of dicts, gradients by d and the name, new arrays put",
+    DictOfDicts: "update(params, grads) on a dict of dicts, returned",
+    ListOfLists: "update(params, grads) on a list of lists, moved in place",
+    of_two: "update_parameters(w, b, dw, db, learning_rate) on tensors in arguments of their own, returned",
+    of_six: "db3, alpha) on tensors in arguments of their own, returned; rate given as alpha",
+    of_lists: "update(weights, biases, nabla_w, nabla_b, eta) on lists in arguments of their own, returned",
     with_config: "sgd_momentum(w, dw, config) on one tensor a call, returned; rate in the state's learning_rate",
     with_velocity: "update(w, dw, v, lr) on one tensor a call, returned; rate given as lr",
     with_bound_arguments: "update_with_momentum(parameters, grads, v, learning_rate) on dicts, gradients by d",
@@ -501,6 +602,7 @@ MISTAKES = {
         "step(params, grads) on dicts returns nothing that is the parameters, and moves nothing",
     ),
     "a change": (Change(), "returns by how much to move, not the new parameters"),
+    "a change of no known rate": (lambda w, dw: 0.1 * dw, "returns by how much to move, not the new parameters"),
     "an unknown argument": (Unknown(), "bind them, as by functools.partial(..., beta=...)"),
     "nothing held": (Bare(), "make it with parameters, such as objects with data and grad"),
     "a global": (global_momentum, "it keeps what it remembers outside itself"),
@@ -570,6 +672,89 @@ def test_another_rate_is_named_where_the_first_with_a_usual_name_is_none() -> No
     report = check(TwoRates(), lambda tensors: torch.optim.RMSprop(tensors, lr=0.01), lr="step_size")
     assert report, str(report)
     assert "rate in step_size" in str(report)
+
+
+class OfASchedule:
+    """Asks a schedule for its rate, and has another number by that name which it does not use."""
+
+    def __init__(self):
+        self.hyperparameters, self.schedule = {"lr": 0.1}, SimpleNamespace(lr=0.1)
+
+    def step(self, params, grads):
+        for key, g in grads.items():
+            params[key] -= self.schedule.lr * g
+
+
+@dataclass(frozen=True)
+class Frozen:
+    lr: float = 0.1
+
+    def step(self, params, grads):
+        return {key: params[key] - self.lr * g for key, g in grads.items()}
+
+
+class Falling:
+    """Lets its own rate fall."""
+
+    def __init__(self):
+        self.lr = 0.1
+
+    def step(self, params, grads):
+        for key, g in grads.items():
+            params[key] -= self.lr * g
+        self.lr *= 0.9
+
+
+class Scalars:
+    """Holds numbers, as a program without arrays does."""
+
+    def __init__(self, factor=1.0):
+        self.values, self.lr, self.factor = [SimpleNamespace(data=1.0, grad=0.0) for _ in range(2)], 0.1, factor
+
+    def step(self):
+        for value in self.values:
+            value.data -= self.factor * self.lr * value.grad
+
+
+def sgd(tensors):
+    return torch.optim.SGD(tensors, lr=0.1)
+
+
+def test_the_rate_is_where_it_makes_a_difference_and_a_change_of_ones_own_is_seen() -> None:
+    assert "rate in schedule.lr" in str(check(OfASchedule(), sgd))
+    report = check(Frozen(), sgd)
+    assert report
+    assert "rate not found, and left as it is" in str(report)
+    report = check(Falling(), sgd)
+    assert report.verdict is Verdict.FAIL
+    assert "in step 1 every move is 0.9 times the reference's" in str(report)
+
+
+def test_rates_that_differ_where_both_are_set_are_told() -> None:
+    report = check(DictsInPlace(), lambda tensors: torch.optim.SGD(tensors, lr=0.5, momentum=MU))
+    assert report
+    assert "DictsInPlace was made with a rate of 0.1, its twin with 0.5: both were set alike" in str(report)
+
+
+def test_numbers_may_be_held_in_place_of_arrays() -> None:
+    assert check(Scalars(), sgd)
+    assert check(Scalars(1.5), sgd).verdict is Verdict.FAIL
+
+
+def in_four_sums(w, g, state, lr, t):
+    v = MU * state.get("v", 0) + g
+    for part in (g / 2, g / 2, MU * v / 2, MU * v / 2):
+        w = w - lr * part
+    return w, {"v": v}
+
+
+def test_a_rule_that_moves_its_parameters_in_many_sums_is_not_accused_of_their_rounding() -> None:
+    def nesterov(tensors):
+        return torch.optim.SGD(tensors, lr=0.1, momentum=MU, nesterov=True)
+
+    for seed in (2, 5, 6, 8):  # in which one rounding a step was too little
+        report = check(in_four_sums, nesterov, dtypes=("float32",), seed=seed)
+        assert report, str(report)
 
 
 class CountsTensors:

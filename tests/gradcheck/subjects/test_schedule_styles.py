@@ -115,6 +115,31 @@ def of_a_base_rate(late=0):
     return functools.partial(schedule, factor=0.5)
 
 
+def adjusting(late=0):
+    def adjust_learning_rate(optimizer, epoch):
+        for group in optimizer.param_groups:
+            group["lr"] = rate(epoch, late)
+
+    return adjust_learning_rate
+
+
+def setting(late=0):
+    def set_rate(epoch, optimizer):
+        optimizer.learning_rate = rate(epoch, late)
+
+    return set_rate
+
+
+def generating(late=0):
+    def rates_in_turn():
+        epoch = 0
+        while True:
+            yield rate(epoch, late)
+            epoch += 1
+
+    return rates_in_turn
+
+
 def rates(late=0):
     return [rate(epoch, late) for epoch in range(12)]
 
@@ -134,6 +159,9 @@ STYLES = {
     of_the_rate_before: "read as: schedule(epoch, lr), lr being that of the epoch before;",
     of_the_rate_at_first: "read as: schedule(epoch, lr), lr being 0.1 in every epoch, not that before;",
     of_a_base_rate: "read as: schedule(base_lr, epoch_num);",
+    adjusting: "read as: adjust_learning_rate(optimizer, epoch), which sets the rate of an optimizer;",
+    setting: "read as: set_rate(epoch, optimizer), which sets the rate of an optimizer;",
+    generating: "read as: rates_in_turn(), a generator of one rate an epoch;",
     rates: "read as: 12 rates, one an epoch; looked at epochs 0 to 11: the schedule ends there",
     array: "read as: 12 rates, one an epoch; looked at epochs 0 to 11: the schedule ends there",
 }
