@@ -223,7 +223,8 @@ def _descend(
                 defined[part[one.undefined]] = sides(lines, part[one.undefined])
             # Where truncation seems to be none, its terms may cancel: at a longer step they do so no more, and show.
             shorter = np.where(smooth & np.isfinite(balance), np.clip(balance, 2.0**-10, 0.25), SHORTER)
-            h[part] *= np.where(first_found & (one.truncation <= one.rounding), LONGER, shorter)
+            longer = first_found & (one.truncation <= one.rounding) & np.isfinite(bound)  # and so once at most
+            h[part] *= np.where(longer, LONGER, shorter)
             settled = (one.truncation <= one.rounding) | ~better
             done = (confirmed[part] & settled) | kinked[part] | (defined[part] != BOTH)
             going.append(part[~done & (h[part] >= lines.shortest[part])])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,14 +46,24 @@ class PlainFunction:
         arguments = tuple(n if a.dtype.kind == "f" else a for n, a in zip(names, inputs, strict=True))
         variables = {n: a for n, a in zip(names, inputs, strict=True) if a.dtype.kind == "f"}
 
+        quiet = self.reading is not None and not self.reading.draws
+
+        @contextmanager
+        def randomness(context: Context) -> Iterator[None]:
+            if quiet:
+                yield
+                return
+            with same_randomness(context.key.seed + context.key.step, self.generators):
+                yield
+
         def call(given: Arrays, context: Context) -> tuple[Array, Pullback]:
             values = values_of_arguments(arguments, given)
             own = [copied(value) for value in values]  # vjp's, since f may change what it is given
-            with same_randomness(context.key.seed + context.key.step, self.generators):
+            with randomness(context):
                 y = value_of(self.f(*values))
 
             def pullback(dy: Array) -> dict[str, Array]:
-                with same_randomness(context.key.seed + context.key.step, self.generators):
+                with randomness(context):
                     result = self.vjp(tuple(own), dy)
                 for value, changed in zip(values, own, strict=True):
                     if value.flags.writeable:
