@@ -128,13 +128,20 @@ class Affine:
     def __init__(self, **params):
         self.params, self.grads = params, {}
 
+    def matrix(self):
+        """Return the first parameter, in the form in which it multiplies x."""
+        first = next(iter(self.params.values()))
+        return first if len(first) == 4 else first.T
+
     def forward(self, x):
         self.x = x
-        return x @ self.params["W"]
+        return x @ self.matrix()
 
     def backward(self, dy):
-        self.grads["W"] = np.einsum("bti,bto->io", self.x, dy)
-        return dy @ self.params["W"].T
+        name, first = next(iter(self.params.items()))
+        grad = np.einsum("bti,bto->io", self.x, dy)
+        self.grads[name] = grad if len(first) == 4 else grad.T
+        return dy @ self.matrix().T
 
 
 def test_what_no_parameter_is_must_be_zero() -> None:
