@@ -34,7 +34,7 @@ from gradcheck.subjects.reader import read
 from gradcheck.subjects.reading import Reading
 from gradcheck.subjects.references import optimizer_with_reference, schedule_with_reference
 from gradcheck.subjects.signatures import BACKWARDS, WHOLES
-from gradcheck.subjects.variations import AS_GIVEN, DEGENERATE, Variation, variations
+from gradcheck.subjects.variations import AFTER_ANOTHER, AS_GIVEN, DEGENERATE, Variation, variations
 from gradcheck.trials import EXAMPLES, Subject, drawn_cases, found_in, joined, properties_of, unless_torch_is_missing
 
 if TYPE_CHECKING:
@@ -573,6 +573,8 @@ def _tried(
         # Of as many samples each: another number of them tells the batch size from whatever else is as large.
         explained = sum(bool(o.causes) for v, o in outcomes if _samples(v.case) == _samples(variation.case))
         explain = explained < VARIATIONS_EXPLAINED and variation.name not in DEGENERATE
+        if variation.name.startswith(AFTER_ANOTHER):  # the case as given once more, if that has failed
+            explain = explain and not any(o.verdict is Verdict.FAIL for _, o in outcomes)
         outcome = unless_torch_is_missing(variation.case, claim, replace(settings, explain=explain, until=budget.until))
         if outcome is not None:
             outcomes.append((variation, outcome))
