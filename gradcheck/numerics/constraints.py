@@ -90,12 +90,11 @@ def families(x: Array) -> Iterator[Family]:
     yield from _linear(x, np.ones(x.shape), "")
     if not nonzero.all():
         yield from _linear(x, nonzero, " and zeros")
-    for axis in reversed(range(x.ndim)):
-        yield Family(f"the norms along axis {axis}", _tangent(axis))
+    yield from (Family(f"the norms along axis {axis}", _tangent(axis)) for axis in reversed(range(x.ndim)))
     if x.ndim > 1:
+        yield from (Family(f"equality along axis {axis}", _level(axis)) for axis in reversed(range(x.ndim)))
         yield Family("the products of columns", _rotated)
         yield Family("the products of rows", _rotated_rows)
-        yield from (Family(f"equality along axis {axis}", _level(axis)) for axis in reversed(range(x.ndim)))
 
 
 def _linear(x: Array, held: Array, also: str) -> Iterator[Family]:

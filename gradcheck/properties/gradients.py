@@ -351,6 +351,8 @@ class Judge:
             directions = np.abs(directions)
             lines = along(self.point, name, directions)
             estimate = derivatives(lines)
+            if estimate.outside.all():  # and others at the other end
+                return self._some(name)
         gradient = grad
         unclear = estimate.rough[~np.isfinite(estimate.error) & ~estimate.outside]
         rough = unclear.any(axis=0) if len(unclear) else np.zeros(self.point.y.size, bool)
@@ -389,6 +391,12 @@ class Judge:
             float(ratios[worst_line]) if told_lines.any() else 0.0,
         )
         return TensorFinding(worst, told, remark, seen=seen, domain=domain, outside=outside == len(directions))
+
+    def _some(self, name: str) -> TensorFinding:
+        """Judge a few elements, where no random direction stays within the domain."""
+        limit = min(self.grads[name].size, PROBES)
+        found = self.full(name, stacked=False, limit=limit)
+        return replace(found, remark=f"{limit} of {self.grads[name].size} elements of {name} one by one")
 
     def _numeric_of(self, kept: dict[str, Derivatives], name: str, dy: Array) -> tuple[Array, Array]:
         """Return the numeric gradient for a cotangent, from evaluations that are kept if they are few enough."""

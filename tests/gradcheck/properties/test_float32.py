@@ -52,7 +52,7 @@ class Buffers(Layer):
     def forward(self, x):
         self.x, self.y = x, np.zeros((len(x), 3), "f")
         self.y[...] = np.tanh(x @ self.W)
-        return 2.0 * self.y @ np.eye(3)
+        return 2.0 * self.y @ np.eye(3, dtype=x.dtype)
 
     def backward(self, dy):
         dz = 2.0 * dy * (1 - self.y**2)
