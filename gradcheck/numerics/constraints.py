@@ -12,12 +12,21 @@ from typing import NamedTuple
 import numpy as np
 
 from gradcheck.contract import Array
+from gradcheck.numerics.differences import Lines
 from gradcheck.numerics.directions import Point, along, coordinates
 
-PROBED = 8  # elements and directions that are tried before a domain is said to have no single steps, or others
+PROBED = 8  # directions of a family that must all stay within
+
+# Elements that are moved to see whether a domain lets single ones move: besides some at random the second one and the
+# last but one, which in a symmetric matrix are not on its diagonal.
+ELEMENTS = 4
+
 # Distances, in units of a line's scale, at which both are tried, the longest first. Along a curved domain, as that of
 # unit vectors, only short ones stay within what its check lets pass.
 DISTANCES = (2.0**-6, 2.0**-10, 2.0**-14)
+
+
+ALTERNATIONS = 64  # projections in turn on sums of rows and of columns, which approach what keeps both
 
 
 class Family(NamedTuple):
@@ -27,73 +36,79 @@ class Family(NamedTuple):
     project: Callable[[Array, Array], Array]
 
 
-def directions_within(point: Point, name: str, count: int, rng: np.random.Generator) -> tuple[str, Array] | None:
-    """Return what ``count`` random directions keep, (count, *shape), where f is defined along them, and not otherwise.
+class Within(NamedTuple):
+    """Directions, (count, *shape), along which f is defined, what they keep, and whether all single elements leave."""
 
-    None where steps of single elements, or of all that were tried, are within the domain, or no family is.
+    keeps: str
+    directions: Array
+    always: bool
+
+
+def directions_within(point: Point, name: str, count: int, rng: np.random.Generator) -> Within | None:
+    """Return ``count`` random directions along which f is defined, if some elements cannot move by themselves.
+
+    That is: f is defined to neither side of the point, at a distance at which it is along the directions. None where
+    all elements that were tried can move, or no family of directions is within the domain.
     """
     x = point.variables[name]
     if x.size < 2:
         return None
-    elements = np.sort(rng.choice(x.size, min(PROBED, x.size), replace=False))
-    if not _leave(point, name, elements, DISTANCES[0]):
-        return None
-    random = rng.standard_normal((count, *x.shape))
-    for distance in DISTANCES:
-        if not _leave(point, name, elements, distance):
+    some = np.concatenate([[1, x.size - 2], rng.choice(x.size, min(ELEMENTS - 2, x.size), replace=False)])
+    lines = coordinates(point, name)
+    leaving = [element for element in some if _leaves(lines, int(element), DISTANCES[0])]
+    random = rng.standard_normal((count if leaving else 0, *x.shape))
+    for distance in DISTANCES if leaving else ():
+        if not any(_leaves(lines, int(element), distance) for element in leaving):
             return None
         for family in families(x):
             directions = np.array([family.project(one, x) for one in random])
             if _are_within(point, name, directions[:PROBED], distance):
-                return family.keeps, directions
+                return Within(family.keeps, directions, len(leaving) == len(some))
     return None
 
 
-def _leave(point: Point, name: str, elements: Array, distance: float) -> bool:
-    """Return whether f is defined to neither side at a distance along any of the elements."""
-    lines = coordinates(point, name)
-    for element in elements:
-        part = np.array([element])
-        for sign in (1.0, -1.0):
-            if np.isfinite(lines.at(part, sign * distance * lines.scale[part])[0]).all():
-                return False
-    return True
+def _leaves(lines: Lines, line: int, distance: float) -> bool:
+    """Return whether f is defined to neither side of the point, at a distance along a line."""
+    part = np.array([line])
+    moved = (lines.at(part, sign * distance * lines.scale[part])[0] for sign in (1.0, -1.0))
+    return not any(np.isfinite(values).all() for values in moved)
 
 
 def _are_within(point: Point, name: str, directions: Array, distance: float) -> bool:
-    """Return whether f is defined at a distance to both sides along every direction, and moves x at all."""
+    """Return whether all directions move x, and f is defined at a distance along each, to both sides."""
     if not np.any(directions, axis=tuple(range(1, directions.ndim))).all():
         return False
     lines = along(point, name, directions)
-    for line in range(len(directions)):
-        part = np.array([line])
-        for sign in (1.0, -1.0):
-            if not np.isfinite(lines.at(part, sign * distance * lines.scale[part])[0]).all():
-                return False
-    return True
+    part = np.arange(len(directions))
+    moved = (lines.at(part, sign * distance * lines.scale)[0] for sign in (1.0, -1.0))
+    return all(np.isfinite(values).all() for values in moved)
 
 
 def families(x: Array) -> Iterator[Family]:
-    """Yield families of directions at x, those that keep least first; then the same with zeros that stay zero."""
-    kept = x != 0
-    for held, also in ((np.ones(x.shape), ""), (kept.astype(np.float64), " and zeros")):
-        if also and kept.all():
-            return
-        yield Family(f"the sum of all elements{also}", _centred(tuple(range(x.ndim)), held))
-        for axis in reversed(range(x.ndim)) if x.ndim > 1 else ():
-            yield Family(f"the sums along axis {axis}{also}", _centred((axis,), held))
-        if x.ndim > 1 and x.shape[-1] == x.shape[-2]:
-            yield Family(f"symmetry{also}", _mirrored(1.0, held))
-            yield Family(f"skew symmetry{also}", _mirrored(-1.0, held))
-        if x.ndim > 1:
-            yield Family(f"the sums along the last two axes{also}", _doubly_centred(held))
-    for axis in reversed(range(x.ndim)):
-        yield Family(f"the norms along axis {axis}", _tangent(axis))
+    """Yield families of directions at x: of sums and symmetry those that keep least first, and with zeros, too."""
+    nonzero = np.asarray(x != 0, np.float64)
+    yield from _linear(x, np.ones(x.shape), "")
+    if not nonzero.all():
+        yield from _linear(x, nonzero, " and zeros")
+    yield from (Family(f"the norms along axis {axis}", _tangent(axis)) for axis in reversed(range(x.ndim)))
     if x.ndim > 1:
+        yield from (Family(f"equality along axis {axis}", _level(axis)) for axis in reversed(range(x.ndim)))
         yield Family("the products of columns", _rotated)
         yield Family("the products of rows", _rotated_rows)
-        for axis in reversed(range(x.ndim)):
-            yield Family(f"equality along axis {axis}", _level(axis))
+
+
+def _linear(x: Array, held: Array, also: str) -> Iterator[Family]:
+    """Yield families of which each is a subspace, with only those elements moving where ``held`` is 1."""
+    yield Family(f"the sum of all elements{also}", _centred(tuple(range(x.ndim)), held))
+    if x.ndim < 2:
+        return
+    yield from (
+        Family(f"the sums along axis {axis}{also}", _centred((axis,), held)) for axis in reversed(range(x.ndim))
+    )
+    if x.shape[-1] == x.shape[-2]:
+        yield Family(f"symmetry{also}", _mirrored(1.0, held))
+        yield Family(f"skew symmetry{also}", _mirrored(-1.0, held))
+    yield Family(f"the sums along the last two axes{also}", _doubly_centred(held))
 
 
 def _centred(axes: tuple[int, ...], held: Array) -> Callable[[Array, Array], Array]:
@@ -115,9 +130,6 @@ def _doubly_centred(held: Array) -> Callable[[Array, Array], Array]:
         return direction
 
     return project
-
-
-ALTERNATIONS = 64  # projections in turn, which approach what both keep
 
 
 def _mirrored(sign: float, held: Array) -> Callable[[Array, Array], Array]:

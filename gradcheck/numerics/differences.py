@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradcheck.contract import Array
+from gradcheck.numerics.agreement import disagreement
 
 
 class Steps(NamedTuple):
@@ -25,8 +26,9 @@ class Steps(NamedTuple):
 
 
 # Richardson's rule leaves truncation of order h^6, beside rounding of order eps / h: they balance at eps^(1/7), which
-# is 2^-7 in float64 and 2^-3 in float32. The last steps leave 12 and 6 binary digits of those that x has.
-STEPS = {np.float64: Steps(2.0**-6, 2.0**-40, 2.0**-26), np.float32: Steps(2.0**-3, 2.0**-17, 2.0**-12)}
+# is 2^-7 in float64 and 2^-3 in float32. What an element has of digits limits steps besides: DIGITS of them are left.
+STEPS = {np.float64: Steps(2.0**-6, 2.0**-40, 2.0**-26), np.float32: Steps(2.0**-3, 2.0**-40, 2.0**-12)}
+DIGITS = 2.0**6
 LONGER = 1.5  # what a step is multiplied by at which nothing of truncation is seen, for another opinion
 SHORTER = 2.0**-3  # what a step that does not serve is multiplied by
 
@@ -35,21 +37,22 @@ SHORTER = 2.0**-3  # what a step that does not serve is multiplied by
 RICHARDSON_ROUNDING = 4.07
 RICHARDSON_WEIGHTS = 6.6  # sum of |w|, for values that are each off by up to half a unit in the last place
 DEVIATIONS = 8.0
-LIKELY = 3.0  # deviations by which an estimate is off by its rounding, hardly ever by more
+# What a function seems to do in spite of being smooth, by chance, is below this; more, and the step is given up.
+SEEMING = 3.0
 
 # The rule from one side, R = (8 D(h/4) - 6 D(h/2) + D(h)) / 3 of (f(x + k) - f(x)) / k, takes four values with weights
 # 32/3, -4, 1/3 and -7, divided by h: noise of standard deviation s in each makes one of 13.4 s / h.
 ONE_SIDED_ROUNDING = 13.4
 
 # Truncation, as it is estimated, goes as h to this power, and rounding as 1/h.
-CENTRAL_ORDER, ONE_SIDED_ORDER = 4, 2
+CENTRAL_ORDER, ONE_SIDED_ORDER = 4, 1
 
 # For a smooth function the jump between the slopes to the right and to the left shrinks as 1 : 1/2 : 1/4 with h, and
 # so, as 1 : 1/4, do the differences of successive central differences; at a kink the jump stays. A departure by more
 # than this share of the first, beyond rounding, and the step is given up.
 PATTERN_SLACK = 0.1
 
-FAR = 8.0  # in units of a line's scale: beyond the distance of any two elements
+FAR = (1.0, 2.0, 4.0, 8.0)  # in units of a line's scale: the last is beyond the distance of any two elements
 
 CHUNK = 1 << 21  # elements of the outputs held at a time
 
@@ -75,6 +78,7 @@ class Lines:
     moves: Array
     shortest: Array
     precision: type[np.floating[Any]] = np.float64
+    size: float = 0.0
 
     @property
     def steps(self) -> Steps:
@@ -116,7 +120,8 @@ class Estimate:
 
     The bound is inf where no step behaved as for a smooth function. ``kinked`` says where that is because the slopes to
     the two sides differ; ``rough`` (lines, outputs) which outputs were not smooth at the last step that was tried;
-    ``moved`` whether any output moved at all; ``outside`` where f is not defined to either side, however near.
+    ``moved`` whether any output moved at all; ``leaves`` where f is not defined to either side at the first step, and
+    ``outside`` where it is not however near.
     """
 
     value: Array
@@ -125,6 +130,7 @@ class Estimate:
     kinked: Array
     rough: Array
     moved: Array
+    leaves: Array
     outside: Array
 
 
@@ -132,7 +138,7 @@ class _Try(NamedTuple):
     """What one step shows of some lines: the derivative (NaN where f is not seen to be smooth) and the two bounds.
 
     ``flat`` says where the slopes to the two sides differ by the same at every distance, ``undefined`` where an output
-    that is finite at the point is not.
+    that is finite at the point is not, and ``leaves`` where that is so to both sides at the longest distance.
     """
 
     best: Array
@@ -142,6 +148,7 @@ class _Try(NamedTuple):
     flat: Array
     moved: Array
     undefined: Array
+    leaves: Array
 
 
 _Rule = Callable[[Lines, Integers, Array], _Try]
@@ -185,7 +192,8 @@ def _descend(
     """
     count, outputs = len(lines.scale), lines.y.shape[1]
     value, error, used = np.zeros(count), np.full(count, np.inf), np.zeros(count)
-    kinked, suspect, confirmed, moved = (np.zeros(count, bool) for _ in range(4))
+    sure: Array = np.full(count, np.inf)  # the error, but for rounding that is less likely
+    kinked, suspect, confirmed, moved, leaves = (np.zeros(count, bool) for _ in range(5))
     defined: Integers = np.full(count, BOTH)
     rough = np.zeros((count, outputs), bool)
     h = first.copy()
@@ -199,20 +207,21 @@ def _descend(
             moved[part] |= one.moved
             smooth = np.isfinite(one.best)
             bound = one.truncation + one.rounding
+            likely = one.truncation + SEEMING / DEVIATIONS * one.rounding
             first_found = smooth & ~np.isfinite(error[part])
             with np.errstate(invalid="ignore"):
-                agrees = np.abs(one.best - value[part]) <= bound + error[part]
+                agrees = np.abs(one.best - value[part]) <= likely + sure[part]
             contradicted = smooth & ~first_found & ~agrees
             confirmed[part] = (confirmed[part] | (smooth & ~first_found & agrees)) & ~contradicted
             # What two estimates that agree are apart bounds what the truncation of the first was not seen to be.
-            likely = one.truncation + LIKELY / DEVIATIONS * one.rounding
             apart = np.where(smooth & ~first_found & agrees, np.abs(one.best - value[part]) + likely, 0.0)
             # Nothing is added that rounding alone explains.
-            apart = np.where(apart <= LIKELY / DEVIATIONS * error[part] + likely, 0.0, apart)
+            apart = np.where(apart <= SEEMING / DEVIATIONS * error[part] + likely, 0.0, apart)
             error[part] = np.maximum(error[part], np.where(np.isfinite(apart), apart, 0.0))
             better = smooth & ((bound < error[part]) | contradicted)
             chosen = part[better]
             value[chosen], error[chosen], used[chosen] = one.best[better], bound[better], h[chosen]
+            sure[chosen] = likely[better]
             # A jump that does not shrink at two steps in a row is a kink.
             kinked[part] = one.flat & suspect[part] & ~np.isfinite(error[part])
             suspect[part] = one.flat
@@ -220,6 +229,7 @@ def _descend(
             with np.errstate(divide="ignore", invalid="ignore"):
                 balance = np.exp2(np.floor(np.log2(one.rounding / one.truncation) / (order + 1)))
             if is_first and one.undefined.any():
+                leaves[part] = one.leaves
                 defined[part[one.undefined]] = sides(lines, part[one.undefined])
             # Where truncation seems to be none, its terms may cancel: at a longer step they do so no more, and show.
             shorter = np.where(smooth & np.isfinite(balance), np.clip(balance, 2.0**-10, 0.25), SHORTER)
@@ -230,7 +240,7 @@ def _descend(
             going.append(part[~done & (h[part] >= lines.shortest[part])])
         todo, is_first = np.concatenate(going), False
     error = np.where(confirmed, error, np.inf)
-    return Estimate(value, error, used, kinked, rough, moved, defined == NEITHER), defined
+    return Estimate(value, error, used, kinked, rough, moved, leaves, defined == NEITHER), defined
 
 
 def _sides(lines: Lines, part: Integers) -> Array:
@@ -253,15 +263,20 @@ def _defined(y: Array, moved: Array) -> Array:
 def hidden(lines: Lines, h: Array) -> Array:
     """Return what estimates at steps ``h`` may miss of outputs that move by less than half a unit in their last place.
 
-    In 1 - 1e-20 the second term is lost. An output that does not move further away either does not depend on the line.
+    In 1 - 1e-20 the second term is lost. What does not move further away, either, does not depend on the line. What
+    does may have cancelled here, as in the logarithm of 1 - 1e-20: its last place is that of where it moves.
     """
     part: Integers = np.arange(len(h))
     y, dy = lines.y[lines.block], lines.dy[lines.block]
     with np.errstate(all="ignore"):
-        near, far = (
-            (lines.at(part, t)[0] != y) | (lines.at(part, -t)[0] != y) for t in (h, np.maximum(h, FAR * lines.scale))
-        )
-        silent = np.where(far & ~near, np.abs(dy * y), 0.0).sum(axis=1)
+        still = (lines.at(part, h)[0] == y) & (lines.at(part, -h)[0] == y)
+        size = np.zeros(y.shape)
+        for distance in FAR:
+            for sign in (1.0, -1.0):
+                there = lines.at(part, sign * np.maximum(h, distance * lines.scale))[0]
+                moves = still & np.isfinite(there) & (there != y)
+                size = np.where(moves & (size == 0), np.maximum(np.abs(there), np.abs(y)), size)
+        silent = np.abs(dy * size).sum(axis=1)
         return np.asarray(RICHARDSON_WEIGHTS * lines.eps / 2 * silent / h)
 
 
@@ -270,19 +285,24 @@ def _richardson(lines: Lines, part: Integers, h: Array) -> _Try:
     block = lines.block[part]
     y, dy, noise = lines.y[block], lines.dy[block], lines.noise[block]
     slopes: list[Array] = []
+    each: list[Array] = []
     jumps: list[Array] = []
     top: Array = np.abs(y)
     moved: Array = np.zeros(y.shape, bool)
     defined: Array = np.ones(len(part), bool)
+    leaves: Array = np.ones(len(part), bool)
     with np.errstate(all="ignore"):  # what is not finite is not smooth
         for k in (h, h / 2, h / 4):
             above, right = lines.at(part, k)
             below, left = lines.at(part, -k)
             slopes.append(_rows(dy, above - below) / (right - left))
+            each.append((above - below) / (right - left)[:, None])
             jumps.append((above - y) / right[:, None] - (below - y) / left[:, None])
             top = np.maximum(top, np.maximum(np.abs(above), np.abs(below)))
             moved |= (above != y) | (below != y)
-            defined &= _defined(y, above) & _defined(y, below)
+            to_right, to_left = _defined(y, above), _defined(y, below)
+            defined &= to_right & to_left
+            leaves &= ~to_right & ~to_left if k is h else True
         size = np.abs(jumps[0])
         grain = (8 * noise + 2 * lines.eps * top) / h[:, None]  # 8: a jump takes four values, of thousands of outputs
         departures = [
@@ -290,18 +310,33 @@ def _richardson(lines: Lines, part: Integers, h: Array) -> _Try:
             for jump, share in ((jumps[1], 0.5), (jumps[2], 0.25))
         ]
         rough = departures[0] | departures[1] | ~np.isfinite(jumps[2])
+        too_far = _too_far(each, grain) if lines.precision is np.float32 else np.zeros_like(rough)
         lasting = [np.abs(jump - jumps[0]) <= PATTERN_SLACK * size for jump in jumps[1:]]
         rounding = _rounding(lines, part, np.where(moved, dy, 0.0), top, RICHARDSON_ROUNDING) / h
         coarse, fine = slopes[0] - slopes[1], slopes[1] - slopes[2]
-        regular = np.abs(fine - coarse / 4) <= PATTERN_SLACK * np.abs(coarse) + rounding
+        regular = np.abs(fine - coarse / 4) <= PATTERN_SLACK * np.abs(coarse) + SEEMING / DEVIATIONS * rounding
         first, second = (4 * slopes[1] - slopes[0]) / 3, (4 * slopes[2] - slopes[1]) / 3
-        best = np.where(regular & ~rough.any(axis=1), (16 * second - first) / 15, np.nan)
-    flat = rough.any(axis=1) & (~rough | (lasting[0] & lasting[1])).all(axis=1)
-    return _Try(best, np.abs(first - second), rounding, rough, flat, np.asarray(moved.any(axis=1)), ~defined)
+        best = np.where(regular & ~(rough | too_far).any(axis=1), (16 * second - first) / 15, np.nan)
+    flat = rough.any(axis=1) & (~rough | (lasting[0] & lasting[1])).all(axis=1) & ~(too_far & ~rough).any(axis=1)
+    return _Try(best, np.abs(first - second), rounding, rough, flat, np.asarray(moved.any(axis=1)), ~defined, leaves)
+
+
+def _too_far(slopes: list[Array], grain: Array) -> Array:
+    """Return which outputs do not have slopes as of a smooth function at h, h/2 and h/4, by more than rounding.
+
+    As jumps, of which kinks are made, so slopes must keep to their pattern. Float32 is so coarse that steps far beyond
+    f's own scale, as of a batch normalisation of equal numbers, pass for smooth where outputs cancel under a cotangent.
+    """
+    coarse, fine = slopes[0] - slopes[1], slopes[1] - slopes[2]
+    return np.asarray(np.abs(fine - coarse / 4) > PATTERN_SLACK * np.abs(coarse) + 2 * grain)
 
 
 def _one_sided(sign: int, lines: Lines, part: Integers, h: Array) -> _Try:
-    """Return what differences from the point to one side show, at h, h/2 and h/4: no kink shows to one side."""
+    """Return what differences from the point to one side show, at h, h/2 and h/4: no kink shows to one side.
+
+    An end of a domain is where a function may be rough, as x^1.5 at 0, whose slopes go as sqrt(h): what extrapolation
+    changes of the slope at h/2 bounds the error then, too.
+    """
     block = lines.block[part]
     y, dy = lines.y[block], lines.dy[block]
     slopes: list[Array] = []
@@ -317,12 +352,13 @@ def _one_sided(sign: int, lines: Lines, part: Integers, h: Array) -> _Try:
             defined &= _defined(y, there)
         rounding = _rounding(lines, part, np.where(moved, dy, 0.0), top, ONE_SIDED_ROUNDING) / h
         coarse, fine = slopes[0] - slopes[1], slopes[1] - slopes[2]
-        regular = np.abs(fine - coarse / 2) <= PATTERN_SLACK * np.abs(coarse) + rounding
-        first, second = 2 * slopes[1] - slopes[0], 2 * slopes[2] - slopes[1]
-        best = np.where(regular & defined, (4 * second - first) / 3, np.nan)
+        regular = np.abs(fine - coarse / 2) <= PATTERN_SLACK * np.abs(coarse) + SEEMING / DEVIATIONS * rounding
+        limit = (8 * slopes[2] - 6 * slopes[1] + slopes[0]) / 3
+        best = np.where(regular & defined, limit, np.nan)
     rough = np.broadcast_to(~np.isfinite(best)[:, None], y.shape)
     none: Array = np.zeros(len(part), bool)
-    return _Try(best, np.abs(first - second), rounding, rough, none, np.asarray(moved.any(axis=1)), ~defined)
+    truncation = np.abs(slopes[1] - limit)
+    return _Try(best, truncation, rounding, rough, none, np.asarray(moved.any(axis=1)), ~defined, none)
 
 
 def _rounding(lines: Lines, part: Integers, weights: Array, top: Array, factor: float) -> Array:
@@ -332,7 +368,7 @@ def _rounding(lines: Lines, part: Integers, weights: Array, top: Array, factor: 
     at the point, adds to the measured noise. An output that the line does not move has the same rounding throughout,
     which cancels; it has no weight.
     """
-    last = lines.eps / np.sqrt(12) * _norms(weights * top)
+    last = lines.eps / np.sqrt(12) * _norms(weights * np.maximum(top, lines.size))
     # Below the normal numbers the last place is worth as much whatever the number, and no sum is more exact.
     least = RICHARDSON_WEIGHTS * lines.tiny * np.maximum(np.abs(weights).sum(axis=1), 1.0)
     return np.asarray(DEVIATIONS * factor * np.hypot(lines.sigma(part, weights), last) + least)
@@ -382,8 +418,9 @@ def elementwise_noise(base: Array, shadows: list[Array]) -> Array:
     """
     info = np.finfo(base.dtype)
     noise = np.maximum(float(info.eps) / 2 * np.abs(base, dtype=np.float64), float(info.smallest_subnormal))
-    for shadow in shadows:
-        noise = np.maximum(noise, np.abs(shadow - base))
+    with np.errstate(invalid="ignore", over="ignore"):
+        for shadow in shadows:
+            noise = np.maximum(noise, disagreement(shadow, base))
     return noise
 
 

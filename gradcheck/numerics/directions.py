@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck.contract import Array, Context
-from gradcheck.numerics.differences import STEPS, Integers, Lines, elementwise_noise
+from gradcheck.numerics.differences import DIGITS, STEPS, Integers, Lines, elementwise_noise
 from gradcheck.numerics.functions import Arrays, Function, RefusedError
 from gradcheck.streams import stream
 
@@ -25,7 +25,7 @@ class Point:
     """A function, the point at which its gradients are judged, and what shadows showed of its rounding there.
 
     ``context()`` makes the context of a call; ``outputs`` are those of the shadows; ``refusals`` holds, by variable,
-    what f has raised first where that was moved.
+    what f has raised first where that was moved. Outputs that are smaller than ``size`` round as those of that size.
     """
 
     function: Function
@@ -35,6 +35,7 @@ class Point:
     dy: Array
     outputs: list[Array]
     refusals: dict[str, str] = field(default_factory=dict)
+    size: float = 0.0
 
     @property
     def precision(self) -> type[np.floating[Any]]:
@@ -193,9 +194,11 @@ def _lines(
     moves = np.array([output.astype(np.float64).reshape(blocks, -1) - y for output in point.outputs])
     moves = moves.reshape(len(point.outputs), *y.shape).swapaxes(0, 1)
     noise = elementwise_noise(point.y, point.outputs).reshape(blocks, -1)
+    noise = np.maximum(noise, np.finfo(point.precision).eps / 2 * point.size)
     own = np.where(sizes > 0, OWN_STEP * sizes, np.inf)
-    shortest = np.minimum(STEPS[point.precision].last * scale, own)
-    return Lines(at, scale, block, y, dy, noise, moves, shortest, point.precision)
+    finest = DIGITS * np.finfo(point.precision).eps * sizes
+    shortest = np.maximum(np.minimum(STEPS[point.precision].last * scale, own), finest)
+    return Lines(at, scale, block, y, dy, noise, moves, shortest, point.precision, point.size)
 
 
 def unit(x: Array) -> float:

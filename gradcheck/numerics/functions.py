@@ -100,6 +100,13 @@ def precision_of(case: Case) -> Precision:
     return found
 
 
+def size_of(case: Case) -> float:
+    """Return the size of the largest output of the first case of a check."""
+    precision_of(case)
+    size: float = case.measured.get("size", 0.0)
+    return size
+
+
 OUTPUT, COTANGENT = "the output", "the cotangent"  # beside variables, none of which is called so
 
 
@@ -125,6 +132,7 @@ def _precision_of(case: Case) -> Precision:
         first = compute(cast(function.variables, np.float64)) or compute(cast(function.variables, np.float32))
         if first is None or first[OUTPUT].dtype not in (np.float64, np.float32):
             return np.float64
+        case.measured["size"] = float(np.abs(first[OUTPUT]).max(initial=0.0, where=np.isfinite(first[OUTPUT])))
         dy = rng.standard_normal(first[OUTPUT].shape)
         return precision_seen(compute, {**function.variables, COTANGENT: dy}, rng)
 
@@ -274,7 +282,7 @@ def require_names(parameters: Arrays, grads: Arrays) -> None:
 
 def like(constant: Array, array: Array) -> Array:
     """Return a constant in the precision of ``array``, if both are floating-point."""
-    return constant.astype(array.dtype) if constant.dtype.kind == array.dtype.kind == "f" else constant
+    return constant.astype(array.dtype, copy=False) if constant.dtype.kind == array.dtype.kind == "f" else constant
 
 
 def cast(variables: Arrays, dtype: DTypeLike) -> dict[str, Array]:

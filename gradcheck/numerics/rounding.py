@@ -118,9 +118,10 @@ def roughness(
     for start in range(DIFFERENCED - 4):
         five = [one for one in steps[start : start + 5] if one is not None and _as_finite(one, base)]
         if len(five) == 5:
-            a, b, c, d, e = five
-            fourth = {k: (a[k] - 4 * b[k] + 6 * c[k] - 4 * d[k] + e[k]) / np.sqrt(70) for k in base}
-            samples.append({k: base[k] + array.astype(base[k].dtype) for k, array in fourth.items()})
+            a, b, c, d, e = ({k: np.asarray(array, np.float64) for k, array in one.items()} for one in five)
+            with np.errstate(over="ignore", invalid="ignore"):
+                fourth = {k: (a[k] - 4 * b[k] + 6 * c[k] - 4 * d[k] + e[k]) / np.sqrt(70) for k in base}
+                samples.append({k: (array + fourth[k]).astype(array.dtype) for k, array in base.items()})
     return samples
 
 

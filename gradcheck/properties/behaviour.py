@@ -254,7 +254,13 @@ def results_do_not_depend_on_memory_layout(case: Case, settings: Settings = Sett
         for name, array in {"output": y_other, **pullback_other(layout(dy))}.items():
             worsts.append(_within(function, name, array, plain[name], noise[name]))
     scalar = np.broadcast_to(constant.reshape(-1)[:1].reshape((1,) * dy.ndim), dy.shape) if dy.size else constant
-    for name, array in function.call(function.variables, case.context())[1](scalar).items():
+    try:
+        of_scalar = function.call(function.variables, case.context())[1](scalar)
+    except ValueError as error:
+        if not function.foreign or "read-only" not in str(error):
+            raise
+        of_scalar = {}  # it asks for arrays that it can write, which is reported elsewhere
+    for name, array in of_scalar.items():
         worsts.append(_within(function, name, array, of_constant[name], noise[f"{name} of a constant dy"]))
     outcome = judged(worsts)
     if outcome.verdict is Verdict.FAIL and function.foreign and outcome.worst is not None:

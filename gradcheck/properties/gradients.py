@@ -20,7 +20,7 @@ from gradcheck.diagnosis.guards import LARGEST as LARGEST_GUARD
 from gradcheck.diagnosis.guards import Guard, Place, guard_of
 from gradcheck.diagnosis.norms import LARGEST_SHARE, guard_of_norm, share_of
 from gradcheck.numerics.agreement import Verdict, Worst, compare, largest, ratio_of
-from gradcheck.numerics.constraints import directions_within
+from gradcheck.numerics.constraints import Within, directions_within
 from gradcheck.numerics.differences import (
     DEVIATIONS,
     RICHARDSON_WEIGHTS,
@@ -43,8 +43,9 @@ from gradcheck.numerics.directions import (
     stacked_coordinates,
     unit,
 )
-from gradcheck.numerics.functions import Arrays, Pullback, cast, function_of, precision_of, shadow
+from gradcheck.numerics.functions import Arrays, Pullback, cast, function_of, precision_of, shadow, size_of
 from gradcheck.numerics.generalised import generalised_gradient
+from gradcheck.numerics.precision import Precision
 from gradcheck.numerics.rounding import Recorder, nudged, spread
 from gradcheck.numerics.samples import batch_axis
 from gradcheck.properties.outcome import (
@@ -155,11 +156,12 @@ class Judge:
 
     def tensor(self, name: str) -> TensorFinding:
         """Judge one tensor's gradient, in the mode that the settings say."""
-        within = self._within_domain(name) if self.point.function.foreign else None
-        if within is not None:
-            return within
+        rng = stream("directions within a domain", self.case.seed)
+        within = directions_within(self.point, name, PROBES, rng) if self.point.function.foreign else None
         stacked = name in self.point.function.inputs and samples_are_independent(self.point, name)
         limit = self._affordable(name, stacked=stacked)
+        if within is not None:
+            return self._within_domain(name, within, limit)
         if limit <= 0:
             return self.fast(name)
         found = self.full(name, stacked=stacked, limit=limit)
@@ -178,20 +180,20 @@ class Judge:
         """Return whether allowances can tell right from wrong in the precision that the function is judged in."""
         return useful(allowed, *values, share=USEFUL[self.point.precision])
 
+    def _why(self, name: str) -> str:
+        """Return what the forward pass raised first for a step of this tensor, if it did."""
+        return f" ({self.point.refusals[name]})" if name in self.point.refusals else ""
+
     def _domain(self, name: str, outside: int = 0, of: int = 0) -> str:
         """Return what is to be said of steps that the forward pass refuses, if it refused any."""
-        why = f" ({self.point.refusals[name]})" if name in self.point.refusals else ""
+        why = self._why(name)
         if outside:
             return f"the forward pass is not defined beside {outside} of {of} elements of {name}{why}"
         return f"the forward pass refuses some steps of {name}{why}: shorter ones were taken" if why else ""
 
-    def _within_domain(self, name: str) -> TensorFinding | None:
-        """Judge <g, u> for random directions u within the domain, if all steps of single elements lead out of it."""
-        rng = stream("directions within a domain", self.case.seed)
-        found = directions_within(self.point, name, PROBES, rng)
-        if found is None:
-            return None
-        keeps, directions = found
+    def _within_domain(self, name: str, within: Within, limit: int) -> TensorFinding:
+        """Judge <g, u> for directions u within the domain, and those single elements that stay within it."""
+        directions = within.directions
         lines = along(self.point, name, directions)
         estimate = derivatives(lines)
         projected = np.tensordot(directions, self.grads[name], self.grads[name].ndim)
@@ -199,18 +201,17 @@ class Judge:
         if np.any(np.abs(projected - estimate.value) > allowed):
             allowed += hidden(lines, estimate.step)
         worst = compare(name, projected, estimate.value, allowed)
-        why = f" ({self.point.refusals[name]})" if name in self.point.refusals else ""
+        told, seen = self._told(allowed, projected, estimate.value), _seen(estimate.value, allowed)
+        of = "single elements" if within.always else "some elements"
         domain = (
-            f"the forward pass refuses steps of single elements of {name}{why}: its gradient is judged along "
-            f"{len(directions)} directions that keep {keeps}"
+            f"the forward pass refuses steps of {of} of {name}{self._why(name)}: its gradient is judged along "
+            f"{len(directions)} directions that keep {within.keeps}"
         )
-        return TensorFinding(
-            None if worst is None else replace(worst, index=()),
-            self._told(allowed, projected, estimate.value),
-            seen=_seen(estimate.value, allowed),
-            domain=domain,
-            within=True,
-        )
+        found = TensorFinding(worst and replace(worst, index=()), told, seen=seen, domain=domain, within=True)
+        if within.always or limit <= 0:
+            return found
+        each = self.full(name, stacked=False, limit=limit, leaving_out=True)
+        return replace(found, worst=largest(found.worst, each.worst), told=told or each.told)
 
     def _affordable(self, name: str, *, stacked: bool) -> int:
         """Return how many elements are perturbed one by one."""
@@ -236,7 +237,10 @@ class Judge:
 
     def noise(self, name: str) -> Array:
         """Return the allowance of each element for the pullback's own rounding."""
-        return self.factor * elementwise_noise(self.grads[name], [one[name] for one in self.shadows])
+        noise = elementwise_noise(self.grads[name], [one[name] for one in self.shadows])
+        if self.point.precision is np.float32:
+            noise = np.maximum(noise, self._eps / 2 * float(np.abs(self.grads[name]).max(initial=0.0)))
+        return self.factor * noise
 
     def _noise_at_ties(self, name: str) -> float:
         """Return the allowance for the rounding of a gradient at kinks, from nudges that leave every tie a tie."""
@@ -247,8 +251,11 @@ class Judge:
             shadows.append(pullback(nudged(self.point.dy, self.rng))[name])
         return self.factor * float(elementwise_noise(grad, shadows).max())
 
-    def full(self, name: str, *, stacked: bool, limit: int) -> TensorFinding:
-        """Judge a gradient element by element; of more than ``limit`` elements, that many are drawn."""
+    def full(self, name: str, *, stacked: bool, limit: int, leaving_out: bool = False) -> TensorFinding:
+        """Judge a gradient element by element; of more than ``limit`` elements, that many are drawn.
+
+        Elements of which the first step leaves the domain to both sides may be left out.
+        """
         grad = self.grads[name]
         chosen: Integers = np.arange(grad.size)
         if limit < grad.size:
@@ -261,11 +268,14 @@ class Judge:
                     compare(name, grad, exact, allowed), self._told(allowed, grad, exact), "", exact, allowed
                 )
         lines = (stacked_coordinates if stacked else coordinates)(self.point, name).only(chosen)
-        return self._by_differences(name, lines, chosen)
+        return self._by_differences(name, lines, chosen, leaving_out=leaving_out)
 
-    def _by_differences(self, name: str, lines: Lines, chosen: Integers) -> TensorFinding:
+    def _by_differences(self, name: str, lines: Lines, chosen: Integers, *, leaving_out: bool = False) -> TensorFinding:
         grad, noise = self.grads[name].reshape(-1), self.noise(name).reshape(-1)
         estimate = derivatives(lines)
+        if leaving_out:
+            error = np.where(estimate.leaves, np.inf, estimate.error)
+            estimate = replace(estimate, error=error, kinked=estimate.kinked & ~estimate.leaves)
         numeric: Array = np.zeros(grad.size)
         allowed: Array = np.full(grad.size, np.inf)
         numeric[chosen], allowed[chosen] = estimate.value, estimate.error + noise[chosen]
@@ -377,6 +387,8 @@ class Judge:
             directions = np.abs(directions)
             lines = along(self.point, name, directions)
             estimate = derivatives(lines)
+            if estimate.outside.all():  # and others at the other end
+                return self._some(name)
         gradient = grad
         unclear = estimate.rough[~np.isfinite(estimate.error) & ~estimate.outside]
         rough = unclear.any(axis=0) if len(unclear) else np.zeros(self.point.y.size, bool)
@@ -466,6 +478,12 @@ class Judge:
         step = STEPS[self.point.precision].first * SHORTER * unit(self.point.variables[name])
         last = np.finfo(self.point.y.dtype).eps / 2 * np.abs(self.point.dy * self.point.y).sum()
         return float(RICHARDSON_WEIGHTS * last / step)
+
+    def _some(self, name: str) -> TensorFinding:
+        """Judge a few elements, where no random direction stays within the domain."""
+        limit = min(self.grads[name].size, PROBES)
+        found = self.full(name, stacked=False, limit=limit)
+        return replace(found, remark=f"{limit} of {self.grads[name].size} elements of {name} one by one")
 
     def _numeric_of(
         self,
@@ -672,7 +690,9 @@ def gradients_agree_with_differences(case: Case, settings: Settings = Settings()
     dy = cotangent(y, case.rng("cotangent"))
     grads = pullback(dy)
     shadows = shadows_of(case, function, variables, dy, rng)
-    point = Point(function, variables, case.context, y, dy, [one["output"] for one in shadows])
+    point = Point(
+        function, variables, case.context, y, dy, [one["output"] for one in shadows], size=_size(case, precision, y)
+    )
     judge = Judge(case, point, pullback, grads, shadows, settings, rng, case.tally.evaluations)
     for name, x in variables.items():
         if grads[name].shape != x.shape:
@@ -715,6 +735,15 @@ def _meant(found: dict[str, TensorFinding], stopped: list[str], remark: str) -> 
     also = f"torch stops this gradient, too: {' and '.join(stopped)} has torch's, which is not what differences show"
     rest = [one.worst for name, one in found.items() if name not in stopped]
     return Outcome(Verdict.PASS, largest(*rest), remark="; ".join(part for part in (also, remark) if part))
+
+
+def _size(case: Case, precision: Precision, y: Array) -> float:
+    """Return the size of which outputs round, whatever their own: in float32, the largest here and of the input given.
+
+    What is small there has mostly cancelled, as 1 + tanh(x) far below zero, by steps of what cancels. No nudge shows
+    that: it reaches nothing inside code that casts the arrays that it is given.
+    """
+    return max(size_of(case), float(np.abs(y).max(initial=0.0))) if precision is np.float32 else 0.0
 
 
 def _precision(point: Point, found: Iterable[TensorFinding]) -> list[str]:

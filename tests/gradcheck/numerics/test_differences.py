@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ from gradcheck.numerics.directions import (
     samples_are_independent,
     stacked_coordinates,
 )
-from gradcheck.numerics.functions import Arrays, Function, Pullback
+from gradcheck.numerics.functions import Arrays, Function, Pullback, RefusedError
+from gradcheck.numerics.rounding import nudged
 
 SMOOTH: list[tuple[str, Callable[[Array], Array], Callable[[Array], Array]]] = [
     ("square", lambda x: x * x, lambda x: 2 * x),
@@ -31,15 +33,15 @@ SMOOTH: list[tuple[str, Callable[[Array], Array], Callable[[Array], Array]]] = [
 ]
 
 
-def point_of(f: Callable[[Array], Array], x: Array, dy: Array | None = None) -> Point:
-    """Return f at x, with the rounding that 16 nudged evaluations show."""
+def point_of(f: Callable[[Array], Array], x: Array, dy: Array | None = None, shadows: int = 16) -> Point:
+    """Return f at x, with the rounding that nudged evaluations show."""
 
     def call(variables: Arrays, _: Context) -> tuple[Array, Pullback]:
         return np.asarray(f(variables["input"])), lambda dy: {"input": dy}
 
     rng = np.random.default_rng(2)
     y = np.asarray(f(x))
-    outputs = [np.asarray(f(x * (1 + 2.2e-16 * rng.uniform(-2, 2, x.shape)))) for _ in range(16)]
+    outputs = [np.asarray(f(x * (1 + 2.2e-16 * rng.uniform(-2, 2, x.shape)))) for _ in range(shadows)]
     function = Function({"input": x}, ("input",), call)
     return Point(function, {"input": x}, Case(None).context, y, np.ones_like(y) if dy is None else dy, outputs)
 
@@ -194,3 +196,97 @@ def test_terms_of_truncation_that_cancel_at_the_first_step_are_seen_at_another()
 
     for seed in range(4):
         assert check_gradients(f, [np.array([0.0, 1.0])], vjp, seed=seed, variations=False), seed
+
+
+def refusing(f: Callable[[Array], Array], low: float, high: float) -> Callable[[Array], Array]:
+    """Return f, defined between two ends alone."""
+
+    def refuses(x: Array) -> Array:
+        if (x < low).any() or (x > high).any():
+            raise ValueError("outside")
+        return f(x)
+
+    return refuses
+
+
+def outside_is_nan(f: Callable[[Array], Array], low: float, high: float) -> Callable[[Array], Array]:
+    return lambda x: np.where((x < low) | (x > high), np.nan, f(np.clip(x, low, high)))
+
+
+def unshadowed(f: Callable[[Array], Array], x: Array) -> Estimate:
+    """Return estimates with the rounding of the last place alone: f does not take a nudge."""
+    return derivatives(coordinates(point_of(f, x, shadows=0), "input"))
+
+
+@pytest.mark.parametrize("defined", [refusing, outside_is_nan])
+def test_steps_stay_within_the_domain_and_turn_to_one_side_at_its_ends(
+    defined: Callable[[Callable[[Array], Array], float, float], Callable[[Array], Array]],
+) -> None:
+    x = np.array([0.0, 1e-7, 0.3, 1 - 1e-5, 1.0])
+    estimate = unshadowed(defined(np.exp, 0.0, 1.0), x)
+    assert (np.abs(estimate.value - np.exp(x)) <= estimate.error).all()
+    assert (estimate.error < 1e-6).all()
+    assert not estimate.outside.any()
+
+
+def test_the_end_of_a_domain_where_slopes_converge_slowly_has_a_bound_that_holds() -> None:
+    estimate = unshadowed(refusing(lambda x: x**1.5, 0.0, np.inf), np.array([0.0, 2.0]))
+    assert abs(estimate.value[0]) <= estimate.error[0]
+
+
+def test_a_point_beside_which_nothing_is_defined_has_no_estimate() -> None:
+    estimate = unshadowed(refusing(np.exp, 0.5, 0.5), np.array([0.5]))
+    assert estimate.outside.all()
+    assert np.isinf(estimate.error).all()
+    assert not estimate.kinked.any()
+
+
+def test_only_the_sample_that_is_refused_is_left_out_of_stacked_ones() -> None:
+    def f(x: Array) -> Array:
+        if (x < 0).any():
+            raise RefusedError("outside")
+        return x**2
+
+    x = np.array([[0.0, 1.0], [2.0, 3.0]])
+    estimate = derivatives(stacked_coordinates(point_of(f, x), "input"))
+    assert (np.abs(estimate.value - 2 * x.reshape(-1)) <= estimate.error).all()
+    assert (estimate.error < 1e-6).all()
+
+
+SINGLE = [(name, f, slope) for name, f, slope in SMOOTH if name != "1e6 + sin"]
+
+
+@pytest.mark.parametrize(("f", "slope"), [(f, slope) for _, f, slope in SINGLE], ids=[name for name, _, _ in SINGLE])
+def test_estimates_in_float32_are_within_their_bounds(
+    f: Callable[[Array], Array], slope: Callable[[Array], Array]
+) -> None:
+    x = np.random.default_rng(0).uniform(-4, 4, (300, 1)).astype(np.float32)
+    estimate = derivatives(stacked_coordinates(single_point_of(f, x), "input"))
+    exact = slope(x.astype(np.float64)).reshape(-1)
+    assert np.isfinite(estimate.error).all()
+    assert (np.abs(estimate.value - exact) <= estimate.error).all()
+    assert np.median(estimate.error) < 1e-3 * np.abs(f(x)).max()
+
+
+def single_point_of(f: Callable[[Array], Array], x: Array) -> Point:
+    """Return f at x, with the rounding that 16 evaluations show whose input and output are nudged."""
+    point, rng = point_of(f, x), np.random.default_rng(3)
+    outputs = [nudged(f(nudged(x, rng)), rng) for _ in range(16)]
+    assert point.precision is np.float32
+    return replace(point, outputs=outputs)
+
+
+def test_saturation_far_below_the_first_step_does_not_pass_for_smooth_in_float32() -> None:
+    def steep(x: Array) -> Array:  # of slope 300 at 0, and of 0 wherever a first step leads
+        return np.asarray(x / np.sqrt(x * x + np.float32(1e-5)), np.float32)
+
+    point = single_point_of(lambda x: np.stack([steep(x[0]), steep(x[0])]), np.array([0.0, 500.0], np.float32))
+    estimate = derivatives(coordinates(replace(point, dy=np.array([1.0, -0.999], np.float32)), "input"))
+    assert not estimate.error[0] < abs(estimate.value[0] - 1e-3 * 1e5**0.5)
+
+
+@pytest.mark.parametrize("x", [-745.0, -744.4, -740.0])
+def test_below_the_normal_numbers_no_bound_is_narrower_than_the_last_place(x: float) -> None:
+    estimate = estimate_of(np.exp, np.array([x]))
+    assert np.isinf(estimate.error[0]) or estimate.error[0] >= 2.0**-1074
+    assert abs(estimate.value[0] - np.exp(x)) <= estimate.error[0]
