@@ -313,6 +313,8 @@ def _fitted(
         inverse = np.linalg.pinv(np.stack(columns, axis=1) / sizes) / sizes[:, None]
         solved = inverse @ (weights * (wanted if of_any_size else wanted - model.real))
         inverse_factor = float(solved[1]) if of_any_size else 1.0
+        if not np.isfinite(solved).all() or not inverse_factor:
+            return None
         before, eps = eps, max(0.0, eps + float(solved[0]) / inverse_factor)
         sensitivity = np.abs(inverse / inverse_factor).sum(axis=1)
         if abs(eps - before) <= SETTLED * eps:

@@ -134,6 +134,19 @@ def test_of_one_sample_only_a_usual_eps_is_sure() -> None:
     assert guard_of(compared(4 * right, right), x, ONE, t) is None
 
 
+def overlap(p: Array, t: Array, eps: float) -> Array:
+    """Return the gradient of ``1 - 2 sum(p t) / (sum(p + t) + eps)``, which has two values only where t has."""
+    size = p.sum() + t.sum() + eps
+    return np.asarray(-2 * (t * size - (p * t).sum()) / size**2)
+
+
+@pytest.mark.parametrize("seed", [2, 3, 7, 21, 33, 43])
+def test_a_gradient_of_two_values_is_no_logarithms(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    p, t = rng.uniform(0.1, 0.9, (4, 5)), (rng.random((4, 5)) > 0.5) * 1.0
+    assert guard_of(compared(overlap(p, t, 0.0), overlap(p, t, 1e-6)), p, ONE, t) is None
+
+
 class Guarded:
     """Cross-entropy of a softmax with something inside its logarithm, and a gradient of its own."""
 
