@@ -178,8 +178,10 @@ class Softmax(InSingle):
 def test_what_cancels_and_saturates_in_float32_is_no_fault(layer, scale):
     for seed, offset in ((0, 0.0), (1, 5.0), (2, 0.0)):
         x = scale * (np.random.default_rng(seed).standard_normal((3, 4)) + offset)
-        report = gradcheck.check_layer(layer(), x, seed=seed)
-        assert report.verdict is Verdict.PASS, str(report)
+        # Of inputs that are all large nothing may move; smaller ones are not made of them.
+        report = gradcheck.check_layer(layer(), x, seed=seed, domain="any")
+        assert report.verdict is not Verdict.FAIL, str(report)
+        assert scale > 1 or report.verdict is Verdict.PASS, str(report)
 
 
 class CrossEntropy:
