@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+TIMED, TIMED_FOR = 8, 0.05  # calls that are timed, and how many seconds they may take together
 VARIATIONS_EXPLAINED = 3  # failing variations of one object, with as many samples each, whose cause is sought
 
 
@@ -539,19 +540,19 @@ def _check(
 
 
 def _measure(case: Case) -> None:
-    """Measure the time of a forward and a backward pass: of two, since the first may make what others find made."""
+    """Measure the time of a forward and a backward pass, the least of several: the first may make what others need."""
     if not isinstance(case.subject, (Layer, Loss, ForeignLayer, ForeignLoss, PlainFunction)):
         return
-    seconds = []
-    for _ in range(2):
-        begun = time.thread_time()
-        try:
-            function = function_of(case)
+    seconds: list[float] = []
+    try:
+        function = function_of(case)
+        while len(seconds) < TIMED and sum(seconds) < TIMED_FOR:
+            begun = time.thread_time()
             y, pullback = function.call(function.variables, case.context())
             pullback(np.ones_like(y))
-        except Exception:  # noqa: BLE001  what it raises is for the properties to report
-            return
-        seconds.append(time.thread_time() - begun)
+            seconds.append(time.thread_time() - begun)
+    except Exception:  # noqa: BLE001  what it raises is for the properties to report
+        return
     case.measured["seconds"] = min(seconds)
 
 
