@@ -210,7 +210,7 @@ WRONGS: dict[str, Wrong] = {
 
 
 @pytest.mark.parametrize("wrong", WRONGS)
-@pytest.mark.parametrize("told", [Told, Entropy, Squares])
+@pytest.mark.parametrize("told", [Told, *(pytest.param(one, marks=pytest.mark.long) for one in (Entropy, Squares))])
 def test_another_wrong_gradient_is_no_usual_loss(wrong: str, told: type[Told]) -> None:
     assert "the gradient of" not in said_of(told(WRONGS[wrong]), *drawn((4, 5)))
 

@@ -124,7 +124,7 @@ def test_a_right_gradient_passes_beside_the_one_finding_of_what_is_changed(layer
     assert failures(gradcheck.check_layer(layer(), X, **names)) == {UNTOUCHED: message}
 
 
-@pytest.mark.parametrize("mode", ["full", "fast"])
+@pytest.mark.parametrize("mode", ["full", pytest.param("fast", marks=pytest.mark.long)])
 @pytest.mark.parametrize("layer", CHANGING, ids=lambda kind: kind.__name__)
 def test_a_wrong_gradient_fails_beside_it(layer, mode):
     names, message = CHANGING[layer]

@@ -134,7 +134,7 @@ def test_a_right_gradient_passes_and_the_report_says_where_it_was_judged(layer, 
     assert "no direction could be judged" not in str(report)
 
 
-@pytest.mark.parametrize("mode", ["full", "fast"])
+@pytest.mark.parametrize("mode", ["full", pytest.param("fast", marks=pytest.mark.long)])
 @pytest.mark.parametrize("layer", DOMAINS, ids=lambda kind: kind.__name__)
 def test_twice_the_gradient_fails_with_numbers(layer, mode):
     report = gradcheck.check_layer(layer(2.0), DOMAINS[layer][0], mode=mode)
