@@ -222,3 +222,22 @@ def test_the_time_of_a_check_is_bounded_and_what_was_left_out_is_said() -> None:
     assert report.verdict is Verdict.PASS
     assert "left out after 1e-06 s:" in str(report)
     assert "with ties" in str(report)
+
+
+def pooled(x: Any) -> Any:
+    return x.reshape(len(x), -1, 2).max(axis=2)
+
+
+def pooled_back(given: Sequence[Any], dy: Any) -> tuple[Any]:
+    """Give each of two tied maxima the whole gradient."""
+    (x,) = given
+    return ((x.reshape(len(x), -1, 2) == pooled(x)[..., None]).reshape(x.shape) * np.repeat(dy, 2, axis=1),)
+
+
+def test_a_function_gets_the_variations_of_a_layer_unless_its_pullback_is_made_for_one_input() -> None:
+    x = normal(3, 4, seed=8)
+    assert "tied" in str(check_gradients(pooled, (x,), pooled_back))
+    assert check_gradients(pooled, (x,), pooled_back, variations=False).verdict is Verdict.PASS
+    made = check_gradients(lambda x: x**3, (x,), lambda _, dy: (3 * x**2 * dy,))
+    assert made.verdict is Verdict.PASS
+    assert "returns the same for other inputs: judged at those given alone" in str(made)
