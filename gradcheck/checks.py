@@ -58,7 +58,7 @@ VARIED = (
 
 def check_layer(
     layer: object,
-    *inputs: Any,  # noqa: ANN401  arrays, lists of arrays, or whatever else forward takes
+    *inputs: object,
     twin: torch.nn.Module | None = None,
     params: Mapping[str, str] | None = None,
     grads: Mapping[str, str] | None = None,
@@ -129,7 +129,7 @@ def check_loss(
     loss: object,
     prediction: ArrayLike,
     target: ArrayLike,
-    *others: Any,  # noqa: ANN401  whatever else forward takes, such as a mask
+    *others: object,
     twin: torch.nn.Module | None = None,
     forward: str = "",
     backward: str = "",
@@ -389,7 +389,7 @@ def _given(
     return dict(zip(params, arrays, strict=True)) if isinstance(params, dict) else list(arrays)
 
 
-def _arrays(values: Iterable[ArrayLike]) -> tuple[Array, ...]:
+def _arrays(values: Iterable[object]) -> tuple[Array, ...]:
     try:
         arrays = tuple(np.array(value) for value in values)
     except ValueError as error:

@@ -6,10 +6,9 @@ import dataclasses
 import dis
 import importlib
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from types import FunctionType, ModuleType
-from typing import Any
 
 import numpy as np
 
@@ -93,7 +92,7 @@ def collect(module_name: str, names: Iterable[str] = ()) -> list[Collected]:
         if issubclass(value, CONTRACTS):
             if not inspect.isabstract(value):
                 found[name] = Collected(name, {name: ClassItem(value)})
-        elif callable(getattr(value, "cases", None)) and (items := _of_class(name, value)):
+        elif callable(cases := getattr(value, "cases", None)) and (items := _of_class(name, value, cases)):
             found[name] = Collected(name, items)
         elif _goes_both_ways(value):
             untried[name] = value  # its cases(), if it has any, are inherited, and of objects of another class
@@ -125,10 +124,10 @@ def _own_classes(module: ModuleType) -> Iterator[tuple[str, type]]:
             yield name, value
 
 
-def _of_class(name: str, value: Any) -> dict[str, AnyItem]:  # noqa: ANN401  a class that has cases()
+def _of_class(name: str, value: type, cases_of: Callable[[], object]) -> dict[str, AnyItem]:
     """Return the items that a class says to try it on; none where it has but inherited those of another class."""
     try:
-        cases = value.cases()
+        cases = cases_of()
     except Exception as error:  # the class is the user's own, and so is what it raises
         raise AdapterError(
             f"{name}.cases() raises {type(error).__name__}: {error}; it is called without an object, as a static method"

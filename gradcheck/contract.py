@@ -105,12 +105,12 @@ class Kinks(NamedTuple):
     margin: Array
 
 
-def parameter(initial: Initializer | None = None) -> Any:  # noqa: ANN401  the type of the field is the caller's
+def parameter(initial: Initializer | None = None) -> Any:  # noqa: ANN401  as dataclasses.field, assigned to a field of any type
     """Declare a field that holds a trainable array, or None; ``initial`` is what torch fills it by."""
     return field(metadata={"role": "parameter", "initial": initial})
 
 
-def buffer() -> Any:  # noqa: ANN401  the type of the field is the caller's
+def buffer() -> Any:  # noqa: ANN401  as dataclasses.field, assigned to a field of any type
     """Declare a field that holds an array that is part of the state but not trained, or None."""
     return field(metadata={"role": "buffer"})
 

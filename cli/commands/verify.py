@@ -9,7 +9,7 @@ import sys
 from contextlib import contextmanager
 from functools import cache
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -167,15 +167,15 @@ def _check(module: str | None, names: tuple[str, ...], name: str, claim: str, ef
     return next(each for each in _collected(module, names) if each.name == name).check(claim, effort)
 
 
-def _check_elsewhere(*arguments: Any) -> Report:  # noqa: ANN401  those of _check
+def _check_elsewhere(module: str | None, names: tuple[str, ...], name: str, claim: str, effort: Effort) -> Report:
     """Return the report as it can be sent to another process: without cases that cannot be, as one of a lambda."""
     import pickle
     from dataclasses import replace
 
-    report = _check(*arguments)
+    report = _check(module, names, name, claim, effort)
     try:
         pickle.dumps(report)
-    except Exception:  # noqa: BLE001  whatever somebody's object raises
+    except Exception:  # noqa: BLE001  a case holds the user's object, whose __reduce__ may raise anything
         report = replace(report, findings=tuple(replace(finding, case=None) for finding in report.findings))
     return report
 

@@ -18,7 +18,7 @@ from gradcheck.contract import Array, Gradients
 from gradcheck.diagnosis.fits import ONE, PRECISION, Comparison, factor_of, multiple_of, rounded
 
 Options = dict[str, Any]
-Kept = dict[str, Any]  # arrays, by slot
+Kept = dict[str, Array]  # by slot
 
 
 class Now(NamedTuple):
@@ -28,7 +28,7 @@ class Now(NamedTuple):
     t: int
 
 
-Rule = Callable[[Array, Array, Kept, Now, Options], Any]  # an array, or a number where that has no axes
+Rule = Callable[[Array, Array, Kept, Now, Options], Array]  # a number of NumPy's where that has no axes
 
 # From how many tolerances on an element tells something: see `gradcheck.trajectory.causes`.
 LEVELS = (PRECISION, 100.0)
@@ -150,15 +150,17 @@ def _decayed(p: Array, g: Array, lr: float, o: Options) -> tuple[Array, Array]:
     return p, g + decay * p
 
 
-def _sgd(p: Array, g: Array, kept: Kept, now: Now, o: Options) -> Any:  # noqa: ANN401  see Rule
+def _sgd(p: Array, g: Array, kept: Kept, now: Now, o: Options) -> Array:
     lr = now.lr
     p, g = _decayed(p, g, lr, o)
-    mu, old = o["momentum"], kept.get("velocity")
+    mu: float = o["momentum"]
+    old = kept.get("velocity")
     if not mu:
         return p - lr * g
     if o["velocity"] == "of rates":  # v = mu v - lr g
         old = np.zeros_like(g) if old is None else old
-        kept["velocity"] = v = mu * old - lr * (1 - o["dampening"]) * g
+        v: Array = mu * old - lr * (1 - o["dampening"]) * g
+        kept["velocity"] = v
         if not o["nesterov"]:
             return p + v
         ahead = v if o["ahead"] == "of the new" else old
@@ -173,10 +175,12 @@ def _sgd(p: Array, g: Array, kept: Kept, now: Now, o: Options) -> Any:  # noqa: 
     return p - lr * (g + (-mu if o["ahead"] == "subtracted" else mu) * v)
 
 
-def _adam(p: Array, g: Array, kept: Kept, now: Now, o: Options) -> Any:  # noqa: ANN401  see Rule
+def _adam(p: Array, g: Array, kept: Kept, now: Now, o: Options) -> Array:
     lr = now.lr
     p, g = _decayed(p, g, lr, o)
-    b1, b2, eps = o["beta1"], o["beta2"], o["eps"]
+    b1: float = o["beta1"]
+    b2: float = o["beta2"]
+    eps: float = o["eps"]
     zero = np.zeros_like(g)
     if o["mean"] == "forgotten":
         kept.clear()
@@ -193,13 +197,14 @@ def _adam(p: Array, g: Array, kept: Kept, now: Now, o: Options) -> Any:  # noqa:
     first = np.float64(1) if o["correction"] in ("none", "second") else first
     second = np.float64(1) if o["correction"] in ("none", "first") else second
     if o["eps_at"] == "before the correction":
-        return p - lr * np.sqrt(second) / first * m / (_root(v, o) + eps)
+        rate: np.float64 = lr * np.sqrt(second) / first
+        return p - rate * m / (_root(v, o) + eps)
     if o["eps_at"] == "in the root":
         return p - lr * (m / first) / np.sqrt(v / second + eps)
     return p - lr * (m / first) / (_root(v / second, o) + eps)
 
 
-def _rmsprop(p: Array, g: Array, kept: Kept, now: Now, o: Options) -> Any:  # noqa: ANN401  see Rule
+def _rmsprop(p: Array, g: Array, kept: Kept, now: Now, o: Options) -> Array:
     lr = now.lr
     p, g = _decayed(p, g, lr, o)
     zero = np.zeros_like(g)
@@ -209,7 +214,7 @@ def _rmsprop(p: Array, g: Array, kept: Kept, now: Now, o: Options) -> Any:  # no
     if o["centered"]:
         kept["mean"] = mean = o["alpha"] * kept.get("mean", zero) + (1 - o["alpha"]) * g
         v = v - mean * mean
-    scaled = g / (np.sqrt(v + o["eps"]) if o["eps_at"] == "in the root" else _root(v, o) + o["eps"])
+    scaled: Array = g / (np.sqrt(v + o["eps"]) if o["eps_at"] == "in the root" else _root(v, o) + o["eps"])
     if o["momentum"]:
         inside = lr if o["velocity"] == "of rates" else 1.0
         kept["velocity"] = scaled = o["momentum"] * kept.get("velocity", zero) + inside * scaled
@@ -217,13 +222,14 @@ def _rmsprop(p: Array, g: Array, kept: Kept, now: Now, o: Options) -> Any:  # no
     return p - lr * scaled
 
 
-def _adagrad(p: Array, g: Array, kept: Kept, now: Now, o: Options) -> Any:  # noqa: ANN401  see Rule
+def _adagrad(p: Array, g: Array, kept: Kept, now: Now, o: Options) -> Array:
     lr = now.lr
     p, g = _decayed(p, g, lr, o)
     before = np.full_like(g, o["initial_accumulator_value"])
     kept["sum"] = s = (before if o["square"] == "of this step" else kept.get("sum", before)) + g * g
-    scaled = g / (np.sqrt(s + o["eps"]) if o["eps_at"] == "in the root" else _root(s, o) + o["eps"])
-    return p - lr / (1 + (now.t - 1) * o["lr_decay"]) * scaled
+    scaled: Array = g / (np.sqrt(s + o["eps"]) if o["eps_at"] == "in the root" else _root(s, o) + o["eps"])
+    rate: float = lr / (1 + (now.t - 1) * o["lr_decay"])
+    return p - rate * scaled
 
 
 def _root(v: Array, o: Options) -> Array:

@@ -8,8 +8,6 @@ import numpy as np
 
 from gradcheck.contract import Array
 
-TRAINING_FLAGS = ("training", "train", "train_flg", "is_training")  # of forward, where it takes the mode
-
 
 class AdapterError(TypeError):
     """An object does not offer what is needed to check it."""
@@ -32,16 +30,6 @@ def items_of(owner: object, attribute: str) -> dict[str, str]:
 def input_names(count: int) -> list[str]:
     """Return what inputs are called: ``input``, or of several ``input0``, ``input1``, ..."""
     return ["input"] if count == 1 else [f"input{i}" for i in range(count)]
-
-
-def arguments_of(inputs: tuple[Array, ...]) -> tuple[str | Array, ...]:
-    """Return inputs as the arguments of a `Function`: those that have a gradient by name, others themselves."""
-    return tuple(n if a.dtype.kind == "f" else a for n, a in zip(input_names(len(inputs)), inputs, strict=True))
-
-
-def variables_of(inputs: tuple[Array, ...]) -> dict[str, Array]:
-    """Return those inputs that have a gradient, by name."""
-    return {n: a for n, a in zip(input_names(len(inputs)), inputs, strict=True) if a.dtype.kind == "f"}
 
 
 def resolve(owner: object, path: str) -> object:
@@ -87,24 +75,6 @@ def assign(owner: object, path: str, value: Array) -> None:
         parent[int(last)] = number(value)
     else:
         setattr(parent, last, number(value))
-
-
-def set_mode(layer: object, *, training: bool) -> None:
-    """Tell a layer to train or to evaluate, in whichever way it can be told."""
-    train, evaluate = (getattr(layer, name, None) for name in ("train", "eval"))
-    method = train if training else evaluate
-    if callable(method):
-        method()
-    elif callable(train):
-        train(training)
-    elif hasattr(layer, "training"):
-        layer.training = training
-
-
-def require_method(owner: object, name: str) -> None:
-    """Raise `AdapterError` unless there is a method of that name."""
-    if not callable(getattr(owner, name, None)):
-        raise AdapterError(f"{type(owner).__name__} needs a method {name}; name its own with forward= or backward=")
 
 
 def require_numbers(who: str, name: str, path: str, value: object) -> None:

@@ -43,7 +43,6 @@ class Given:
     forward: str = ""
     backward: str = ""
     constant: tuple[str | int, ...] = ()
-    flag: str = ""
     order: tuple[Argument, ...] = ()
 
 
@@ -134,7 +133,7 @@ class Caller:
     def try_forward(self, inputs: Sequence[Any]) -> tuple[Any, Any]:
         try:
             return self.go(training=True, inputs=inputs)
-        except Exception:
+        except Exception:  # noqa: BLE001  it does not take these: those given will do
             return self.go(training=True)
 
     def put_generators_back(self, layer: Any) -> None:

@@ -38,11 +38,10 @@ class Together:
 
 
 class Pair:
-    """A pair of functions as an object: ``forward`` keeps the cache that ``backward`` is given."""
+    """A pair of functions as the methods of one object."""
 
     def __init__(self, forward: Any, backward: Any) -> None:
         self.functions = forward, backward
-        self.cache: Any = None
 
     def forward(self, *inputs: Any, **keywords: Any) -> Any:
         return self.functions[0](*inputs, **keywords)

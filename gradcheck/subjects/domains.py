@@ -38,22 +38,12 @@ class Domain:
             return array / total if (total > 0).all() else None
         return None if (array > self.high).any() else array
 
-    def described(self) -> str:
-        """Return what the elements have in common, in words; nothing for numbers of either sign."""
-        if self.sums is not None:
-            return f"sums of 1 along axis {self.sums}"
-        if self.mirrored:
-            return "symmetric matrices" if self.mirrored > 0 else "skew-symmetric matrices"
-        if self.high == 1:
-            return "numbers in [0, 1]"
-        return "positive numbers" if self.low == 0 else ""
-
 
 def domain_of(array: Array) -> Domain:
     """Return what the elements of a floating-point array have in common.
 
-    >>> domain_of(np.array([[0.25, 0.75], [0.5, 0.5]])).described()
-    'sums of 1 along axis 1'
+    >>> domain_of(np.array([[0.25, 0.75], [0.5, 0.5]])).sums
+    1
     """
     if not array.size or not np.isfinite(array).all():
         return Domain()

@@ -188,10 +188,6 @@ class ForeignLayer:
             gradients[name] = np.array(times(value))
         return gradients
 
-    def draws_from_its_own_generator(self) -> bool:
-        """Return whether the object holds a generator, which moves on from call to call."""
-        return any(is_generator(value) for value in getattr(self.layer, "__dict__", {}).values())
-
     def _forward(self, layer: Any, inputs: Sequence[Array], *, training: bool) -> Array:
         calls = self.reading.calls
         result = calls.go_forward(layer, [x.copy() for x in inputs], training=training)

@@ -262,7 +262,7 @@ class _Reader:
                 call, running, moved = self._first(call, rates[0], params)
         except AdapterError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  a call that does not fit; if none does, it is told
             self._note(call, params, error)
             return None
         if running.manner == "returned" and not self._are_parameters(call, rates[0], params):
@@ -289,7 +289,7 @@ class _Reader:
             running, moved = self._run(call, rate, params)
             if _differ(moved, params):
                 return running, moved
-        except Exception:
+        except Exception:  # noqa: BLE001, S110  said below, as of what moves nothing
             pass
         raise AdapterError(
             f"{call.words(self.name)} returns by how much to move, not the new parameters: give a function that "
@@ -307,7 +307,7 @@ class _Reader:
         raised = f"raises {type(error).__name__}: {error}".replace("\n", " ")
         try:
             copy_of(self.optimizer)
-        except Exception:
+        except Exception:  # noqa: BLE001  copying is its own code; the remedy says so
             self.remedies.append(f"it cannot be copied, copy.deepcopy {raised}: checks work on copies")
             return
         if self.given is not None and isinstance(error, KeyError) and error.args and error.args[0] in params:
@@ -335,7 +335,7 @@ class _Reader:
         own = replace(call, own=True)
         try:
             return own if _differ(*(self._run(each, rate, params)[1] for each in (call, own))) else call
-        except Exception:
+        except Exception:  # noqa: BLE001  one for all tensors fails: see above
             return own
 
     def _are_parameters(self, call: Call, rate: Rate, params: Tensors) -> bool:

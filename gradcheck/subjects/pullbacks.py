@@ -50,7 +50,7 @@ class PullbackReader(Caller):
             self.calls = candidate
             try:
                 layer, result, back, _ = self.both(training=True)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  a candidate that does not fit; if none does, it is told
                 errors.append(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
                 continue
             paths = self._located(layer, back, parameters)
@@ -258,7 +258,7 @@ class PullbackReader(Caller):
                 moved = [v + sign * STEP * directions[i] if i in directions else v for i, v in enumerate(self.inputs)]
                 one, value = self.go(training=True, inputs=moved)
                 ends.append(sum(float(np.sum(dy * y)) for dy, y in zip(dys, calls.values(one, value), strict=True)))
-        except Exception:
+        except Exception:  # noqa: BLE001  not defined there: unknown
             return float("inf")
         numeric = (ends[0] - ends[1]) / (2 * STEP)
         return abs(analytic - numeric) / max(abs(numeric), abs(analytic), 1e-300)

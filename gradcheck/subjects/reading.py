@@ -38,7 +38,6 @@ class Reading:
     unchecked: tuple[str, ...] = ()
     buffers: tuple[str, ...] = ()
     evaluates: str = ""
-    differs: bool = False
     draws: tuple[str, ...] = ()
     generators: Mapping[str, Any] = field(default_factory=dict, repr=False)
     unseeded: bool = False
@@ -46,7 +45,6 @@ class Reading:
     keeps: tuple[str, ...] = ()
     resets: str = ""
     batch: tuple[int, int] | None = None
-    shapes: tuple[tuple[int, ...], ...] = ()
     extents: frozenset[int] = frozenset()
     argument_names: tuple[str, ...] = ()
     fixed: bool = False  # the pullback of a function does not depend on its inputs

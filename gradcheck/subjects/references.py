@@ -115,7 +115,7 @@ def _is_of_first(subject: ForeignSchedule) -> bool:
             rates.extend(replace(subject, follows_rate=follows).rates(history))
         except AdapterError:
             raise
-        except Exception:
+        except Exception:  # noqa: BLE001, S110  so taken, it agrees in none
             pass
         agreeing.append(sum(bool(np.isclose(*pair)) for pair in zip(rates, known, strict=False)))
     return agreeing[1] > agreeing[0]

@@ -289,7 +289,7 @@ def _own(schedule: Any) -> Any:
     """Return a copy of a schedule, so that what calls leave in it is not the user's; or itself, if it has none."""
     try:
         return copy_of(schedule, np.float64)
-    except Exception:
+    except Exception:  # noqa: BLE001  a generator, say, cannot be copied
         return schedule
 
 
@@ -309,7 +309,7 @@ def _asked(found: ForeignSchedule, method: str, problems: list[str]) -> ForeignS
         copy = copy_of(candidate.schedule, np.float64)
         if _is_rate(candidate._call(copy, 1, (1.0, 1.0), found.lr, 1.0)):
             return candidate
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  told, if no method answers
         problems.append(f"{method}(1) raises {type(error).__name__}: {error}".replace("\n", " "))
     return None
 
@@ -342,7 +342,7 @@ def _rates_of(candidate: ForeignSchedule) -> list[float]:
     try:
         rates.extend(candidate.rates([1.0] * 2))
         rates = list(candidate.rates([1.0] * TRIAL))
-    except Exception:
+    except Exception:  # noqa: BLE001, S110  it ends here, or does not begin
         pass
     return rates
 
@@ -370,7 +370,7 @@ def _unwrapped(schedule: object, place: Place) -> object:
     try:
         value = place.read(schedule)
         value = value() if callable(value) else value
-    except Exception:
+    except Exception:  # noqa: BLE001  what cannot be read is no rate
         return None
     return value[0] if isinstance(value, (list, tuple)) and len(value) == 1 else value
 

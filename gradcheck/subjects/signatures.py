@@ -181,14 +181,9 @@ _SETTERS = ("train", "set_training", "set_train", "set_train_mode", "set_trainin
 _SET_BY = TRAINS | MODES | {"value", "flag", "on", "status", "b"}  # what a setter's argument is called
 
 
-def switch_of(
-    owner: object, forward: Callable[..., object], taken: int, below: Mapping[str, object], named: Mapping[str, Flag]
-) -> Switch:
-    """Return how ``owner`` is switched; ``below`` are the objects in it by their paths.
-
-    ``named`` flags given by the user.
-    """
-    arguments = tuple(named.values()) or tuple(flags_of_arguments(forward, taken))
+def switch_of(owner: object, forward: Callable[..., object], taken: int, below: Mapping[str, object]) -> Switch:
+    """Return how ``owner`` is switched; ``below`` are the objects in it by their paths."""
+    arguments = tuple(flags_of_arguments(forward, taken))
     if arguments:
         return Switch(arguments=arguments)
     for train, evaluate in _PAIRS_OF_METHODS:

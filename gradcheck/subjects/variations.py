@@ -108,7 +108,7 @@ def _differs_in_training(case: Case) -> bool:
         function = function_of(one)
         try:
             outputs.append(function.call(function.variables, context)[0])
-        except Exception:
+        except Exception:  # noqa: BLE001  both modes are judged, and report it
             return True
         if context.updates:
             return True
@@ -143,7 +143,7 @@ def _after_another(case: Case) -> Iterator[Variation]:
             continue
         try:
             used = case.subject.used(inputs, training=case.training)
-        except Exception:
+        except Exception:  # noqa: BLE001, S112  it does not take these: there is no such variation
             continue
         yield Variation(name, replace(case, subject=used))
 
@@ -337,7 +337,7 @@ def _used(case: Case) -> Iterator[Variation]:
     """Yield the layer after a step in training mode on other inputs, evaluating: nothing of that step may show."""
     try:
         used = case.subject.used(_others(case))
-    except Exception:
+    except Exception:  # noqa: BLE001  it does not take these: there is no such variation
         return
     twin = case.twin
     if twin is not None and any(b.ndim and name not in used.untrained for name, b in twin.named_buffers()):
@@ -364,11 +364,11 @@ def _output(case: Case) -> tuple[Array | None, str]:
     with np.errstate(all="ignore"):
         try:
             y, pullback = function.call(function.variables, case.context())
-        except Exception:
+        except Exception:  # noqa: BLE001  outside its domain
             return None, ""
         try:
             grads = pullback(np.ones_like(y))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  passed on in words
             return y, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     # An infinite gradient, as that of a root at zero, is outside the domain as well.
     return (y if all(np.isfinite(array).all() for array in (y, *grads.values())) else None), ""
