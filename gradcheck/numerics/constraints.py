@@ -15,16 +15,9 @@ from gradcheck.contract import Array
 from gradcheck.numerics.differences import Lines
 from gradcheck.numerics.directions import Point, along, coordinates
 
-PROBED = 8  # directions of a family that must all stay within
-
-# Elements that are moved to see whether a domain lets single ones move: besides some at random the second one and the
-# last but one, which in a symmetric matrix are not on its diagonal.
-ELEMENTS = 4
-
 # Distances, in units of a line's scale, at which both are tried, the longest first. Along a curved domain, as that of
 # unit vectors, only short ones stay within what its check lets pass.
 DISTANCES = (2.0**-6, 2.0**-10, 2.0**-14)
-
 
 ALTERNATIONS = 64  # projections in turn on sums of rows and of columns, which approach what keeps both
 
@@ -53,16 +46,18 @@ def directions_within(point: Point, name: str, count: int, rng: np.random.Genera
     x = point.variables[name]
     if x.size < 2:
         return None
-    some = np.concatenate([[1, x.size - 2], rng.choice(x.size, min(ELEMENTS - 2, x.size), replace=False)])
     lines = coordinates(point, name)
-    leaving = [element for element in some if _leaves(lines, int(element), DISTANCES[0])]
-    random = rng.standard_normal((count if leaving else 0, *x.shape))
-    for distance in DISTANCES if leaving else ():
-        if not any(_leaves(lines, int(element), distance) for element in leaving):
+    some = (0, 1, x.size - 2)  # of a symmetric matrix one on its diagonal and two beside it
+    leaving = [element for element in some if _leaves(lines, element, DISTANCES[0])]
+    if not leaving:
+        return None
+    random = rng.standard_normal((count, *x.shape))
+    for distance in DISTANCES:
+        if not any(_leaves(lines, element, distance) for element in leaving):
             return None
         for family in families(x):
             directions = np.array([family.project(one, x) for one in random])
-            if _are_within(point, name, directions[:PROBED], distance):
+            if _are_within(point, name, directions, distance):
                 return Within(family.keeps, directions, len(leaving) == len(some))
     return None
 

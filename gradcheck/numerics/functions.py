@@ -57,7 +57,7 @@ class Function:
 
 def names_of_arguments(arguments: tuple[str | Array, ...]) -> list[str]:
     """Return a name for each argument: those that are no variables have one, too."""
-    if isinstance(arguments[0], str) and arguments[0] == "prediction":
+    if arguments and isinstance(arguments[0], str) and arguments[0] == "prediction":
         return ["prediction", "target", *(f"input{i}" for i in range(2, len(arguments)))]
     return ["input"] if len(arguments) == 1 else [f"input{i}" for i in range(len(arguments))]
 

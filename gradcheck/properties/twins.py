@@ -62,12 +62,12 @@ def _agreement(case: Case, settings: Settings, wanted: Callable[[str], bool]) ->
 
 
 def compared_with_twin(
-    case: Case, given: Arrays, dtypes: tuple[str, ...], terms: float | None = None
+    case: Case, given: Arrays, dtypes: tuple[str, ...], terms: float = 0.0
 ) -> list[tuple[str, Worst | None, bool]] | Outcome:
     """Return for output and gradients the worst element and whether it is informative, in each precision.
 
-    ``terms`` is the largest of extreme inputs. If given, the output is allowed eps times that in addition, and any
-    tensor ``tiny / eps``: near underflow it may be 0, since torch flushes subnormal numbers to 0.
+    ``terms`` is the largest of extreme inputs: the output is allowed eps times that in addition. Any tensor is allowed
+    ``tiny / eps``: near underflow it may be 0, since torch flushes subnormal numbers to 0, as of a sigmoid at -745.
     """
     function, twin, rng = function_of(case), twin_of(case), case.rng("nudges")
     compared: list[tuple[str, Worst | None, bool]] = []
@@ -99,9 +99,8 @@ def compared_with_twin(
         for name, array in ours.items():
             if name in theirs:  # else it is an input for which the twin has no gradient
                 allowed = allowance(function, theirs[name], noise[name])
-                if terms is not None:
-                    info = np.finfo(theirs[name].dtype)
-                    allowed += float(info.tiny / info.eps + info.eps * terms * (name == "output"))
+                info = np.finfo(theirs[name].dtype)
+                allowed += float(info.tiny / info.eps + info.eps * terms * (name == "output"))
                 allowed += second.of(name, array, theirs[name], allowed)
                 told = useful(allowed, array, theirs[name], share=USEFUL[precision_of(case)])
                 compared.append((name, compare(name, array, theirs[name], allowed), told))

@@ -1,0 +1,50 @@
+# mypy: ignore-errors
+"""What torch rounds to zero is no fault of the other side, and excuses none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import gradcheck
+from gradcheck.numerics.agreement import Verdict
+
+torch = pytest.importorskip("torch")
+
+
+class Sigmoid:
+    """By exp(x) below zero, so that numbers below the normal ones come out."""
+
+    def __init__(self, times=1.0):
+        self.times = times
+
+    def forward(self, x):
+        small = np.exp(-np.abs(x))
+        self.y = np.where(x >= 0, 1, small) / (1 + small)
+        return self.y
+
+    def backward(self, dy):
+        return self.times * dy * self.y * (1 - self.y)
+
+
+@pytest.mark.parametrize("low", [-745.0, -710.0, -100.0, -88.0])
+@pytest.mark.parametrize(("times", "verdict"), [(1.0, Verdict.PASS), (2.0, Verdict.FAIL)])
+def test_sigmoids_whose_values_are_below_the_normal_numbers(low, times, verdict):
+    report = gradcheck.check_layer(Sigmoid(times), np.array([[low, 0.5], [-1.0, low]]), twin=torch.nn.Sigmoid())
+    assert report.verdict is verdict, str(report)
+
+
+class Exponential:
+    """exp, of which one sample may be infinite as given."""
+
+    def forward(self, x):
+        self.y = np.exp(x)
+        return self.y
+
+    def backward(self, dy):
+        return dy * self.y
+
+
+def test_only_a_sample_that_was_finite_has_to_stay_so():
+    report = gradcheck.check_layer(Exponential(), np.array([[1.0, 2.0], [800.0, 1.0], [0.5, 0.25]]))
+    assert "not finite for" not in str(report)
