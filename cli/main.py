@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -39,7 +40,12 @@ for command in (train, presets, predict, compare, report, verify, record, compar
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if code == ExitCode.INTERRUPTED and hasattr(signal, "pthread_sigmask"):
+        # ``python -m`` ends by SIGINT, whatever was caught and returned, if the interrupt had passed through an exec(),
+        # as those of dataclasses are; where that signal is blocked, with 130 after all.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    sys.exit(code)
 
 
 def run(args: Sequence[str]) -> int:

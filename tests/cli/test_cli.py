@@ -531,6 +531,23 @@ def test_a_reader_that_leaves_is_no_mismatch(args: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_an_interrupt_amid_an_import_exits_with_130_too(tmp_path: Path) -> None:
+    lines = [
+        "import cli.main",
+        "def run(args):",
+        "    try:",
+        "        exec('raise KeyboardInterrupt')  # as a dataclass that is just being made",
+        "    except KeyboardInterrupt:",
+        "        return 130",
+        "cli.main.run = run",
+        "cli.main.main()",
+    ]
+    (tmp_path / "interrupted.py").write_text("\n".join(lines))
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    done = subprocess.run([sys.executable, "-m", "interrupted"], env=os.environ | {"PYTHONPATH": path}, check=False)
+    assert done.returncode == 130
+
+
 FAIR = ("train", "--fair", "--dataset", "digits", "--epochs", "9000")
 
 
