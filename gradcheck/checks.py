@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +18,7 @@ from gradcheck.numerics.functions import function_of
 from gradcheck.properties import DTYPES, Mode, Outcome, Property, Settings
 from gradcheck.properties.outcome import Budget
 from gradcheck.properties.rates import FOLLOWING, Extent, extent_of
+from gradcheck.properties.twins import has_twin
 from gradcheck.report.results import DECIDING, Finding, Report
 from gradcheck.report.snippets import snippet_of_call
 from gradcheck.report.text import sentence
@@ -34,6 +36,7 @@ from gradcheck.subjects.reader import read
 from gradcheck.subjects.reading import Reading
 from gradcheck.subjects.references import optimizer_with_reference, schedule_with_reference
 from gradcheck.subjects.signatures import BACKWARDS, WHOLES
+from gradcheck.subjects.twin import import_torch
 from gradcheck.subjects.variations import AFTER_ANOTHER, AS_GIVEN, DEGENERATE, Variation, variations
 from gradcheck.trials import EXAMPLES, Subject, drawn_cases, found_in, joined, properties_of, unless_torch_is_missing
 
@@ -258,7 +261,7 @@ def check_schedule(
 def check_gradients(
     f: Callable[..., Any],
     inputs: Sequence[ArrayLike] | Mapping[str, ArrayLike],
-    vjp: Callable[[tuple[Array, ...], Array], Any],
+    vjp: Callable[..., Any],
     *,
     names: Sequence[str] | None = None,
     domain: str | None = None,
@@ -270,6 +273,7 @@ def check_gradients(
 ) -> Report:
     """Check ``vjp(inputs, dy)``, which returns one gradient per input given dy = dLoss/d(output).
 
+    ``inputs`` is a tuple; of two or more, ``vjp(x, w, dy)`` and ``vjp(dy, x, w)`` are taken too, as its arguments say.
     ``f(*inputs)`` returns an array, or ``(array, cache)``. Gradients are called by the names of its arguments, by
     ``names``, or by the keys of a dict of inputs. Zeros, ties, signs and other batches are derived from the inputs
     given, unless ``variations`` is False.
@@ -567,6 +571,9 @@ def _tried(
     if not claims:
         return found
     _measure(case)
+    if has_twin(case):
+        with suppress(ModuleNotFoundError):  # a property that needs torch says that it is missing
+            import_torch()  # which is no time of the check
     budget, left = Budget(settings.limit), dict[str, None]()
 
     def attempt(variation: Variation, claim: Property) -> None:

@@ -37,6 +37,14 @@ class TwinError(ValueError):
     """A twin refuses what it is given, or draws random numbers of its own, so that nothing can be compared."""
 
 
+def import_torch() -> None:
+    """Import torch, and what it imports by itself for its first gradient: together seconds."""
+    import torch
+
+    x = torch.ones((), requires_grad=True)
+    torch.autograd.grad(2 * x, x, torch.ones(()))
+
+
 def twin_of(case: Case) -> Function:
     """Return the twin of a case's layer or loss as a `Function`; its parameters are those that it is called with.
 
