@@ -53,8 +53,11 @@ def story(study: Study) -> Iterator[str]:
         " all pixels that equal the maximum. If several do, each gets the full gradient, which may be given only once."
     )
     yield code(EveryTiedMaximum)
-    yield "Random numbers do not tie, and for them its gradient is right; `gradcheck.check_gradients(pool, (x,), vjp)`:"
-    yield quoted(check_gradients(pool, (drawn,), vjp))
+    yield (
+        "Random numbers do not tie, and for them alone its gradient is right;"
+        " `gradcheck.check_gradients(pool, (x,), vjp, variations=False)`:"
+    )
+    yield quoted(check_gradients(pool, (drawn,), vjp, variations=False))
     yield "`gradcheck.check_layer(layer, x)` also makes inputs with ties from these numbers:"
     yield quoted(check_layer(POOL, drawn))
     yield "And on 8 x 8 pixels from the middle of a digit:"

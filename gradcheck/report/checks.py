@@ -51,7 +51,7 @@ def describe_report(report: Report) -> str:
     if failed:
         counts.append(f"{len(failed)} fail")
     if unclear:
-        counts.append(f"{len(unclear)} are inconclusive")
+        counts.append(f"{len(unclear)} {'is' if len(unclear) == 1 else 'are'} inconclusive")
     lines = [f"{report.verdict.upper()}: {report.subject}: {', '.join(counts)}"]
     if report.reading is not None:
         lines += [line for line in (unchecked(report.reading),) if line] + describe_reading(report.reading)

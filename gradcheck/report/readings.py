@@ -18,8 +18,9 @@ def describe_reading(reading: Reading) -> list[str]:
     back = ", ".join(_given(what, name, reading) for what, name in zip(calls.given, names, strict=True))
     after = f" -> {', '.join(gradients)}" if gradients else ""
     local = ", times dy" if calls.local and gradients else ""
-    first = f"read as: {calls.forward}({_arguments(reading)}) -> {_outputs(reading)}"
-    first += f", {calls.backward}({back}){after}{local}"
+    forward, *backward = calls.spoken or (calls.forward, calls.backward)
+    first = f"read as: {forward}({_arguments(reading)}) -> {_outputs(reading)}"
+    first += f", {backward[0]}({back}){after}{local}" if backward else f", {', '.join(gradients)}{local}"
     return [first, *(f"  {line}" for line in ("; ".join(_facts(reading)),) if line)]
 
 
@@ -60,7 +61,8 @@ def _facts(reading: Reading) -> Iterator[str]:
         pairs = ", ".join(f"{name} ({_gradient(reading, name)})" for name in reading.params)
         yield f"parameters and their gradients: {pairs}"
     if reading.silent:
-        yield f"no gradient of {', '.join(reading.silent)} is returned"
+        own = dict(zip(reading.inputs, reading.argument_names, strict=True))
+        yield f"no gradient of {', '.join(own[name] for name in reading.silent)} is returned"
     if reading.adds_up:
         yield f"gradients are added up from call to call: {', '.join(reading.adds_up)}"
     if reading.moves:

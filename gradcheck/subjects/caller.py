@@ -92,6 +92,15 @@ class Caller:
             return getattr(owner, name) if name else owner
         return None
 
+    def spoken(self, which: int) -> str:
+        """Return how its user calls what goes forward (0) or back (1): ``Dense.forward``, or a function's own name."""
+        target = self.target(which)
+        if isinstance(self.subject, Pair):
+            return str(getattr(target, "__name__", type(target).__name__))
+        if isinstance(self.subject, Together):
+            return f"{self.who}.{self.subject.method}" if self.subject.method else self.who
+        return f"{self.who}.{(self.calls.forward, self.calls.backward)[which]}"
+
     def floating(self) -> list[int]:
         """Return the numbers of the inputs that may have a gradient."""
         constant = {c if isinstance(c, int) else self.names.index(c) for c in self.given.constant}

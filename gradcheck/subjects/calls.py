@@ -111,6 +111,7 @@ class Calls:
     mean: bool = False  # the value is the mean of what forward returns, one number a sample
     names: tuple[str, ...] = ()  # of backward's arguments, as its author calls them
     returns_outputs: int = 0  # how many things forward returns in a tuple; 0 where it returns none
+    spoken: tuple[str, ...] = ()  # names of functions in place of forward and backward, or of one that does both
 
     def go_forward(self, layer: Any, inputs: Sequence[Any], *, training: bool) -> Any:
         """Call ``forward`` in a mode and return what it returns."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from gradcheck.subjects.attributes import AdapterError, input_names
 from gradcheck.subjects.calls import RESULT, Calls
 from gradcheck.subjects.randomness import generators_around, same_randomness
 from gradcheck.subjects.reading import Reading
-from gradcheck.subjects.signatures import positional
+from gradcheck.subjects.signatures import COTANGENTS, plain, positional, required
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,12 +102,14 @@ def plain_function(
 ) -> PlainFunction:
     """Return a function to be checked, after reading it.
 
-    Raises `AdapterError` where it cannot be called with the inputs.
+    ``vjp(x, w, dy)`` and ``vjp(dy, x, w)`` are called so where that is what it takes. Raises `AdapterError` where f or
+    vjp cannot be called with the inputs.
     """
     named = tuple(names) if names is not None else names_of(f, len(inputs))
     if len(set(named)) != len(inputs):
         raise AdapterError(f"names= needs one name of each input, got {len(named)} for {len(inputs)}")
     generators = {**generators_around(f), **generators_around(vjp)}
+    takes, vjp = _of_a_tuple(vjp, len(inputs))
     values = []
     for _ in range(2):
         try:
@@ -125,10 +128,10 @@ def plain_function(
     floating = {i: f"{RESULT}.{i}" for i, x in enumerate(inputs) if x.dtype.kind == "f"}
     calls = Calls(
         getattr(f, "__name__", type(f).__name__),
-        getattr(vjp, "__name__", "vjp"),
+        getattr(vjp, "__name__", type(vjp).__name__),
         tuple(range(len(inputs))),
         outputs=(f"{RESULT}.0",) if count else (RESULT,),
-        given=("inputs", "dy"),
+        given=takes,
         gradients=floating,
         returns_outputs=count,
     )
@@ -140,8 +143,26 @@ def plain_function(
     return PlainFunction(f, vjp, named, generators, reading)
 
 
+def _of_a_tuple(vjp: Callable[..., Any], count: int) -> tuple[tuple[str, ...], Callable[..., Any]]:
+    """Return what a pullback is called with, and the pullback as a function of a tuple of inputs and of dy."""
+    names = [each.name for each in required(vjp)]
+    if count < 2 or len(names) != count + 1:
+        return ("inputs", "dy"), vjp
+    each = tuple(f"input{i}" for i in range(count))
+    first = plain(names[0]) in COTANGENTS and plain(names[-1]) not in COTANGENTS
+
+    @functools.wraps(vjp)
+    def of_a_tuple(inputs: tuple[Array, ...], dy: Array) -> Any:
+        return vjp(dy, *inputs) if first else vjp(*inputs, dy)
+
+    return ("dy", *each) if first else (*each, "dy"), of_a_tuple
+
+
 def _ignores_inputs(vjp: Callable[..., Any], inputs: Sequence[Array], y: Array, generators: Mapping[str, Any]) -> bool:
-    """Return whether a pullback returns the very same gradients for other inputs: it has those that it was made for."""
+    """Return whether a pullback returns the very same gradients for other inputs: it has those that it was made for.
+
+    Raises `AdapterError` where it cannot be called with its own.
+    """
     rng = stream("other inputs of a pullback")
     # In another order: of numbers that have moved a little only, a maximum, say, is where it was.
     others = [
@@ -150,12 +171,21 @@ def _ignores_inputs(vjp: Callable[..., Any], inputs: Sequence[Array], y: Array, 
         for x in inputs
     ]  # fmt: skip
     dy = rng.standard_normal(y.shape)
-    found = []
+
+    def of(given: Sequence[Array]) -> list[Array]:
+        with same_randomness(0, generators), np.errstate(all="ignore"):
+            result = vjp(tuple(np.array(x) for x in given), dy.copy())
+        return [np.array(g) for g in (result if isinstance(result, (tuple, list)) else [result])]
+
     try:
-        for given in (inputs, others):
-            with same_randomness(0, generators), np.errstate(all="ignore"):
-                result = vjp(tuple(np.array(x) for x in given), dy.copy())
-            found.append([np.array(g) for g in (result if isinstance(result, (tuple, list)) else [result])])
+        own = of(inputs)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else ""
+        raise AdapterError(
+            f"the gradient raises {type(error).__name__}: {reason}; it is called as vjp(inputs, dy), with a tuple of "
+            "the inputs, and returns one gradient of each"
+        ) from error
+    try:
+        return all(np.array_equal(a, b, equal_nan=True) for a, b in zip(own, of(others), strict=False))
     except Exception:  # noqa: BLE001  one that fails for others depends on its inputs
         return False
-    return all(np.array_equal(a, b, equal_nan=True) for a, b in zip(*found, strict=False))

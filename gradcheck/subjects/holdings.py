@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from gradcheck.subjects.calls import (
     OBJECT,
     RATE,
     RESULT,
+    Pair,
+    Together,
     packed,
 )
 from gradcheck.subjects.parameters import (
@@ -124,7 +127,7 @@ class HoldingsReader(PullbackReader):
         places = self.floating()
         return Reading(
             subject=self.who,
-            calls=self.calls,
+            calls=replace(self.calls, spoken=self._functions()),
             inputs=self.names,
             silent=tuple(self.names[i] for i in places if i not in self.calls.gradients),
             params=params,
@@ -138,6 +141,12 @@ class HoldingsReader(PullbackReader):
             argument_names=tuple(self.own_names()),
             generators=self.generators,
         )
+
+    def _functions(self) -> tuple[str, ...]:
+        """Return the names of functions that are called in place of methods: of two, or of one for both passes."""
+        if isinstance(self.subject, Pair):
+            return self.spoken(0), self.spoken(1)
+        return (self.subject.method or self.who,) if isinstance(self.subject, Together) else ()
 
     def _same_memory(self, before: Mapping[str, Array], paths: Iterable[str]) -> set[str]:
         """Return the paths to what is in the memory of the arrays at ``paths``."""

@@ -95,7 +95,7 @@ class PullbackReader(Caller):
                 needed = ["dy"]
         if len(needed) == 1 and plain(needed[0]) in TARGETS | {"y"}:
             raise AdapterError(
-                f"{self.who}.{self.calls.backward} takes {needed[0]}, a target: let forward return the loss, or "
+                f"{self.spoken(1)} takes {needed[0]}, a target: let forward return the loss, or "
                 "backward take the gradient of what forward returns"
             )
         fixed: dict[int, str] = {}
@@ -156,7 +156,7 @@ class PullbackReader(Caller):
         method = getattr(self.base, self.calls.backward)
         target = self.target(1) or method
         takes = ", ".join(each.name for each in positional(target))
-        call = f"{self.who}.{self.calls.backward}({takes})"
+        call = f"{self.spoken(1)}({takes})"
         outputs = len(self.calls.outputs)
         several = f"forward returns {outputs} outputs, and " if outputs > 1 else ""
         if errors:

@@ -52,9 +52,10 @@ class Reader(HoldingsReader):
         backward = self._method("backward", self.given.backward, tuple(b for b in BACKWARDS if b != forward))
         method = getattr(self.base, forward)
         target = self.target(0) or method
-        self._require_room(target, forward)
+        self.calls = Calls(forward, backward)
+        self._require_room(target)
         switch = switch_of(self.base, target, len(self.arguments), objects_below(self.base))
-        self._require_known(target, forward, len(self.arguments), switch)
+        self._require_known(target, len(self.arguments), switch)
         self.calls = Calls(forward, backward, self.arguments, switch)
         layer, result = self._first_pass()
         self.calls = replace(self.calls, outputs=self._outputs(layer, result),
@@ -65,7 +66,7 @@ class Reader(HoldingsReader):
         reading = self._parameters(before, named_params)
         if not self.calls.gradients and not reading.params:
             raise AdapterError(
-                f"{self.who}.{backward} returns no gradient, and leaves none: let it return that of the input, or "
+                f"{self.spoken(1)} returns no gradient, and leaves none: let it return that of the input, or "
                 "leave it in .dinputs"
             )
         return self._behaviour(reading)
@@ -87,20 +88,20 @@ class Reader(HoldingsReader):
         has = f"; it has {', '.join(public[:8])}" if public else ""
         raise AdapterError(f"{self.who} needs a method {role}{has}: name its own with {role}=")
 
-    def _require_room(self, target: Callable[..., object], forward: str) -> None:
+    def _require_room(self, target: Callable[..., object]) -> None:
         """Raise `AdapterError` where forward does not take as many arguments as were given."""
         takes, count = [each.name for each in positional(target)], len(self.arguments)
         if len(takes) < count and not takes_any_number(target):
-            raise AdapterError(f"{self.who}.{forward} takes {', '.join(takes) or 'nothing'}, got {count} inputs")
+            raise AdapterError(f"{self.spoken(0)} takes {', '.join(takes) or 'nothing'}, got {count} inputs")
 
-    def _require_known(self, target: Callable[..., object], forward: str, taken: int, switch: Switch) -> None:
+    def _require_known(self, target: Callable[..., object], taken: int, switch: Switch) -> None:
         flags = {flag.name for flag in switch.arguments}
         filled = {each.name for each in positional(target)[:taken]}
         missing = [each.name for each in required(target) if each.name not in filled | flags]
         if missing:
             call = ", ".join(["layer", *self.names, *(name.upper() for name in missing)])
             raise AdapterError(
-                f"{self.who}.{forward} also needs {', '.join(missing)}: give every argument, as in check_layer({call})"
+                f"{self.spoken(0)} also needs {', '.join(missing)}: give every argument, as in check_layer({call})"
             )
 
     def _first_pass(self) -> tuple[Any, Any]:
@@ -114,7 +115,7 @@ class Reader(HoldingsReader):
                 return self.go(training=False)
             except Exception:  # noqa: BLE001, S110  told below, as it was in training mode
                 pass
-            call = f"{self.who}.{self.calls.forward}({', '.join(self.names)})"
+            call = f"{self.spoken(0)}({', '.join(self.names)})"
             raise AdapterError(
                 f"{call} raises {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''} "
                 f"for inputs of shape {shapes}: give inputs that it takes"
@@ -128,9 +129,7 @@ class Reader(HoldingsReader):
             for name in OUTPUTS:
                 if name in written and not any(equal(written[name], value) for value in same):
                     return (f"{OBJECT}.{name}",)
-            raise AdapterError(
-                f"{self.who}.{self.calls.forward} returns None: let it return its output, or leave it in .output"
-            )
+            raise AdapterError(f"{self.spoken(0)} returns None: let it return its output, or leave it in .output")
         if isinstance(result, Mapping):
             paths = [f"{RESULT}.{key}" for key, value in result.items() if is_floating(value)]
         elif isinstance(result, tuple) or (isinstance(result, list) and not is_floating(result)):
@@ -139,9 +138,7 @@ class Reader(HoldingsReader):
         else:
             return (RESULT,)
         if not paths:
-            raise AdapterError(
-                f"{self.who}.{self.calls.forward} returns a {type(result).__name__} without a floating-point array"
-            )
+            raise AdapterError(f"{self.spoken(0)} returns a {type(result).__name__} without a floating-point array")
         return tuple(paths)
 
     def _behaviour(self, reading: Reading) -> Reading:

@@ -109,7 +109,7 @@ def test_a_failed_report_shows_cause_element_values_and_case_first() -> None:
     with pytest.raises(GradientMismatch) as caught:
         report.raise_if_failed()
     assert str(caught.value).splitlines() == [
-        "FAIL: Linear: 1 of 3 properties hold, 1 fail, 1 are inconclusive",
+        "FAIL: Linear: 1 of 3 properties hold, 1 fail, 1 is inconclusive",
         "Linear: gradients agree with differences: FAIL in 3 of 25 cases",
         "  bias's gradient is exactly 1/4 of the numerical one; 4 is the batch size",
         "  bias[2]: analytic 0.25, numeric 1.0",

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from gradcheck.contract import Array
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.subjects.attributes import AdapterError
 from gradcheck.subjects.copies import copier, fresh
+from nets.layers import ReLU
 from nets.optimizers import SGD as NativeSGD
 from nets.schedules import ConstantRate
 from tests.gradcheck.subjects.right import (
@@ -308,6 +310,14 @@ class WholeWeights:
         (lambda x: check_optimizer(NativeSGD(), print), "SGD brings its own twin, and takes no other"),
         (lambda x: check_schedule(ConstantRate(0.1), print), "ConstantRate brings its own twin, and takes no other"),
         (
+            lambda x: gradcheck.check_gradients(lambda a, b: a @ b, (x, x.T), lambda a: a),
+            "it is called as vjp(inputs, dy), with a tuple of the inputs, and returns one gradient of each",
+        ),
+        (
+            lambda x: check_layer((lambda a, b, c: a, lambda dy: dy), x),
+            "<lambda> also needs b, c: give every argument",
+        ),
+        (
             lambda x: check_layer(WholeWeights(), x),
             "parameter W at params.W needs to be floating-point numbers",
         ),
@@ -466,3 +476,37 @@ def test_a_function_that_returns_value_and_gradient_has_its_own_name() -> None:
         return float(np.sum((prediction - target) ** 2)), 2 * (prediction - target)
 
     assert gradcheck.check_loss(squares, X, 2 * X, claims=["backward_is_linear"]).subject == "squares"
+
+
+def test_what_torch_imports_takes_no_time_of_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("gradcheck.properties.outcome.time", SimpleNamespace(thread_time=lambda: clock[0]))
+    monkeypatch.setattr("gradcheck.checks.import_torch", lambda: clock.__setitem__(0, clock[0] + 100))
+    report = gradcheck.check_layer(ReLU(), X, seconds=1)
+    assert report.verdict is Verdict.PASS
+    assert "left out" not in str(report)
+
+
+def by_products(x: Array, w: Array) -> Array:
+    return np.sin(x) * w
+
+
+def slopes_first(dy: Array, x: Array, w: Array, factor: float = 1.0) -> tuple[Array, Array]:
+    return factor * dy * w * np.cos(x), dy * np.sin(x)
+
+
+def slopes_last(x: Array, w: Array, dy: Array) -> tuple[Array, Array]:
+    return slopes_first(dy, x, w)
+
+
+@pytest.mark.parametrize("vjp", [slopes_first, slopes_last, lambda inputs, dy: slopes_first(dy, *inputs)])
+def test_a_pullback_may_take_its_inputs_one_by_one(vjp: Any) -> None:
+    inputs = X, X[::-1].copy()
+    assert gradcheck.check_gradients(by_products, inputs, vjp)
+
+    def wrong(dy: Array, x: Array, w: Array) -> tuple[Array, Array]:
+        return slopes_first(dy, x, w, factor=1.5)
+
+    report = gradcheck.check_gradients(by_products, inputs, wrong)
+    assert report.verdict is Verdict.FAIL
+    assert "x's gradient is exactly 3/2 times the numerical one" in str(report)

@@ -85,9 +85,9 @@ def with_a_mask(factor: float = 1.0) -> Callable[..., Any]:
 
 
 LOSSES: dict[str, tuple[Callable[..., Any], tuple[Any, ...], str]] = {
-    "value and gradient together": (value_and_gradient, (Y, np.array([0, 2, 1, 1])), "backward() -> dx, times dy"),
+    "value and gradient together": (value_and_gradient, (Y, np.array([0, 2, 1, 1])), "(x, y) -> y, dx, times dy"),
     "three arguments": (with_a_mask, (Y, np.array([0, 2, 1, 1]), np.array([True, False, True, True])), "(x, y, mask)"),
-    "two functions, target first": (pair_of_functions, (Y, normal(4, 3, seed=6)), "forward(y_true, y_pred)"),
+    "two functions, target first": (pair_of_functions, (Y, normal(4, 3, seed=6)), "mse_prime(y_true, y_pred)"),
     "a value for each element": (styles.BinaryCrossEntropy, (PROBABILITIES, ZEROS_AND_ONES), "loss(y, p) -> y"),
     "dout disregarded": (styles.SoftmaxWithLoss, (Y, ZEROS_AND_ONES), "-> dx, times dy"),
 }
