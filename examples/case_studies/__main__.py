@@ -21,7 +21,8 @@ def opening(study: Study) -> Iterator[str]:
     yield (
         "`python -m examples.case_studies --data-dir DIR` prints this page, `python -m"
         " examples.case_studies.divided_twice --data-dir DIR` one case of it. `--quick` takes fewer images, steps and"
-        " seeds. The whole page takes about five minutes on one core."
+        " seeds. The whole page takes about five minutes on one core. The checks have `seconds=300`, more than they"
+        " take, so that what they say is the same on every machine."
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from examples.case_studies.layers import DescendsAnother, MeanSquares
-from examples.case_studies.page import Study, code, counted, headline, named, quoted, table, tell
+from examples.case_studies.page import SECONDS, Study, code, counted, headline, named, quoted, table, tell
 from examples.case_studies.runs import before, chain, compared, engine, trained, verdict
 from gradcheck import check_loss
 from gradcheck.contract import Array, Loss
@@ -27,7 +27,7 @@ def story(study: Study) -> Iterator[str]:
     run = prepare(told, study.dataset, epochs=epochs)
     first = run.train[:1]
     prediction = run.model().forward(run.inputs(first))[0]
-    report = check_loss(DescendsAnother(), prediction, run.targets(first.labels))
+    report = check_loss(DescendsAnother(), prediction, run.targets(first.labels), seconds=SECONDS)
     yield headline("97.5 % from scratch, 22.5 % in PyTorch", named(report))
     yield (
         "784-128-10, sigmoids, one image a step, 1,000 images, 100 epochs. Both sides are said to minimise the mean"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 
-from examples.case_studies.page import Study, code, counted, headline, named, quoted, spread, table, tell
+from examples.case_studies.page import SECONDS, Study, code, counted, headline, named, quoted, spread, table, tell
 from examples.case_studies.runs import Learned, before, chain, compared, engine, planted, trained, verdict
 from gradcheck import check_layer
 from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
@@ -33,7 +33,9 @@ def story(study: Study) -> Iterator[str]:
     size = study.of(1000, 100)
     run = prepare(preset, study.dataset, train_size=size, steps=1)
     layers = chain(planted(run.model(), DividedTwice)).layers
-    report = check_layer(layers[-1], before(run.model(), -1, run.inputs(run.train[: preset.batch_size])))
+    report = check_layer(
+        layers[-1], before(run.model(), -1, run.inputs(run.train[: preset.batch_size])), seconds=SECONDS
+    )
     yield headline("26.80 % from scratch, 98.92 % in PyTorch", named(report))
     yield (
         "A convolutional network in NumPy trains on 1,000 images for ten epochs, four images a step. One in PyTorch"

@@ -18,6 +18,7 @@ from nets.datasets.catalogue import load_dataset
 from nets.datasets.dataset import DataError, Dataset
 
 WIDTH = 120  # of lines
+SECONDS = 300.0  # that a check may take: enough on any machine, so that all print the same
 BAD_DATA, NOBODY_READS = 4, 130  # exit codes, as the command line's
 
 

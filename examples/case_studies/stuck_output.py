@@ -7,7 +7,7 @@ from itertools import count
 from typing import NamedTuple
 
 from examples.case_studies.layers import Dropout, NeverOff
-from examples.case_studies.page import Study, code, counted, headline, named, quoted, spread, table, tell
+from examples.case_studies.page import SECONDS, Study, code, counted, headline, named, quoted, spread, table, tell
 from examples.case_studies.runs import Learned, before, chain, compared, engine, trained, verdict
 from gradcheck import check_layer, check_loss
 from gradcheck.contract import Array, Context, Key
@@ -67,8 +67,10 @@ def _right(study: Study) -> Iterator[str]:
     """Tell that every part is right."""
     run = prepare(PRESETS["nielsen"], study.dataset, steps=study.of(300, 10))
     model, x = chain(run.model()), run.inputs(run.train[:4])
-    reports = [check_layer(layer, before(model, place, x)) for place, layer in enumerate(model.layers)][-2:]
-    reports.append(check_loss(run.preset.loss, model.forward(x)[0], run.targets(run.train[:4].labels)))
+    reports = [
+        check_layer(layer, before(model, place, x), seconds=SECONDS) for place, layer in enumerate(model.layers)
+    ][-2:]
+    reports.append(check_loss(run.preset.loss, model.forward(x)[0], run.targets(run.train[:4].labels), seconds=SECONDS))
     yield quoted(*(str(report).splitlines()[0] for report in reports), verdict(compared(run, engine(run))))
 
 
@@ -99,7 +101,7 @@ def _after_an_epoch(study: Study, given: dict[str, str]) -> list[Epoch]:
 def _never_off(study: Study) -> Iterator[str]:
     """Tell what dropout does in evaluation, and by whose images a model was chosen."""
     ((layer, x),) = NeverOff.cases()
-    report = check_layer(layer, x)
+    report = check_layer(layer, x, seconds=SECONDS)
     yield f"### The PyTorch side\n\n> {named(report)}"
     yield "It calls dropout as a function, which is not switched off after training. As a layer:"
     yield code(Dropout.forward, NeverOff)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from examples.case_studies.page import Study, code, counted, headline, named, quoted, spread, table, tell
+from examples.case_studies.page import SECONDS, Study, code, counted, headline, named, quoted, spread, table, tell
 from examples.case_studies.runs import before, chain, planted, trained
 from gradcheck import check_gradients, check_layer
 from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients
@@ -46,7 +46,7 @@ def story(study: Study) -> Iterator[str]:
     drawn = np.random.default_rng(0).standard_normal((2, 1, 6, 6))
     run = prepare(PRESETS["cnn"], study.dataset, train_size=study.of(1000, 100))
     patch = run.inputs(run.train[:1])[:, :, 10:18, 10:18]
-    report = check_layer(POOL, patch)
+    report = check_layer(POOL, patch, seconds=SECONDS)
     yield headline("A fault that random numbers do not show", named(report))
     yield (
         "There is no published number here, but the fault is frequent: the backward pass of a max-pool uses a mask of"
@@ -59,7 +59,7 @@ def story(study: Study) -> Iterator[str]:
     )
     yield quoted(check_gradients(pool, (drawn,), vjp, variations=False))
     yield "`gradcheck.check_layer(layer, x)` also makes inputs with ties from these numbers:"
-    yield quoted(check_layer(POOL, drawn))
+    yield quoted(check_layer(POOL, drawn, seconds=SECONDS))
     yield "And on 8 x 8 pixels from the middle of a digit:"
     yield quoted(report)
     yield from _how_many(run)
