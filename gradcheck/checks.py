@@ -302,21 +302,15 @@ def check_class(
 ) -> Report:
     """Try properties (by default all) of a class on ``examples`` cases each that Hypothesis draws from its ``cases()``.
 
-    All are tried and the smallest failing one is reported: shrinking would take longer than everything else.
+    All are tried and the smallest failing one is reported: shrinking would take longer than everything else. Raises
+    `AdapterError` where ``cases()`` raises, which says nothing of the class.
     """
     name, tried = subject.__name__, claims_of(subject, claims)
     findings: list[Finding] = []
     before: list[Case] = []
     evaluations = 0
     for claim in tried:
-        try:
-            cases = drawn_cases(subject, examples, seed)
-        except ImportError:
-            raise  # a missing library is nobody's fault here
-        except Exception as error:  # noqa: BLE001  the strategy is the subject's own, and so is what it raises
-            message = f"cases() raises {type(error).__name__}: {error}"
-            findings.append(Finding(name, claim.__name__, Verdict.FAIL, 0, message=message))
-            continue
+        cases = drawn_cases(subject, examples, seed)
         for case, last in zip(cases, before, strict=False):  # there are none before the first claim
             case.found.update(last.found)  # what was computed, and not what may have been spoilt
         if (finding := found_in(name, claim, cases, settings)) is not None:
@@ -510,6 +504,7 @@ def _check(
     remark: str = "",
 ) -> Report:
     tried = claims_of(case.subject, claims)
+    case, settings = _as_taken(case, settings)
     name = getattr(case.subject, "name", type(case.subject).__name__)
     reading = getattr(case.subject, "reading", None)  # of optimizers and schedules, in words
     notes: list[str] = [remark] if remark else []
