@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from gradcheck.contract import Array, Case, Layer, Loss, Optimizer, Schedule
 from gradcheck.numerics.agreement import Verdict
-from gradcheck.numerics.functions import function_of
+from gradcheck.numerics.functions import function_of, precision_taken
 from gradcheck.properties import DTYPES, Mode, Outcome, Property, Settings
 from gradcheck.properties.outcome import Budget
 from gradcheck.properties.rates import FOLLOWING, Extent, extent_of
@@ -22,7 +22,7 @@ from gradcheck.report.snippets import snippet_of_call
 from gradcheck.report.text import sentence
 from gradcheck.streams import stream
 from gradcheck.subjects.attributes import AdapterError, input_names
-from gradcheck.subjects.caller import Given
+from gradcheck.subjects.caller import Given, in_precision
 from gradcheck.subjects.calls import Pair, Together, arranged
 from gradcheck.subjects.domains import DOMAINS, Domain
 from gradcheck.subjects.function import PlainFunction, names_of, plain_function
@@ -45,6 +45,8 @@ T = TypeVar("T")
 TIMED, TIMED_FOR = 8, 0.05  # calls that are timed, and how many seconds they may take together
 VARIATIONS_EXPLAINED = 3  # failing variations of one object, with as many samples each, whose cause is sought
 
+
+FOREIGN = (ForeignLayer, ForeignLoss, PlainFunction)
 
 # What is asked of variations; the rest is asked of the case as given alone.
 VARIED = (
@@ -534,9 +536,20 @@ def _check(
     )
 
 
+def _as_taken(case: Case, settings: Settings) -> tuple[Case, Settings]:
+    """Return a case in the one precision that its subject takes, where it refuses another."""
+    subject = case.subject
+    if not isinstance(subject, FOREIGN) or (taken := precision_taken(case)) is None:
+        return case, settings
+    inputs = tuple(in_precision(array, taken) for array in case.inputs)
+    return replace(case, subject=subject.in_precision(taken), inputs=inputs), replace(
+        settings, dtypes=(np.dtype(taken).name,)
+    )
+
+
 def _measure(case: Case) -> None:
     """Measure the time of a forward and a backward pass, the least of several: the first may make what others need."""
-    if not isinstance(case.subject, (Layer, Loss, ForeignLayer, ForeignLoss, PlainFunction)):
+    if not isinstance(case.subject, (Layer, Loss, *FOREIGN)):
         return
     seconds: list[float] = []
     try:

@@ -13,6 +13,7 @@ import numpy as np
 from gradcheck.contract import Array, Context
 from gradcheck.numerics.functions import Arrays, Function, GradientNamesError, Pullback, values_of_arguments
 from gradcheck.numerics.memory import copied
+from gradcheck.numerics.precision import Precision
 from gradcheck.streams import stream
 from gradcheck.subjects.attributes import AdapterError, input_names
 from gradcheck.subjects.calls import RESULT, Calls
@@ -39,6 +40,10 @@ class PlainFunction:
     def name(self) -> str:
         """Return the name of the function."""
         return getattr(self.f, "__name__", type(self.f).__name__)
+
+    def in_precision(self, precision: Precision) -> PlainFunction:
+        """Return this function, which holds no arrays that are known."""
+        return self
 
     def function(self, inputs: tuple[Array, ...]) -> Function:
         """Return it as a function of named inputs."""
@@ -107,15 +112,9 @@ def plain_function(
     if len(set(named)) != len(inputs):
         raise AdapterError(f"names= needs one name of each input, got {len(named)} for {len(inputs)}")
     generators = {**generators_around(f), **generators_around(vjp)}
-    values = []
-    for _ in range(2):
-        try:
-            with same_randomness(0, generators), np.errstate(all="ignore"):
-                values.append(value_of(f(*(np.array(x) for x in inputs))))
-        except Exception as error:
-            shapes = ", ".join(str(x.shape) for x in inputs)
-            reason = str(error).splitlines()[0] if str(error) else ""
-            raise AdapterError(f"f raises {type(error).__name__}: {reason} for inputs of shape {shapes}") from error
+    inputs, first = _taken(f, inputs, generators)
+    with same_randomness(0, generators), np.errstate(all="ignore"):
+        values = [first, value_of(f(*(np.array(x) for x in inputs)))]
     if values[0].dtype.kind not in "fiub":
         raise AdapterError(f"f returns {values[0].dtype}; an array of numbers, or (array, cache), is needed")
     unseeded = values[0].shape != values[1].shape or not np.array_equal(values[0], values[1], equal_nan=True)
@@ -140,16 +139,38 @@ def plain_function(
     return PlainFunction(f, vjp, named, generators, reading)
 
 
+def _taken(
+    f: Callable[..., Any], inputs: Sequence[Array], generators: Mapping[str, Any]
+) -> tuple[Sequence[Array], Array]:
+    """Return the inputs in a precision that a function takes, as they are given if it takes that, and its value."""
+    refusal: Exception | None = None
+    kinds = {x.dtype.type for x in inputs if x.dtype.kind == "f"}
+    for precision in (None, np.float32, np.float64):
+        given = inputs if precision is None else [x.astype(precision) if x.dtype.kind == "f" else x for x in inputs]
+        if precision is not None and kinds == {precision}:
+            continue
+        try:
+            with same_randomness(0, generators), np.errstate(all="ignore"):
+                return given, value_of(f(*(np.array(x) for x in given)))
+        except Exception as error:  # noqa: BLE001  told below, as it was for what was given
+            refusal = refusal or error
+    shapes = ", ".join(str(x.shape) for x in inputs)
+    reason = str(refusal).splitlines()[0] if str(refusal) else ""
+    raise AdapterError(
+        f"f raises {type(refusal).__name__}: {reason} for inputs of shape {shapes}, in float64 and in float32"
+    ) from refusal
+
+
 def _ignores_inputs(vjp: Callable[..., Any], inputs: Sequence[Array], y: Array, generators: Mapping[str, Any]) -> bool:
     """Return whether a pullback returns the very same gradients for other inputs: it has those that it was made for."""
     rng = stream("other inputs of a pullback")
     # In another order: of numbers that have moved a little only, a maximum, say, is where it was.
     others = [
-        rng.permutation(x.reshape(-1)).reshape(x.shape) * (1 + 0.125 * rng.uniform(0.5, 1.0, x.shape))
+        (rng.permutation(x.reshape(-1)).reshape(x.shape) * (1 + 0.125 * rng.uniform(0.5, 1.0, x.shape))).astype(x.dtype)
         if x.dtype.kind == "f" else x
         for x in inputs
     ]  # fmt: skip
-    dy = rng.standard_normal(y.shape)
+    dy = rng.standard_normal(y.shape).astype(y.dtype if y.dtype.kind == "f" else np.float64)
     found = []
     try:
         for given in (inputs, others):
