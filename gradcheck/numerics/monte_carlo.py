@@ -59,9 +59,11 @@ class Nudging(np.ndarray[Any, Any]):
         if array.dtype.kind != "f" or self.rng is None:
             return result
         moved = nudged(array, self.rng)
-        for operand in operands:  # x * 1 and x + 0 are exact
+        for place, operand in enumerate(operands):  # x * 1 and x + 0 are exact, and x + 1e-20 is not
             if np.ndim(operand) <= array.ndim and np.shape(operand) in ((), array.shape):
-                moved = np.where(array == operand, array, moved)
+                other = operands[1 - place] if len(operands) == 2 else 0.0
+                neutral = (np.asarray(other) == 0) | (np.asarray(other) == 1)
+                moved = np.where((array == operand) & neutral, array, moved)
         return moved.astype(array.dtype, copy=False)
 
     def _like(self, result: Any) -> Any:
