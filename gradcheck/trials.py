@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
@@ -32,6 +33,8 @@ EXAMPLES = 25
 EXPLAINED = 8  # failing cases of a class whose cause is sought; that takes longer than to see that they fail
 
 KEPT = 8  # classes whose drawn cases are kept, by their ``cases`` itself: what else that reads must not change
+
+NUMBER = r"\d[\d.,e+-]*"  # in a remark
 
 DRAWN_TO_EXPLAIN = 3  # small cases of which fewer fail can seem to have a cause by accident
 
@@ -104,13 +107,13 @@ def joined(name: str, claim: str, tried: list[tuple[Variation, Outcome]]) -> Fin
 
 
 def _remarks(tried: list[tuple[Variation, Outcome]]) -> Iterator[str]:
-    """Yield what is remarked of the variations, each remark once."""
+    """Yield what is remarked of the variations: of remarks that are the same but for their numbers the first alone."""
     yield from [outcome.trait for _, outcome in tried if outcome.trait][:1]
-    variations: dict[str, list[str]] = {}
+    alike: dict[str, list[tuple[str, str]]] = {}
     for variation, outcome in tried:
         if outcome.remark:
-            variations.setdefault(outcome.remark, []).append(variation.name)
-    for remark, (first, *others) in variations.items():
+            alike.setdefault(re.sub(NUMBER, "", outcome.remark), []).append((variation.name, outcome.remark))
+    for (first, remark), *others in alike.values():
         more = f" and in {len(others)} more case{'s' if len(others) > 1 else ''}" if others else ""
         yield remark if first == AS_GIVEN else f"{first}{more}: {remark}"
 

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
@@ -38,6 +38,7 @@ USUAL = (
 )
 OF_USUAL = 1.5
 
+BLURRED = 4.0  # times itself, by which an eps may be off whose departure is invisible
 STEPS = 8  # of Gauss and Newton: one is enough for most models
 SETTLED = 1e-12  # relative change of eps
 ALIKE = 1e-3  # relative departures no further apart than this tell the same
@@ -121,7 +122,29 @@ def guard_of(
     with np.errstate(all="ignore"):
         models = list(_models(x, _weights(x, dy), target, comparison))
         finders = (partial(of_value, known=known), of_gradient, beside_a_fault)
-        return next((guard for find in finders for model in models if (guard := find(comparison, model))), None)
+        return surest(find(comparison, model) for find in finders for model in models)
+
+
+def guard_of_samples(
+    comparison: Comparison, values: Array, gradients: Array, known: Mapping[float, float] | None = None
+) -> Guard | None:
+    """Return the guard of a mean or sum of ``-log(p + eps)``, given the value and gradient of each sample alone.
+
+    Whatever p comes of, such as a network: ``p + eps`` is ``exp(-value)``.
+    """
+    with np.errstate(all="ignore"):
+        shares = np.exp(-values).reshape(-1, *[1] * comparison.numeric.ndim)
+        return of_value(comparison, Model(lambda eps: (gradients * (1 - eps / shares)).sum(axis=0), ()), known)
+
+
+def surest(found: Iterable[Guard | None]) -> Guard | None:
+    """Return the first guard that is sure, or else the first of all, or None."""
+    first = None
+    for guard in found:
+        if guard is not None and guard.sure:
+            return guard
+        first = first or guard
+    return first
 
 
 def of_value(comparison: Comparison, model: Model, known: Mapping[float, float] | None = None) -> Guard | None:
@@ -320,7 +343,7 @@ def _fitted(
         if abs(eps - before) <= SETTLED * eps:
             break
     unsure = float(sensitivity[0])
-    if not 0 <= unsure < eps:
+    if not unsure < BLURRED * eps:
         return None
     at = shape(complex(eps, IMAGINARY)) / inverse_factor
     error = unsure * np.abs(at.imag / IMAGINARY) + (float(sensitivity[1]) * np.abs(at.real) if of_any_size else 0.0)
@@ -330,9 +353,12 @@ def _fitted(
     digits = _digits(departure, np.abs(numeric[used] * departure) / tolerance[used], 1 + of_any_size)
     digits += max(0.0, np.log10(eps / unsure) - OF_USUAL) if abs(_usual(eps) - eps) <= unsure else 0.0
     most = float(np.abs(departure).max())
-    sure = bool(digits >= DIGITS) or most <= INVISIBLE
-    small = most <= SMALL and eps <= LARGEST
-    return Fit(eps, unsure, sure) if (digits >= DIGITS if of_any_size else sure or small) else None
+    certain = unsure < eps and bool(digits >= DIGITS)
+    if of_any_size or certain:
+        return Fit(eps, unsure, sure=True) if certain else None
+    if most <= INVISIBLE:
+        return Fit(eps, unsure, sure=True)
+    return Fit(eps, unsure, sure=False) if unsure < eps <= LARGEST and most <= SMALL else None
 
 
 def _digits(departure: Array, level: Array, unknowns: int) -> float:

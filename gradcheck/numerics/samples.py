@@ -45,14 +45,21 @@ def _apart(case: Case, axis: int) -> str | None:
         return "joined" if _alike(joined, whole) else None
 
 
-def _output(case: Case, axis: int, some: slice) -> Array:
-    """Return the output for a part of every input, along the axis that is as long as the first one's."""
+def part_of(case: Case, axis: int, some: slice) -> Case:
+    """Return a case with a part of every input, along the axis that is as long as the first one's.
+
+    Raises `ValueError` where an input has none.
+    """
     extent = case.inputs[0].shape[axis]
     inputs = []
     for array in case.inputs:
         own = axis if array.ndim == case.inputs[0].ndim else array.shape.index(extent)
         inputs.append(array[(slice(None),) * own + (some,)] if array.shape[own] == extent else array)
-    part = replace(case, inputs=tuple(inputs))
+    return replace(case, inputs=tuple(inputs))
+
+
+def _output(case: Case, axis: int, some: slice) -> Array:
+    part = part_of(case, axis, some)
     function = function_of(part)
     return function.call(function.variables, part.context())[0]
 

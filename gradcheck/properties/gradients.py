@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from math import sqrt
@@ -17,7 +17,7 @@ from gradcheck.diagnosis.evidence import Cause, Diagnosis, Evidence
 from gradcheck.diagnosis.fits import PRECISION, Comparison
 from gradcheck.diagnosis.gradients import diagnose
 from gradcheck.diagnosis.guards import LARGEST as LARGEST_GUARD
-from gradcheck.diagnosis.guards import Guard, Place, guard_of
+from gradcheck.diagnosis.guards import Guard, Place, guard_of, guard_of_samples, surest
 from gradcheck.diagnosis.norms import LARGEST_SHARE, guard_of_norm, share_of
 from gradcheck.numerics.agreement import Verdict, Worst, compare, largest, ratio_of
 from gradcheck.numerics.constraints import Within, directions_within
@@ -57,7 +57,7 @@ from gradcheck.numerics.functions import (
 from gradcheck.numerics.generalised import generalised_gradient
 from gradcheck.numerics.precision import Precision
 from gradcheck.numerics.rounding import Recorder, nudged, spread
-from gradcheck.numerics.samples import batch_axis
+from gradcheck.numerics.samples import batch_axis, part_of
 from gradcheck.numerics.stairs import rise
 from gradcheck.properties.outcome import (
     CERTAIN,
@@ -91,6 +91,7 @@ AUTO_WORK = 1 << 26  # and so is one for which evaluations x elements in and out
 LINES_OF_STEPS = 3  # that are looked at where a gradient disagrees, the worst first
 EXPLAINING_EVALUATIONS = 20_000  # for which one tensor's disagreement is explained, if max_evaluations allows them
 KEPT = 1 << 23  # outputs of evaluations kept for an explanation
+SAMPLES = 256  # of which each is tried alone, to tell an eps from a fault
 SMALL = 4  # elements, up to which differences cost less than a complex step and its confirmation
 
 # How many allowances an error must be for an element to tell a cause. In float32 an error of all of a gradient is some
@@ -105,7 +106,8 @@ class TensorFinding:
     ``cause`` is why it is wrong, where that was seen on the way. ``seen`` is the smallest share of itself that the
     gradient could be off by and be seen. ``domain`` says where the forward pass was not defined, ``within`` that it was
     judged along directions within its domain alone, and ``outside`` that it was defined nowhere beside the point.
-    ``kinks`` is the worst of what was found at kinks; ``guard`` is an eps that ``numeric`` is without.
+    ``kinks`` is the worst of what was found at kinks; ``guard`` is an eps that ``numeric`` is without, which moves it
+    by a share ``off`` of itself.
     """
 
     worst: Worst | None
@@ -120,6 +122,7 @@ class TensorFinding:
     outside: bool = False
     kinks: Worst | None = None
     guard: Guard | None = None
+    off: float = 0.0
 
 
 class TooLongError(RuntimeError):
@@ -478,8 +481,8 @@ class Judge:
 
     def freed(self, name: str, found: TensorFinding) -> TensorFinding:
         """Judge a gradient that disagrees again, without an eps that guards a logarithm in the value or in it alone."""
-        grad, x = self.grads[name], self.point.variables[name]
-        if grad.size > DIAGNOSED or name not in self.point.function.inputs:
+        grad = self.grads[name]
+        if grad.size > DIAGNOSED:
             return found
         try:
             numeric, allowed = _known(found) or self._numeric_of({}, name, self.point.dy)
@@ -487,33 +490,60 @@ class Judge:
             return found
         # What does not move is known no better than the outputs: a share of 1e-20 in a logarithm may still count.
         blurred = np.where(numeric == 0, allowed + self._grain(name), allowed)
-        known = self.case.tally.eps
-        comparison = Comparison(grad, numeric, blurred)
-        guard = guard_of(comparison, x, self.point.dy, self._target(), known) or self._guard_of_norm(name, comparison)
+        guard = surest(self._guards(name, Comparison(grad, numeric, blurred)))
         if guard is None:
             return found
         if guard.sure and guard.place is Place.LOGARITHM and guard.eps:
-            known[guard.eps] = guard.error
+            self.case.tally.eps[guard.eps] = guard.error
         freed, margin = guard.without(numeric, blurred)
         smooth, off = compare(name, grad, freed, margin), guard.moves(numeric)
         if guard.eps - guard.error > LARGEST_GUARD and smooth is not None and smooth.ratio <= 1:
             return replace(found, cause=Diagnosis(Cause.GUARD, {"eps": str(guard), "place": guard.place, "off": off}))
-        remark = "; ".join(part for part in (found.remark, _guarded(name, guard, off)) if part)
         if not guard.sure:
-            return replace(found, worst=found.kinks, told=found.kinks is not None, remark=remark)
+            return replace(found, worst=found.kinks, told=found.kinks is not None, guard=guard, off=off)
         worst, told = largest(smooth, found.kinks), useful(margin, grad, freed) or found.kinks is not None
-        return replace(found, worst=worst, told=told, remark=remark, numeric=freed, allowed=margin, guard=guard)
+        return replace(found, worst=worst, told=told, numeric=freed, allowed=margin, guard=guard, off=off)
+
+    def _guards(self, name: str, comparison: Comparison) -> Iterator[Guard | None]:
+        """Yield what may guard the value or the gradient, the cheapest to find first."""
+        known, is_input = self.case.tally.eps, name in self.point.function.inputs
+        if is_input:
+            yield guard_of(comparison, self.point.variables[name], self.point.dy, self._target(), known)
+        yield self._guard_of_samples(name, comparison, known)
+        if is_input:
+            yield self._guard_of_norm(name, comparison)
+
+    def _guard_of_samples(self, name: str, whole: Comparison, known: Mapping[float, float]) -> Guard | None:
+        """Return the guard that a loss of many samples is off by, as each sample alone shows it."""
+        case, axis = self.case, batch_axis(self.case)
+        if self.point.y.ndim or axis is None or case.inputs[0].ndim < 2 or case.inputs[0].shape[axis] > SAMPLES:
+            return None
+        count = case.inputs[0].shape[axis]
+        values, gradients = np.empty(count), np.zeros((count, *whole.numeric.shape))
+        for i in range(count):
+            try:
+                function = function_of(part := part_of(case, axis, slice(i, i + 1)))
+                values[i], pullback = function.call(cast(function.variables, self.point.precision), part.context())
+                own = (slice(None),) * axis + (slice(i, i + 1),) if name in function.inputs else ...
+                gradients[i][own] = pullback(self.point.dy)[name]
+            except Exception:  # noqa: BLE001  it takes no single samples
+                return None
+        return guard_of_samples(whole, values, gradients, known)
 
     def _guard_of_norm(self, name: str, once: Comparison) -> Guard | None:
         """Return the guard that a gradient of an input is off by, as inputs twice as large show it."""
-        function, point = self.point.function, self.point
+        point = self.point
         if share_of(once) > LARGEST_SHARE:
             return None
-        doubled = {key: 2 * x if key in function.inputs else x for key, x in point.variables.items()}
+        doubled = {key: 2 * x if key in point.function.inputs else x for key, x in point.variables.items()}
+        # The target, too: a ratio of sums over both is then what it was.
+        larger = tuple(2 * array if array.dtype.kind == "f" else array for array in self.case.inputs)
         try:
+            function = function_of(replace(self.case, inputs=larger))
             y, pullback = function.call(doubled, point.context())
             grads, shadows = pullback(point.dy), shadows_of(self.case, function, doubled, point.dy, self.rng)
-            there = replace(point, variables=doubled, y=y, outputs=[one["output"] for one in shadows])
+            outputs = [one["output"] for one in shadows]
+            there = replace(point, function=function, variables=doubled, y=y, outputs=outputs)
             judge = replace(self, point=there, pullback=pullback, grads=grads, shadows=shadows)
             numeric, allowed = judge._numeric_of({}, name, point.dy)
         except Exception:  # noqa: BLE001  outside its domain, or too long to tell
@@ -682,17 +712,19 @@ PLACES = {
 }
 
 
-def _guarded(name: str, guard: Guard, off: float) -> str:
-    """Say by how much an eps moves a gradient, and what lies beyond a bound."""
-    said = []
-    if guard.eps:
-        where = PLACES[guard.place]
-        doubt = "" if guard.sure else ": one number is too few to tell that from another cause"
-        said.append(f"{name}'s gradient is off by {off:.0e} of itself, as eps = {guard} {where} explains{doubt}")
-    if np.any(guard.outside):
-        flat = f"{int(guard.outside.sum())} of {guard.outside.size} elements of {name}"
-        said.append(f"{flat} are not judged: there the value is clipped, and flat")
-    return "; ".join(said)
+def _guarded(found: Mapping[str, TensorFinding]) -> Iterator[str]:
+    """Say by how much an eps moves gradients, each eps once, and what lies beyond a bound."""
+    alike: dict[str, list[str]] = {}
+    for name, one in found.items():
+        if one.guard is not None and one.guard.eps:
+            doubt = "" if one.guard.sure else ": one number is too few to tell that from another cause"
+            alike.setdefault(f"as eps = {one.guard} {PLACES[one.guard.place]} explains{doubt}", []).append(name)
+        if one.guard is not None and np.any(one.guard.outside):
+            flat = f"{int(one.guard.outside.sum())} of {one.guard.outside.size} elements of {name}"
+            yield f"{flat} are not judged: there the value is clipped, and flat"
+    for explanation, names in alike.items():
+        off = max(found[name].off for name in names)
+        yield f"{', '.join(names)}: off by {off:.0e} of the gradient, {explanation}"
 
 
 def _ratios(difference: Array, allowed: Array) -> Array:
@@ -748,7 +780,7 @@ def gradients_agree_with_differences(case: Case, settings: Settings = Settings()
             return replace(failure(message), causes=judge.causes([name], {}))
     found = {name: judge.tensor(name) for name, x in variables.items() if x.size}
     found = {name: judge.freed(name, one) if _disagrees(one) else one for name, one in found.items()}
-    remark = "; ".join(one.remark for one in found.values() if one.remark)
+    remark = "; ".join([*(one.remark for one in found.values() if one.remark), *_guarded(found)])
     wrong = [name for name, one in found.items() if _disagrees(one)]
     if wrong and stopped_in_twin(case, wrong):
         return _meant(found, wrong, remark)

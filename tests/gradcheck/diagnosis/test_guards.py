@@ -171,7 +171,7 @@ def test_a_loss_that_is_guarded_in_its_value_alone_passes(eps: float) -> None:
     assert found.verdict is Verdict.PASS, found
     if eps == 1e-7:
         assert found.remarks[0] == (
-            "prediction's gradient is off by 1e-06 of itself, as eps = 1e-07 inside the value's logarithm explains"
+            "prediction: off by 1e-06 of the gradient, as eps = 1e-07 inside the value's logarithm explains"
         )
 
 
@@ -247,3 +247,44 @@ def test_a_function_without_a_target_may_be_guarded() -> None:
     )
     assert report.verdict is Verdict.PASS
     assert "eps = 1e-08 inside the value's logarithm" in str(report)
+
+
+class Network:
+    """Two layers that end in a guarded cross-entropy, with a fault of some size in the first, or none."""
+
+    def __init__(self, eps: float, fault: float = 0.0) -> None:
+        rng = np.random.default_rng(1)
+        self.params = {"v": rng.standard_normal((3, 4)) / 2, "w": rng.standard_normal((4, 3)) / 2}
+        self.eps, self.fault, self.grads = eps, fault, dict[str, Array]()
+
+    def forward(self, x: Array, t: Array) -> float:
+        self.x, self.t, self.h = x, t, np.tanh(x @ self.params["v"])
+        self.p = softmax(self.h @ self.params["w"], 1)
+        return float(-np.mean(np.log(self.p[np.arange(len(t)), t] + self.eps)))
+
+    def backward(self, dy: Array) -> tuple[Array, None]:
+        dz = dy * (self.p - np.eye(3)[self.t]) / len(self.t)
+        dh = dz @ self.params["w"].T * (1 - self.h**2) * (1 + self.fault)
+        self.grads = {"v": self.x.T @ dh, "w": self.h.T @ dz}
+        return dh @ self.params["v"].T, None
+
+
+@pytest.mark.parametrize(
+    ("network", "verdict"),
+    [
+        (Network(1e-7), Verdict.PASS),
+        (Network(1e-12), Verdict.PASS),
+        (Network(1e-7, 1e-6), Verdict.FAIL),
+        (Network(0.0, 1e-8), Verdict.FAIL),
+        (Network(1e-2), Verdict.FAIL),
+    ],
+    ids=["guarded", "below what is seen", "fault beside a guard", "small fault", "large eps"],
+)
+def test_the_guard_of_a_network_is_read_off_each_sample(network: Network, verdict: Verdict) -> None:
+    x, t = np.random.default_rng(2).standard_normal((4, 3)), np.array([0, 2, 1, 1])
+    found = gradcheck.check_layer(network, x, t, claims=[gradients_agree_with_differences]).findings[0]
+    assert found.verdict is verdict, found
+    if network.eps == 1e-7 and verdict is Verdict.PASS:
+        assert "as eps = 1e-07 inside the value's logarithm explains" in found.remarks[0]
+    if network.eps == 1e-2:
+        assert "without the eps = 0.01 inside the value's logarithm" in found.diagnosis

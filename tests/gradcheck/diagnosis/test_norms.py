@@ -95,3 +95,24 @@ def test_an_eps_beside_each_element_passes(name: str) -> None:
     assert gradcheck.check_gradients(f, (x,), lambda inputs, dy: (dy * slope(inputs[0]),)).verdict is Verdict.PASS
     wrong = gradcheck.check_gradients(f, (x,), lambda inputs, dy: (dy * slope(inputs[0] + 1e-7 * inputs[0] ** 2),))
     assert wrong.verdict is Verdict.FAIL
+
+
+class Overlap:
+    """``1 - 2 sum(p t) / (sum(p + t) + eps)``, whose gradient is that of eps = 0, times a factor."""
+
+    def __init__(self, eps: float, factor: float = 1.0) -> None:
+        self.eps, self.factor = eps, factor
+
+    def forward(self, p: Array, t: Array) -> float:
+        self.t, self.both, self.size = t, (p * t).sum(), p.sum() + t.sum()
+        return float(1 - 2 * self.both / (self.size + self.eps))
+
+    def backward(self) -> Array:
+        return -2 * self.factor * (self.t * self.size - self.both) / self.size**2
+
+
+def test_an_eps_beside_a_sum_over_the_target_too_passes() -> None:
+    rng = np.random.default_rng(1)
+    p, t = rng.uniform(0.1, 0.9, (3, 4)), (rng.random((3, 4)) > 0.5) * 1.0
+    for loss, verdict in ((Overlap(1e-6), Verdict.PASS), (Overlap(0.0, 1 + 1e-6), Verdict.FAIL)):
+        assert gradcheck.check_loss(loss, p, t, claims=[gradients_agree_with_differences]).verdict is verdict
