@@ -91,6 +91,7 @@ AUTO_WORK = 1 << 26  # and so is one for which evaluations x elements in and out
 LINES_OF_STEPS = 3  # that are looked at where a gradient disagrees, the worst first
 EXPLAINING_EVALUATIONS = 20_000  # for which one tensor's disagreement is explained, if max_evaluations allows them
 KEPT = 1 << 23  # outputs of evaluations kept for an explanation
+LIFTED = 2.0**-7  # an element at which no guard cuts anything off
 SAMPLES = 256  # of which each is tried alone, to tell an eps from a fault
 SMALL = 4  # elements, up to which differences cost less than a complex step and its confirmation
 
@@ -490,7 +491,8 @@ class Judge:
             return found
         # What does not move is known no better than the outputs: a share of 1e-20 in a logarithm may still count.
         blurred = np.where(numeric == 0, allowed + self._grain(name), allowed)
-        guard = surest(self._guards(name, Comparison(grad, numeric, blurred)))
+        comparison = Comparison(grad, numeric, blurred)
+        guard = surest(self._guards(name, comparison)) or self._bound(name, comparison)
         if guard is None:
             return found
         if guard.sure and guard.place is Place.LOGARITHM and guard.eps:
@@ -501,6 +503,7 @@ class Judge:
             return replace(found, cause=Diagnosis(Cause.GUARD, {"eps": str(guard), "place": guard.place, "off": off}))
         if not guard.sure:
             return replace(found, worst=found.kinks, told=found.kinks is not None, guard=guard, off=off)
+        smooth = smooth if np.isfinite(margin).any() else None
         worst, told = largest(smooth, found.kinks), useful(margin, grad, freed) or found.kinks is not None
         return replace(found, worst=worst, told=told, numeric=freed, allowed=margin, guard=guard, off=off)
 
@@ -512,6 +515,33 @@ class Judge:
         yield self._guard_of_samples(name, comparison, known)
         if is_input:
             yield self._guard_of_norm(name, comparison)
+
+    def _bound(self, name: str, comparison: Comparison) -> Guard | None:
+        """Return the bound that is all that is wrong: the value is flat where an input is smaller than a guard.
+
+        Where these elements are larger, the value must move with them, and the gradient be right. So ``log(max(p,
+        eps))`` is seen of one number, too, and a rectifier without its mask, flat however large its input, is not.
+        """
+        x, grad = self.point.variables[name], comparison.analytic
+        flat = np.abs(grad - comparison.numeric) > comparison.allowed
+        size = np.abs(x)[flat]
+        if np.any(comparison.numeric[flat] != 0) or np.any((size == 0) | (size > LARGEST_GUARD)):
+            return None
+        lifted = np.where(flat, np.copysign(LIFTED, x), x).astype(x.dtype)
+        variables = {**self.point.variables, name: lifted}
+        try:
+            y, pullback = self.point.function.call(variables, self.point.context())
+            grads = pullback(self.point.dy)
+            shadows = shadows_of(self.case, self.point.function, variables, self.point.dy, self.rng)
+            there = replace(self.point, variables=variables, y=y, outputs=[one["output"] for one in shadows])
+            judge = replace(self, point=there, pullback=pullback, grads=grads, shadows=shadows)
+            numeric, allowed = judge._numeric_of({}, name, self.point.dy)
+        except Exception:  # noqa: BLE001  outside its domain, or too long to tell
+            return None
+        right = np.abs(grads[name] - numeric) <= allowed + judge.noise(name)
+        if not right.all() or np.any(np.abs(numeric[flat]) <= allowed[flat]):
+            return None
+        return Guard(0.0, 0.0, Place.LOGARITHM, np.ones(x.shape), np.zeros(x.shape), flat)
 
     def _guard_of_samples(self, name: str, whole: Comparison, known: Mapping[float, float]) -> Guard | None:
         """Return the guard that a loss of many samples is off by, as each sample alone shows it."""
