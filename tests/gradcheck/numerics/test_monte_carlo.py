@@ -25,6 +25,10 @@ def test_what_is_exact_is_left_alone(operation: object) -> None:
     assert all(np.array_equal(first, other) for other in others)
 
 
+def test_a_product_of_matrices_keeps_its_shape() -> None:
+    assert {y.shape for y in results(lambda x: x[None] @ np.eye(3), X)} == {(1, 3)}
+
+
 @pytest.mark.parametrize(
     "operation", [lambda x: x + 1e-20, lambda x: x - 1e-17, lambda x: 3e-20 + x, lambda x: x * 1.1]
 )
