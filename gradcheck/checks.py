@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from gradcheck.contract import Array, Case, Layer, Loss, Optimizer, Schedule
 from gradcheck.numerics.agreement import Verdict
-from gradcheck.numerics.functions import function_of
+from gradcheck.numerics.functions import function_of, precision_taken
 from gradcheck.properties import DTYPES, Mode, Outcome, Property, Settings
 from gradcheck.properties.outcome import Budget
 from gradcheck.properties.rates import FOLLOWING, Extent, extent_of
@@ -24,7 +24,7 @@ from gradcheck.report.snippets import snippet_of_call
 from gradcheck.report.text import sentence
 from gradcheck.streams import stream
 from gradcheck.subjects.attributes import AdapterError, input_names
-from gradcheck.subjects.caller import Given
+from gradcheck.subjects.caller import Given, in_precision
 from gradcheck.subjects.calls import Pair, Together, arranged
 from gradcheck.subjects.domains import DOMAINS, Domain
 from gradcheck.subjects.function import PlainFunction, names_of, plain_function
@@ -48,6 +48,8 @@ T = TypeVar("T")
 TIMED, TIMED_FOR = 8, 0.05  # calls that are timed, and how many seconds they may take together
 VARIATIONS_EXPLAINED = 3  # failing variations of one object, with as many samples each, whose cause is sought
 
+
+FOREIGN = (ForeignLayer, ForeignLoss, PlainFunction)
 
 # What is asked of variations; the rest is asked of the case as given alone.
 VARIED = (
@@ -306,21 +308,15 @@ def check_class(
 ) -> Report:
     """Try properties (by default all) of a class on ``examples`` cases each that Hypothesis draws from its ``cases()``.
 
-    All are tried and the smallest failing one is reported: shrinking would take longer than everything else.
+    All are tried and the smallest failing one is reported: shrinking would take longer than everything else. Raises
+    `AdapterError` where ``cases()`` raises, which says nothing of the class.
     """
     name, tried = subject.__name__, claims_of(subject, claims)
     findings: list[Finding] = []
     before: list[Case] = []
     evaluations = 0
     for claim in tried:
-        try:
-            cases = drawn_cases(subject, examples, seed)
-        except ImportError:
-            raise  # a missing library is nobody's fault here
-        except Exception as error:  # noqa: BLE001  the strategy is the subject's own, and so is what it raises
-            message = f"cases() raises {type(error).__name__}: {error}"
-            findings.append(Finding(name, claim.__name__, Verdict.FAIL, 0, message=message))
-            continue
+        cases = drawn_cases(subject, examples, seed)
         for case, last in zip(cases, before, strict=False):  # there are none before the first claim
             case.found.update(last.found)  # what was computed, and not what may have been spoilt
         if (finding := found_in(name, claim, cases, settings)) is not None:
@@ -514,6 +510,7 @@ def _check(
     remark: str = "",
 ) -> Report:
     tried = claims_of(case.subject, claims)
+    case, settings = _as_taken(case, settings)
     name = getattr(case.subject, "name", type(case.subject).__name__)
     reading = getattr(case.subject, "reading", None)  # of optimizers and schedules, in words
     notes: list[str] = [remark] if remark else []
@@ -543,9 +540,20 @@ def _check(
     )
 
 
+def _as_taken(case: Case, settings: Settings) -> tuple[Case, Settings]:
+    """Return a case in the one precision that its subject takes, where it refuses another."""
+    subject = case.subject
+    if not isinstance(subject, FOREIGN) or (taken := precision_taken(case)) is None:
+        return case, settings
+    inputs = tuple(in_precision(array, taken) for array in case.inputs)
+    return replace(case, subject=subject.in_precision(taken), inputs=inputs), replace(
+        settings, dtypes=(np.dtype(taken).name,)
+    )
+
+
 def _measure(case: Case) -> None:
     """Measure the time of a forward and a backward pass, the least of several: the first may make what others need."""
-    if not isinstance(case.subject, (Layer, Loss, ForeignLayer, ForeignLoss, PlainFunction)):
+    if not isinstance(case.subject, (Layer, Loss, *FOREIGN)):
         return
     seconds: list[float] = []
     try:

@@ -121,9 +121,19 @@ def _remarks(tried: list[tuple[Variation, Outcome]]) -> Iterator[str]:
 def drawn_cases(subject: Subject, examples: int, seed: int) -> list[Case]:
     """Return cases that Hypothesis draws from the ``cases()`` of a class, once: that takes longer than to try them.
 
-    No two callers share an array or an attribute of them; what a function closes over is not copied.
+    No two callers share an array or an attribute of them; what a function closes over is not copied. Raises
+    `AdapterError` where ``cases()``, or what it returns, raises: that says nothing of what the class computes.
     """
-    kept = _kept_cases(subject.cases, examples, seed)
+    try:
+        kept = _kept_cases(subject.cases, examples, seed)
+    except ImportError:
+        raise  # a missing library is nobody's fault here
+    except Exception as error:  # the strategy is the subject's own, and so is what it raises
+        reason = str(error).splitlines()[0] if str(error) else ""
+        raise AdapterError(
+            f"{subject.__name__}.cases() raises {type(error).__name__}: {reason}; it returns a Hypothesis strategy of "
+            "Case objects to try the class on"
+        ) from error
     try:
         return fresh(kept)
     except Exception:  # noqa: BLE001  copying is the subject's own code; without a copy the same cases are drawn anew

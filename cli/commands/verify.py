@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gradcheck.items import Effort
     from gradcheck.properties import Mode
     from gradcheck.report.results import Finding, Report
+    from gradcheck.subjects.attributes import AdapterError
     from gradcheck.trials import Subject
 
 # What a property leaves behind is young. To look at all that the libraries have made, too, would take as long as the
@@ -75,14 +76,18 @@ def verify(
     effort = Effort(examples or EXAMPLES, seed, Settings(mode, dtypes=DTYPES if dtype == "both" else (dtype,)))
     tasks = [(each.name, claim) for each in chosen for claim in each.claims()]
     reports: list[Report] = []
+    refusals: dict[str, None] = {}
     with _elsewhere(), _interruptible() as interrupted, remarks().status("") as status:
 
-        def progress(report: Report) -> None:
+        def progress(name: str, result: Report | AdapterError) -> None:
             gc.collect(YOUNG)
             if interrupted:
                 raise KeyboardInterrupt
-            reports.append(report)
-            status.update(f"{len(reports)} of {len(tasks)}: {report.subject}")
+            if isinstance(result, AdapterError):
+                refusals[str(result)] = None
+            else:
+                reports.append(result)
+            status.update(f"{len(reports)} of {len(tasks)}: {name}")
 
         try:
             _read(chosen)
@@ -100,6 +105,7 @@ def verify(
                 "mode": mode,
                 "evaluations": sum(report.evaluations for report in reports),
                 "results": [finding_to_json(finding) for finding in found],
+                "not_checked": list(refusals),
                 "environment": environment(),
             }
         )
@@ -116,7 +122,9 @@ def verify(
                 again += f" --mode {mode}" * (mode != "auto") + f" --dtype {dtype}" * (dtype != "both")
                 say(out, f"  see it again: mnistcheck verify {again}", "red")
         out.print(summary, style=STYLES[verdict], soft_wrap=True)
-    return ExitCode.of(verdict)
+    for line in refusals:
+        click.echo(f"Error: not checked: {line}", err=True)
+    return ExitCode.USAGE if refusals and verdict is not Verdict.FAIL else ExitCode.of(verdict)
 
 
 def _run(
@@ -125,13 +133,16 @@ def _run(
     names: tuple[str, ...],
     effort: Effort,
     jobs: int,
-    progress: Callable[[Report], None],
+    progress: Callable[[str, Report | AdapterError], None],
 ) -> None:
-    """Check every claim of every subject, in this process or in several, and show each report in order."""
+    """Check every claim of every subject, in this process or in several, and show each report in order.
+
+    What cannot be checked is shown in the place of its report.
+    """
     arguments = [(module, names, name, claim, effort) for name, claim in tasks]
     if jobs == 1:
         for each in arguments:
-            progress(_check(*each))
+            progress(each[2], _check(*each))
         return
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
@@ -139,8 +150,8 @@ def _run(
     # Not forked: a copy of a process with threads, such as that of the status line, may never wake up.
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
         try:
-            for report in pool.map(_check_elsewhere, *zip(*arguments, strict=True)):
-                progress(report)
+            for (name, _), report in zip(tasks, pool.map(_check_elsewhere, *zip(*arguments, strict=True)), strict=True):
+                progress(name, report)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -163,16 +174,27 @@ def _read(chosen: Iterable[Collected]) -> None:
         raise AdapterError("\n".join(lines))
 
 
-def _check(module: str | None, names: tuple[str, ...], name: str, claim: str, effort: Effort) -> Report:
-    return next(each for each in _collected(module, names) if each.name == name).check(claim, effort)
+def _check(module: str | None, names: tuple[str, ...], name: str, claim: str, effort: Effort) -> Report | AdapterError:
+    from gradcheck.subjects.attributes import AdapterError
+
+    try:
+        return next(each for each in _collected(module, names) if each.name == name).check(claim, effort)
+    except AdapterError as refusal:  # told when the others have been checked
+        return refusal.with_traceback(None)
 
 
-def _check_elsewhere(module: str | None, names: tuple[str, ...], name: str, claim: str, effort: Effort) -> Report:
+def _check_elsewhere(
+    module: str | None, names: tuple[str, ...], name: str, claim: str, effort: Effort
+) -> Report | AdapterError:
     """Return the report as it can be sent to another process: without cases that cannot be, as one of a lambda."""
     import pickle
     from dataclasses import replace
 
+    from gradcheck.report.results import Report
+
     report = _check(module, names, name, claim, effort)
+    if not isinstance(report, Report):
+        return type(report)(str(report))  # without what it was raised from, which may not be sent
     try:
         pickle.dumps(report)
     except Exception:  # noqa: BLE001  a case holds the user's object, whose __reduce__ may raise anything
@@ -243,9 +265,13 @@ def _list(subjects: list[Collected], seed: int, *, json: bool) -> int:
     from cli.console import print_json, results
     from gradcheck.collection import domain
     from gradcheck.report.values import describe_values
+    from gradcheck.subjects.attributes import AdapterError
 
     with _elsewhere():
-        domains = {each.name: domain(each.drawn, seed=seed) for each in subjects if each.drawn is not None}
+        try:
+            domains = {each.name: domain(each.drawn, seed=seed) for each in subjects if each.drawn is not None}
+        except AdapterError as error:
+            raise click.UsageError(str(error)) from error
     told = {
         subject: {name: describe_values(values) for name, values in drawn.items()} for subject, drawn in domains.items()
     }

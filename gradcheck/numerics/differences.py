@@ -82,8 +82,14 @@ class Lines:
 
     @property
     def steps(self) -> Steps:
-        """The steps to take in the precision that f computes in."""
-        return STEPS[self.precision]
+        """The steps to take in the precision that f computes in, or for outputs that are as coarse, in float32."""
+        return STEPS[np.float32 if self.coarse else self.precision]
+
+    @property
+    def coarse(self) -> bool:
+        """Whether outputs round as coarsely as in float32."""
+        least = np.finfo(np.float32).eps * float(np.abs(self.y).max(initial=0.0))
+        return self.precision is np.float32 or bool(self.eps * self.size > least > 0)
 
     @property
     def eps(self) -> float:
@@ -263,8 +269,9 @@ def _defined(y: Array, moved: Array) -> Array:
 def hidden(lines: Lines, h: Array) -> Array:
     """Return what estimates at steps ``h`` may miss of outputs that move by less than half a unit in their last place.
 
-    In 1 - 1e-20 the second term is lost. What does not move further away, either, does not depend on the line. What
-    does may have cancelled here, as in the logarithm of 1 - 1e-20: its last place is that of where it moves.
+    In 1 - 1e-20 the second term is lost. What does may have cancelled here, as in the logarithm of 1 - 1e-20: its last
+    place is that of where it moves. What does not move further away, either, does not depend on the line. But if
+    nothing does, as the logarithm of 1e-40 + 1e-8 does not, its slope is known to half a unit over that distance.
     """
     part: Integers = np.arange(len(h))
     y, dy = lines.y[lines.block], lines.dy[lines.block]
@@ -276,8 +283,10 @@ def hidden(lines: Lines, h: Array) -> Array:
                 there = lines.at(part, sign * np.maximum(h, distance * lines.scale))[0]
                 moves = still & np.isfinite(there) & (there != y)
                 size = np.where(moves & (size == 0), np.maximum(np.abs(there), np.abs(y)), size)
+        size = np.where(size > 0, np.maximum(size, lines.size), 0.0)
         silent = np.abs(dy * size).sum(axis=1)
-        return np.asarray(RICHARDSON_WEIGHTS * lines.eps / 2 * silent / h)
+        never = (still & (size == 0)).all(axis=1) * np.abs(dy * y).sum(axis=1)
+        return np.asarray(lines.eps / 2 * (RICHARDSON_WEIGHTS * silent / h + never / (FAR[-1] * lines.scale)))
 
 
 def _richardson(lines: Lines, part: Integers, h: Array) -> _Try:
@@ -310,7 +319,7 @@ def _richardson(lines: Lines, part: Integers, h: Array) -> _Try:
             for jump, share in ((jumps[1], 0.5), (jumps[2], 0.25))
         ]
         rough = departures[0] | departures[1] | ~np.isfinite(jumps[2])
-        too_far = _too_far(each, grain) if lines.precision is np.float32 else np.zeros_like(rough)
+        too_far = _too_far(each, grain) if lines.coarse else np.zeros_like(rough)
         lasting = [np.abs(jump - jumps[0]) <= PATTERN_SLACK * size for jump in jumps[1:]]
         rounding = _rounding(lines, part, np.where(moved, dy, 0.0), top, RICHARDSON_ROUNDING) / h
         coarse, fine = slopes[0] - slopes[1], slopes[1] - slopes[2]

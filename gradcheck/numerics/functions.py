@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from gradcheck.contract import Array, Case, Context, Layer, Loss
+from gradcheck.numerics.decimals import decimal_of
 from gradcheck.numerics.memory import copied
 from gradcheck.numerics.monte_carlo import nudging
-from gradcheck.numerics.precision import Precision, precision_seen
+from gradcheck.numerics.precision import OFF, Precision, precision_seen
 from gradcheck.numerics.rounding import nudged
+
+GRAINS_SEEN = 6  # points at which results are seen to be multiples of a power of ten
 
 Arrays = Mapping[str, Array]
 Pullback = Callable[[Array], dict[str, Array]]
@@ -35,13 +38,15 @@ class Function:
     ``arguments`` are the inputs in their order, each the name of a variable or, for one that has no gradient, its
     value. Variables that are not arguments are parameters. ``foreign`` objects are not asked for what only the
     contract promises: taps, and arithmetic that also takes complex numbers. A foreign ``call`` takes `constants` by
-    their names, too, in place of the values in ``arguments``.
+    their names, too, in place of the values in ``arguments``. Results that code rounds to some decimals are multiples
+    of ``grain`` at most.
     """
 
     variables: dict[str, Array]
     arguments: tuple[str | Array, ...]
     call: Callable[[Arrays, Context], tuple[Array, Pullback]]
     foreign: bool = False
+    grain: float = 0.0
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -88,6 +93,7 @@ def function_of(case: Case) -> Function:
     if function.foreign:
         if precision_of(case) is np.float32:
             function = replace(function, variables=cast(function.variables, np.float32))
+        function = replace(function, grain=max(grains_of(case), default=0.0))
         function = _with_shapes_of_tensors(_on_copies(function))
     return _counted(case, function)
 
@@ -100,11 +106,58 @@ def precision_of(case: Case) -> Precision:
     return found
 
 
+def precision_taken(case: Case) -> Precision | None:
+    """Return the one precision that a foreign subject takes, where it raises for another; None where it takes both.
+
+    What is not asked for is not tried: float64 is, and float32 where some of what is given has it.
+    """
+    if "taken" not in case.measured:
+        case.measured["taken"] = _precision_taken(case)
+    found: Precision | None = case.measured["taken"]
+    return found
+
+
+def _precision_taken(case: Case) -> Precision | None:
+    function = function_on_copies(case)
+    given = {array.dtype.type for array in function.variables.values() if array.dtype.kind == "f"}
+    if not function.foreign or not given:
+        return None
+
+    def takes(precision: Precision) -> bool:
+        try:
+            with np.errstate(all="ignore"):
+                y, pullback = function.call(cast(function.variables, precision), case.context())
+                pullback(np.ones_like(y))
+        except ImportError:
+            raise
+        except Exception:  # noqa: BLE001  it may be anything: what it takes in the other precision tells
+            return False
+        return True
+
+    if not takes(np.float64):
+        return np.float32 if takes(np.float32) else None
+    return np.float64 if np.float32 in given and not takes(np.float32) else None
+
+
 def size_of(case: Case) -> float:
     """Return the size of the largest output of the first case of a check."""
     precision_of(case)
     size: float = case.measured.get("size", 0.0)
     return size
+
+
+class Grains(NamedTuple):
+    """The powers of ten that code rounds its output and its gradients to, 0 where it does not."""
+
+    output: float = 0.0
+    gradients: float = 0.0
+
+
+def grains_of(case: Case) -> Grains:
+    """Return what decimals a case's subject rounds its results to, as `decimal_of` sees it once a check."""
+    precision_of(case)
+    found: Grains = case.measured.get("grains", Grains())
+    return found
 
 
 OUTPUT, COTANGENT = "the output", "the cotangent"  # beside variables, none of which is called so
@@ -115,6 +168,7 @@ def _precision_of(case: Case) -> Precision:
     function, rng = function_on_copies(case), case.rng("precision")
     if not function.foreign:
         return np.float64
+    taken = precision_taken(case)
 
     def compute(given: Arrays) -> dict[str, Array] | None:
         try:
@@ -134,7 +188,26 @@ def _precision_of(case: Case) -> Precision:
             return np.float64
         case.measured["size"] = float(np.abs(first[OUTPUT]).max(initial=0.0, where=np.isfinite(first[OUTPUT])))
         dy = rng.standard_normal(first[OUTPUT].shape)
-        return precision_seen(compute, {**function.variables, COTANGENT: dy}, rng)
+        variables = {**function.variables, COTANGENT: dy}
+        case.measured["grains"] = grains = _grains_of(compute, variables, rng)
+        if taken is not None:
+            return taken
+        # What is rounded to decimals is as coarse in either precision: that is said of the dtype alone.
+        return first[OUTPUT].dtype.type if any(grains) else precision_seen(compute, variables, rng)
+
+
+def _grains_of(
+    compute: Callable[[Arrays], dict[str, Array] | None], variables: Arrays, rng: np.random.Generator
+) -> Grains:
+    samples = []
+    for _ in range(GRAINS_SEEN):
+        moved = {n: x * (1 + OFF * rng.uniform(-1, 1, x.shape)) for n, x in cast(variables, np.float64).items()}
+        results = compute(moved)
+        if results is None:
+            return Grains()
+        samples.append(results)
+    grains = {name: decimal_of([one[name] for one in samples]) for name in samples[0].keys() & samples[-1].keys()}
+    return Grains(grains.pop(OUTPUT), max(grains.values(), default=0.0))
 
 
 def function_on_copies(case: Case) -> Function:

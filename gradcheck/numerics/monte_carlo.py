@@ -59,9 +59,14 @@ class Nudging(np.ndarray[Any, Any]):
         if array.dtype.kind != "f" or self.rng is None:
             return result
         moved = nudged(array, self.rng)
-        for operand in operands:  # x * 1 and x + 0 are exact
+        for place, operand in enumerate(operands):  # x * 1 and x + 0 are exact, and x + 1e-20 is not
             if np.ndim(operand) <= array.ndim and np.shape(operand) in ((), array.shape):
-                moved = np.where(array == operand, array, moved)
+                others = [np.asarray(other) for i, other in enumerate(operands) if i != place]
+                elementwise = [other for other in others if np.shape(other) in ((), array.shape)]
+                exact = array == operand
+                for other in elementwise:
+                    exact = exact & ((other == 0) | (other == 1))
+                moved = np.where(exact, array, moved)
         return moved.astype(array.dtype, copy=False)
 
     def _like(self, result: Any) -> Any:

@@ -14,7 +14,7 @@ from gradcheck.diagnosis.gradients import diagnose, diagnose_value
 from gradcheck.numerics.agreement import Worst
 from gradcheck.numerics.differences import derivatives
 from gradcheck.numerics.directions import Point, coordinates
-from gradcheck.numerics.functions import Arrays, Function, Pullback, cast, function_of
+from gradcheck.numerics.functions import Arrays, Function, Pullback, cast, function_of, precision_taken
 from gradcheck.numerics.rounding import spread
 from gradcheck.numerics.samples import batch_axis
 from gradcheck.properties.outcome import CERTAIN, DIAGNOSED, Outcome, allowance, cotangent, counted, shadows_of
@@ -39,6 +39,8 @@ class _Sides:
     @classmethod
     def of(cls, case: Case) -> _Sides | None:
         """Return both sides of a case, or None where they cannot be compared in float64."""
+        if precision_taken(case) is np.float32:
+            return None
         function, twin, rng = function_of(case), twin_of(case), case.rng("nudges")
         variables = cast(function.variables, np.float64)
         y, pullback = function.call(variables, case.context())
@@ -102,6 +104,8 @@ def with_causes(case: Case, outcome: Outcome, wrong: Sequence[str], right: Seque
 
 def odd_one_out(case: Case, worst: Worst) -> str:
     """Say which of pullback, differences and twin disagrees with the other two at an element, in float64."""
+    if precision_taken(case) is np.float32:
+        return ""
     function, rng = function_of(case), case.rng("nudges")
     variables = cast(function.variables, np.float64)
     y, pullback = function.call(variables, case.context())

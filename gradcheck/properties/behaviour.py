@@ -21,6 +21,7 @@ from gradcheck.numerics.functions import (
     function_on_copies,
     function_on_its_arguments,
     precision_of,
+    precision_taken,
 )
 from gradcheck.numerics.rounding import spread
 from gradcheck.properties.changes import changes_of, not_judged_if_changed
@@ -102,7 +103,7 @@ def precisions_agree(case: Case, settings: Settings = Settings()) -> Outcome | N
     """Values and gradients in float32 are those in float64, up to the rounding of float32."""
     if "float32" not in settings.dtypes:
         return None  # float32 was not asked for
-    if precision_of(case) is np.float32:
+    if precision_of(case) is np.float32 or precision_taken(case) is not None:
         return None  # it has one precision
     function, rng = function_of(case), case.rng("nudges")
     narrow = cast(function.variables, np.float32)

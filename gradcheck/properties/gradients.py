@@ -43,11 +43,22 @@ from gradcheck.numerics.directions import (
     stacked_coordinates,
     unit,
 )
-from gradcheck.numerics.functions import Arrays, Pullback, cast, function_of, precision_of, shadow, size_of
+from gradcheck.numerics.functions import (
+    Arrays,
+    Pullback,
+    cast,
+    function_of,
+    grains_of,
+    precision_of,
+    precision_taken,
+    shadow,
+    size_of,
+)
 from gradcheck.numerics.generalised import generalised_gradient
 from gradcheck.numerics.precision import Precision
 from gradcheck.numerics.rounding import Recorder, nudged, spread
 from gradcheck.numerics.samples import batch_axis, part_of
+from gradcheck.numerics.stairs import rise
 from gradcheck.properties.outcome import (
     CERTAIN,
     DIAGNOSED,
@@ -77,8 +88,10 @@ CONFIRMED = 32  # disagreeing elements that are measured again at other steps, t
 EVALUATIONS_A_LINE = 12  # two steps of six
 AUTO_EVALUATIONS = 1_000  # in auto mode a tensor that takes more is probed along random directions,
 AUTO_WORK = 1 << 26  # and so is one for which evaluations x elements in and out exceed this
+LINES_OF_STEPS = 3  # that are looked at where a gradient disagrees, the worst first
 EXPLAINING_EVALUATIONS = 20_000  # for which one tensor's disagreement is explained, if max_evaluations allows them
 KEPT = 1 << 23  # outputs of evaluations kept for an explanation
+LIFTED = 2.0**-7  # an element at which no guard cuts anything off
 SAMPLES = 256  # of which each is tried alone, to tell an eps from a fault
 SMALL = 4  # elements, up to which differences cost less than a complex step and its confirmation
 
@@ -180,8 +193,14 @@ class Judge:
         return float(np.finfo(self.point.precision).eps)
 
     def _told(self, allowed: Array, *values: Array) -> bool:
-        """Return whether allowances can tell right from wrong in the precision that the function is judged in."""
-        return useful(allowed, *values, share=USEFUL[self.point.precision])
+        """Return whether allowances can tell right from wrong in the precision that the function is judged in.
+
+        They have to do so of elements that matter: that others are zero says nothing of these.
+        """
+        share = USEFUL[self.point.precision]
+        sizes = np.max([np.abs(array) for array in values], axis=0)
+        matters = sizes >= share * float(sizes.max(initial=0.0))
+        return useful(np.where(matters, allowed, np.inf), *values, share=share)
 
     def _why(self, name: str) -> str:
         """Return what the forward pass raised first for a step of this tensor, if it did."""
@@ -243,7 +262,7 @@ class Judge:
         noise = elementwise_noise(self.grads[name], [one[name] for one in self.shadows])
         if self.point.precision is np.float32:
             noise = np.maximum(noise, self._eps / 2 * float(np.abs(self.grads[name]).max(initial=0.0)))
-        return self.factor * noise
+        return self.factor * noise + grains_of(self.case).gradients / 2
 
     def _noise_at_ties(self, name: str) -> float:
         """Return the allowance for the rounding of a gradient at kinks, from nudges that leave every tie a tie."""
@@ -270,8 +289,33 @@ class Judge:
                 return TensorFinding(
                     compare(name, grad, exact, allowed), self._told(allowed, grad, exact), "", exact, allowed
                 )
-        lines = (stacked_coordinates if stacked else coordinates)(self.point, name).only(chosen)
-        return self._by_differences(name, lines, chosen, leaving_out=leaving_out)
+        kind = stacked_coordinates if stacked else coordinates
+        found = self._by_differences(name, kind(self.point, name).only(chosen), chosen, leaving_out=leaving_out)
+        judge, said = self._with_steps(found, coordinates(self.point, name))
+        if judge is None:
+            return found
+        lines = kind(judge.point, name).only(chosen)
+        again = judge._by_differences(name, lines, chosen, leaving_out=leaving_out)
+        return replace(again, remark="; ".join(part for part in (again.remark, said) if part))
+
+    def _with_steps(self, found: TensorFinding, lines: Lines) -> tuple[Judge | None, str]:
+        """Return the judge that knows by which steps outputs move, and what is said of them; None if they do not.
+
+        They are looked for where elements disagree most, if a gradient does.
+        """
+        if found.worst is None or not _disagrees(found):
+            return None, ""
+        grad = self.grads[found.worst.tensor]
+        if found.numeric is not None and found.allowed is not None:
+            excess = _ratios((grad - found.numeric).reshape(-1), found.allowed.reshape(-1))
+            worst: Integers = np.argsort(-excess)[:LINES_OF_STEPS]
+        else:
+            worst = np.array([np.ravel_multi_index(found.worst.index, grad.shape) if grad.ndim else 0])
+        height = rise(lines.only(worst), max(float(np.abs(x).max(initial=0.0)) for x in self.point.variables.values()))
+        if not height:
+            return None, ""
+        point = replace(self.point, size=max(self.point.size, height / self._eps))
+        return replace(self, point=point), f"outputs move by steps of {height:.1e}: differences cannot see below that"
 
     def _by_differences(self, name: str, lines: Lines, chosen: Integers, *, leaving_out: bool = False) -> TensorFinding:
         grad, noise = self.grads[name].reshape(-1), self.noise(name).reshape(-1)
@@ -420,7 +464,12 @@ class Judge:
         domain = self._domain(name, outside, len(directions)).replace("elements", "directions")
         if told_lines.any() and ratios[worst_line] > 1:
             bisected = judge._bisect(name, float(ratios[worst_line]))
-            return TensorFinding(bisected, told, remark, seen=seen, domain=domain)
+            found = TensorFinding(bisected, told, remark, seen=seen, domain=domain)
+            coarse, said = self._with_steps(found, coordinates(self.point, name))
+            if coarse is None:
+                return found
+            again = coarse.fast(name)
+            return replace(again, remark=f"{again.remark}; {said}")
         worst = Worst(
             name,
             (),
@@ -444,7 +493,8 @@ class Judge:
             return found
         # What does not move is known no better than the outputs: a share of 1e-20 in a logarithm may still count.
         blurred = np.where(numeric == 0, allowed + self._grain(name), allowed)
-        guard = surest(self._guards(name, Comparison(grad, numeric, blurred)))
+        comparison = Comparison(grad, numeric, blurred)
+        guard = surest(self._guards(name, comparison)) or self._bound(name, comparison)
         if guard is None:
             return found
         if guard.sure and guard.place is Place.LOGARITHM and guard.eps:
@@ -455,6 +505,7 @@ class Judge:
             return replace(found, cause=Diagnosis(Cause.GUARD, {"eps": str(guard), "place": guard.place, "off": off}))
         if not guard.sure:
             return replace(found, worst=found.kinks, told=found.kinks is not None, guard=guard, off=off)
+        smooth = smooth if np.isfinite(margin).any() else None
         worst, told = largest(smooth, found.kinks), useful(margin, grad, freed) or found.kinks is not None
         return replace(found, worst=worst, told=told, numeric=freed, allowed=margin, guard=guard, off=off)
 
@@ -466,6 +517,33 @@ class Judge:
         yield self._guard_of_samples(name, comparison, known)
         if is_input:
             yield self._guard_of_norm(name, comparison)
+
+    def _bound(self, name: str, comparison: Comparison) -> Guard | None:
+        """Return the bound that is all that is wrong: the value is flat where an input is smaller than a guard.
+
+        Where these elements are larger, the value must move with them, and the gradient be right. So ``log(max(p,
+        eps))`` is seen of one number, too, and a rectifier without its mask, flat however large its input, is not.
+        """
+        x, grad = self.point.variables[name], comparison.analytic
+        flat = np.abs(grad - comparison.numeric) > comparison.allowed
+        size = np.abs(x)[flat]
+        if np.any(comparison.numeric[flat] != 0) or np.any((size == 0) | (size > LARGEST_GUARD)):
+            return None
+        lifted = np.where(flat, np.copysign(LIFTED, x), x).astype(x.dtype)
+        variables = {**self.point.variables, name: lifted}
+        try:
+            y, pullback = self.point.function.call(variables, self.point.context())
+            grads = pullback(self.point.dy)
+            shadows = shadows_of(self.case, self.point.function, variables, self.point.dy, self.rng)
+            there = replace(self.point, variables=variables, y=y, outputs=[one["output"] for one in shadows])
+            judge = replace(self, point=there, pullback=pullback, grads=grads, shadows=shadows)
+            numeric, allowed = judge._numeric_of({}, name, self.point.dy)
+        except Exception:  # noqa: BLE001  outside its domain, or too long to tell
+            return None
+        right = np.abs(grads[name] - numeric) <= allowed + judge.noise(name)
+        if not right.all() or np.any(np.abs(numeric[flat]) <= allowed[flat]):
+            return None
+        return Guard(0.0, 0.0, Place.LOGARITHM, np.ones(x.shape), np.zeros(x.shape), flat)
 
     def _guard_of_samples(self, name: str, whole: Comparison, known: Mapping[float, float]) -> Guard | None:
         """Return the guard that a loss of many samples is off by, as each sample alone shows it."""
@@ -576,7 +654,7 @@ class Judge:
                 analytic_of=partial(self._analytic, name),
                 numeric_of=partial(numeric_of, name),
                 other_numeric=partial(numeric_of, dy=self.point.dy),
-                levels=LEVELS[self.point.precision],
+                levels=LEVELS[np.float32 if any(grains_of(self.case)) else self.point.precision],
                 target=self._target(),
                 batch_axis=batch_axis(self.case),
                 of_exchanged=self._of_exchanged,
@@ -742,7 +820,7 @@ def gradients_agree_with_differences(case: Case, settings: Settings = Settings()
     if outcome.verdict is Verdict.INCONCLUSIVE and found and all(one.outside for one in found.values()):
         why = "; ".join(dict.fromkeys(point.refusals.values())) or "it gives what is not finite"
         outcome = inconclusive(f"the forward pass refuses every step: {why}")
-    trait = "; ".join([*_precision(point, found.values()), *(one.domain for one in found.values() if one.domain)])
+    trait = "; ".join([*_precision(case, point, found.values()), *(one.domain for one in found.values() if one.domain)])
     message = outcome.message
     if wrong:
         counts = {name: _wrong_elements(grads[name], found[name]) for name in wrong}
@@ -777,16 +855,26 @@ def _size(case: Case, precision: Precision, y: Array) -> float:
     What is small there has mostly cancelled, as 1 + tanh(x) far below zero, by steps of what cancels. No nudge shows
     that: it reaches nothing inside code that casts the arrays that it is given.
     """
-    return max(size_of(case), float(np.abs(y).max(initial=0.0))) if precision is np.float32 else 0.0
+    rounded = grains_of(case).output / float(np.finfo(precision).eps)
+    return max(size_of(case), float(np.abs(y).max(initial=0.0)), rounded) if precision is np.float32 else rounded
 
 
-def _precision(point: Point, found: Iterable[TensorFinding]) -> list[str]:
-    """Return that code computes in float32, and what that hides."""
-    if point.precision is np.float64:
-        return []
+def _precision(case: Case, point: Point, found: Iterable[TensorFinding]) -> list[str]:
+    """Return that code computes in float32, or rounds to some decimals, and what that hides; or takes float64 alone."""
+    taken, grains = precision_taken(case), grains_of(case)
     seen = [one.seen for one in found if np.isfinite(one.seen)]
     least = f": a gradient that is off by {max(seen):.0e} of itself would have been seen" if seen else ""
-    return [f"your code computes in float32, whatever it is given, and is judged in float32{least}"]
+    said = []
+    if taken is np.float64:
+        said.append("your code takes float64 alone, and is given it")
+    if point.precision is np.float32:
+        how = "computes in float32, whatever it is given" if taken is None else "takes float32 alone"
+        said.append(f"your code {how}, and is judged in float32{least}")
+    if grain := grains.output or grains.gradients:
+        what = "output" if grains.output else "gradients"
+        least = "" if said else least
+        said.append(f"your code rounds its {what} to multiples of {grain:.0e}, below which nothing shows{least}")
+    return said
 
 
 def backward_is_linear(case: Case, settings: Settings = Settings()) -> Outcome:

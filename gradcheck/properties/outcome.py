@@ -158,7 +158,9 @@ def factor_of(function: Function) -> float:
 def allowance(function: Function, reference: Array, spread_of_shadows: float) -> float:
     """Return by how much rounding may set a tensor and its reference apart, given how far shadows spread."""
     least = float(np.finfo(reference.dtype).smallest_subnormal) if reference.dtype.kind == "f" else 0.0
-    return max(factor_of(function) * noise_of(reference, spread_of_shadows, factor_of(function)), least)
+    return (
+        max(factor_of(function) * noise_of(reference, spread_of_shadows, factor_of(function)), least) + function.grain
+    )
 
 
 def cotangent(y: Array, rng: np.random.Generator) -> Array:

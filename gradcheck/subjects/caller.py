@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck.contract import Array
+from gradcheck.numerics.precision import Precision
 from gradcheck.streams import stream
 from gradcheck.subjects.attributes import AdapterError
 from gradcheck.subjects.calls import (
@@ -49,12 +50,19 @@ class Given:
 class Caller:
     """Calls copies of an object: each stage of reading it knows more of how."""
 
-    def __init__(self, subject: Any, inputs: Sequence[Any], names: Sequence[str], given: Given) -> None:
-        self.subject, self.given, self.names = subject, given, tuple(names)
+    def __init__(
+        self,
+        subject: Any,
+        inputs: Sequence[Any],
+        names: Sequence[str],
+        given: Given,
+        precision: Precision = np.float64,
+    ) -> None:
+        self.subject, self.given, self.names, self.precision = subject, given, tuple(names), precision
         arrays, self.arguments = arranged(inputs)
         if given.order:
             self.arguments = given.order
-        self.inputs = [wide(array) for array in arrays]
+        self.inputs = [in_precision(array, precision) for array in arrays]
         owner = subject.whole if isinstance(subject, Together) else subject
         self.who = subject.name if isinstance(subject, Pair) else getattr(owner, "__name__", type(owner).__name__)
         self.generators = generators_around(subject)
@@ -63,7 +71,7 @@ class Caller:
 
     def _copied(self, subject: Any) -> Any:
         try:
-            return fresh(subject, np.float64)
+            return fresh(subject, self.precision)
         except Exception as error:  # which is of the object's own making
             raise AdapterError(
                 f"{self.who} cannot be copied, and checks work on copies: copy.deepcopy raises "
@@ -137,7 +145,7 @@ class Caller:
     def cotangents(self, outputs: Sequence[Array]) -> list[Array]:
         """Return a cotangent of each output."""
         rng = stream("cotangents of a reading")
-        return [np.asarray(rng.standard_normal(y.shape)) for y in outputs]
+        return [np.asarray(rng.standard_normal(y.shape)).astype(self.precision) for y in outputs]
 
     def try_forward(self, inputs: Sequence[Any]) -> tuple[Any, Any]:
         try:
@@ -157,16 +165,16 @@ def value_at(path: str, layer: Any, back: Any) -> Any:
     return np.zeros(()) if value is None else value
 
 
-def wide(value: Any) -> Any:
-    """Return an array in float64 if it is floating-point, and anything else as it is."""
-    return value.astype(np.float64) if isinstance(value, np.ndarray) and value.dtype.kind == "f" else value
+def in_precision(value: Any, precision: Precision) -> Any:
+    """Return an array in a precision if it is floating-point, and anything else as it is."""
+    return value.astype(precision) if isinstance(value, np.ndarray) and value.dtype.kind == "f" else value
 
 
 def other_values(array: Array, rng: np.random.Generator) -> Array:
     """Return other values of the same kind: a permutation along the first axis, moved a little if floating-point."""
     if array.dtype.kind != "f":
         return np.array(array[::-1]) if array.ndim else array
-    moved = array * (1 + NUDGE * rng.uniform(0.25, 1.0, array.shape))
+    moved = (array * (1 + NUDGE * rng.uniform(0.25, 1.0, array.shape))).astype(array.dtype)
     return np.array(moved[::-1]) if array.ndim else np.asarray(moved)
 
 

@@ -14,9 +14,11 @@ import numpy as np
 from gradcheck.contract import Array, Context
 from gradcheck.numerics.functions import Arrays, Function, GradientNamesError, Pullback, values_of_arguments
 from gradcheck.numerics.memory import copied
+from gradcheck.numerics.precision import Precision
 from gradcheck.streams import stream
 from gradcheck.subjects.attributes import AdapterError, input_names
 from gradcheck.subjects.calls import RESULT, Calls
+from gradcheck.subjects.pullbacks import AGREES, STEPS
 from gradcheck.subjects.randomness import generators_around, same_randomness
 from gradcheck.subjects.reading import Reading
 from gradcheck.subjects.signatures import COTANGENTS, plain, positional, required
@@ -40,6 +42,10 @@ class PlainFunction:
     def name(self) -> str:
         """Return the name of the function."""
         return getattr(self.f, "__name__", type(self.f).__name__)
+
+    def in_precision(self, precision: Precision) -> PlainFunction:
+        """Return this function, which holds no arrays that are known."""
+        return self
 
     def function(self, inputs: tuple[Array, ...]) -> Function:
         """Return it as a function of named inputs."""
@@ -102,25 +108,19 @@ def plain_function(
 ) -> PlainFunction:
     """Return a function to be checked, after reading it.
 
-    ``vjp(x, w, dy)`` and ``vjp(dy, x, w)`` are called so where that is what it takes. Raises `AdapterError` where f or
+    ``vjp(x, w, dy)`` and ``vjp(dy, x, w)`` are called as they take their arguments. Raises `AdapterError` where f or
     vjp cannot be called with the inputs.
     """
     named = tuple(names) if names is not None else names_of(f, len(inputs))
     if len(set(named)) != len(inputs):
         raise AdapterError(f"names= needs one name of each input, got {len(named)} for {len(inputs)}")
     generators = {**generators_around(f), **generators_around(vjp)}
-    takes, vjp = _of_a_tuple(vjp, len(inputs))
-    values = []
-    for _ in range(2):
-        try:
-            with same_randomness(0, generators), np.errstate(all="ignore"):
-                values.append(value_of(f(*(np.array(x) for x in inputs))))
-        except Exception as error:
-            shapes = ", ".join(str(x.shape) for x in inputs)
-            reason = str(error).splitlines()[0] if str(error) else ""
-            raise AdapterError(f"f raises {type(error).__name__}: {reason} for inputs of shape {shapes}") from error
+    inputs, first = _taken(f, inputs, generators)
+    with same_randomness(0, generators), np.errstate(all="ignore"):
+        values = [first, value_of(f(*(np.array(x) for x in inputs)))]
     if values[0].dtype.kind not in "fiub":
         raise AdapterError(f"f returns {values[0].dtype}; an array of numbers, or (array, cache), is needed")
+    takes, vjp = _as_taken(f, vjp, inputs, values[0], generators)
     unseeded = values[0].shape != values[1].shape or not np.array_equal(values[0], values[1], equal_nan=True)
     with same_randomness(0, generators) as drawn, np.errstate(all="ignore"):
         result = f(*(np.array(x) for x in inputs))
@@ -143,49 +143,122 @@ def plain_function(
     return PlainFunction(f, vjp, named, generators, reading)
 
 
-def _of_a_tuple(vjp: Callable[..., Any], count: int) -> tuple[tuple[str, ...], Callable[..., Any]]:
-    """Return what a pullback is called with, and the pullback as a function of a tuple of inputs and of dy."""
+def _as_taken(
+    f: Callable[..., Any],
+    vjp: Callable[..., Any],
+    inputs: Sequence[Array],
+    y: Array,
+    generators: Mapping[str, Any],
+) -> tuple[tuple[str, ...], Callable[..., Any]]:
+    """Return what a pullback is called with, and the pullback as a function of a tuple of inputs and of dy.
+
+    Of the ways in which it can be called, that is the first whose gradients agree with a difference along one
+    direction; the first of all if none does. Raises `AdapterError` where it cannot be called.
+    """
+    rng, step = stream("direction of a pullback"), STEPS[np.float32 if y.dtype == np.float32 else np.float64]
+    dy = rng.standard_normal(y.shape).astype(y.dtype if y.dtype.kind == "f" else np.float64)
+    along = [rng.standard_normal(x.shape).astype(x.dtype) if x.dtype.kind == "f" else np.zeros_like(x) for x in inputs]
+    ways, refusals = [], []
+    for given, way in _ways(vjp, len(inputs)):
+        try:
+            with same_randomness(0, generators), np.errstate(all="ignore"):
+                result = way(tuple(np.array(x) for x in inputs), dy.copy())
+        except Exception as error:  # noqa: BLE001  told below, if it can be called in no way
+            refusals.append(error)
+            continue
+        gradients = list(result) if isinstance(result, (tuple, list)) else [result]
+        fits = len(gradients) == len(inputs) and all(map(_fits, gradients, inputs))
+        ways.append((given, way, fits))
+        if fits:
+            numeric = _difference(f, inputs, along, dy, step, generators)
+            analytic = sum(float(np.sum(g * v)) for g, v in zip(gradients, along, strict=True) if v.dtype.kind == "f")
+            if abs(analytic - numeric) <= AGREES * max(abs(analytic), abs(numeric)):
+                return given, way
+    if not ways:
+        reason = str(refusals[0]).splitlines()[0] if str(refusals[0]) else ""
+        raise AdapterError(
+            f"the gradient raises {type(refusals[0]).__name__}: {reason}; it is called as vjp(inputs, dy), with a "
+            "tuple of the inputs, and returns one gradient of each"
+        ) from refusals[0]
+    given, way, _ = next((each for each in ways if each[2]), ways[0])
+    return given, way
+
+
+def _ways(vjp: Callable[..., Any], count: int) -> Iterator[tuple[tuple[str, ...], Callable[..., Any]]]:
+    """Yield in which ways a pullback may be called, as a function of a tuple and dy: the likeliest first."""
     names = [each.name for each in required(vjp)]
-    if count < 2 or len(names) != count + 1:
-        return ("inputs", "dy"), vjp
     each = tuple(f"input{i}" for i in range(count))
-    first = plain(names[0]) in COTANGENTS and plain(names[-1]) not in COTANGENTS
+    if len(names) != count + 1 or count == 1:
+        yield ("inputs", "dy"), vjp
+    if len(names) == count + 1:
+        own = [(*each, "dy"), functools.wraps(vjp)(lambda inputs, dy: vjp(*inputs, dy))]
+        turned = [("dy", *each), functools.wraps(vjp)(lambda inputs, dy: vjp(dy, *inputs))]
+        dy_first = plain(names[0]) in COTANGENTS and plain(names[-1]) not in COTANGENTS
+        yield from (turned, own) if dy_first else (own, turned)  # type: ignore[misc]  # lists of two
 
-    @functools.wraps(vjp)
-    def of_a_tuple(inputs: tuple[Array, ...], dy: Array) -> Any:
-        return vjp(dy, *inputs) if first else vjp(*inputs, dy)
 
-    return ("dy", *each) if first else (*each, "dy"), of_a_tuple
+def _fits(gradient: Any, x: Array) -> bool:
+    return x.dtype.kind != "f" or (gradient is not None and np.shape(gradient) == x.shape)
+
+
+def _difference(
+    f: Callable[..., Any],
+    inputs: Sequence[Array],
+    along: Sequence[Array],
+    dy: Array,
+    step: float,
+    generators: Mapping[str, Any],
+) -> float:
+    """Return the derivative of <dy, f> along a direction, by a central difference; NaN where f is not defined."""
+    ends = []
+    try:
+        for sign in (1, -1):
+            with same_randomness(0, generators), np.errstate(all="ignore"):
+                moved = (x + (sign * step * v).astype(x.dtype) for x, v in zip(inputs, along, strict=True))
+                ends.append(float(np.sum(dy * value_of(f(*moved)))))
+    except Exception:  # noqa: BLE001  out of its domain
+        return float("nan")
+    return (ends[0] - ends[1]) / (2 * step)
+
+
+def _taken(
+    f: Callable[..., Any], inputs: Sequence[Array], generators: Mapping[str, Any]
+) -> tuple[Sequence[Array], Array]:
+    """Return the inputs in a precision that a function takes, as they are given if it takes that, and its value."""
+    refusal: Exception | None = None
+    kinds = {x.dtype.type for x in inputs if x.dtype.kind == "f"}
+    for precision in (None, np.float32, np.float64):
+        given = inputs if precision is None else [x.astype(precision) if x.dtype.kind == "f" else x for x in inputs]
+        if precision is not None and kinds == {precision}:
+            continue
+        try:
+            with same_randomness(0, generators), np.errstate(all="ignore"):
+                return given, value_of(f(*(np.array(x) for x in given)))
+        except Exception as error:  # noqa: BLE001  told below, as it was for what was given
+            refusal = refusal or error
+    shapes = ", ".join(str(x.shape) for x in inputs)
+    reason = str(refusal).splitlines()[0] if str(refusal) else ""
+    raise AdapterError(
+        f"f raises {type(refusal).__name__}: {reason} for inputs of shape {shapes}, in float64 and in float32"
+    ) from refusal
 
 
 def _ignores_inputs(vjp: Callable[..., Any], inputs: Sequence[Array], y: Array, generators: Mapping[str, Any]) -> bool:
-    """Return whether a pullback returns the very same gradients for other inputs: it has those that it was made for.
-
-    Raises `AdapterError` where it cannot be called with its own.
-    """
+    """Return whether a pullback returns the very same gradients for other inputs: it has those that it was made for."""
     rng = stream("other inputs of a pullback")
     # In another order: of numbers that have moved a little only, a maximum, say, is where it was.
     others = [
-        rng.permutation(x.reshape(-1)).reshape(x.shape) * (1 + 0.125 * rng.uniform(0.5, 1.0, x.shape))
+        (rng.permutation(x.reshape(-1)).reshape(x.shape) * (1 + 0.125 * rng.uniform(0.5, 1.0, x.shape))).astype(x.dtype)
         if x.dtype.kind == "f" else x
         for x in inputs
     ]  # fmt: skip
-    dy = rng.standard_normal(y.shape)
-
-    def of(given: Sequence[Array]) -> list[Array]:
-        with same_randomness(0, generators), np.errstate(all="ignore"):
-            result = vjp(tuple(np.array(x) for x in given), dy.copy())
-        return [np.array(g) for g in (result if isinstance(result, (tuple, list)) else [result])]
-
+    dy = rng.standard_normal(y.shape).astype(y.dtype if y.dtype.kind == "f" else np.float64)
+    found = []
     try:
-        own = of(inputs)
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else ""
-        raise AdapterError(
-            f"the gradient raises {type(error).__name__}: {reason}; it is called as vjp(inputs, dy), with a tuple of "
-            "the inputs, and returns one gradient of each"
-        ) from error
-    try:
-        return all(np.array_equal(a, b, equal_nan=True) for a, b in zip(own, of(others), strict=False))
+        for given in (inputs, others):
+            with same_randomness(0, generators), np.errstate(all="ignore"):
+                result = vjp(tuple(np.array(x) for x in given), dy.copy())
+            found.append([np.array(g) for g in (result if isinstance(result, (tuple, list)) else [result])])
     except Exception:  # noqa: BLE001  one that fails for others depends on its inputs
         return False
+    return all(np.array_equal(a, b, equal_nan=True) for a, b in zip(*found, strict=False))

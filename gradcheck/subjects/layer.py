@@ -19,6 +19,7 @@ from gradcheck.numerics.functions import (
     like,
     values_of_arguments,
 )
+from gradcheck.numerics.precision import Precision
 from gradcheck.subjects.attributes import AdapterError, assign, input_names, resolve
 from gradcheck.subjects.caller import Given
 from gradcheck.subjects.calls import found, packed, unpacked
@@ -73,6 +74,10 @@ class ForeignLayer:
         for name, array in arrays.items():
             assign(layer, self.params[name], array)
         return replace(self, layer=layer)
+
+    def in_precision(self, precision: Precision) -> ForeignLayer:
+        """Return this layer with its arrays in a precision."""
+        return replace(self, layer=fresh(self.layer, precision))
 
     def function(self, inputs: tuple[Array, ...]) -> Function:
         """Return the layer as a function of its parameters and of those inputs that have a gradient."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gradcheck.contract import Array
 from gradcheck.numerics.functions import Function
+from gradcheck.numerics.precision import Precision
 from gradcheck.subjects.attributes import AdapterError
 from gradcheck.subjects.caller import Given
 from gradcheck.subjects.calls import Pair, Together, arranged
@@ -76,6 +77,10 @@ class ForeignLoss:
     def reading(self) -> Reading:
         """Return how it is called."""
         return self.layer.reading
+
+    def in_precision(self, precision: Precision) -> ForeignLoss:
+        """Return this loss with its arrays in a precision."""
+        return replace(self, layer=self.layer.in_precision(precision))
 
     def function(self, inputs: tuple[Array, ...]) -> Function:
         """Return the loss as a function of its prediction."""

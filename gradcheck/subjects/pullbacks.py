@@ -34,7 +34,8 @@ from gradcheck.subjects.signatures import (
     takes_any_number,
 )
 
-STEP = 1e-5  # of central differences that only choose between two ways of calling
+# Of central differences that only choose between two ways of calling: about the third root of eps.
+STEPS = {np.float64: 2.0**-17, np.float32: 2.0**-8}
 AGREES = 1e-3  # relative disagreement along a direction, below which a way of calling is taken for the right one
 INPUTS = ("input", "inputs", "x", "in", "X", "data", "prev", "A_prev", "a_prev")  # whose gradient an attribute may be
 
@@ -245,7 +246,7 @@ class PullbackReader(Caller):
         Inf where unknown.
         """
         self.calls = calls
-        rng = stream("directions of a reading")
+        rng, step = stream("directions of a reading"), STEPS[self.precision]
         try:
             layer, _, back, dys = self.both(training=True)
             directions = {i: rng.standard_normal(self.inputs[i].shape) for i in calls.gradients}
@@ -255,10 +256,13 @@ class PullbackReader(Caller):
             ) * (float(np.mean(dys[0])) if calls.local and dys[0].size == 1 else 1.0)
             ends = []
             for sign in (1, -1):
-                moved = [v + sign * STEP * directions[i] if i in directions else v for i, v in enumerate(self.inputs)]
+                moved = [
+                    (v + sign * step * directions[i]).astype(v.dtype) if i in directions else v
+                    for i, v in enumerate(self.inputs)
+                ]
                 one, value = self.go(training=True, inputs=moved)
                 ends.append(sum(float(np.sum(dy * y)) for dy, y in zip(dys, calls.values(one, value), strict=True)))
         except Exception:  # noqa: BLE001  not defined there: unknown
             return float("inf")
-        numeric = (ends[0] - ends[1]) / (2 * STEP)
+        numeric = (ends[0] - ends[1]) / (2 * step)
         return abs(analytic - numeric) / max(abs(numeric), abs(analytic), 1e-300)

@@ -38,6 +38,7 @@ from gradcheck.subjects.signatures import (
     takes_any_number,
 )
 
+ROUNDINGS = 8  # of four sums, two each: what they may be apart, in units of the last place
 TWICE = 1e-6  # relative: within this of twice the first gradient, a second one was added to it
 OUTPUTS = ("output", "out", "outputs", "y", "result", "activation", "activations", "value", "a", "h", "z", "loss")
 RESETS = ("reset", "reset_state", "reset_states", "zero_state", "clear", "clear_state", "init_state", "reset_hidden")
@@ -45,6 +46,8 @@ RESETS = ("reset", "reset_state", "reset_states", "zero_state", "clear", "clear_
 
 class Reader(HoldingsReader):
     """Reads an object, and how it behaves from call to call and from mode to mode."""
+
+    taken = False  # whether forward has taken the inputs
 
     def read(self) -> Reading:
         """Return what is seen; raises `AdapterError` with what to write where the object cannot be called."""
@@ -58,6 +61,7 @@ class Reader(HoldingsReader):
         self._require_known(target, len(self.arguments), switch)
         self.calls = Calls(forward, backward, self.arguments, switch)
         layer, result = self._first_pass()
+        self.taken = True
         self.calls = replace(self.calls, outputs=self._outputs(layer, result),
                              returns_outputs=len(result) if isinstance(result, tuple) else 0)  # fmt: skip
         before = arrays_of(self.base)
@@ -118,7 +122,7 @@ class Reader(HoldingsReader):
             call = f"{self.spoken(0)}({', '.join(self.names)})"
             raise AdapterError(
                 f"{call} raises {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''} "
-                f"for inputs of shape {shapes}: give inputs that it takes"
+                f"for inputs of shape {shapes}, in float64 and in float32: give inputs that it takes"
             ) from error
 
     def _outputs(self, layer: Any, result: Any) -> tuple[str, ...]:
@@ -312,7 +316,8 @@ class Reader(HoldingsReader):
             except Exception:  # noqa: BLE001, S112  not defined there: this axis is not known to be
                 continue
             alone = max(abs(one - base), abs(two - base))
-            if alone and abs(both - one - two + base) <= TWICE * alone:
+            rounding = ROUNDINGS * float(np.finfo(self.precision).eps) * max(map(abs, (base, one, two, both)))
+            if alone > rounding and abs(both - one - two + base) <= TWICE * alone + rounding:
                 return axis, 0
         return None
 
@@ -339,6 +344,17 @@ class Reader(HoldingsReader):
 def read(subject: Any, inputs: Sequence[Any], names: Sequence[str], given: Given = Given()) -> Reading:
     """Return the `Reading` of an object, or of a `Pair` of functions, for inputs of these names.
 
-    Raises `AdapterError`, in one line that says what to write, where it cannot be called.
+    It is read in float64, or where it takes none, in float32. Raises `AdapterError`, in one line that says what to
+    write, where it cannot be called.
     """
-    return Reader(subject, inputs, names, given).read()
+    wide = Reader(subject, inputs, names, given)
+    try:
+        return wide.read()
+    except Exception as refusal:  # noqa: BLE001  whatever is raised, it may take float32
+        narrow = Reader(subject, inputs, names, given, np.float32)
+        try:
+            return narrow.read()
+        except Exception:
+            if narrow.taken and not wide.taken:
+                raise  # it takes float32, and lacks something else
+            raise refusal from None

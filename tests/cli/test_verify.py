@@ -109,3 +109,40 @@ def test_a_package_of_parts_is_verified_as_a_module(monkeypatch: pytest.MonkeyPa
     done = mnistcheck("verify", "--module", "nets.initializers")
     assert (done.returncode, checked) == (ExitCode.INTERRUPTED, [checked[0]])
     assert checked[0].endswith("-draws_agree_with_twin")
+
+
+UNDRAWABLE = """
+from nets.layers import Flatten, ReLU
+class Undrawable(Flatten):
+    @classmethod
+    def cases(cls): raise LookupError("no idea\\nwhatever")
+class Right(ReLU): pass
+class Wrong(ReLU):
+    def forward(self, x, *context):
+        y, back = super().forward(x, *context)
+        return y, lambda dy: (2 * back(dy)[0], {})
+"""
+SAID = (
+    "Undrawable.cases() raises LookupError: no idea; it returns a Hypothesis strategy of Case objects to try the "
+    "class on"
+)
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize(("others", "code"), [(("Right",), ExitCode.USAGE), (("Right", "Wrong"), ExitCode.FAIL)])
+def test_a_class_whose_cases_raise_is_a_line_and_the_others_are_checked(
+    verify: Verified, monkeypatch: pytest.MonkeyPatch, jobs: str, others: tuple[str, ...], code: ExitCode
+) -> None:
+    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor", PickledPool)
+    done = verify(UNDRAWABLE, "Undrawable", *others, "--examples", "2", "--jobs", jobs, "--json")
+    assert done.returncode == code
+    assert done.stderr.splitlines() == [f"Error: not checked: {SAID}"]
+    document = strict_json(done.stdout)
+    assert document["not_checked"] == [SAID]
+    assert {result["subject"] for result in document["results"]} == set(others)
+
+
+def test_what_a_class_whose_cases_raise_draws_is_not_listed(verify: Verified) -> None:
+    done = verify(UNDRAWABLE, "--list")
+    assert done.returncode == ExitCode.USAGE
+    assert done.stderr.splitlines()[-1] == f"Error: {SAID}"

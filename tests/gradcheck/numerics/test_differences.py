@@ -184,6 +184,18 @@ def test_an_output_that_does_not_move_may_hide_what_is_below_its_last_place() ->
     assert hidden(apart, derivatives(apart).step).tolist() == [0.0, 0.0]
 
 
+def test_what_moves_nothing_may_have_a_slope_below_the_last_place() -> None:
+    """Of the logarithm of a share of 1e-40 and an eps no difference shows what it depends on."""
+
+    def share(z: Array) -> Array:
+        return np.log(1 / (1 + np.exp(z).sum()) + 1e-8)
+
+    lines = coordinates(point_of(share, np.array([80.0, 88.0])), "input")
+    estimate, slope = derivatives(lines), np.exp(80 - 2 * 88) / 1e-8
+    assert not estimate.moved[0]
+    assert 0 < slope < hidden(lines, estimate.step)[0] < 1e-16
+
+
 def test_terms_of_truncation_that_cancel_at_the_first_step_are_seen_at_another() -> None:
     # At h = 2^-6 those of h^4 and h^6 cancel in the estimate of truncation, and the sixth alone is what is left.
     b = -1.3125 * 500 / 4096

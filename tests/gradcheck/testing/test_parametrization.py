@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from gradcheck import AdapterError, GradientMismatch
-from gradcheck.contract import Array
+from gradcheck.contract import Array, Case
 from gradcheck.properties.gradients import gradients_agree_with_differences
 from gradcheck.testing import Item, UncheckedWarning, parametrize_with_checks
 from gradcheck.testing.parametrization import Check
 from gradcheck.testing.pytest_plugin import FrontDoor
 from nets.initializers import Constant
 from nets.schedules import ConstantRate
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
 
 X = np.random.default_rng(0).standard_normal((4, 3))
 DIFFERENCES = "gradients_agree_with_differences"
@@ -87,6 +90,18 @@ def test_objects_are_read_as_check_layer_reads_them() -> None:
     for check in (wrong, minus):
         with pytest.raises(GradientMismatch, match="FAIL"):
             check()
+
+
+def test_a_class_whose_cases_raise_is_an_error_of_one_line_in_its_own_tests_alone() -> None:
+    class Undrawable(Constant):
+        @classmethod
+        def cases(cls) -> SearchStrategy[Case]:
+            raise LookupError("no idea\nwhatever")
+
+    wrong, right = checks_of(Undrawable, Constant, claims=["draws_agree_with_twin"]).values()
+    with pytest.raises(AdapterError, match=r"^Undrawable\.cases\(\) raises LookupError: no idea; it returns .*$"):
+        wrong()
+    assert right()
 
 
 def test_ids_name_the_items_and_those_of_the_same_name_are_numbered() -> None:

@@ -1,0 +1,76 @@
+# mypy: ignore-errors
+"""A value that is flat below a guard of at most 1e-5, however few numbers there are; a rectifier is none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import gradcheck
+from gradcheck.numerics.agreement import Verdict
+
+BOUND = 1e-7
+ROW, ONE = np.array([[1e-9, 0.3, 0.7]]), np.array([1e-9])
+SAID = "the value is clipped, and flat"
+
+
+def log(p):
+    return -np.log(np.maximum(p, BOUND))
+
+
+def of_log(p):
+    return -1 / p
+
+
+def of_bounded(p):
+    return -1 / np.maximum(p, BOUND)
+
+
+def root(p):
+    return np.sqrt(np.maximum(p, BOUND))
+
+
+def of_root(p):
+    return 0.5 / np.sqrt(np.maximum(p, BOUND))
+
+
+PAIRS = [(log, of_log), (log, of_bounded), (root, of_root)]
+
+
+@pytest.mark.parametrize(("f", "slope"), PAIRS)
+def test_what_is_flat_below_a_guard_is_left_out_and_said(f, slope):
+    report = gradcheck.check_gradients(f, (ROW,), lambda inputs, dy: dy * slope(inputs[0]))
+    assert report.verdict is Verdict.PASS, str(report)
+    assert SAID in str(report)
+
+
+@pytest.mark.parametrize(("f", "slope"), PAIRS)
+def test_of_one_number_that_is_flat_nothing_is_said(f, slope):
+    report = gradcheck.check_gradients(f, (ONE,), lambda inputs, dy: dy * slope(inputs[0]))
+    assert report.verdict is Verdict.INCONCLUSIVE, str(report)
+    assert "nothing was compared" in str(report)
+
+
+@pytest.mark.parametrize("x", [ROW, ONE])
+@pytest.mark.parametrize(("f", "slope"), PAIRS)
+def test_a_wrong_gradient_beside_a_guard_fails(f, slope, x):
+    report = gradcheck.check_gradients(f, (x,), lambda inputs, dy: 1.2 * dy * slope(inputs[0]))
+    assert report.verdict is Verdict.FAIL
+
+
+def test_a_loss_of_one_sample_whose_only_share_is_below_the_guard_passes_by_its_other_samples():
+    def loss(p, t):
+        return (t * log(p)).sum() / len(p)
+
+    def pullback(inputs, dy):
+        p, t = inputs
+        return dy * t * of_bounded(p) / len(p), dy * log(p) / len(p)
+
+    report = gradcheck.check_gradients(loss, (ROW, np.array([[1.0, 0.0, 0.0]])), pullback)
+    assert not report.failures, str(report)
+    assert SAID in str(report)
+
+
+@pytest.mark.parametrize("x", [np.array([[-1e-9, 0.3, -0.7]]), np.array([-1e-9, -0.5])])
+def test_a_rectifier_without_its_mask_still_fails(x):
+    assert gradcheck.check_gradients(lambda x: np.maximum(x, 0), (x,), lambda _, dy: dy).verdict is Verdict.FAIL
