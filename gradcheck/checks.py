@@ -25,7 +25,7 @@ from gradcheck.report.text import sentence
 from gradcheck.streams import stream
 from gradcheck.subjects.attributes import AdapterError, input_names
 from gradcheck.subjects.caller import Given, in_precision
-from gradcheck.subjects.calls import Pair, Together, arranged
+from gradcheck.subjects.calls import Contextual, Pair, arranged, is_contextual, together
 from gradcheck.subjects.domains import DOMAINS, Domain
 from gradcheck.subjects.function import PlainFunction, names_of, plain_function
 from gradcheck.subjects.layer import ForeignLayer
@@ -83,16 +83,17 @@ def check_layer(
 ) -> Report:
     """Check a layer against finite differences, a torch ``twin`` if there is one, and itself.
 
-    ``layer`` is a `Layer`, any object that goes forward and backward, or a pair of functions ``(forward, backward)``
-    with a cache: ``forward(*inputs) -> (y, cache)``, ``backward(dy, cache) -> gradients``. How it is called, where its
-    results, parameters and gradients are, how it is switched between training and evaluation and which axis is the
-    batch is read first, by calling copies, and stands in ``report.reading``; the object is never modified. Where the
-    reading is not what you mean, say it: ``params={"weight": "W"}, grads={"weight": "dW"}`` (paths such as ``params.W``
-    or ``W.T``), ``forward=`` and ``backward=`` (names of methods), ``constant=`` (numbers or names of inputs, or paths
-    of arrays, without a gradient), ``training=`` (one mode alone), ``domain=`` (any, positive, unit, sums, symmetric,
-    skew). The twin's weights are set from those of the same name, or where ``twin_params`` says: with
-    ``{"Wi": "weight_ih_l0[0:3].T"}`` Wi is a part of a twin's weight. Of several outputs of a twin, the first of the
-    layer's own shape is compared.
+    ``layer`` is a `Layer`, any object that goes forward and backward, a pair of functions ``(forward, backward)``
+    with a cache: ``forward(*inputs) -> (y, cache)``, ``backward(dy, cache) -> gradients``, a function that returns
+    ``(y, gradient)`` or ``(y, pullback)``, or a class of static methods ``forward(ctx, x)``, ``backward(ctx, dy)``.
+    How it is called, where its results, parameters and gradients are, how it is switched between training and
+    evaluation and which axis is the batch is read first, by calling copies, and stands in ``report.reading``; the
+    object is never modified. Where the reading is not what you mean, say it: ``params={"weight": "W"},
+    grads={"weight": "dW"}`` (paths such as ``params.W`` or ``W.T``), ``forward=`` and ``backward=`` (names of
+    methods), ``constant=`` (numbers or names of inputs, or paths of arrays, without a gradient), ``training=`` (one
+    mode alone), ``domain=`` (any, positive, unit, sums, symmetric, skew). The twin's weights are set from those of
+    the same name, or where ``twin_params`` says: with ``{"Wi": "weight_ih_l0[0:3].T"}`` Wi is a part of a twin's
+    weight. Of several outputs of a twin, the first of the layer's own shape is compared.
 
     From the inputs given, others are derived, unless ``variations`` is False: batches and images of other sizes, zeros,
     ties, other parameters, modes and precisions, a call after another one. ``mode`` is ``full`` (every element is
@@ -103,7 +104,8 @@ def check_layer(
     """
     shared = layer if isinstance(layer, ReadOnce) else ReadOnce(layer)
     layer = shared.subject
-    _require_object("check_layer", "layer", layer)
+    if not is_contextual(layer):
+        _require_object("check_layer", "layer", layer)
     _require_module(twin)
     if not inputs:
         raise AdapterError("check_layer needs an input to try the layer on: check_layer(layer, x)")
@@ -448,10 +450,13 @@ def _read_layer(layer: object, values: Sequence[Any], given: Given) -> tuple[For
         subject = Pair(*layer)
         names = list(names_of(layer[0], len(values))) if len(arrays) == len(values) else names
         given = replace(given, forward="forward", backward="backward")
+    elif isinstance(layer, type):
+        subject, given = Contextual(layer), replace(given, forward="forward", backward="backward")
     elif not given.backward and not any(callable(getattr(layer, name, None)) for name in BACKWARDS):
-        forward = given.forward or next((name for name in WHOLES if callable(getattr(layer, name, None))), "")
-        if forward or inspect.isroutine(layer):
-            subject, given = Together(layer, forward), replace(given, forward="forward", backward="backward")
+        plain = inspect.isroutine(layer)
+        forward = given.forward or next((n for n in WHOLES if callable(getattr(layer, n, None)) and not plain), "")
+        if forward or plain:
+            subject, given = together(layer, forward, values), replace(given, forward="forward", backward="backward")
     fixed = tuple(c for c in given.constant if (c in names if isinstance(c, str) else 0 <= c < len(arrays)))
     reading = read(subject, values, names, replace(given, constant=fixed))
     others = [c for c in given.constant if c not in fixed]

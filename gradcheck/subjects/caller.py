@@ -17,6 +17,7 @@ from gradcheck.subjects.attributes import AdapterError
 from gradcheck.subjects.calls import (
     Argument,
     Calls,
+    Contextual,
     Pair,
     Together,
     arranged,
@@ -63,8 +64,7 @@ class Caller:
         if given.order:
             self.arguments = given.order
         self.inputs = [in_precision(array, precision) for array in arrays]
-        owner = subject.whole if isinstance(subject, Together) else subject
-        self.who = subject.name if isinstance(subject, Pair) else getattr(owner, "__name__", type(owner).__name__)
+        self.who = _name_of(subject)
         self.generators = generators_around(subject)
         self.base = self._copied(subject)
         self.calls = Calls()
@@ -92,9 +92,11 @@ class Caller:
         return target
 
     def target(self, which: int) -> Any:
-        """Return the function of a pair whose arguments are to be looked at; None for an object's own methods."""
+        """Return the function whose arguments are to be looked at; None for an object's own methods."""
         if isinstance(self.subject, Pair):
             return self.subject.functions[which]
+        if isinstance(self.subject, Contextual):
+            return self.subject.target(which)
         if isinstance(self.subject, Together) and which == 0:
             owner, name = self.subject.whole, self.subject.method
             return getattr(owner, name) if name else owner
@@ -157,6 +159,18 @@ class Caller:
         for name, value in getattr(self.base, "__dict__", {}).items():
             if is_generator(value):
                 setattr(layer, name, copy.deepcopy(value))
+
+
+def _name_of(subject: Any) -> str:
+    """Return the name of a function, or of a class or an object's class, as its user knows it."""
+    if isinstance(subject, Pair):
+        return subject.name
+    owner = subject
+    if isinstance(subject, Together):
+        owner = subject.whole
+    elif isinstance(subject, Contextual):
+        owner = subject.kind
+    return str(getattr(owner, "__name__", type(owner).__name__))
 
 
 def value_at(path: str, layer: Any, back: Any) -> Any:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -35,6 +39,62 @@ class Together:
 
     def backward(self) -> Any:
         return self.kept[1] if len(self.kept) == 2 else self.kept[1:]
+
+
+class WithPullback(Together):
+    """A function that returns a value and a function of dy that returns its gradient."""
+
+    def backward(self, dy: Any) -> Any:  # type: ignore[override]  # which is how the reader sees that it takes dy
+        return self.kept[1](dy)
+
+
+def together(owner: Any, method: str, values: Sequence[Any]) -> Together:
+    """Return what goes both ways at once as an object, after a call that shows what it returns."""
+    one = Together(owner, method)
+    try:
+        with np.errstate(all="ignore"):
+            one.forward(*copy.deepcopy(list(values)))
+    except Exception:  # noqa: BLE001  the reader calls it in other ways, too, and says what it raised
+        return Together(owner, method)
+    return (WithPullback if len(one.kept) == 2 and callable(one.kept[1]) else Together)(owner, method)
+
+
+class Contextual:
+    """A class of static methods ``forward(ctx, ...)`` and ``backward(ctx, dy)``, as one object.
+
+    Of ``ctx`` it may use ``save_for_backward`` and ``saved_tensors``, ``save`` and ``saved``, and attributes of any
+    name.
+    """
+
+    def __init__(self, kind: type) -> None:
+        self.kind, self.ctx = kind, Saved()
+
+    def forward(self, *inputs: Any, **keywords: Any) -> Any:
+        self.ctx = Saved()
+        return self.kind.forward(self.ctx, *inputs, **keywords)  # type: ignore[attr-defined]  # `is_contextual`
+
+    def backward(self, *given: Any) -> Any:
+        return self.kind.backward(self.ctx, *given)  # type: ignore[attr-defined]  # likewise
+
+    def target(self, which: int) -> Any:
+        """Return forward (0) or backward (1) as it is called."""
+        return functools.partial((self.kind.forward, self.kind.backward)[which], self.ctx)  # type: ignore[attr-defined]
+
+
+class Saved(SimpleNamespace):
+    """What a forward pass leaves for the backward pass."""
+
+    def save_for_backward(self, *arrays: Any) -> None:
+        self.saved = self.saved_tensors = self.saved_values = arrays
+
+    save = save_for_backward
+
+
+def is_contextual(kind: object) -> bool:
+    """Return whether something is a class with static methods ``forward`` and ``backward``."""
+    return isinstance(kind, type) and all(
+        isinstance(inspect.getattr_static(kind, name, None), staticmethod) for name in ("forward", "backward")
+    )
 
 
 class Pair:

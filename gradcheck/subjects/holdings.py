@@ -19,6 +19,7 @@ from gradcheck.subjects.calls import (
     RESULT,
     Pair,
     Together,
+    WithPullback,
     packed,
 )
 from gradcheck.subjects.parameters import (
@@ -146,7 +147,10 @@ class HoldingsReader(PullbackReader):
         """Return the names of functions that are called in place of methods: of two, or of one for both passes."""
         if isinstance(self.subject, Pair):
             return self.spoken(0), self.spoken(1)
-        return (self.subject.method or self.who,) if isinstance(self.subject, Together) else ()
+        if not isinstance(self.subject, Together):
+            return ()
+        name = self.subject.method or self.who
+        return (name, "pullback") if isinstance(self.subject, WithPullback) else (name,)
 
     def _same_memory(self, before: Mapping[str, Array], paths: Iterable[str]) -> set[str]:
         """Return the paths to what is in the memory of the arrays at ``paths``."""

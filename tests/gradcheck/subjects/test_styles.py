@@ -241,3 +241,82 @@ def test_a_function_gets_the_variations_of_a_layer_unless_its_pullback_is_made_f
     made = check_gradients(lambda x: x**3, (x,), lambda _, dy: (3 * x**2 * dy,))
     assert made.verdict is Verdict.PASS
     assert "returns the same for other inputs: judged at those given alone" in str(made)
+
+
+def squared(x: Any, factor: float = 2.0) -> Any:
+    return x**2, lambda dy: factor * x * dy
+
+
+class Squared:
+    """An object that returns its pullback, and keeps the factor of its gradient."""
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def __call__(self, x: Any) -> Any:
+        return squared(x, self.factor)
+
+
+class Multiplied:
+    """Static methods that leave in ``ctx`` what the backward pass needs."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Any, b: Any) -> Any:
+        ctx.save_for_backward(a, b)
+        return a * b
+
+    @staticmethod
+    def backward(ctx: Any, dy: Any) -> Any:
+        a, b = ctx.saved_tensors
+        return dy * b, dy * a
+
+
+class Added(Multiplied):
+    """Has the gradient of a product."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Any, b: Any) -> Any:
+        ctx.save_for_backward(a, b)
+        return a + b
+
+
+def test_a_function_may_return_its_pullback() -> None:
+    assert check_layer(squared, X)
+    assert "squared(x) -> y, pullback(dy) -> dx" in str(check_layer(squared, X, claims=[GRADIENTS]))
+    for wrong in (lambda x: squared(x, 3.0), Squared(3.0)):
+        report = check_layer(wrong, X, claims=[GRADIENTS])
+        assert report.verdict is Verdict.FAIL
+        assert "gradient is exactly 3/2 times the numerical one" in str(report)
+    assert check_layer(Squared(2.0), X, claims=[GRADIENTS])
+
+
+def test_a_class_of_static_methods_with_a_context_is_taken_as_it_is() -> None:
+    report = check_layer(Multiplied, X, X + 0.5)
+    assert report.verdict is Verdict.PASS
+    assert "read as: forward(a, b) -> y, backward(dy) -> da, db" in str(report)
+    assert check_layer(Added, X, X + 0.5, claims=[GRADIENTS]).verdict is Verdict.FAIL
+
+
+# At one input, as a tuple of one array has the mean of its only element along its first axis: that element.
+@pytest.mark.parametrize("vjp", [lambda inputs, dy: (dy + inputs[0],), lambda x, dy: dy + np.mean(x, axis=0)])
+def test_of_the_ways_to_call_a_pullback_the_one_that_agrees_is_taken(vjp: Any) -> None:
+    wrong = check_gradients(lambda x: x + 1.0, (X,), vjp, variations=False)
+    assert wrong.verdict is Verdict.FAIL
+
+
+def centred(x: Any) -> Any:
+    return (x - np.mean(x, axis=0)) ** 2
+
+
+def centred_back(x: Any, dy: Any) -> Any:
+    d = 2 * dy * (x - np.mean(x, axis=0))
+    return d - np.mean(d, axis=0)
+
+
+def test_a_single_input_may_come_bare_or_in_a_tuple() -> None:
+    for vjp in (centred_back, lambda inputs, dy: (centred_back(inputs[0], dy),), lambda dy, x: centred_back(x, dy)):
+        assert check_gradients(centred, (X,), vjp).verdict is Verdict.PASS
+    for wrong in (lambda x, dy: 2 * centred_back(x, dy), lambda inputs, dy: (2 * centred_back(inputs[0], dy),)):
+        report = check_gradients(centred, (X,), wrong)
+        assert report.verdict is Verdict.FAIL
+        assert "x's gradient is exactly 2 times the numerical one" in str(report)
