@@ -10,12 +10,13 @@ command is by default pytest on the tests that are marked `rounding`. Ends in 0 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 # What of torch's instruction sets a kernel of OpenBLAS needs.
@@ -37,12 +38,14 @@ SWITCHES: tuple[dict[str, str], ...] = (
     {"OMP_NUM_THREADS": "4"},
 )
 
-# In a process of its own, since libraries choose when they are loaded.
-PROBE = """
-import json, numpy, torch, threadpoolctl
+# By the variable that forces it, what a library is asked: in a process of its own, since it chooses when it is loaded.
+BLAS = """
+import numpy, threadpoolctl
 blas = [pool["architecture"] for pool in threadpoolctl.threadpool_info() if pool["internal_api"] == "openblas"]
-print(json.dumps([blas[0] if blas else "none", torch.backends.cpu.get_cpu_capability()]))
+print(blas[0] if blas else "none")
 """
+CAPABILITY = "import torch; print(torch.backends.cpu.get_cpu_capability())"
+PROBES = {"OPENBLAS_CORETYPE": BLAS, "ATEN_CPU_CAPABILITY": CAPABILITY}
 
 WORKERS = ("-n", "auto", "--dist", "worksteal")
 COMMAND = (sys.executable, "-m", "pytest", *WORKERS, "-q", "-m", "rounding and not long", "-p", "no:cacheprovider")
@@ -61,17 +64,28 @@ class Kernels(NamedTuple):
 
 def environment(forced: Mapping[str, str]) -> dict[str, str]:
     """Return this process's environment without its own choices, with one thread, and with what is forced."""
-    free = {name for switch in SWITCHES for name in switch} | {"OPENBLAS_CORETYPE", "ATEN_CPU_CAPABILITY"}
+    free = {name for switch in SWITCHES for name in switch} | PROBES.keys()
     own = {name: value for name, value in os.environ.items() if name not in free}
     return own | {"OMP_NUM_THREADS": "1"} | dict(forced)
 
 
 def probed(forced: Mapping[str, str]) -> Kernels:
-    """Return what the libraries choose."""
-    command = [sys.executable, "-c", PROBE]
+    """Return what the libraries choose: each by its own variable, whatever the others are."""
+    return Kernels(forced, *(answered(name, forced.get(name)) for name in PROBES))
+
+
+@cache
+def answered(name: str, value: str | None) -> str:
+    """Return what a library chooses by the variable that forces its choice."""
+    command, forced = [sys.executable, "-c", PROBES[name]], {} if value is None else {name: value}
     done = subprocess.run(command, env=environment(forced), capture_output=True, text=True, check=True)
-    blas, capability = json.loads(done.stdout)
-    return Kernels(forced, blas, capability)
+    return done.stdout.strip()
+
+
+def marked() -> list[str]:
+    """Return the files with a test that is marked `rounding`: to collect all takes long."""
+    files = sorted(Path(__file__).parent.rglob("test_*.py"))
+    return [str(path) for path in files if "pytest.mark.rounding" in path.read_text(encoding="utf-8")]
 
 
 def available(own: Kernels) -> tuple[str, ...]:
@@ -123,7 +137,7 @@ def main() -> int:
     failed: list[str] = []
     for one in kernels:
         began = time.perf_counter()
-        command = options.command or COMMAND
+        command = options.command or [*COMMAND, *marked()]
         done = subprocess.run(command, env=environment(one.forced), capture_output=True, text=True, check=False)
         lines = [line for line in done.stdout.splitlines() if line and not line.startswith("Skipped: ")] or [""]
         seconds = time.perf_counter() - began

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernels import Kernels, available, others
+from tests.kernels import Kernels, available, marked, others
 
 ROOT = Path(__file__).parent.parent
 OLD, NEW, NEWEST = Kernels({}, "Nehalem", "DEFAULT"), Kernels({}, "Haswell", "AVX2"), Kernels({}, "SkylakeX", "AVX512")
@@ -34,6 +34,12 @@ def test_the_others_are_not_the_processors_own(own: Kernels, found: list[Kernels
 def test_where_no_blas_can_be_chosen_other_switches_are_tried() -> None:
     own, switched = Kernels({}, "none", "DEFAULT"), Kernels({"OMP_NUM_THREADS": "2"}, "none", "DEFAULT")
     assert others(own, [own, switched]) == [switched]
+
+
+def test_the_files_with_a_mark_are_found() -> None:
+    found = [Path(path).relative_to(ROOT).as_posix() for path in marked()]
+    assert {"tests/nets/test_verification.py", "tests/gradcheck/subjects/test_foreign_objects.py"} <= {*found}
+    assert "tests/test_readme.py" not in found
 
 
 @pytest.mark.long  # every kernel is asked what it is, in a process of its own

@@ -149,7 +149,11 @@ class Foreign:
 
 
 KINKING: list[ReLU | LeakyReLU | MaxPool2d] = [ReLU(), LeakyReLU(0.1), LeakyReLU(1.5), LeakyReLU(-0.5), *POOLS]
-LONG_UNLESS_TIED = [x if name == "tied" else pytest.param(x, marks=pytest.mark.long) for name, x in KINKED.items()]
+SEEDED = [
+    pytest.param(x, seed, id=f"{name}-{seed}", marks=[] if (name, seed) == ("tied", 0) else pytest.mark.long)
+    for name, x in KINKED.items()
+    for seed in ((0, 1) if name == "tied" else (0,))
+]
 
 
 @pytest.mark.parametrize("layer", KINKING, ids=repr)
@@ -161,9 +165,8 @@ def test_kinks_are_no_false_alarm_without_a_twin(layer: ReLU | LeakyReLU | MaxPo
         assert outcome.verdict is Verdict.PASS, outcome
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 @pytest.mark.parametrize("layer", KINKING, ids=repr)
-@pytest.mark.parametrize("x", LONG_UNLESS_TIED, ids=KINKED)
+@pytest.mark.parametrize(("x", "seed"), SEEDED)
 def test_kinks_of_variations_are_none_either(layer: ReLU | LeakyReLU | MaxPool2d, x: Array, seed: int) -> None:
     report = gradcheck.check_layer(Foreign(layer), x, seed=seed)
     assert report.verdict is Verdict.PASS, str(report)

@@ -112,7 +112,12 @@ def test_a_right_network_passes_though_kinks_part_every_step(monkeypatch: pytest
 @pytest.mark.parametrize(
     ("fault", "place", "diagnosis"),
     [
-        (GradientScale("9.bias", 2.0), (0, "backward", "9.bias"), "gradient is exactly 2 times the reference's"),
+        pytest.param(
+            GradientScale("9.bias", 2.0),
+            (0, "backward", "9.bias"),
+            "gradient is exactly 2 times the reference's",
+            marks=pytest.mark.long,
+        ),
         (GradientScale("0.weight", 2.0, begin=1), (1, "backward", "0.weight"), "gradient is exactly 2 times"),
         pytest.param(
             GradientScale("3.bias", 1.01),
@@ -120,7 +125,12 @@ def test_a_right_network_passes_though_kinks_part_every_step(monkeypatch: pytest
             "gradient is 1.01 times the reference's",
             marks=pytest.mark.long,
         ),
-        (GradientZero("9.bias", (5,), begin=2), (2, "backward", "9.bias"), "element [5] of 9.bias's gradient is zero"),
+        pytest.param(
+            GradientZero("9.bias", (5,), begin=2),
+            (2, "backward", "9.bias"),
+            "element [5] of 9.bias's gradient is zero",
+            marks=pytest.mark.long,
+        ),
         (CorrectionWithoutPower(), (1, "update", "param/0.weight"), "bias correction for t = 1, where t is 2"),
         (UpdateDropped(begin=3), (3, "update", "param/0.weight"), "is what it was before the step"),
     ],

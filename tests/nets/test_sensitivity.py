@@ -39,7 +39,7 @@ def engines(dtype: type, start: int = 0) -> tuple[NumpyEngine, TorchEngine]:
 
 def batches(dtype: type) -> list[Batch]:
     rng = np.random.default_rng(1)
-    return [Batch(rng.random((4, 4, 5)).astype(dtype), rng.integers(0, 3, 4), 0.1) for _ in range(10)]
+    return [Batch(rng.random((4, 4, 5)).astype(dtype), rng.integers(0, 3, 4), 0.1) for _ in range(6)]
 
 
 @functools.cache

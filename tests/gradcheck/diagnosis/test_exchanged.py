@@ -12,7 +12,7 @@ from gradcheck.contract import Array
 from gradcheck.properties.gradients import gradients_agree_with_differences
 
 RNG = np.random.default_rng(0)
-P, T = RNG.uniform(0.2, 0.8, (3, 4)), RNG.uniform(0.2, 0.8, (3, 4))
+P, T = RNG.uniform(0.2, 0.8, (2, 3)), RNG.uniform(0.2, 0.8, (2, 3))
 
 
 class Divergence:

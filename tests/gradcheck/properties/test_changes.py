@@ -10,7 +10,7 @@ import gradcheck
 from gradcheck.numerics.agreement import Verdict
 
 RNG = np.random.default_rng(0)
-X, Y, W = RNG.standard_normal((4, 5)), RNG.standard_normal((4, 5)), RNG.standard_normal((5, 3))
+X, Y, W = RNG.standard_normal((3, 2)), RNG.standard_normal((3, 2)), RNG.standard_normal((2, 4))
 NAMES = {"params": {"W": "W"}, "grads": {"W": "dW"}}
 UNTOUCHED, DIFFERENCES = "arguments_are_left_untouched", "gradients_agree_with_differences"
 
@@ -144,7 +144,7 @@ class ClearsDy(Dense):
 def test_with_a_twin_gradients_are_those_of_copies_too(times):
     torch = pytest.importorskip("torch")
     report = gradcheck.check_layer(
-        ClearsDy(times), X, twin=torch.nn.Linear(5, 3, bias=False), params={"weight": "W.T"}, grads={"weight": "dW.T"}
+        ClearsDy(times), X, twin=torch.nn.Linear(2, 4, bias=False), params={"weight": "W.T"}, grads={"weight": "dW.T"}
     )
     wrong = {DIFFERENCES, "gradients_agree_with_twin"} if times != 1 else set()
     assert failures(report).keys() == {UNTOUCHED, *wrong}

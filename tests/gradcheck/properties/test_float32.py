@@ -11,7 +11,7 @@ from gradcheck.numerics.agreement import Verdict
 
 RNG = np.random.default_rng(0)
 SINGLE = np.float32
-X, W = RNG.standard_normal((4, 6)), RNG.standard_normal((6, 3)).astype(SINGLE)
+X, W = RNG.standard_normal((3, 4)), RNG.standard_normal((4, 3)).astype(SINGLE)
 NAMES = {"params": {"W": "W"}, "grads": {"W": "dW"}}
 DIFFERENCES = "gradients_agree_with_differences"
 SAID = "your code computes in float32, whatever it is given, and is judged in float32: a gradient that is off by "
@@ -116,7 +116,7 @@ def test_a_twin_is_asked_in_float32(layer, times):
     class Twin(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.W = torch.nn.Parameter(torch.zeros(6, 3))
+            self.W = torch.nn.Parameter(torch.zeros(4, 3))
 
         def forward(self, x):
             return factor * torch.tanh(x @ self.W)
@@ -207,7 +207,7 @@ class CrossEntropy:
 
 @pytest.mark.parametrize(("times", "verdict"), [(1.0, Verdict.PASS), (4.0, Verdict.FAIL)])
 def test_losses_are_judged_in_float32(times, verdict):
-    report = gradcheck.check_loss(CrossEntropy(times), X, np.array([0, 3, 5, 1]))
+    report = gradcheck.check_loss(CrossEntropy(times), X, np.array([0, 3, 1]))
     assert report.verdict is verdict, str(report)
     assert SAID in str(report)
 

@@ -12,8 +12,6 @@ from gradcheck.properties import PROPERTIES
 from tests.gradcheck.subjects.faulty import FAULTY
 from tests.gradcheck.subjects.right import RIGHT
 
-pytestmark = pytest.mark.rounding
-
 pytest.importorskip("torch")
 
 
@@ -52,6 +50,7 @@ def short_or_long(names: Iterable[str], like_others: Mapping[str, str]) -> list[
     return [pytest.param(name, marks=[pytest.mark.long] if name in like_others else []) for name in names]
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("name", short_or_long(RIGHT, LIKE_OTHERS))
 def test_right_objects_pass(name: str) -> None:
     report = RIGHT[name].report()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import re
@@ -123,7 +124,9 @@ def inner(tmp_path: Path, installed: Path, monkeypatch: pytest.MonkeyPatch) -> I
             pytest.main([*STRICT, "-p", "no:cacheprovider", "-p", "no:faulthandler", *options])
         return printed.getvalue()
 
+    gc.freeze()  # a session ends in several full collections: of what it made, not of all that this process has
     yield run
+    gc.unfreeze()
     for name in theirs & sys.modules.keys():
         del sys.modules[name]
 

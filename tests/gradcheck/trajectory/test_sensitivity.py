@@ -49,7 +49,7 @@ def smallest_of(report: TrajectoryReport) -> SmallestFault:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("seed", [0, 1, 2, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(3, 8))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 8))])
 def test_the_size_that_is_reported_is_caught_and_a_hundredth_of_it_is_not(dtype: type, seed: int) -> None:
     one = smallest_of(passed(seed=seed, dtype=dtype))
     eps = float(np.finfo(dtype).eps)
