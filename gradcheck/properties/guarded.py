@@ -1,0 +1,174 @@
+"""What an eps explains in a gradient is taken away before it is judged again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from gradcheck.diagnosis.evidence import Cause, Diagnosis
+from gradcheck.diagnosis.fits import Comparison
+from gradcheck.diagnosis.guards import LARGEST as LARGEST_GUARD
+from gradcheck.diagnosis.guards import Guard, Place, guard_of, guard_of_samples, surest
+from gradcheck.diagnosis.norms import LARGEST_SHARE, guard_of_norm, share_of
+from gradcheck.numerics.agreement import compare, largest
+from gradcheck.numerics.differences import (
+    RICHARDSON_WEIGHTS,
+    SHORTER,
+    STEPS,
+)
+from gradcheck.numerics.directions import (
+    unit,
+)
+from gradcheck.numerics.functions import (
+    cast,
+    function_of,
+)
+from gradcheck.numerics.samples import batch_axis, part_of
+from gradcheck.properties.explained import target_of
+from gradcheck.properties.judge import Judge, TensorFinding, TooLongError
+from gradcheck.properties.outcome import (
+    DIAGNOSED,
+    shadows_of,
+    useful,
+)
+
+SAMPLES = 256  # of which each is tried alone, to tell an eps from a fault
+LIFTED = 2.0**-7  # an element at which no guard cuts anything off
+
+PLACES = {
+    Place.LOGARITHM: "inside the value's logarithm",
+    Place.DIVISOR: "beside what it divides by",
+    Place.NORM: "beside a norm of the input",
+}
+
+
+def freed(judge: Judge, name: str, found: TensorFinding) -> TensorFinding:
+    """Judge a gradient that disagrees again, without an eps that guards a logarithm in the value or in it alone."""
+    grad = judge.grads[name]
+    if grad.size > DIAGNOSED:
+        return found
+    try:
+        numeric, allowed = found.known or judge.numeric_of({}, name, judge.point.dy)
+    except TooLongError:
+        return found
+    if not np.any(Comparison(grad, numeric, allowed).failing):  # the disagreement is at kinks alone
+        return found
+    # What does not move is known no better than the outputs: a share of 1e-20 in a logarithm may still count.
+    blurred = np.where(numeric == 0, allowed + _grain(judge, name), allowed)
+    comparison = Comparison(grad, numeric, blurred)
+    guard = surest(_guards(judge, name, comparison)) or _bound(judge, name, comparison)
+    if guard is None:
+        return found
+    if guard.sure and guard.place is Place.LOGARITHM and guard.eps:
+        judge.case.tally.eps[guard.eps] = guard.error
+    freed, margin = guard.without(numeric, blurred)
+    smooth, off = compare(name, grad, freed, margin), guard.moves(numeric)
+    if guard.eps - guard.error > LARGEST_GUARD and smooth is not None and smooth.ratio <= 1:
+        return replace(found, cause=Diagnosis(Cause.GUARD, {"eps": str(guard), "place": guard.place, "off": off}))
+    if not guard.sure:
+        return replace(found, worst=found.kinks, told=found.kinks is not None, guard=guard, off=off)
+    smooth = smooth if np.isfinite(margin).any() else None
+    worst, told = largest(smooth, found.kinks), useful(margin, grad, freed) or found.kinks is not None
+    return replace(found, worst=worst, told=told, numeric=freed, allowed=margin, guard=guard, off=off)
+
+
+def _guards(judge: Judge, name: str, comparison: Comparison) -> Iterator[Guard | None]:
+    """Yield what may guard the value or the gradient, the cheapest to find first."""
+    known, is_input = judge.case.tally.eps, name in judge.point.function.inputs
+    if is_input:
+        yield guard_of(comparison, judge.point.variables[name], judge.point.dy, target_of(judge.point.function), known)
+    yield _guard_of_samples(judge, name, comparison, known)
+    if is_input:
+        yield _guard_of_norm(judge, name, comparison)
+
+
+def _bound(judge: Judge, name: str, comparison: Comparison) -> Guard | None:
+    """Return the bound that is all that is wrong: the value is flat where an input is smaller than a guard.
+
+    Where these elements are larger, the value must move with them, and the gradient be right. So ``log(max(p,
+    eps))`` is seen of one number, too, and a rectifier without its mask, flat however large its input, is not.
+    """
+    x, grad = judge.point.variables[name], comparison.analytic
+    flat = np.abs(grad - comparison.numeric) > comparison.allowed
+    size = np.abs(x)[flat]
+    if np.any(comparison.numeric[flat] != 0) or np.any((size == 0) | (size > LARGEST_GUARD)):
+        return None
+    lifted = np.where(flat, np.copysign(LIFTED, x), x).astype(x.dtype)
+    variables = {**judge.point.variables, name: lifted}
+    try:
+        y, pullback = judge.point.function.call(variables, judge.point.context())
+        grads = pullback(judge.point.dy)
+        shadows = shadows_of(judge.case, judge.point.function, variables, judge.point.dy, judge.rng)
+        there = replace(judge.point, variables=variables, y=y, outputs=[one["output"] for one in shadows])
+        judge = replace(judge, point=there, pullback=pullback, grads=grads, shadows=shadows)
+        numeric, allowed = judge.numeric_of({}, name, judge.point.dy)
+    except Exception:  # noqa: BLE001  outside its domain, or too long to tell
+        return None
+    right = np.abs(grads[name] - numeric) <= allowed + judge.noise(name)
+    if not right.all() or np.any(np.abs(numeric[flat]) <= allowed[flat]):
+        return None
+    return Guard(0.0, 0.0, Place.LOGARITHM, np.ones(x.shape), np.zeros(x.shape), flat)
+
+
+def _guard_of_samples(judge: Judge, name: str, whole: Comparison, known: Mapping[float, float]) -> Guard | None:
+    """Return the guard that a loss of many samples is off by, as each sample alone shows it."""
+    case, axis = judge.case, batch_axis(judge.case)
+    if judge.point.y.ndim or axis is None or case.inputs[0].ndim < 2 or case.inputs[0].shape[axis] > SAMPLES:
+        return None
+    count = case.inputs[0].shape[axis]
+    values, gradients = np.empty(count), np.zeros((count, *whole.numeric.shape))
+    for i in range(count):
+        try:
+            function = function_of(part := part_of(case, axis, slice(i, i + 1)))
+            values[i], pullback = function.call(cast(function.variables, judge.point.precision), part.context())
+            own = (slice(None),) * axis + (slice(i, i + 1),) if name in function.inputs else ...
+            gradients[i][own] = pullback(judge.point.dy)[name]
+        except Exception:  # noqa: BLE001  it takes no single samples
+            return None
+    return guard_of_samples(whole, values, gradients, known)
+
+
+def _guard_of_norm(judge: Judge, name: str, once: Comparison) -> Guard | None:
+    """Return the guard that a gradient of an input is off by, as inputs twice as large show it."""
+    point = judge.point
+    if share_of(once) > LARGEST_SHARE:
+        return None
+    doubled = {key: 2 * x if key in point.function.inputs else x for key, x in point.variables.items()}
+    # The target, too: a ratio of sums over both is then what it was.
+    larger = tuple(2 * array if array.dtype.kind == "f" else array for array in judge.case.inputs)
+    try:
+        function = function_of(replace(judge.case, inputs=larger))
+        y, pullback = function.call(doubled, point.context())
+        grads, shadows = pullback(point.dy), shadows_of(judge.case, function, doubled, point.dy, judge.rng)
+        outputs = [one["output"] for one in shadows]
+        there = replace(point, function=function, variables=doubled, y=y, outputs=outputs)
+        judge = replace(judge, point=there, pullback=pullback, grads=grads, shadows=shadows)
+        numeric, allowed = judge.numeric_of({}, name, point.dy)
+    except Exception:  # noqa: BLE001  outside its domain, or too long to tell
+        return None
+    twice = Comparison(grads[name], numeric, allowed + judge.noise(name))
+    return guard_of_norm(once, twice, point.variables[name], point.y, y)
+
+
+def _grain(judge: Judge, name: str) -> float:
+    """Return by how much a derivative may be off where outputs do not move, at the shortest of the usual steps."""
+    step = STEPS[judge.point.precision].first * SHORTER * unit(judge.point.variables[name])
+    last = np.finfo(judge.point.y.dtype).eps / 2 * np.abs(judge.point.dy * judge.point.y).sum()
+    return float(RICHARDSON_WEIGHTS * last / step)
+
+
+def remarks_of(found: Mapping[str, TensorFinding]) -> Iterator[str]:
+    """Say by how much an eps moves gradients, each eps once, and what lies beyond a bound."""
+    alike: dict[str, list[str]] = {}
+    for name, one in found.items():
+        if one.guard is not None and one.guard.eps:
+            doubt = "" if one.guard.sure else ": one number is too few to tell that from another cause"
+            alike.setdefault(f"as eps = {one.guard} {PLACES[one.guard.place]} explains{doubt}", []).append(name)
+        if one.guard is not None and np.any(one.guard.outside):
+            flat = f"{int(one.guard.outside.sum())} of {one.guard.outside.size} elements of {name}"
+            yield f"{flat} are not judged: there the value is clipped, and flat"
+    for explanation, names in alike.items():
+        off = max(found[name].off for name in names)
+        yield f"{', '.join(names)}: off by {off:.0e} of the gradient, {explanation}"
