@@ -7,6 +7,7 @@ an input twice as large, or a quarter, at every element; a fault counts as much 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,7 @@ POWERS = (1, 2)  # of the input, that an eps is added to
 LARGEST_SHARE = 0.1  # of a gradient, by which an eps may move it: then the square of that is small beside it
 SECOND_ORDER = 8.0  # times the square of the share: what the next term of an expansion in eps may come to
 ROUGH = 0.75  # relative error of an eps that is only known by what it does: there may be two or three of it, or half
+FAR_ROUNDING = 64 * float(np.finfo(np.float64).eps)  # of the largest element, of a gradient at another scale
 PLAIN = 1e-3  # relative, to which an eps that is read off the outputs is the same for all, and a usual one
 
 
@@ -36,6 +38,36 @@ def guard_of_norm(once: Comparison, twice: Comparison, x: Array, y: Array, y_of_
                 known = (rough, ROUGH * rough) if eps is None else (eps, 0.0)
                 nowhere = np.zeros(x.shape, bool)
                 return Guard(*known, Place.NORM, np.ones(x.shape), np.zeros(x.shape), nowhere, expected, unsure)
+    return None
+
+
+class Limit(NamedTuple):
+    """By how much a numeric gradient is below what it is where no eps counts, and how far that may be off."""
+
+    shift: Array
+    blur: Array
+
+
+def without_norm(here: Comparison, far: Comparison, scale: float) -> Limit | None:
+    """Return what parts a gradient from the limit of those at ``scale`` times the input, if that is all that is wrong.
+
+    There both agree. Here the one without an eps is as large as there, but for a power of the scale; only the other may
+    differ. None if both differ, or if nothing can be told.
+    """
+    with np.errstate(all="ignore"):
+        if np.any(far.failing) or not np.all(far.judged) or not np.any(far.numeric):
+            return None
+        top = float(np.abs(far.numeric).max())
+        for gradient, limit, unsure in (
+            (here.analytic, far.numeric, far.allowed),
+            (here.numeric, far.analytic, here.allowed),
+        ):
+            grown = float(np.abs(gradient[here.judged]).max(initial=0.0)) / top
+            power = scale ** (round(2 * np.log2(grown) / np.log2(scale)) / 2) if 0 < grown < np.inf else 0.0
+            expected = power * limit
+            slack = (power * unsure if limit is far.numeric else unsure) + FAR_ROUNDING * np.abs(expected).max()
+            if power and np.all((np.abs(gradient - expected) <= slack)[here.judged]):
+                return Limit(here.analytic - here.numeric, slack)
     return None
 
 

@@ -11,7 +11,7 @@ from gradcheck.diagnosis.evidence import Cause, Diagnosis
 from gradcheck.diagnosis.fits import Comparison
 from gradcheck.diagnosis.guards import LARGEST as LARGEST_GUARD
 from gradcheck.diagnosis.guards import Guard, Place, guard_of, guard_of_samples, surest
-from gradcheck.diagnosis.norms import LARGEST_SHARE, guard_of_norm, share_of
+from gradcheck.diagnosis.norms import LARGEST_SHARE, guard_of_norm, share_of, without_norm
 from gradcheck.numerics.agreement import compare, largest
 from gradcheck.numerics.differences import (
     RICHARDSON_WEIGHTS,
@@ -37,6 +37,9 @@ from gradcheck.properties.outcome import (
 SAMPLES = 256  # of which each is tried alone, to tell an eps from a fault
 LIFTED = 2.0**-7  # an element at which no guard cuts anything off
 
+FARTHEST = {np.float64: 2.0**40, np.float32: 2.0**16}  # of its size, where no eps counts beside an input
+SCALES = (2.0**-6, 2.0**3, 2.0**6, 2.0**10, 2.0**14)  # of its size, at which the size of an eps is looked for
+
 PLACES = {
     Place.LOGARITHM: "inside the value's logarithm",
     Place.DIVISOR: "beside what it divides by",
@@ -58,7 +61,7 @@ def freed(judge: Judge, name: str, found: TensorFinding) -> TensorFinding:
     # What does not move is known no better than the outputs: a share of 1e-20 in a logarithm may still count.
     blurred = np.where(numeric == 0, allowed + _grain(judge, name), allowed)
     comparison = Comparison(grad, numeric, blurred)
-    guard = surest(_guards(judge, name, comparison)) or _bound(judge, name, comparison)
+    guard = _best(name, comparison, _guards(judge, name, comparison)) or _bound(judge, name, comparison)
     if guard is None:
         return found
     if guard.sure and guard.place is Place.LOGARITHM and guard.eps:
@@ -72,6 +75,18 @@ def freed(judge: Judge, name: str, found: TensorFinding) -> TensorFinding:
     smooth = smooth if np.isfinite(margin).any() else None
     worst, told = largest(smooth, found.kinks), useful(margin, grad, freed) or found.kinks is not None
     return replace(found, worst=worst, told=told, numeric=freed, allowed=margin, guard=guard, off=off)
+
+
+def _best(name: str, comparison: Comparison, guards: Iterator[Guard | None]) -> Guard | None:
+    """Return the first guard that is sure and all that is wrong; else the first that is sure, or the first of all."""
+    found = []
+    for guard in guards:
+        if guard is not None:
+            found.append(guard)
+            rest = compare(name, comparison.analytic, *guard.without(comparison.numeric, comparison.allowed))
+            if guard.sure and (rest is None or rest.ratio <= 1):
+                return guard
+    return surest(found)
 
 
 def _guards(judge: Judge, name: str, comparison: Comparison) -> Iterator[Guard | None]:
@@ -131,25 +146,55 @@ def _guard_of_samples(judge: Judge, name: str, whole: Comparison, known: Mapping
 
 
 def _guard_of_norm(judge: Judge, name: str, once: Comparison) -> Guard | None:
-    """Return the guard that a gradient of an input is off by, as inputs twice as large show it."""
+    """Return the guard that a gradient of an input is off by, as inputs of other sizes show it.
+
+    Twice as large they tell how it shrinks. Where it is too large for that, or hardly larger than rounding, its size is
+    found at inputs that are much larger or smaller, and at these it must be all that parts the gradient from what it is
+    where the eps no longer counts.
+    """
+
+    def at(scale: float) -> tuple[Judge, Comparison] | None:
+        there = _scaled(judge, scale)
+        if there is None:
+            return None
+        try:
+            numeric, allowed = there.numeric_of({}, name, there.point.dy)
+        except Exception:  # noqa: BLE001  outside its domain, or too long to tell
+            return None
+        return there, Comparison(there.grads[name], numeric, allowed + there.noise(name))
+
+    def of(scale: float) -> Guard | None:
+        first = (judge, once) if scale == 1 else at(scale)
+        if first is None or share_of(first[1]) > LARGEST_SHARE or (second := at(2 * scale)) is None:
+            return None
+        (near, one), (far, two) = first, second
+        return guard_of_norm(one, two, near.point.variables[name], near.point.y, far.point.y)
+
+    if (guard := of(1.0)) is not None:
+        return guard
+    beyond = at(FARTHEST[judge.point.precision])
+    if beyond is None or (limit := without_norm(once, beyond[1], FARTHEST[judge.point.precision])) is None:
+        return None
+    for scale in SCALES:
+        if (guard := of(scale)) is not None and guard.eps <= LARGEST_GUARD:
+            return replace(guard, shift=limit.shift, blur=limit.blur)
+    return None
+
+
+def _scaled(judge: Judge, scale: float) -> Judge | None:
+    """Return the judge of the same gradient for inputs that are larger by a power of two; None outside the domain."""
     point = judge.point
-    if share_of(once) > LARGEST_SHARE:
-        return None
-    doubled = {key: 2 * x if key in point.function.inputs else x for key, x in point.variables.items()}
+    larger = {key: scale * x if key in point.function.inputs else x for key, x in point.variables.items()}
     # The target, too: a ratio of sums over both is then what it was.
-    larger = tuple(2 * array if array.dtype.kind == "f" else array for array in judge.case.inputs)
+    inputs = tuple(scale * array if array.dtype.kind == "f" else array for array in judge.case.inputs)
     try:
-        function = function_of(replace(judge.case, inputs=larger))
-        y, pullback = function.call(doubled, point.context())
-        grads, shadows = pullback(point.dy), shadows_of(judge.case, function, doubled, point.dy, judge.rng)
-        outputs = [one["output"] for one in shadows]
-        there = replace(point, function=function, variables=doubled, y=y, outputs=outputs)
-        judge = replace(judge, point=there, pullback=pullback, grads=grads, shadows=shadows)
-        numeric, allowed = judge.numeric_of({}, name, point.dy)
-    except Exception:  # noqa: BLE001  outside its domain, or too long to tell
+        function = function_of(replace(judge.case, inputs=inputs))
+        y, pullback = function.call(larger, point.context())
+        grads, shadows = pullback(point.dy), shadows_of(judge.case, function, larger, point.dy, judge.rng)
+    except Exception:  # noqa: BLE001  outside its domain
         return None
-    twice = Comparison(grads[name], numeric, allowed + judge.noise(name))
-    return guard_of_norm(once, twice, point.variables[name], point.y, y)
+    there = replace(point, function=function, variables=larger, y=y, outputs=[one["output"] for one in shadows])
+    return replace(judge, point=there, pullback=pullback, grads=grads, shadows=shadows)
 
 
 def _grain(judge: Judge, name: str) -> float:

@@ -155,33 +155,46 @@ def _as_taken(
     Of the ways in which it can be called, that is the first whose gradients agree with a difference along one
     direction; the first of all if none does. Raises `AdapterError` where it cannot be called.
     """
-    rng, step = stream("direction of a pullback"), STEPS[np.float32 if y.dtype == np.float32 else np.float64]
-    dy = rng.standard_normal(y.shape).astype(y.dtype if y.dtype.kind == "f" else np.float64)
-    along = [rng.standard_normal(x.shape).astype(x.dtype) if x.dtype.kind == "f" else np.zeros_like(x) for x in inputs]
-    ways, refusals = [], []
-    for given, way in _ways(vjp, len(inputs)):
-        try:
-            with same_randomness(0, generators), np.errstate(all="ignore"):
-                result = way(tuple(np.array(x) for x in inputs), dy.copy())
-        except Exception as error:  # noqa: BLE001  told below, if it can be called in no way
-            refusals.append(error)
-            continue
-        gradients = list(result) if isinstance(result, (tuple, list)) else [result]
-        fits = len(gradients) == len(inputs) and all(map(_fits, gradients, inputs))
-        ways.append((given, way, fits))
-        if fits:
-            numeric = _difference(f, inputs, along, dy, step, generators)
-            analytic = sum(float(np.sum(g * v)) for g, v in zip(gradients, along, strict=True) if v.dtype.kind == "f")
-            if abs(analytic - numeric) <= AGREES * max(abs(analytic), abs(numeric)):
-                return given, way
-    if not ways:
-        reason = str(refusals[0]).splitlines()[0] if str(refusals[0]) else ""
-        raise AdapterError(
-            f"the gradient raises {type(refusals[0]).__name__}: {reason}; it is called as vjp(inputs, dy), with a "
-            "tuple of the inputs, and returns one gradient of each"
-        ) from refusals[0]
-    given, way, _ = next((each for each in ways if each[2]), ways[0])
-    return given, way
+    taken = np.float32 if y.dtype == np.float32 else np.float64
+    refusals: list[Exception] = []
+    for precision in (taken, np.float32, np.float64):
+        ways = []
+        given = [x.astype(precision) if x.dtype.kind == "f" else x for x in inputs]
+        along, dy = _directions(given, y, precision)
+        for takes, way in _ways(vjp, len(inputs)):
+            try:
+                with same_randomness(0, generators), np.errstate(all="ignore"):
+                    result = way(tuple(np.array(x) for x in given), dy.copy())
+            except Exception as error:  # noqa: BLE001  told below, if it can be called in no way
+                refusals.append(error)
+                continue
+            gradients = list(result) if isinstance(result, (tuple, list)) else [result]
+            fits = len(gradients) == len(inputs) and all(map(_fits, gradients, inputs))
+            ways.append((takes, way, fits))
+            if fits:
+                numeric = _difference(f, given, along, dy, STEPS[precision], generators)
+                analytic = sum(
+                    float(np.sum(g * v)) for g, v in zip(gradients, along, strict=True) if v.dtype.kind == "f"
+                )
+                if abs(analytic - numeric) <= AGREES * max(abs(analytic), abs(numeric)):
+                    return takes, way
+        if ways:
+            takes, way, _ = next((each for each in ways if each[2]), ways[0])
+            return takes, way
+    reason = str(refusals[0]).splitlines()[0] if str(refusals[0]) else ""
+    raise AdapterError(
+        f"the gradient raises {type(refusals[0]).__name__}: {reason}; it is called as vjp(inputs, dy), with a "
+        "tuple of the inputs, and returns one gradient of each"
+    ) from refusals[0]
+
+
+def _directions(inputs: Sequence[Array], y: Array, precision: Precision) -> tuple[list[Array], Array]:
+    """Return a direction of each input, zero for integers, and a cotangent."""
+    rng = stream("direction of a pullback")
+    dy = rng.standard_normal(y.shape).astype(precision)
+    return [
+        rng.standard_normal(x.shape).astype(precision) if x.dtype.kind == "f" else np.zeros_like(x) for x in inputs
+    ], dy
 
 
 def _ways(vjp: Callable[..., Any], count: int) -> Iterator[tuple[tuple[str, ...], Callable[..., Any]]]:

@@ -76,7 +76,7 @@ def test_what_cannot_be_read_is_a_line_an_item_and_nothing_is_checked(verify: Ve
     )
     assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
     assert done.stderr.partition("Error: ")[2].splitlines() == [
-        "CASES[2]: forward.forward takes x, got 2 inputs",
+        "CASES[2]: forward takes x, got 2 inputs",
         "CASES[1]: Half needs a method backward; it has forward, reverse: name its own with backward= "
         "(options are written as gradcheck.testing.Item(layer, x, backward=...))",
     ]
