@@ -42,8 +42,12 @@ def rise(lines: Lines, largest: float) -> float:
 
 
 def _of_line(lines: Lines, line: int, largest: float) -> float:
-    length = lines.steps.first * float(lines.scale[line])
-    jumps = [_jump(lines, line, start * length, end * length) for start, end in PARTS]
+    length, lowest = lines.steps.first * float(lines.scale[line]), ROUNDED * lines.eps * max(1.0, largest)
+    jumps = []
+    for start, end in PARTS:
+        jumps.append(jump := _jump(lines, line, start * length, end * length))
+        if jump.moved > lowest and not jump.height:  # smooth here, by more than what rounding makes of a flat function
+            return 0.0
     height = max(jump.height for jump in jumps)
     if all(jump.height for jump in jumps):
         return height
@@ -52,7 +56,7 @@ def _of_line(lines: Lines, line: int, largest: float) -> float:
     if not height:  # flat
         far = (sign * distance * float(lines.scale[line]) for distance in FAR for sign in (1.0, -1.0))
         height = next((jump.height for end in far if (jump := _jump(lines, line, 0.0, end, first=True)).moved), 0.0)
-    return height if height <= ROUNDED * lines.eps * max(1.0, largest) else 0.0
+    return height if height <= lowest else 0.0
 
 
 def _jump(lines: Lines, line: int, start: float, end: float, *, first: bool = False) -> _Jump:
