@@ -11,7 +11,7 @@ from gradcheck.diagnosis.evidence import Cause, Diagnosis
 from gradcheck.diagnosis.fits import Comparison
 from gradcheck.diagnosis.guards import LARGEST as LARGEST_GUARD
 from gradcheck.diagnosis.guards import Guard, Place, guard_of, guard_of_samples, surest
-from gradcheck.diagnosis.norms import LARGEST_SHARE, guard_of_norm, share_of, without_norm
+from gradcheck.diagnosis.norms import LARGEST_SHARE, POWERS, guard_of_norm, share_of, without_norm
 from gradcheck.numerics.agreement import compare, largest
 from gradcheck.numerics.differences import (
     RICHARDSON_WEIGHTS,
@@ -38,6 +38,7 @@ SAMPLES = 256  # of which each is tried alone, to tell an eps from a fault
 LIFTED = 2.0**-7  # an element at which no guard cuts anything off
 
 FARTHEST = {np.float64: 2.0**40, np.float32: 2.0**16}  # of its size, where no eps counts beside an input
+AT_MOST = 4.0  # times the share that an eps has at another scale, and that power of the scale
 SCALES = (2.0**-6, 2.0**3, 2.0**6, 2.0**10, 2.0**14)  # of its size, at which the size of an eps is looked for
 
 PLACES = {
@@ -168,6 +169,9 @@ def _guard_of_norm(judge: Judge, name: str, once: Comparison) -> Guard | None:
         if first is None or share_of(first[1]) > LARGEST_SHARE or (second := at(2 * scale)) is None:
             return None
         (near, one), (far, two) = first, second
+        # What counts as little there as this cannot come to more here.
+        if share_of(once) > AT_MOST * share_of(one) * max(scale, scale ** max(POWERS)):
+            return None
         return guard_of_norm(one, two, near.point.variables[name], near.point.y, far.point.y)
 
     if (guard := of(1.0)) is not None:

@@ -116,3 +116,17 @@ def test_an_eps_beside_a_sum_over_the_target_too_passes() -> None:
     p, t = rng.uniform(0.1, 0.9, (3, 4)), (rng.random((3, 4)) > 0.5) * 1.0
     for loss, verdict in ((Overlap(1e-6), Verdict.PASS), (Overlap(0.0, 1 + 1e-6), Verdict.FAIL)):
         assert gradcheck.check_loss(loss, p, t, claims=[gradients_agree_with_differences]).verdict is verdict
+
+
+@pytest.mark.parametrize(("seed", "eps", "rows"), [(4, 1e-5, 2), (6, 1e-10, 2), (2, 1e-10, 1)])
+def test_an_eps_that_counts_as_much_as_the_variance_or_hardly_at_all_passes(seed: int, eps: float, rows: int) -> None:
+    x = np.random.default_rng(seed).standard_normal((rows, 3))
+    assert judged(Standardised(eps), x).verdict is Verdict.PASS
+
+
+def test_an_eps_is_no_reason_for_more_than_it_can_come_to() -> None:
+    def rounded(x: Array) -> Array:
+        return np.round(64 * x) / 64  # far away as smooth as can be
+
+    report = gradcheck.check_gradients(rounded, (np.array([[0.3, -1.2, 2.1]]),), lambda _, dy: (dy,))
+    assert "beside a norm" not in str(report)
