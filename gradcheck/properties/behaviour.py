@@ -361,10 +361,10 @@ def _as_integers(case: Case, function: Function, kind: np.dtype[np.integer[Any]]
         y, pullback = function.call(variables, case.context())
     except RefusedError:
         return None  # whole numbers are outside the domain
-    if not np.isfinite(y).all():
-        return None  # whole numbers are outside the domain
     dy = cotangent(y, case.rng("cotangent"))
     plain = {"output": y, **pullback(dy)}
+    if not all(np.isfinite(array).all() for array in plain.values()):
+        return None  # whole numbers are outside the domain
     try:
         with np.errstate(all="ignore"):  # integers may wrap around
             y_integer, pullback_integer = function.call({**variables, name: whole.astype(kind)}, case.context())

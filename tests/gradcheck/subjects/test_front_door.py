@@ -271,6 +271,22 @@ class TruncatingRelu:
         return dx
 
 
+class GuardedLogarithm:
+    """Has a value at 0, as its guard is there alone, and no gradient."""
+
+    def forward(self, p: Array) -> Array:
+        self.p = p
+        return np.log(p + 1e-7)
+
+    def backward(self, dy: Array) -> Array:
+        return dy / self.p
+
+
+def test_whole_numbers_without_a_gradient_say_nothing_of_integers() -> None:
+    claim = "integers_are_taken_as_numbers"
+    assert check_layer(GuardedLogarithm(), np.array([[0.2, 0.4], [0.9, 0.3]]), claims=[claim]).findings == ()
+
+
 def test_truncation_of_integers_is_told_but_not_failed_where_floats_were_given() -> None:
     report = check_layer(TruncatingRelu(), np.random.default_rng(0).standard_normal((4, 3)))
     (told,) = [finding for finding in report.findings if finding.property == "integers_are_taken_as_numbers"]
