@@ -25,7 +25,7 @@ from gradcheck.report.text import sentence
 from gradcheck.streams import stream
 from gradcheck.subjects.attributes import AdapterError, input_names
 from gradcheck.subjects.caller import Given, in_precision
-from gradcheck.subjects.calls import Contextual, Pair, arranged, is_contextual, together
+from gradcheck.subjects.calls import Contextual, Pair, Together, arranged, is_contextual
 from gradcheck.subjects.domains import DOMAINS, Domain
 from gradcheck.subjects.function import PlainFunction, names_of, plain_function
 from gradcheck.subjects.layer import ForeignLayer
@@ -104,6 +104,7 @@ def check_layer(
     """
     shared = layer if isinstance(layer, ReadOnce) else ReadOnce(layer)
     layer = shared.subject
+    layer = type(layer) if is_contextual(type(layer)) else layer
     if not is_contextual(layer):
         _require_object("check_layer", "layer", layer)
     _require_module(twin)
@@ -456,7 +457,7 @@ def _read_layer(layer: object, values: Sequence[Any], given: Given) -> tuple[For
         plain = inspect.isroutine(layer)
         forward = given.forward or next((n for n in WHOLES if callable(getattr(layer, n, None)) and not plain), "")
         if forward or plain:
-            subject, given = together(layer, forward, values), replace(given, forward="forward", backward="backward")
+            subject, given = Together(layer, forward), replace(given, forward="forward", backward="backward")
     fixed = tuple(c for c in given.constant if (c in names if isinstance(c, str) else 0 <= c < len(arrays)))
     reading = read(subject, values, names, replace(given, constant=fixed))
     others = [c for c in given.constant if c not in fixed]

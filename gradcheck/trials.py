@@ -34,7 +34,7 @@ EXPLAINED = 8  # failing cases of a class whose cause is sought; that takes long
 
 KEPT = 8  # classes whose drawn cases are kept, by their ``cases`` itself: what else that reads must not change
 
-NUMBER = r"\d[\d.,e+-]*"  # in a remark
+NUMBER = r"(?<![\w.])\d[\d.,]*(e[+-]?\d+)?(?![\w.])"  # in a remark, but not in a name
 
 DRAWN_TO_EXPLAIN = 3  # small cases of which fewer fail can seem to have a cause by accident
 

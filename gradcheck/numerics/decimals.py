@@ -10,9 +10,8 @@ from gradcheck.contract import Array
 
 DECIMALS = range(1, 13)
 UNITS = 4.0  # in the last place, by which a multiple may be off what it is a multiple of
-BY_CHANCE = (
-    1e-3  # the share of all numbers that are within these units of a multiple: of finer ones nothing can be told
-)
+# The share of all numbers that are within these units of a multiple: of finer ones nothing can be told.
+BY_CHANCE = 1e-3
 TELLING = 4  # different numbers at least, for which that is no chance
 # Fractions of two, as a quantiser makes them, are decimals as well, but multiples of 5 in the last.
 COMMON = 5

@@ -10,23 +10,11 @@ import numpy as np
 from gradcheck.contract import Array, Context
 from gradcheck.diagnosis.evidence import Diagnosis, Evidence
 from gradcheck.diagnosis.gradients import diagnose
-from gradcheck.numerics.directions import (
-    coordinates,
-)
-from gradcheck.numerics.functions import (
-    Arrays,
-    Function,
-    Pullback,
-    cast,
-    function_of,
-    grains_of,
-)
+from gradcheck.numerics.directions import coordinates
+from gradcheck.numerics.functions import Arrays, Function, Pullback, cast, function_of, grains_of
 from gradcheck.numerics.samples import batch_axis
 from gradcheck.properties.judge import LEVELS, Judge, TensorFinding, TooLongError
-from gradcheck.properties.outcome import (
-    CERTAIN,
-    DIAGNOSED,
-)
+from gradcheck.properties.outcome import CERTAIN, DIAGNOSED
 
 
 def causes_of(judge: Judge, wrong: list[str], found: dict[str, TensorFinding]) -> dict[str, Diagnosis | None]:

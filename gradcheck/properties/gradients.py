@@ -9,18 +9,8 @@ import numpy as np
 
 from gradcheck.contract import Array, Case
 from gradcheck.numerics.agreement import Verdict, compare, largest
-from gradcheck.numerics.directions import (
-    Point,
-)
-from gradcheck.numerics.functions import (
-    cast,
-    function_of,
-    grains_of,
-    precision_of,
-    precision_taken,
-    shadow,
-    size_of,
-)
+from gradcheck.numerics.directions import Point
+from gradcheck.numerics.functions import cast, function_of, grains_of, precision_of, precision_taken, shadow, size_of
 from gradcheck.numerics.precision import Precision
 from gradcheck.numerics.rounding import Recorder, spread
 from gradcheck.properties.explained import causes_of

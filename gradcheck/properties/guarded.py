@@ -13,29 +13,16 @@ from gradcheck.diagnosis.guards import LARGEST as LARGEST_GUARD
 from gradcheck.diagnosis.guards import Guard, Place, guard_of, guard_of_samples, surest
 from gradcheck.diagnosis.norms import LARGEST_SHARE, POWERS, guard_of_norm, share_of, without_norm
 from gradcheck.numerics.agreement import compare, largest
-from gradcheck.numerics.differences import (
-    RICHARDSON_WEIGHTS,
-    SHORTER,
-    STEPS,
-)
-from gradcheck.numerics.directions import (
-    unit,
-)
-from gradcheck.numerics.functions import (
-    cast,
-    function_of,
-)
+from gradcheck.numerics.differences import RICHARDSON_WEIGHTS, SHORTER, STEPS
+from gradcheck.numerics.directions import unit
+from gradcheck.numerics.functions import cast, function_of
 from gradcheck.numerics.samples import batch_axis, part_of
 from gradcheck.properties.explained import target_of
 from gradcheck.properties.judge import Judge, TensorFinding, TooLongError
-from gradcheck.properties.outcome import (
-    DIAGNOSED,
-    shadows_of,
-    useful,
-)
+from gradcheck.properties.outcome import DIAGNOSED, useful
 
 SAMPLES = 256  # of which each is tried alone, to tell an eps from a fault
-LIFTED = 2.0**-7  # an element at which no guard cuts anything off
+LIFTED = 2.0**-15  # an element just above what a guard cuts off, and below what any other bound does
 
 FARTHEST = {np.float64: 2.0**40, np.float32: 2.0**16}  # of its size, where no eps counts beside an input
 AT_MOST = 4.0  # times the share that an eps has at another scale, and that power of the scale
@@ -67,15 +54,15 @@ def freed(judge: Judge, name: str, found: TensorFinding) -> TensorFinding:
         return found
     if guard.sure and guard.place is Place.LOGARITHM and guard.eps:
         judge.case.tally.eps[guard.eps] = guard.error
-    freed, margin = guard.without(numeric, blurred)
-    smooth, off = compare(name, grad, freed, margin), guard.moves(numeric)
+    without, margin = guard.without(numeric, blurred)
+    smooth, off = compare(name, grad, without, margin), guard.moves(numeric)
     if guard.eps - guard.error > LARGEST_GUARD and smooth is not None and smooth.ratio <= 1:
         return replace(found, cause=Diagnosis(Cause.GUARD, {"eps": str(guard), "place": guard.place, "off": off}))
     if not guard.sure:
         return replace(found, worst=found.kinks, told=found.kinks is not None, guard=guard, off=off)
     smooth = smooth if np.isfinite(margin).any() else None
-    worst, told = largest(smooth, found.kinks), useful(margin, grad, freed) or found.kinks is not None
-    return replace(found, worst=worst, told=told, numeric=freed, allowed=margin, guard=guard, off=off)
+    worst, told = largest(smooth, found.kinks), useful(margin, grad, without) or found.kinks is not None
+    return replace(found, worst=worst, told=told, numeric=without, allowed=margin, guard=guard, off=off)
 
 
 def _best(name: str, comparison: Comparison, guards: Iterator[Guard | None]) -> Guard | None:
@@ -114,15 +101,11 @@ def _bound(judge: Judge, name: str, comparison: Comparison) -> Guard | None:
     lifted = np.where(flat, np.copysign(LIFTED, x), x).astype(x.dtype)
     variables = {**judge.point.variables, name: lifted}
     try:
-        y, pullback = judge.point.function.call(variables, judge.point.context())
-        grads = pullback(judge.point.dy)
-        shadows = shadows_of(judge.case, judge.point.function, variables, judge.point.dy, judge.rng)
-        there = replace(judge.point, variables=variables, y=y, outputs=[one["output"] for one in shadows])
-        judge = replace(judge, point=there, pullback=pullback, grads=grads, shadows=shadows)
-        numeric, allowed = judge.numeric_of({}, name, judge.point.dy)
+        there = judge.moved(variables)
+        numeric, allowed = there.numeric_of({}, name, there.point.dy)
     except Exception:  # noqa: BLE001  outside its domain, or too long to tell
         return None
-    right = np.abs(grads[name] - numeric) <= allowed + judge.noise(name)
+    right = np.abs(there.grads[name] - numeric) <= allowed + there.noise(name)
     if not right.all() or np.any(np.abs(numeric[flat]) <= allowed[flat]):
         return None
     return Guard(0.0, 0.0, Place.LOGARITHM, np.ones(x.shape), np.zeros(x.shape), flat)
@@ -192,13 +175,9 @@ def _scaled(judge: Judge, scale: float) -> Judge | None:
     # The target, too: a ratio of sums over both is then what it was.
     inputs = tuple(scale * array if array.dtype.kind == "f" else array for array in judge.case.inputs)
     try:
-        function = function_of(replace(judge.case, inputs=inputs))
-        y, pullback = function.call(larger, point.context())
-        grads, shadows = pullback(point.dy), shadows_of(judge.case, function, larger, point.dy, judge.rng)
+        return judge.moved(larger, function_of(replace(judge.case, inputs=inputs)))
     except Exception:  # noqa: BLE001  outside its domain
         return None
-    there = replace(point, function=function, variables=larger, y=y, outputs=[one["output"] for one in shadows])
-    return replace(judge, point=there, pullback=pullback, grads=grads, shadows=shadows)
 
 
 def _grain(judge: Judge, name: str) -> float:

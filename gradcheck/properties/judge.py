@@ -17,15 +17,7 @@ from gradcheck.diagnosis.fits import PRECISION
 from gradcheck.diagnosis.guards import Guard
 from gradcheck.numerics.agreement import Worst, compare, largest, ratio_of
 from gradcheck.numerics.constraints import Within, directions_within
-from gradcheck.numerics.differences import (
-    DEVIATIONS,
-    Estimate,
-    Integers,
-    Lines,
-    derivatives,
-    elementwise_noise,
-    hidden,
-)
+from gradcheck.numerics.differences import DEVIATIONS, Estimate, Integers, Lines, derivatives, elementwise_noise, hidden
 from gradcheck.numerics.directions import (
     Point,
     along,
@@ -35,23 +27,11 @@ from gradcheck.numerics.directions import (
     stacked_complex_step,
     stacked_coordinates,
 )
-from gradcheck.numerics.functions import (
-    Pullback,
-    grains_of,
-)
+from gradcheck.numerics.functions import Function, Pullback, grains_of
 from gradcheck.numerics.generalised import generalised_gradient
 from gradcheck.numerics.rounding import nudged
 from gradcheck.numerics.stairs import rise
-from gradcheck.properties.outcome import (
-    LARGE,
-    SHADOWS,
-    USEFUL,
-    Settings,
-    factor_of,
-    seconds_a_call,
-    shadows_of,
-    useful,
-)
+from gradcheck.properties.outcome import LARGE, SHADOWS, USEFUL, Settings, factor_of, seconds_a_call, shadows_of, useful
 from gradcheck.streams import stream
 
 SHARE_OF_TIME = 0.25  # of what is left, for the differences of one tensor in one case
@@ -494,10 +474,24 @@ class Judge:
         return estimate.value.reshape(x.shape), (estimate.error + noise).reshape(x.shape)
 
     def analytic(self, name: str, dy: Array) -> Array:
+        """Return the pullback's gradient for another cotangent."""
         return self.pullback(np.asarray(dy, self.point.dy.dtype))[name]
 
     def at(self, point: Point) -> Judge:
+        """Return the same judge of the forward pass alone, at another point."""
         return replace(self, point=point)
+
+    def moved(self, variables: dict[str, Array], function: Function | None = None) -> Judge:
+        """Return the judge of the gradients for other variables, of another function if one is given.
+
+        Raises what the passes raise there.
+        """
+        function = self.point.function if function is None else function
+        y, pullback = function.call(variables, self.point.context())
+        grads, shadows = pullback(self.point.dy), shadows_of(self.case, function, variables, self.point.dy, self.rng)
+        outputs = [one["output"] for one in shadows]
+        point = replace(self.point, function=function, variables=variables, y=y, outputs=outputs)
+        return replace(self, point=point, pullback=pullback, grads=grads, shadows=shadows)
 
     def with_cotangent(self, dy: Array) -> Judge:
         """Return the same judge for another cotangent."""

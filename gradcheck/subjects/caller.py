@@ -51,6 +51,8 @@ class Given:
 class Caller:
     """Calls copies of an object: each stage of reading it knows more of how."""
 
+    pulls = False  # whether a forward pass returns the function that goes back
+
     def __init__(
         self,
         subject: Any,
@@ -97,7 +99,9 @@ class Caller:
             return self.subject.functions[which]
         if isinstance(self.subject, Contextual):
             return self.subject.target(which)
-        if isinstance(self.subject, Together) and which == 0:
+        if isinstance(self.subject, Together) and which == 1:
+            return _pullback if self.pulls else _given_already
+        if isinstance(self.subject, Together):
             owner, name = self.subject.whole, self.subject.method
             return getattr(owner, name) if name else owner
         return None
@@ -159,6 +163,14 @@ class Caller:
         for name, value in getattr(self.base, "__dict__", {}).items():
             if is_generator(value):
                 setattr(layer, name, copy.deepcopy(value))
+
+
+def _pullback(dy: Array) -> None:
+    """Take what a function takes that a forward pass has returned."""
+
+
+def _given_already() -> None:
+    """Take nothing: the gradients came with the value."""
 
 
 def _name_of(subject: Any) -> str:

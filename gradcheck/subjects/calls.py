@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import inspect
 from collections.abc import Mapping, Sequence
@@ -14,14 +13,15 @@ import numpy as np
 
 from gradcheck.contract import Array
 from gradcheck.subjects.attributes import AdapterError, resolve
-from gradcheck.subjects.signatures import Switch
+from gradcheck.subjects.signatures import Switch, positional
 
 RESULT, OBJECT = "result", "object"  # where the path to a result begins
+CONTEXTS = ("ctx", "context")  # what the first argument of a static method may be called
 RATE = 1.0  # given to a backward pass that asks for a rate: what it subtracts from the weights is then their gradient
 
 
 class Together:
-    """A function that returns a value and its gradient at once, as an object with ``forward`` and ``backward``."""
+    """A function that returns a value and its gradient, or a function of dy that returns it, as an object."""
 
     def __init__(self, owner: Any, method: str) -> None:
         self.whole, self.method = owner, method
@@ -37,26 +37,15 @@ class Together:
             )
         return self.kept[0]
 
-    def backward(self) -> Any:
+    def backward(self, *given: Any) -> Any:
+        if self.pulls:
+            return self.kept[1](*given)
         return self.kept[1] if len(self.kept) == 2 else self.kept[1:]
 
-
-class WithPullback(Together):
-    """A function that returns a value and a function of dy that returns its gradient."""
-
-    def backward(self, dy: Any) -> Any:  # type: ignore[override]  # which is how the reader sees that it takes dy
-        return self.kept[1](dy)
-
-
-def together(owner: Any, method: str, values: Sequence[Any]) -> Together:
-    """Return what goes both ways at once as an object, after a call that shows what it returns."""
-    one = Together(owner, method)
-    try:
-        with np.errstate(all="ignore"):
-            one.forward(*copy.deepcopy(list(values)))
-    except Exception:  # noqa: BLE001  the reader calls it in other ways, too, and says what it raised
-        return Together(owner, method)
-    return (WithPullback if len(one.kept) == 2 and callable(one.kept[1]) else Together)(owner, method)
+    @property
+    def pulls(self) -> bool:
+        """Whether the last forward pass returned a function that goes back."""
+        return self.kept is not None and len(self.kept) == 2 and callable(self.kept[1])
 
 
 class Contextual:
@@ -91,10 +80,12 @@ class Saved(SimpleNamespace):
 
 
 def is_contextual(kind: object) -> bool:
-    """Return whether something is a class with static methods ``forward`` and ``backward``."""
-    return isinstance(kind, type) and all(
-        isinstance(inspect.getattr_static(kind, name, None), staticmethod) for name in ("forward", "backward")
-    )
+    """Return whether something is a class with static methods ``forward(ctx, ...)`` and ``backward(ctx, ...)``."""
+    if not isinstance(kind, type):
+        return False
+    methods = [inspect.getattr_static(kind, name, None) for name in ("forward", "backward")]
+    firsts = [next(iter(positional(each.__func__)), None) for each in methods if isinstance(each, staticmethod)]
+    return len(firsts) == 2 and all(first is not None and first.name in CONTEXTS for first in firsts)
 
 
 class Pair:

@@ -115,12 +115,12 @@ def plain_function(
     if len(set(named)) != len(inputs):
         raise AdapterError(f"names= needs one name of each input, got {len(named)} for {len(inputs)}")
     generators = {**generators_around(f), **generators_around(vjp)}
-    inputs, first = _taken(f, inputs, generators)
+    inputs, first = _in_a_precision(f, inputs, generators)
     with same_randomness(0, generators), np.errstate(all="ignore"):
         values = [first, value_of(f(*(np.array(x) for x in inputs)))]
     if values[0].dtype.kind not in "fiub":
         raise AdapterError(f"f returns {values[0].dtype}; an array of numbers, or (array, cache), is needed")
-    takes, vjp = _as_taken(f, vjp, inputs, values[0], generators)
+    takes, vjp = _as_called(f, vjp, dict(zip(named, inputs, strict=True)), values[0], generators)
     unseeded = values[0].shape != values[1].shape or not np.array_equal(values[0], values[1], equal_nan=True)
     with same_randomness(0, generators) as drawn, np.errstate(all="ignore"):
         result = f(*(np.array(x) for x in inputs))
@@ -138,15 +138,15 @@ def plain_function(
     draws = tuple(generators) or ("NumPy's or Python's global generator",)
     reading = Reading(
         calls.forward, calls, named, draws=draws if drawn() else (), unseeded=unseeded, argument_names=named,
-        fixed=not unseeded and _ignores_inputs(vjp, inputs, values[0], generators),
+        fixed=not unseeded and _ignores_inputs(vjp, dict(zip(named, inputs, strict=True)), values[0], generators),
     )  # fmt: skip
     return PlainFunction(f, vjp, named, generators, reading)
 
 
-def _as_taken(
+def _as_called(
     f: Callable[..., Any],
     vjp: Callable[..., Any],
-    inputs: Sequence[Array],
+    named: Mapping[str, Array],
     y: Array,
     generators: Mapping[str, Any],
 ) -> tuple[tuple[str, ...], Callable[..., Any]]:
@@ -155,9 +155,10 @@ def _as_taken(
     Of the ways in which it can be called, that is the first whose gradients agree with a difference along one
     direction; the first of all if none does. Raises `AdapterError` where it cannot be called.
     """
+    names, inputs = tuple(named), tuple(named.values())
     taken = np.float32 if y.dtype == np.float32 else np.float64
     refusals: list[Exception] = []
-    for precision in (taken, np.float32, np.float64):
+    for precision in dict.fromkeys((taken, np.float32, np.float64)):
         ways = []
         given = [x.astype(precision) if x.dtype.kind == "f" else x for x in inputs]
         along, dy = _directions(given, y, precision)
@@ -168,7 +169,7 @@ def _as_taken(
             except Exception as error:  # noqa: BLE001  told below, if it can be called in no way
                 refusals.append(error)
                 continue
-            gradients = list(result) if isinstance(result, (tuple, list)) else [result]
+            gradients = _listed(result, names)
             fits = len(gradients) == len(inputs) and all(map(_fits, gradients, inputs))
             ways.append((takes, way, fits))
             if fits:
@@ -234,7 +235,7 @@ def _difference(
     return (ends[0] - ends[1]) / (2 * step)
 
 
-def _taken(
+def _in_a_precision(
     f: Callable[..., Any], inputs: Sequence[Array], generators: Mapping[str, Any]
 ) -> tuple[Sequence[Array], Array]:
     """Return the inputs in a precision that a function takes, as they are given if it takes that, and its value."""
@@ -256,9 +257,11 @@ def _taken(
     ) from refusal
 
 
-def _ignores_inputs(vjp: Callable[..., Any], inputs: Sequence[Array], y: Array, generators: Mapping[str, Any]) -> bool:
+def _ignores_inputs(
+    vjp: Callable[..., Any], named: Mapping[str, Array], y: Array, generators: Mapping[str, Any]
+) -> bool:
     """Return whether a pullback returns the very same gradients for other inputs: it has those that it was made for."""
-    rng = stream("other inputs of a pullback")
+    names, inputs, rng = tuple(named), tuple(named.values()), stream("other inputs of a pullback")
     # In another order: of numbers that have moved a little only, a maximum, say, is where it was.
     others = [
         (rng.permutation(x.reshape(-1)).reshape(x.shape) * (1 + 0.125 * rng.uniform(0.5, 1.0, x.shape))).astype(x.dtype)
@@ -271,7 +274,14 @@ def _ignores_inputs(vjp: Callable[..., Any], inputs: Sequence[Array], y: Array, 
         for given in (inputs, others):
             with same_randomness(0, generators), np.errstate(all="ignore"):
                 result = vjp(tuple(np.array(x) for x in given), dy.copy())
-            found.append([np.array(g) for g in (result if isinstance(result, (tuple, list)) else [result])])
+            found.append([np.array(g, np.float64) for g in _listed(result, names) if g is not None])
     except Exception:  # noqa: BLE001  one that fails for others depends on its inputs
         return False
     return all(np.array_equal(a, b, equal_nan=True) for a, b in zip(*found, strict=False))
+
+
+def _listed(result: Any, names: Sequence[str]) -> list[Any]:
+    """Return the gradients of inputs of these names that a pullback has returned: one, several, or by name."""
+    if isinstance(result, Mapping):
+        return [result.get(name) for name in names]
+    return list(result) if isinstance(result, (tuple, list)) else [result]

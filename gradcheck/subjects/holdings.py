@@ -19,7 +19,6 @@ from gradcheck.subjects.calls import (
     RESULT,
     Pair,
     Together,
-    WithPullback,
     packed,
 )
 from gradcheck.subjects.parameters import (
@@ -150,7 +149,7 @@ class HoldingsReader(PullbackReader):
         if not isinstance(self.subject, Together):
             return ()
         name = self.subject.method or self.who
-        return (name, "pullback") if isinstance(self.subject, WithPullback) else (name,)
+        return (name, "pullback") if self.pulls else (name,)
 
     def _same_memory(self, before: Mapping[str, Array], paths: Iterable[str]) -> set[str]:
         """Return the paths to what is in the memory of the arrays at ``paths``."""

@@ -11,7 +11,7 @@ from gradcheck.numerics.functions import Function
 from gradcheck.numerics.precision import Precision
 from gradcheck.subjects.attributes import AdapterError
 from gradcheck.subjects.caller import Given
-from gradcheck.subjects.calls import Pair, Together, arranged, together
+from gradcheck.subjects.calls import Pair, Together, arranged
 from gradcheck.subjects.layer import ForeignLayer
 from gradcheck.subjects.reader import read
 from gradcheck.subjects.reading import Reading
@@ -53,9 +53,6 @@ class ForeignLoss:
             subject, forward, backward = Together(loss, forward), "forward", "backward"
         first = _target_first(loss, subject, forward)
         values = (prediction, target, *others)
-        if isinstance(subject, Together):
-            in_order = (target, prediction, *others) if first else values
-            subject = together(subject.whole, subject.method, in_order)
         arrays, arguments = arranged(values)
         names = (*NAMES, *(f"input{i}" for i in range(2, len(arrays))))
         order = (TARGET, PREDICTION, *arguments[2:]) if first else ()

@@ -19,6 +19,7 @@ from gradcheck.subjects.calls import (
     RESULT,
     Calls,
     Pair,
+    Together,
     packed,
 )
 from gradcheck.subjects.holdings import HoldingsReader
@@ -61,7 +62,7 @@ class Reader(HoldingsReader):
         self._require_known(target, len(self.arguments), switch)
         self.calls = Calls(forward, backward, self.arguments, switch)
         layer, result = self._first_pass()
-        self.taken = True
+        self.taken, self.pulls = True, isinstance(layer, Together) and layer.pulls
         self.calls = replace(self.calls, outputs=self._outputs(layer, result),
                              returns_outputs=len(result) if isinstance(result, tuple) else 0)  # fmt: skip
         before = arrays_of(self.base)
@@ -350,11 +351,12 @@ def read(subject: Any, inputs: Sequence[Any], names: Sequence[str], given: Given
     wide = Reader(subject, inputs, names, given)
     try:
         return wide.read()
-    except Exception as refusal:  # noqa: BLE001  whatever is raised, it may take float32
-        narrow = Reader(subject, inputs, names, given, np.float32)
-        try:
-            return narrow.read()
-        except Exception:
-            if narrow.taken and not wide.taken:
-                raise  # it takes float32, and lacks something else
-            raise refusal from None
+    except Exception as error:  # noqa: BLE001  whatever is raised, it may take float32
+        refusal = error
+    narrow = Reader(subject, inputs, names, given, np.float32)
+    try:
+        return narrow.read()
+    except Exception:
+        if narrow.taken and not wide.taken:
+            raise  # it takes float32, and lacks something else
+    raise refusal

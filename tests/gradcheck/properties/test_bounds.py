@@ -74,3 +74,16 @@ def test_a_loss_of_one_sample_whose_only_share_is_below_the_guard_passes_by_its_
 @pytest.mark.parametrize("x", [np.array([[-1e-9, 0.3, -0.7]]), np.array([-1e-9, -0.5])])
 def test_a_rectifier_without_its_mask_still_fails(x):
     assert gradcheck.check_gradients(lambda x: np.maximum(x, 0), (x,), lambda _, dy: dy).verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize(
+    ("f", "slope"),
+    [
+        (lambda p: np.maximum(p - 5e-3, 0) ** 2, lambda p: 2 * (p - 5e-3)),
+        (lambda p: np.where(np.abs(p) > 1e-3, p, 0.0), np.ones_like),
+    ],
+    ids=["square", "shrinkage"],
+)
+def test_what_is_flat_below_a_larger_bound_is_no_guard(f, slope):
+    p = np.array([1e-6, 0.3, 0.5])
+    assert gradcheck.check_gradients(f, (p,), lambda inputs, dy: (dy * slope(inputs[0]),)).verdict is Verdict.FAIL

@@ -320,3 +320,75 @@ def test_a_single_input_may_come_bare_or_in_a_tuple() -> None:
         report = check_gradients(centred, (X,), wrong)
         assert report.verdict is Verdict.FAIL
         assert "x's gradient is exactly 2 times the numerical one" in str(report)
+
+
+class Counting:
+    """A loss of its input that counts its calls and moves a weight that it does not use."""
+
+    def __init__(self) -> None:
+        self.calls, self.unused = 0, np.ones(3)
+
+    def loss(self, x: Any) -> Any:
+        self.calls += 1
+        self.unused -= 0.1
+        return float((x**2).sum()), 2 * x
+
+
+def scaled(x: Any, training: bool) -> Any:
+    factor = 2.0 if training else 1.0
+    return x * factor, lambda dy: dy * factor
+
+
+def squared_in_float32(x: Any, factor: float = 2.0) -> Any:
+    if x.dtype != np.float32:
+        raise TypeError(f"x needs to be float32, got {x.dtype}")
+    return x * x, lambda dy: np.float32(factor) * dy * x
+
+
+def test_what_goes_both_ways_is_read_on_copies_in_its_modes_and_in_its_precision() -> None:
+    own = Counting()
+    assert check_layer(own, X, variations=False)
+    assert (own.calls, own.unused[0]) == (0, 1.0)
+    assert "scaled(x, training=) -> y, pullback(dy) -> dx" in str(check_layer(scaled, X))
+    assert check_layer(squared_in_float32, X)
+    assert check_layer(lambda x: squared_in_float32(x, 3.0), X).verdict is Verdict.FAIL
+
+
+class WithoutContext:
+    """Static methods that need no object, and no context."""
+
+    @staticmethod
+    def forward(x: Any) -> Any:
+        return 2 * x
+
+    @staticmethod
+    def backward(dy: Any) -> Any:
+        return 2 * dy
+
+
+def test_a_class_without_a_context_is_to_be_made_and_one_with_it_may_be() -> None:
+    with pytest.raises(AdapterError, match="got the class WithoutContext: make one"):
+        check_layer(WithoutContext, X)
+    assert check_layer(WithoutContext(), X, claims=[GRADIENTS])
+    assert check_layer(Multiplied(), X, X + 0.5, claims=[GRADIENTS])
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(2.0, Verdict.PASS), (3.0, Verdict.FAIL)])
+def test_a_pullback_may_return_gradients_by_name(factor: float, verdict: Verdict) -> None:
+    def vjp(inputs: Any, dy: Any) -> dict[str, Any]:
+        return {"x": factor * inputs[0] * dy}
+
+    assert check_gradients(lambda x: x * x, {"x": X}, vjp).verdict is verdict
+
+
+def test_what_an_object_raises_is_kept_as_the_cause_of_a_refusal() -> None:
+    class Lacking:
+        def forward(self, x: Any) -> Any:
+            raise KeyError("q")
+
+        def backward(self, dy: Any) -> Any:
+            return dy
+
+    with pytest.raises(AdapterError) as caught:
+        check_layer(Lacking(), X)
+    assert isinstance(caught.value.__cause__, KeyError)
