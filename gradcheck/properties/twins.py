@@ -130,8 +130,11 @@ class _SecondOpinion:
         if array.shape != reference.shape or largest_difference(array, reference) <= allowed:
             return 0.0
         if self._spread is None:
-            rounded = roughness(self._of_twin, self._variables, self._rng)
-            self._spread = spread(self._of_twin(self._variables), rounded)
+            try:
+                rounded = roughness(self._of_twin, self._variables, self._rng)
+                self._spread = spread(self._of_twin(self._variables), rounded)
+            except TwinError:  # nudged, a probability of 1 is outside its domain: it excuses nothing
+                self._spread = {}
         error = self._factor * self._spread.get(name, 0.0)
         return error if np.isfinite(error) else 0.0
 

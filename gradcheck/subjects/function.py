@@ -53,15 +53,17 @@ class PlainFunction:
         arguments = tuple(n if a.dtype.kind == "f" else a for n, a in zip(names, inputs, strict=True))
         variables = {n: a for n, a in zip(names, inputs, strict=True) if a.dtype.kind == "f"}
 
-        quiet = self.reading is not None and not self.reading.draws
+        quiet = self.reading is not None and not self.reading.draws  # or no call so far has drawn a random number
 
         @contextmanager
         def randomness(context: Context) -> Iterator[None]:
+            nonlocal quiet
             if quiet:
                 yield
                 return
-            with same_randomness(context.key.seed + context.key.step, self.generators):
+            with same_randomness(context.key.seed + context.key.step, self.generators) as drawn:
                 yield
+            quiet = self.reading is None and not drawn()
 
         def call(given: Arrays, context: Context) -> tuple[Array, Pullback]:
             values = values_of_arguments(arguments, given)
