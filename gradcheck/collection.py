@@ -17,7 +17,7 @@ from gradcheck.items import CONTRACTS, AnyItem, ClassItem, Effort, Item, item_of
 from gradcheck.report.readings import unchecked
 from gradcheck.report.results import Finding, Report
 from gradcheck.report.values import Shape
-from gradcheck.subjects.attributes import AdapterError
+from gradcheck.subjects.attributes import AdapterError, raised
 from gradcheck.subjects.signatures import BACKWARDS, FORWARDS
 from gradcheck.trials import Subject, drawn_cases
 
@@ -129,10 +129,8 @@ def _of_class(name: str, value: type, cases_of: Callable[[], object]) -> dict[st
     try:
         cases = cases_of()
     except Exception as error:  # the class is the user's own, and so is what it raises
-        reason = str(error).splitlines()[0] if str(error) else ""
         raise AdapterError(
-            f"{name}.cases() raises {type(error).__name__}: {reason}; it is called without an object, as a static "
-            "method"
+            f"{name}.cases() raises {raised(error)}; it is called without an object, as a static method"
         ) from error
     items = _items(f"{name}.cases()", cases)
     inherited = next(kind for kind in value.__mro__ if "cases" in vars(kind)) is not value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -128,8 +128,8 @@ class Item:
 
     def __init__(
         self,
-        subject: Any,  # noqa: ANN401  anybody's
-        *inputs: Any,  # noqa: ANN401  whatever forward takes
+        subject: object,
+        *inputs: object,
         name: str = "",
         loss: bool | None = None,
         **options: Any,  # noqa: ANN401  each of its own type
@@ -211,7 +211,7 @@ class Item:
 AnyItem = Item | ClassItem | CaseItem
 
 
-def item_of(value: Any) -> AnyItem:  # noqa: ANN401  anybody's
+def item_of(value: object) -> AnyItem:
     """Return what is to be checked; nothing of it is called yet. Raises `AdapterError` for what is no item."""
     __tracebackhide__ = True
     if isinstance(value, (Item, ClassItem, CaseItem)):
@@ -262,7 +262,7 @@ def is_loss(subject: object, inputs: Sequence[Any], forward: str = "", backward:
     return certain and (predicts or given <= names)
 
 
-def _ways(subject: Any, forward: str, backward: str) -> tuple[Any, Any]:  # noqa: ANN401  anybody's
+def _ways(subject: object, forward: str, backward: str) -> tuple[object, object]:
     """Return what is called to go forward and backward; None where there is nothing."""
     if _is_pair(subject):
         return subject[0], subject[1]
@@ -283,7 +283,7 @@ def _is_of_whole_numbers(value: object) -> bool:
     return isinstance(value, np.ndarray) and value.dtype.kind in "iub"
 
 
-def _is_pair(subject: Any) -> bool:  # noqa: ANN401  anybody's
+def _is_pair(subject: object) -> TypeGuard[Sequence[Callable[..., object]]]:
     return isinstance(subject, (tuple, list)) and len(subject) == 2 and all(map(callable, subject))
 
 
@@ -291,7 +291,7 @@ def _method(subject: object, usual: Iterable[str]) -> str:
     return next((name for name in usual if callable(getattr(subject, name, None))), "")
 
 
-def _require_subject(subject: Any, inputs: Sequence[Any], options: Mapping[str, Any]) -> None:  # noqa: ANN401
+def _require_subject(subject: object, inputs: Sequence[object], options: Mapping[str, Any]) -> None:
     """Raise `AdapterError` for what can be no layer and no loss, whatever its methods are called."""
     __tracebackhide__ = True
     name = name_of(subject)

@@ -17,7 +17,7 @@ from gradcheck.numerics.functions import RefusedError
 from gradcheck.properties import PROPERTIES, Outcome, Property, Settings
 from gradcheck.report.diagnoses import describe_diagnosis
 from gradcheck.report.results import IN_EVALUATION, Finding
-from gradcheck.subjects.attributes import AdapterError
+from gradcheck.subjects.attributes import AdapterError, raised
 from gradcheck.subjects.copies import fresh
 from gradcheck.subjects.variations import AS_GIVEN, DEGENERATE, Variation
 
@@ -129,9 +129,8 @@ def drawn_cases(subject: Subject, examples: int, seed: int) -> list[Case]:
     except ImportError:
         raise  # a missing library is nobody's fault here
     except Exception as error:  # the strategy is the subject's own, and so is what it raises
-        reason = str(error).splitlines()[0] if str(error) else ""
         raise AdapterError(
-            f"{subject.__name__}.cases() raises {type(error).__name__}: {reason}; it returns a Hypothesis strategy of "
+            f"{subject.__name__}.cases() raises {raised(error)}; it returns a Hypothesis strategy of "
             "Case objects to try the class on"
         ) from error
     try:

@@ -27,6 +27,11 @@ def items_of(owner: object, attribute: str) -> dict[str, str]:
     )
 
 
+def raised(error: BaseException) -> str:
+    """Return what was raised, in one line: the name of its class, and the first line of its message."""
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+
+
 def input_names(count: int) -> list[str]:
     """Return what inputs are called: ``input``, or of several ``input0``, ``input1``, ..."""
     return ["input"] if count == 1 else [f"input{i}" for i in range(count)]

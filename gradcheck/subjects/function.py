@@ -16,7 +16,7 @@ from gradcheck.numerics.functions import Arrays, Function, GradientNamesError, P
 from gradcheck.numerics.memory import copied
 from gradcheck.numerics.precision import Precision
 from gradcheck.streams import stream
-from gradcheck.subjects.attributes import AdapterError, input_names
+from gradcheck.subjects.attributes import AdapterError, input_names, raised
 from gradcheck.subjects.calls import RESULT, Calls
 from gradcheck.subjects.pullbacks import AGREES, STEPS
 from gradcheck.subjects.randomness import generators_around, same_randomness
@@ -184,9 +184,8 @@ def _as_called(
         if ways:
             takes, way, _ = next((each for each in ways if each[2]), ways[0])
             return takes, way
-    reason = str(refusals[0]).splitlines()[0] if str(refusals[0]) else ""
     raise AdapterError(
-        f"the gradient raises {type(refusals[0]).__name__}: {reason}; it is called as vjp(inputs, dy), with a "
+        f"the gradient raises {raised(refusals[0])}; it is called as vjp(inputs, dy), with a "
         "tuple of the inputs, and returns one gradient of each"
     ) from refusals[0]
 
@@ -241,7 +240,7 @@ def _in_a_precision(
     f: Callable[..., Any], inputs: Sequence[Array], generators: Mapping[str, Any]
 ) -> tuple[Sequence[Array], Array]:
     """Return the inputs in a precision that a function takes, as they are given if it takes that, and its value."""
-    refusal: Exception | None = None
+    refusals: list[Exception] = []
     kinds = {x.dtype.type for x in inputs if x.dtype.kind == "f"}
     for precision in (None, np.float32, np.float64):
         given = inputs if precision is None else [x.astype(precision) if x.dtype.kind == "f" else x for x in inputs]
@@ -251,12 +250,11 @@ def _in_a_precision(
             with same_randomness(0, generators), np.errstate(all="ignore"):
                 return given, value_of(f(*(np.array(x) for x in given)))
         except Exception as error:  # noqa: BLE001  told below, as it was for what was given
-            refusal = refusal or error
+            refusals.append(error)
     shapes = ", ".join(str(x.shape) for x in inputs)
-    reason = str(refusal).splitlines()[0] if str(refusal) else ""
     raise AdapterError(
-        f"f raises {type(refusal).__name__}: {reason} for inputs of shape {shapes}, in float64 and in float32"
-    ) from refusal
+        f"f raises {raised(refusals[0])} for inputs of shape {shapes}, in float64 and in float32"
+    ) from refusals[0]
 
 
 def _ignores_inputs(

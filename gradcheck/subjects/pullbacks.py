@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck.streams import stream
-from gradcheck.subjects.attributes import AdapterError
+from gradcheck.subjects.attributes import AdapterError, raised
 from gradcheck.subjects.caller import Caller, described, equal, is_floating, same_shape
 from gradcheck.subjects.calls import (
     OBJECT,
@@ -52,7 +52,7 @@ class PullbackReader(Caller):
             try:
                 layer, result, back, _ = self.both(training=True)
             except Exception as error:  # noqa: BLE001  a candidate that does not fit; if none does, it is told
-                errors.append(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+                errors.append(raised(error))
                 continue
             paths = self._located(layer, back, parameters)
             if paths is None:

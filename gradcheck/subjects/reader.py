@@ -12,7 +12,7 @@ import numpy as np
 
 from gradcheck.contract import Array
 from gradcheck.streams import stream
-from gradcheck.subjects.attributes import AdapterError, assign, resolve
+from gradcheck.subjects.attributes import AdapterError, assign, raised, resolve
 from gradcheck.subjects.caller import NUDGE, Given, alike, equal, is_floating, other_values, suggestion, value_at
 from gradcheck.subjects.calls import (
     OBJECT,
@@ -122,7 +122,7 @@ class Reader(HoldingsReader):
                 pass
             call = f"{self.spoken(0)}({', '.join(self.names)})"
             raise AdapterError(
-                f"{call} raises {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''} "
+                f"{call} raises {raised(error)} "
                 f"for inputs of shape {shapes}, in float64 and in float32: give inputs that it takes"
             ) from error
 

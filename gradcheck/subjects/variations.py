@@ -10,6 +10,7 @@ import numpy as np
 
 from gradcheck.contract import Array, Case, Layer, Loss
 from gradcheck.numerics.functions import function_of
+from gradcheck.subjects.attributes import raised
 from gradcheck.subjects.domains import Domain, domain_of
 from gradcheck.subjects.function import PlainFunction
 from gradcheck.subjects.layer import ForeignLayer
@@ -369,7 +370,7 @@ def _output(case: Case) -> tuple[Array | None, str]:
         try:
             grads = pullback(np.ones_like(y))
         except Exception as error:  # noqa: BLE001  passed on in words
-            return y, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            return y, raised(error)
     # An infinite gradient, as that of a root at zero, is outside the domain as well.
     return (y if all(np.isfinite(array).all() for array in (y, *grads.values())) else None), ""
 

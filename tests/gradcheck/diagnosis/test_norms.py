@@ -125,8 +125,5 @@ def test_an_eps_that_counts_as_much_as_the_variance_or_hardly_at_all_passes(seed
 
 
 def test_an_eps_is_no_reason_for_more_than_it_can_come_to() -> None:
-    def rounded(x: Array) -> Array:
-        return np.round(64 * x) / 64  # far away as smooth as can be
-
-    report = gradcheck.check_gradients(rounded, (np.array([[0.3, -1.2, 2.1]]),), lambda _, dy: (dy,))
-    assert "beside a norm" not in str(report)
+    report = gradcheck.check_gradients(np.round, (2 * X,), lambda inputs, dy: (dy * np.ones_like(inputs[0]),))
+    assert "beside a norm" not in str(report)  # though rounding counts for nothing where numbers are large
