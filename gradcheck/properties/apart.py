@@ -17,7 +17,8 @@ from gradcheck.numerics.directions import Point, coordinates
 from gradcheck.numerics.functions import Arrays, Function, Pullback, cast, function_of, precision_taken
 from gradcheck.numerics.rounding import spread
 from gradcheck.numerics.samples import batch_axis
-from gradcheck.properties.outcome import CERTAIN, DIAGNOSED, Outcome, allowance, cotangent, counted, shadows_of
+from gradcheck.properties.noise import allowance, shadows_of
+from gradcheck.properties.outcome import CERTAIN, DIAGNOSED, Outcome, cotangent, counted
 from gradcheck.subjects.twin import TwinError, twin_of
 
 CLOSE = 1e-6  # two of pullback, differences and twin that are relatively this close are of one opinion

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from gradcheck.contract import Array, Case, Kinks, Layer, Loss, ShapeError
 from gradcheck.numerics.agreement import Verdict, Worst, compare
 from gradcheck.numerics.directions import Point, samples_are_independent
 from gradcheck.numerics.functions import (
+    Arrays,
     Function,
     RefusedError,
     cast,
@@ -23,18 +25,16 @@ from gradcheck.numerics.functions import (
     precision_of,
     precision_taken,
 )
-from gradcheck.numerics.rounding import spread
 from gradcheck.properties.changes import changes_of, not_judged_if_changed
+from gradcheck.properties.noise import FEW, Rounding, allowance, shadows_of
 from gradcheck.properties.outcome import (
     DTYPES,
     Outcome,
     Settings,
-    allowance,
     cotangent,
     failure,
     inconclusive,
     judged,
-    shadows_of,
     useful,
 )
 
@@ -113,14 +113,14 @@ def precisions_agree(case: Case, settings: Settings = Settings()) -> Outcome | N
     y_wide, pullback_wide = function.call(wide, case.context())
     ours, theirs = {"output": y, **pullback(dy)}, {"output": y_wide, **pullback_wide(dy_wide)}
     if function.foreign:  # without taps its rounding shows only in float32
-        noise = spread(ours, shadows_of(case, function, narrow, dy, rng))
+        rounding = Rounding(function, ours, shadows_of(case, function, narrow, dy, rng))
     else:  # computed in float64, so that a cancellation in float32 excuses nothing
-        noise = spread(theirs, shadows_of(case, function, wide, dy_wide, rng, np.float32))
+        rounding = Rounding(function, theirs, shadows_of(case, function, wide, dy_wide, rng, np.float32))
     worsts, told = [], False
     for name, array in ours.items():
         if array.shape != theirs[name].shape:
             return failure(f"{name} has shape {array.shape} in float32 and {theirs[name].shape} in float64")
-        allowed = allowance(function, theirs[name].astype(np.float32), noise[name])
+        allowed = rounding.allowed(name, array, theirs[name].astype(np.float32))
         if function.foreign and not np.isfinite(array).all() and np.isfinite(theirs[name]).all():
             return inconclusive(f"{name} is not finite in float32, and is in float64")
         worsts.append(compare(name, array, theirs[name], allowed))
@@ -243,17 +243,16 @@ def results_do_not_depend_on_memory_layout(case: Case, settings: Settings = Sett
     constant = np.full_like(dy, dy.reshape(-1)[0] if dy.size else 0.0)
     plain = {"output": y, **pullback(dy)}
     of_constant = pullback(constant)
-    noise = spread(plain, shadows_of(case, function, function.variables, dy, rng))
-    noise |= {
-        f"{name} of a constant dy": width
-        for name, width in spread(of_constant, shadows_of(case, function, function.variables, constant, rng)).items()
-    }
+    rounding, of_constants = (
+        Rounding(function, results, shadows_of(case, function, function.variables, given, rng))
+        for results, given in ((plain, dy), (of_constant, constant))
+    )
     worsts = []
     for layout in (_fortran, _reversed, _gapped):
         variables = {name: layout(array) for name, array in function.variables.items()}
         y_other, pullback_other = function.call(variables, case.context())
         for name, array in {"output": y_other, **pullback_other(layout(dy))}.items():
-            worsts.append(_within(function, name, array, plain[name], noise[name]))
+            worsts.append(_within(rounding, name, array, plain[name]))
     scalar = np.broadcast_to(constant.reshape(-1)[:1].reshape((1,) * dy.ndim), dy.shape) if dy.size else constant
     try:
         of_scalar = function.call(function.variables, case.context())[1](scalar)
@@ -262,7 +261,7 @@ def results_do_not_depend_on_memory_layout(case: Case, settings: Settings = Sett
             raise
         of_scalar = {}  # it asks for arrays that it can write, which is reported elsewhere
     for name, array in of_scalar.items():
-        worsts.append(_within(function, name, array, of_constant[name], noise[f"{name} of a constant dy"]))
+        worsts.append(_within(of_constants, name, array, of_constant[name]))
     outcome = judged(worsts)
     if outcome.verdict is Verdict.FAIL and function.foreign and outcome.worst is not None:
         worst = outcome.worst  # a layout of our own making: who never gives another than NumPy's own is not wrong
@@ -273,8 +272,8 @@ def results_do_not_depend_on_memory_layout(case: Case, settings: Settings = Sett
     return outcome
 
 
-def _within(function: Function, name: str, array: Array, plain: Array, noise: float) -> Worst | None:
-    return compare(name, array, plain, allowance(function, plain, noise))
+def _within(rounding: Rounding, name: str, array: Array, plain: Array) -> Worst | None:
+    return compare(name, array, plain, rounding.allowed(name, array, plain))
 
 
 def gradients_of_samples_do_not_mix(case: Case, settings: Settings = Settings()) -> Outcome | None:
@@ -287,9 +286,7 @@ def gradients_of_samples_do_not_mix(case: Case, settings: Settings = Settings())
     x = variables[name]
     y, pullback = function.call(variables, case.context())
     dy = cotangent(y, case.rng("cotangent"))
-    shadows = shadows_of(case, function, variables, dy, rng)
-    point = Point(function, variables, case.context, y, dy, [one["output"] for one in shadows])
-    if not samples_are_independent(point, name):
+    if not _independent(case, function, variables, dy, rng):
         return None  # outputs depend on more than their own sample
     if len(x) < 2:
         return None  # there is one sample only
@@ -297,9 +294,7 @@ def gradients_of_samples_do_not_mix(case: Case, settings: Settings = Settings())
         # With a weight of zero, outputs do not show what the weight's gradient depends on.
         shifts = {k: 2.0**-7 * rng.uniform(0.5, 1, a.shape).astype(a.dtype) for k, a in variables.items()}
         moved = {k: a if k == name else a + shifts[k] for k, a in variables.items()}
-        outputs = [one["output"] for one in shadows_of(case, function, moved, dy, rng)]
-        elsewhere = replace(point, variables=moved, y=function.call(moved, case.context())[0], outputs=outputs)
-        if not samples_are_independent(elsewhere, name):
+        if not _independent(case, function, moved, dy, rng):
             return None
     together = pullback(dy)
     if case.training and _draws(case, function, together, dy):
@@ -309,7 +304,7 @@ def gradients_of_samples_do_not_mix(case: Case, settings: Settings = Settings())
         alone = [function.call({**variables, name: one}, case.context())[1](done) for one, done in samples]
     except (ShapeError, RefusedError):
         return None  # no sample is taken by itself: its statistics would be of nothing else
-    noise = spread(together, shadows)
+    rounding = Rounding(function, together, shadows_of(case, function, variables, dy, rng))
     worsts = []
     for tensor, grad in together.items():
         pieces = [one[tensor] for one in alone]
@@ -317,9 +312,20 @@ def gradients_of_samples_do_not_mix(case: Case, settings: Settings = Settings())
         if joined.shape != grad.shape:
             return failure(f"{tensor}'s gradient has shape {grad.shape} for the batch, {joined.shape} for its samples")
         # The samples' gradients round too: besides what shadows of the whole show, by one floor each.
-        allowed = allowance(function, grad, noise[tensor]) + sum(allowance(function, piece, 0.0) for piece in pieces)
-        worsts.append(compare(tensor, grad, joined, allowed))
+        of_pieces = sum(allowance(function, piece, 0.0) for piece in pieces)
+        worsts.append(compare(tensor, grad, joined, rounding.allowed(tensor, grad, joined, of_pieces)))
     return judged(worsts)
+
+
+def _independent(case: Case, function: Function, variables: Arrays, dy: Array, rng: np.random.Generator) -> bool:
+    """Return whether each sample's output depends on that sample alone, by few shadows or, if not, by all."""
+    point = Point(function, variables, case.context, function.call(variables, case.context())[0], dy, [])
+    shadows = shadows_of(case, function, variables, dy, rng)
+    for count in (FEW, None):
+        point.outputs.extend(one["output"] for one in islice(shadows, count))
+        if samples_are_independent(point, function.inputs[0]):
+            return True
+    return False
 
 
 def _draws(case: Case, function: Function, grads: dict[str, Array], dy: Array) -> bool:
@@ -371,10 +377,8 @@ def _as_integers(case: Case, function: Function, kind: np.dtype[np.integer[Any]]
             integer = {"output": y_integer, **pullback_integer(dy)}
     except (TypeError, ValueError, OverflowError):
         return None  # integer input is refused
-    noise = dict.fromkeys(plain, 0.0)
-    if not all(_same(array, plain[k]) for k, array in integer.items()):
-        noise = spread(plain, shadows_of(case, function, variables, dy, rng))
-    outcome = judged(_within(function, k, np.asarray(a, np.float64), plain[k], noise[k]) for k, a in integer.items())
+    rounding = Rounding(function, plain, shadows_of(case, function, variables, dy, rng))
+    outcome = judged(_within(rounding, k, np.asarray(a, np.float64), plain[k]) for k, a in integer.items())
     if outcome.verdict is not Verdict.FAIL or outcome.worst is None:
         return outcome
     worst = outcome.worst

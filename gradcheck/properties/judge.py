@@ -31,7 +31,8 @@ from gradcheck.numerics.functions import Function, Pullback, grains_of
 from gradcheck.numerics.generalised import generalised_gradient
 from gradcheck.numerics.rounding import nudged
 from gradcheck.numerics.stairs import rise
-from gradcheck.properties.outcome import LARGE, SHADOWS, USEFUL, Settings, factor_of, seconds_a_call, shadows_of, useful
+from gradcheck.properties.noise import LARGE, SHADOWS, factor_of, seconds_a_call, shadows_of
+from gradcheck.properties.outcome import USEFUL, Settings, useful
 from gradcheck.streams import stream
 
 SHARE_OF_TIME = 0.25  # of what is left, for the differences of one tensor in one case
@@ -488,7 +489,8 @@ class Judge:
         """
         function = self.point.function if function is None else function
         y, pullback = function.call(variables, self.point.context())
-        grads, shadows = pullback(self.point.dy), shadows_of(self.case, function, variables, self.point.dy, self.rng)
+        grads = pullback(self.point.dy)
+        shadows = [*shadows_of(self.case, function, variables, self.point.dy, self.rng)]
         outputs = [one["output"] for one in shadows]
         point = replace(self.point, function=function, variables=variables, y=y, outputs=outputs)
         return replace(self, point=point, pullback=pullback, grads=grads, shadows=shadows)
@@ -496,7 +498,7 @@ class Judge:
     def with_cotangent(self, dy: Array) -> Judge:
         """Return the same judge for another cotangent."""
         point = replace(self.point, dy=dy)
-        shadows = shadows_of(self.case, point.function, point.variables, dy, self.rng)
+        shadows = [*shadows_of(self.case, point.function, point.variables, dy, self.rng)]
         return replace(self, point=point, grads=self.pullback(dy), shadows=shadows)
 
     def _bisect(self, name: str, ratio: float) -> Worst:

@@ -9,30 +9,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from gradcheck.contract import Array, Case
 from gradcheck.diagnosis.evidence import Diagnosis
 from gradcheck.numerics.agreement import Verdict, Worst, largest
-from gradcheck.numerics.functions import Arrays, Function, RefusedError, shadow
-from gradcheck.numerics.rounding import Recorder, noise_of, roughness
 
 DTYPES = ("float64", "float32")
 Mode = Literal["auto", "full", "fast"]
 MODES: tuple[Mode, ...] = ("auto", "full", "fast")
 SECONDS: dict[Mode, float] = {"auto": 5.0, "fast": 2.0, "full": math.inf}  # of processor time, for one object
-
-# Shadows of a check of small arrays. With few elements and cancelling terms all nudges of a shadow may cancel (with
-# probability 0.22 for two terms just above a power of two); all 16 do so less than once in 10^10 times.
-SHADOWS = 16
-
-# In large arrays each element matters less, and each shadow costs more.
-LARGE, SHADOWS_OF_LARGE = 1 << 17, 5
-SLOW = 2e-3  # seconds of a forward and a backward pass, above which there are no more of them either
-
-# Allowance over the spread of the widest of these shadows. It is seldom small by chance. That of three is, so
-# trajectories need a factor of 8. A foreign object has no taps, so its shadows show its rounding less reliably.
-NATIVE_FACTOR, FOREIGN_FACTOR = 4.0, 8.0
 
 # An allowance above this share of the tensor's largest element cannot tell right from wrong. In float32, where a good
 # one is 1e-5 and one of a value near which much cancels 1e-2, it can tell whether a term is missing or a sign is wrong.
@@ -150,58 +135,9 @@ def judged(worsts: Iterable[Worst | None], *, told: bool = True) -> Outcome:
     return Outcome(Verdict.PASS, worst)
 
 
-def factor_of(function: Function) -> float:
-    """Return the allowance over the spread of shadows: `FOREIGN_FACTOR` or `NATIVE_FACTOR`."""
-    return FOREIGN_FACTOR if function.foreign else NATIVE_FACTOR
-
-
-def allowance(function: Function, reference: Array, spread_of_shadows: float) -> float:
-    """Return by how much rounding may set a tensor and its reference apart, given how far shadows spread."""
-    least = float(np.finfo(reference.dtype).smallest_subnormal) if reference.dtype.kind == "f" else 0.0
-    return (
-        max(factor_of(function) * noise_of(reference, spread_of_shadows, factor_of(function)), least) + function.grain
-    )
-
-
 def cotangent(y: Array, rng: np.random.Generator) -> Array:
     """Return a Gaussian cotangent for an output; never all ones, under which a softmax has no gradient."""
     return np.asarray(rng.standard_normal(y.shape)).astype(y.dtype)
-
-
-def seconds_a_call(case: Case) -> float:
-    """Return the processor time of a forward and a backward pass of a case's subject, measured once a check."""
-    seconds: float = case.measured.get("seconds", 0.0)
-    return seconds
-
-
-def shadows_of(
-    case: Case,
-    function: Function,
-    variables: Arrays,
-    dy: Array,
-    rng: np.random.Generator,
-    precision: DTypeLike | None = None,
-) -> list[dict[str, Array]]:
-    """Return shadows of a call, and for a foreign object, which has no taps, its `roughness` too.
-
-    Nudges are of one unit in the last place of ``precision``, by default that of the arrays.
-    """
-    large = sum(array.size for array in variables.values()) > LARGE or seconds_a_call(case) > SLOW
-    count = SHADOWS_OF_LARGE if large else SHADOWS
-    shadows = [
-        shadow(function, variables, dy, rng, case.context(Recorder(rng, precision)), precision) for _ in range(count)
-    ]
-    if not function.foreign:
-        return shadows
-
-    def compute(given: Arrays) -> dict[str, Array] | None:
-        try:
-            y, pullback = function.call(given, case.context())
-        except RefusedError:
-            return None
-        return {"output": y, **pullback(dy)}
-
-    return shadows + roughness(compute, variables, rng)
 
 
 def useful(allowed: Array | float, *values: Array, share: float = USEFUL[np.float64]) -> bool:

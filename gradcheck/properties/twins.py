@@ -12,18 +12,15 @@ from gradcheck.numerics.agreement import Verdict, Worst, compare
 from gradcheck.numerics.functions import Arrays, Function, RefusedError, cast, function_of, precision_of
 from gradcheck.numerics.rounding import Recorder, largest_difference, nudged, roughness, spread
 from gradcheck.properties.apart import odd_one_out, with_causes
+from gradcheck.properties.noise import SHADOWS, Rounding, factor_of, shadows_of
 from gradcheck.properties.outcome import (
-    SHADOWS,
     USEFUL,
     Outcome,
     Settings,
-    allowance,
     cotangent,
-    factor_of,
     failure,
     inconclusive,
     judged,
-    shadows_of,
     useful,
 )
 from gradcheck.subjects.layer import ForeignLayer
@@ -89,7 +86,7 @@ def compared_with_twin(
         if y.shape != y_twin.shape:
             return failure(f"the output has shape {y.shape}, the twin's {y_twin.shape}")
         ours, theirs = {"output": y, **pullback(dy)}, {"output": y_twin, **pullback_twin(dy.astype(y_twin.dtype))}
-        noise = spread(ours, shadows_of(case, function, variables, dy, rng))
+        rounding = Rounding(function, ours, shadows_of(case, function, variables, dy, rng))
 
         def of_twin(given: Arrays, dy: Array = dy) -> dict[str, Array]:
             value, back = twin.call(given, case.context())
@@ -98,9 +95,9 @@ def compared_with_twin(
         second = _SecondOpinion(of_twin, cast(variables, kind), factor_of(function), rng)
         for name, array in ours.items():
             if name in theirs:  # else it is an input for which the twin has no gradient
-                allowed = allowance(function, theirs[name], noise[name])
                 info = np.finfo(theirs[name].dtype)
-                allowed += float(info.tiny / info.eps + info.eps * terms * (name == "output"))
+                more = float(info.tiny / info.eps + info.eps * terms * (name == "output"))
+                allowed = rounding.allowed(name, array, theirs[name], more)
                 allowed += second.of(name, array, theirs[name], allowed)
                 told = useful(allowed, array, theirs[name], share=USEFUL[precision_of(case)])
                 compared.append((name, compare(name, array, theirs[name], allowed), told))
@@ -173,7 +170,7 @@ def buffers_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outc
                 want = f"{theirs[name].shape} {theirs[name].dtype}"
                 return failure(f"{name} is {want}, its new value {array.shape} {array.dtype}")
         moved = ({name: nudged(array, rng) for name, array in variables.items()} for _ in range(SHADOWS))
-        noise = spread(ours, [after(function, one, Recorder(rng)) for one in moved])
+        rounding = Rounding(function, ours, (after(function, one, Recorder(rng)) for one in moved))
         values = max(array.size for array in case.inputs)
         for name, array in ours.items():
             allowed = 0.0
@@ -181,7 +178,7 @@ def buffers_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outc
                 # A sum of m terms of one sign rounds in any order by up to m eps / 2 of itself: Higham (1993).
                 terms = values / max(1, array.size)
                 summed = terms * float(np.finfo(dtype).eps) / 2 * float(np.abs(theirs[name]).max(initial=0.0))
-                allowed = allowance(function, theirs[name], noise[name]) + summed
+                allowed = rounding.allowed(name, array, theirs[name], summed)
             worsts.append(compare(name, array, theirs[name], allowed))
     return judged(worsts)
 

@@ -1,0 +1,108 @@
+"""How far rounding moves a call, and by how much it may therefore set two results apart: measured, as far as needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from gradcheck.contract import Array, Case
+from gradcheck.numerics.functions import Arrays, Function, RefusedError, shadow
+from gradcheck.numerics.rounding import Recorder, largest_difference, noise_of, roughness
+
+# Shadows of a check of small arrays. With few elements and cancelling terms all nudges of a shadow may cancel (with
+# probability 0.22 for two terms just above a power of two); all 16 do so less than once in 10^10 times.
+SHADOWS = 16
+
+# In large arrays each element matters less, and each shadow costs more.
+LARGE, SHADOWS_OF_LARGE = 1 << 17, 5
+SLOW = 2e-3  # seconds of a forward and a backward pass, above which there are no more of them either
+
+# More shadows never allow less: what agrees by a few of them, or by none, needs no more. They are most of a check.
+FEW = 4
+
+# Allowance over the spread of the widest of these shadows. It is seldom small by chance. That of three is, so
+# trajectories need a factor of 8. A foreign object has no taps, so its shadows show its rounding less reliably.
+NATIVE_FACTOR, FOREIGN_FACTOR = 4.0, 8.0
+
+
+def factor_of(function: Function) -> float:
+    """Return the allowance over the spread of shadows: `FOREIGN_FACTOR` or `NATIVE_FACTOR`."""
+    return FOREIGN_FACTOR if function.foreign else NATIVE_FACTOR
+
+
+def allowance(function: Function, reference: Array, spread_of_shadows: float) -> float:
+    """Return by how much rounding may set a tensor and its reference apart, given how far shadows spread."""
+    least = float(np.finfo(reference.dtype).smallest_subnormal) if reference.dtype.kind == "f" else 0.0
+    return (
+        max(factor_of(function) * noise_of(reference, spread_of_shadows, factor_of(function)), least) + function.grain
+    )
+
+
+def seconds_a_call(case: Case) -> float:
+    """Return the processor time of a forward and a backward pass of a case's subject, measured once a check."""
+    seconds: float = case.measured.get("seconds", 0.0)
+    return seconds
+
+
+def few_will_do(case: Case, variables: Arrays) -> bool:
+    """Return whether a call is small and quick enough for `SHADOWS`, so that it is worth to begin with `FEW`."""
+    return sum(array.size for array in variables.values()) <= LARGE and seconds_a_call(case) <= SLOW
+
+
+def shadows_of(
+    case: Case,
+    function: Function,
+    variables: Arrays,
+    dy: Array,
+    rng: np.random.Generator,
+    precision: DTypeLike | None = None,
+) -> Iterator[dict[str, Array]]:
+    """Yield shadows of a call, and for a foreign object, which has no taps, its `roughness` too.
+
+    Nudges are of one unit in the last place of ``precision``, by default that of the arrays.
+    """
+    for _ in range(SHADOWS if few_will_do(case, variables) else SHADOWS_OF_LARGE):
+        yield shadow(function, variables, dy, rng, case.context(Recorder(rng, precision)), precision)
+    if not function.foreign:
+        return
+
+    def compute(given: Arrays) -> dict[str, Array] | None:
+        try:
+            y, pullback = function.call(given, case.context())
+        except RefusedError:
+            return None
+        return {"output": y, **pullback(dy)}
+
+    yield from roughness(compute, variables, rng)
+
+
+class Rounding:
+    """By how much rounding may set the results of a call apart from others that are to equal them.
+
+    Shadows are called as comparisons need them: none for arrays that agree up to one rounding of their largest element.
+    """
+
+    def __init__(self, function: Function, results: Arrays, shadows: Iterator[dict[str, Array]]) -> None:
+        self._function, self._results, self._shadows = function, results, shadows
+        self._widest = dict.fromkeys(results, 0.0)
+        self._taken = 0
+
+    def after(self, count: int | None, name: str, reference: Array) -> float:
+        """Return what a tensor is allowed by what that many shadows show, by default all."""
+        left = None if count is None else max(0, count - self._taken)
+        for one in islice(self._shadows, left):
+            self._taken += 1
+            for name, array in self._results.items():
+                self._widest[name] = max(self._widest[name], largest_difference(one[name], array))
+        return allowance(self._function, reference, self._widest[name])
+
+    def allowed(self, name: str, array: Array, reference: Array, more: float = 0.0) -> float:
+        """Return what a tensor is allowed, besides ``more``: by none, by few or by all shadows, if it exceeds that."""
+        for count in (0, FEW, None):
+            allowed = self.after(count, name, reference) + more
+            if array.shape != reference.shape or largest_difference(array, reference) <= allowed:
+                break
+        return allowed
