@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 
@@ -40,12 +42,24 @@ for command in (train, presets, predict, compare, report, verify, record, compar
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    sys.unraisablehook = _interrupted_again
     code = run(sys.argv[1:])
     if code == ExitCode.INTERRUPTED and hasattr(signal, "pthread_sigmask"):
         # ``python -m`` ends by SIGINT, whatever was caught and returned, if the interrupt had passed through an exec(),
         # as those of dataclasses are; where that signal is blocked, with 130 after all.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     sys.exit(code)
+
+
+def _interrupted_again(lost: sys.UnraisableHookArgs) -> None:
+    """Interrupt again where Python drops what is raised: in a destructor, or what is called when garbage is collected.
+
+    Hypothesis has such a call, so that one Control-C in some hundred went unheard.
+    """
+    if issubclass(lost.exc_type, KeyboardInterrupt):
+        threading.Timer(0.01, _thread.interrupt_main).start()  # when that call is over
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def run(args: Sequence[str]) -> int:

@@ -531,12 +531,25 @@ def test_a_reader_that_leaves_is_no_mismatch(args: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_an_interrupt_amid_an_import_exits_with_130_too(tmp_path: Path) -> None:
+# What Control-C may come amid: a dataclass that is being made in an import, or a call of the garbage collector's.
+INTERRUPTED = {
+    "exec": ["exec('raise KeyboardInterrupt')"],
+    "callback": [
+        "gc.callbacks.append(lambda *_: gc.callbacks.clear() or signal.raise_signal(signal.SIGINT))",
+        "gc.collect()",
+        "for _ in range(6000): time.sleep(0.01)",
+    ],
+}
+
+
+@pytest.mark.parametrize("place", INTERRUPTED)
+def test_an_interrupt_exits_with_130_wherever_it_comes(place: str, tmp_path: Path) -> None:
     lines = [
-        "import cli.main",
+        "import gc, signal, time, cli.main",
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background has not",
         "def run(args):",
         "    try:",
-        "        exec('raise KeyboardInterrupt')  # as a dataclass that is just being made",
+        *(f"        {line}" for line in INTERRUPTED[place]),
         "    except KeyboardInterrupt:",
         "        return 130",
         "cli.main.run = run",
@@ -544,8 +557,14 @@ def test_an_interrupt_amid_an_import_exits_with_130_too(tmp_path: Path) -> None:
     ]
     (tmp_path / "interrupted.py").write_text("\n".join(lines))
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
-    done = subprocess.run([sys.executable, "-m", "interrupted"], env=os.environ | {"PYTHONPATH": path}, check=False)
-    assert done.returncode == 130
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted"],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (130, "")
 
 
 FAIR = ("train", "--fair", "--dataset", "digits", "--epochs", "9000")
