@@ -54,7 +54,7 @@ def main() -> None:
 def _interrupted_again(lost: sys.UnraisableHookArgs) -> None:
     """Interrupt again where Python drops what is raised: in a destructor, or what is called when garbage is collected.
 
-    Hypothesis has such a call, so that one Control-C in some hundred went unheard.
+    Hypothesis has such a call, amid which Control-C would go unheard.
     """
     if issubclass(lost.exc_type, KeyboardInterrupt):
         threading.Timer(0.01, _thread.interrupt_main).start()  # when that call is over

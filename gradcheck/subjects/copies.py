@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import copy
+import copyreg
 import functools
 import inspect
 import types
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from gradcheck.contract import Array
+from gradcheck.subjects.attributes import assign, resolve
 
 Owner = TypeVar("Owner")
+
+ATOMS = frozenset(
+    {type(None), bool, int, float, complex, str, bytes, type, types.FunctionType, types.BuiltinFunctionType}
+)
+# By which a class says how its objects are copied.
+COPYING = (
+    *("__deepcopy__", "__reduce_ex__", "__reduce__", "__getstate__", "__setstate__", "__new__"),
+    *("__getnewargs__", "__getnewargs_ex__"),
+)
+OF_PYTHON = 1 << 9  # the flag of a class that a class statement has made
 
 
 def fresh(owner: Owner, dtype: DTypeLike | None = None) -> Owner:
@@ -22,7 +35,7 @@ def fresh(owner: Owner, dtype: DTypeLike | None = None) -> Owner:
 
     Arrays that share memory, such as views of one flat buffer, still do so in the copy.
     """
-    return copier(owner, dtype)()
+    return copier(owner, dtype)({})
 
 
 def copy_of(owner: Any, dtype: DTypeLike | None = None, copied: dict[int, Any] | None = None) -> Any:
@@ -48,13 +61,62 @@ def copy_of(owner: Any, dtype: DTypeLike | None = None, copied: dict[int, Any] |
     return made
 
 
-def copier(owner: Owner, dtype: DTypeLike | None = None) -> Callable[[], Owner]:
+def copier(
+    owner: Owner, dtype: DTypeLike | None = None, paths: Mapping[str, str] = MappingProxyType({})
+) -> Callable[[Mapping[str, Array]], Owner]:
     """Return a function that makes a `fresh` copy at every call, of an object that nobody changes between them.
 
-    Its arrays are looked for once: that takes as long as to copy it.
+    It is given what to put at ``paths``, by their names. Arrays are looked for once: that takes as long as to copy.
     """
     arrays = arrays_in(owner)
-    return lambda: copy.deepcopy(owner, _copies(arrays, dtype))
+    held = {name: resolve(owner, path) for name, path in paths.items()}
+
+    def made(given: Mapping[str, Array]) -> Owner:
+        memo = _copies(arrays, dtype)
+        places = {name: memo.get(id(array)) for name, array in held.items()}
+        copied: Owner = _copied(owner, memo)
+        for name, place in places.items():
+            if place is None:
+                assign(copied, paths[name], given[name])
+            else:
+                place[...] = given[name]
+        return copied
+
+    return made
+
+
+def _copied(value: Any, memo: dict[int, Any]) -> Any:
+    """Return what copy.deepcopy does; faster for containers and for objects of plain Python classes."""
+    kind: type = type(value)
+    if kind in ATOMS:
+        return value
+    if id(value) in memo:
+        return memo[id(value)]
+    if kind is dict:
+        copied = memo[id(value)] = {}
+        copied.update((_copied(key, memo), _copied(each, memo)) for key, each in value.items())
+        return copied
+    if kind is list:
+        found = memo[id(value)] = []
+        found.extend(_copied(each, memo) for each in value)
+        return found
+    if not _is_plain(kind):
+        return copy.deepcopy(value, memo)
+    instance: Any = object.__new__(kind)
+    memo[id(value)] = instance
+    instance.__dict__.update((name, _copied(each, memo)) for name, each in value.__dict__.items())
+    return instance
+
+
+@functools.lru_cache(256)
+def _is_plain(kind: type) -> bool:
+    """Return whether objects of a class have all in ``__dict__``, and Python's own rules of copying."""
+    return (
+        all(base is object or (base.__flags__ & OF_PYTHON and not vars(base).get("__slots__")) for base in kind.__mro__)
+        and kind.__dictoffset__ != 0
+        and kind not in copyreg.dispatch_table
+        and all(getattr(kind, name, None) is getattr(object, name, None) for name in COPYING)
+    )
 
 
 def _copies(arrays: list[Array], dtype: DTypeLike | None) -> dict[int, Any]:

@@ -86,7 +86,7 @@ class ForeignLayer:
         arguments = tuple(variable.get(i, array) for i, array in enumerate(inputs))
         parameters = self.parameters()
         variables = {name: inputs[i] for i, name in variable.items()} | parameters
-        kinds = {dtype: copier(self._prepared(dtype)) for dtype in (np.float64, np.float32)}
+        kinds = {dtype: copier(self._prepared(dtype), None, paths) for dtype in (np.float64, np.float32)}
         quiet: dict[bool, bool] = {}  # by mode: whether no call so far has drawn a random number
 
         @contextmanager
@@ -100,9 +100,7 @@ class ForeignLayer:
 
         def begin(given: Arrays, context: Context) -> tuple[Any, Any, list[Any], list[Array]]:
             floating = [array.dtype for array in given.values() if array.dtype.kind == "f"]
-            layer = kinds[np.float32 if floating and all(d == np.float32 for d in floating) else np.float64]()
-            for name, path in paths.items():
-                assign(layer, path, given[name])
+            layer = kinds[np.float32 if floating and all(d == np.float32 for d in floating) else np.float64](given)
             first = next(iter(given.values()), np.empty(0))
             pairs = zip(arguments, values_of_arguments(arguments, given), strict=True)
             values = [value if isinstance(argument, str) else like(value, first) for argument, value in pairs]

@@ -201,13 +201,70 @@ def test_every_copy_is_as_the_first_and_shares_memory_as_its_original_does(dtype
     before, copied = pickle.dumps(layer), copier(layer, dtype)
     expected = pickle.dumps(fresh(layer, dtype))
     for _ in range(3):
-        copy = copied()
+        copy = copied({})
         assert pickle.dumps(copy) == expected
         assert {array.dtype for array in (copy.flat, *copy.params.values())} == {np.dtype(dtype or np.float64)}
         copy.flat[...] = 7
         assert (copy.params["W"] == 7).all()
         assert (copy.params["b"] == 7).all()
     assert pickle.dumps(layer) == before
+
+
+class Node:
+    """Holds what is copied by many rules: containers, itself, an object twice, and objects with rules of their own."""
+
+    def __init__(self) -> None:
+        self.own = self
+        self.table: dict[Any, Any] = {"w": np.ones(2), 3: [np.zeros(1), "text", (np.ones(1),)]}
+        self.first = self.second = Slotted(1.5)
+        self.late, self.counted, self.listed = Without({"a": 1}), Counted(), Listed([1, 2])
+
+
+class Slotted:
+    __slots__ = ("value",)
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+
+class Without:
+    def __init__(self, kept: dict[str, int]) -> None:
+        self.kept, self.cache = kept, np.ones(3)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"kept": self.kept}
+
+
+class Counted:
+    copies = 0
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Counted:
+        copied = Counted()
+        copied.copies = self.copies + 1
+        return copied
+
+
+class Listed(list[int]):
+    pass
+
+
+def test_a_copy_keeps_to_the_rules_of_every_object_in_it() -> None:
+    node = Node()
+    copied = fresh(node)
+    assert copied is not node
+    assert copied.own is copied
+    assert copied.first is copied.second is not node.first
+    assert copied.first.value == 1.5
+    assert vars(copied.late) == {"kept": {"a": 1}}
+    assert copied.late.kept is not node.late.kept
+    assert copied.counted.copies == 1
+    assert isinstance(copied.listed, Listed)
+    assert copied.listed == [1, 2]
+    held, original = copied.table[3], node.table[3]
+    assert held[1] == "text"
+    for mine, theirs in ((copied.table["w"], node.table["w"]), (held[0], original[0]), (held[2][0], original[2][0])):
+        assert np.array_equal(mine, theirs)
+        assert not np.shares_memory(mine, theirs)
 
 
 def test_a_large_layer_takes_far_fewer_calls_than_it_has_elements() -> None:
