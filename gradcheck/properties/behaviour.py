@@ -120,7 +120,7 @@ def precisions_agree(case: Case, settings: Settings = Settings()) -> Outcome | N
     for name, array in ours.items():
         if array.shape != theirs[name].shape:
             return failure(f"{name} has shape {array.shape} in float32 and {theirs[name].shape} in float64")
-        allowed = rounding.allowed(name, array, theirs[name].astype(np.float32))
+        allowed = rounding.allowed(name, array, theirs[name], precision=np.float32)
         if function.foreign and not np.isfinite(array).all() and np.isfinite(theirs[name]).all():
             return inconclusive(f"{name} is not finite in float32, and is in float64")
         worsts.append(compare(name, array, theirs[name], allowed))

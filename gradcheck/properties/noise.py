@@ -95,14 +95,20 @@ class Rounding:
         left = None if count is None else max(0, count - self._taken)
         for one in islice(self._shadows, left):
             self._taken += 1
-            for name, array in self._results.items():
-                self._widest[name] = max(self._widest[name], largest_difference(one[name], array))
+            for each, array in self._results.items():
+                self._widest[each] = max(self._widest[each], largest_difference(one[each], array))
         return allowance(self._function, reference, self._widest[name])
 
-    def allowed(self, name: str, array: Array, reference: Array, more: float = 0.0) -> float:
-        """Return what a tensor is allowed, besides ``more``: by none, by few or by all shadows, if it exceeds that."""
+    def allowed(
+        self, name: str, array: Array, reference: Array, more: float = 0.0, precision: DTypeLike | None = None
+    ) -> float:
+        """Return what a tensor is allowed, besides ``more``: by none, by few or by all shadows, if it exceeds that.
+
+        A ``precision`` is that in which the lower of both was computed, if the reference was not.
+        """
+        rounded = reference if precision is None else reference.astype(precision)
         for count in (0, FEW, None):
-            allowed = self.after(count, name, reference) + more
+            allowed = self.after(count, name, rounded) + more
             if array.shape != reference.shape or largest_difference(array, reference) <= allowed:
                 break
         return allowed
