@@ -39,6 +39,7 @@ SHARE_OF_TIME = 0.25  # of what is left, for the differences of one tensor in on
 PROBES = 8  # of fast mode, a tensor;
 PROBES_OF_LARGE = 2  # fewer where there are so many elements that a call takes long
 CONFIRMED = 32  # disagreeing elements that are measured again at other steps, the worst first
+AT_ONCE, BLATANT = 4, 1e3  # of which so many of those that exceed their allowance so many times are measured first
 EVALUATIONS_A_LINE = 12  # two steps of six
 AUTO_EVALUATIONS = 1_000  # in auto mode a tensor that takes more is probed along random directions,
 AUTO_WORK = 1 << 26  # and so is one for which evaluations x elements in and out exceed this
@@ -327,20 +328,28 @@ class Judge:
     def _confirm(self, name: str, chosen: Integers, estimate: Estimate, numeric: Array, allowed: Array) -> None:
         """Raise, in place, the allowance of disagreeing elements to what estimates from other steps show, unstacked.
 
-        What outputs that do not move may miss is added first.
+        What outputs that do not move may miss is added first. If of the worst elements one still disagrees, others that
+        are as blatant are taken to do so, too.
         """
         grad = self.grads[name].reshape(-1)
         with np.errstate(invalid="ignore", divide="ignore"):
             excess = np.abs(grad - numeric)[chosen] / allowed[chosen]
         wrong = np.argsort(-np.nan_to_num(excess))[: int(min(CONFIRMED, np.sum(excess > 1)))]
-        if not len(wrong):
+        blatant = (excess[wrong] > BLATANT) & (np.arange(len(wrong)) >= AT_ONCE)
+        self._confirm_some(name, chosen, wrong[~blatant], estimate, allowed)
+        few = chosen[wrong[:AT_ONCE]]
+        if np.any(blatant) and not np.any(np.abs(grad - numeric)[few] > allowed[few]):
+            self._confirm_some(name, chosen, wrong[blatant], estimate, allowed)
+
+    def _confirm_some(self, name: str, chosen: Integers, some: Integers, estimate: Estimate, allowed: Array) -> None:
+        if not len(some):
             return
-        lines = coordinates(self.point, name).only(chosen[wrong])
-        allowed[chosen[wrong]] += hidden(lines, estimate.step[wrong])
+        lines = coordinates(self.point, name).only(chosen[some])
+        allowed[chosen[some]] += hidden(lines, estimate.step[some])
         for shorter in (2.0**-2, 2.0**-5):
-            again = derivatives(lines, shorter * estimate.step[wrong] / lines.scale)
-            beyond = np.abs(again.value - estimate.value[wrong]) - again.error
-            allowed[chosen[wrong]] = np.maximum(allowed[chosen[wrong]], np.where(np.isfinite(beyond), beyond, 0.0))
+            again = derivatives(lines, shorter * estimate.step[some] / lines.scale)
+            beyond = np.abs(again.value - estimate.value[some]) - again.error
+            allowed[chosen[some]] = np.maximum(allowed[chosen[some]], np.where(np.isfinite(beyond), beyond, 0.0))
 
     def _row(self, name: str) -> Callable[[int], Array]:
         """Return a function from an output to the gradient of that output alone."""
