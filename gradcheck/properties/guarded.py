@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from gradcheck.contract import Array
 from gradcheck.diagnosis.evidence import Cause, Diagnosis
 from gradcheck.diagnosis.fits import Comparison
 from gradcheck.diagnosis.guards import LARGEST as LARGEST_GUARD
@@ -14,7 +15,7 @@ from gradcheck.diagnosis.guards import Guard, Place, guard_of, guard_of_samples,
 from gradcheck.diagnosis.norms import LARGEST_SHARE, POWERS, guard_of_norm, share_of, without_norm
 from gradcheck.numerics.agreement import compare, largest
 from gradcheck.numerics.differences import RICHARDSON_WEIGHTS, SHORTER, STEPS
-from gradcheck.numerics.directions import unit
+from gradcheck.numerics.directions import coordinates, unit
 from gradcheck.numerics.functions import cast, function_of
 from gradcheck.numerics.samples import batch_axis, part_of
 from gradcheck.properties.explained import target_of
@@ -23,6 +24,7 @@ from gradcheck.properties.outcome import DIAGNOSED, useful
 
 SAMPLES = 256  # of which each is tried alone, to tell an eps from a fault
 LIFTED = 2.0**-15  # an element just above what a guard cuts off, and below what any other bound does
+ROUGHLY = 0.05  # of itself, to which a slope is that of 1 / x there, by a step of a quarter
 
 FARTHEST = {np.float64: 2.0**40, np.float32: 2.0**16}  # of its size, where no eps counts beside an input
 AT_MOST = 4.0  # times the share that an eps has at another scale, and that power of the scale
@@ -44,12 +46,22 @@ def freed(judge: Judge, name: str, found: TensorFinding) -> TensorFinding:
         numeric, allowed = found.known or judge.numeric_of({}, name, judge.point.dy)
     except TooLongError:
         return found
-    if not np.any(Comparison(grad, numeric, allowed).failing):  # the disagreement is at kinks alone
+    # A right answer of which a probability is sure lies beyond a bound as well, with a slope of 1 just inside it.
+    at_kinks = ~np.isfinite(allowed)
+    clipped = found.kinks is not None and found.kinks.ratio > 1 and bool(_is_right_above(judge, name, at_kinks))
+    if clipped:
+        found = replace(found, kinks=None)
+    failing = bool(np.any(Comparison(grad, numeric, allowed).failing))
+    if not failing and not clipped:  # the disagreement is at kinks alone
         return found
     # What does not move is known no better than the outputs: a share of 1e-20 in a logarithm may still count.
     blurred = np.where(numeric == 0, allowed + _grain(judge, name), allowed)
     comparison = Comparison(grad, numeric, blurred)
     guard = _best(name, comparison, _guards(judge, name, comparison)) or _bound(judge, name, comparison)
+    if guard is not None and np.any(guard.outside) and _is_right_above(judge, name, guard.outside) is False:
+        guard = None  # what is flat is so beyond any guard
+    if guard is None and clipped:
+        guard = Guard(0.0, 0.0, Place.LOGARITHM, np.ones(grad.shape), np.zeros(grad.shape), at_kinks)
     if guard is None:
         return found
     if guard.sure and guard.place is Place.LOGARITHM and guard.eps:
@@ -95,20 +107,36 @@ def _bound(judge: Judge, name: str, comparison: Comparison) -> Guard | None:
     """
     x, grad = judge.point.variables[name], comparison.analytic
     flat = np.abs(grad - comparison.numeric) > comparison.allowed
-    size = np.abs(x)[flat]
-    if np.any(comparison.numeric[flat] != 0) or np.any((size == 0) | (size > LARGEST_GUARD)):
-        return None
-    lifted = np.where(flat, np.copysign(LIFTED, x), x).astype(x.dtype)
-    variables = {**judge.point.variables, name: lifted}
-    try:
-        there = judge.moved(variables)
-        numeric, allowed = there.numeric_of({}, name, there.point.dy)
-    except Exception:  # noqa: BLE001  outside its domain, or too long to tell
-        return None
-    right = np.abs(there.grads[name] - numeric) <= allowed + there.noise(name)
-    if not right.all() or np.any(np.abs(numeric[flat]) <= allowed[flat]):
+    moves = np.any(np.abs(comparison.numeric[flat]) > comparison.allowed[flat])
+    if not np.any(flat) or moves or not _is_right_above(judge, name, flat):
         return None
     return Guard(0.0, 0.0, Place.LOGARITHM, np.ones(x.shape), np.zeros(x.shape), flat)
+
+
+def _is_right_above(judge: Judge, name: str, flat: Array) -> bool | None:
+    """Return whether the value moves as the gradient says where flat elements are just above any guard.
+
+    None if that cannot be told: of elements that are no probabilities near 0 or 1, outside the domain, or in rounding.
+    """
+    point, x = judge.point, judge.point.variables[name]
+    if np.any(np.minimum(np.abs(x), np.abs(x - 1))[flat] > LARGEST_GUARD):
+        return None
+    inside = np.where(np.abs(x - 1) < 0.5, 1 - LIFTED, np.copysign(LIFTED, x))  # of a probability near 1, below that
+    variables = {**point.variables, name: np.where(flat, inside, x).astype(x.dtype)}
+    places = np.flatnonzero(flat)
+    every, step = np.arange(len(places)), np.full(len(places), LIFTED / 4)
+    try:
+        y, pullback = point.function.call(variables, point.context())
+        grad = pullback(point.dy)[name].reshape(-1)[places]
+        lines = coordinates(replace(point, variables=variables, y=y), name).only(places)
+        (above, right), (below, left) = lines.at(every, step), lines.at(every, -step)
+    except Exception:  # noqa: BLE001  whatever it raises there
+        return None
+    slope = (above - below) @ lines.dy[0] / (right - left)
+    noise = RICHARDSON_WEIGHTS * lines.eps * np.abs(lines.dy * lines.y).sum() / step
+    if np.any(noise > ROUGHLY * np.abs(grad)):
+        return None
+    return bool(np.all(np.abs(slope - grad) <= ROUGHLY * np.abs(grad) + noise))
 
 
 def _guard_of_samples(judge: Judge, name: str, whole: Comparison, known: Mapping[float, float]) -> Guard | None:

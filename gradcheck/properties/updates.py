@@ -240,6 +240,7 @@ def _runs(case: Case, settings: Settings, *, missing: bool) -> list[tuple[dict[s
 
     Parameters and state are computed together, because two properties need them.
     """
+    missing = missing and len(case.inputs) > 1  # of one tensor no gradient is left out
     kept = ("updates", str(missing), str(settings.steps), *settings.dtypes)
     if kept not in case.found:
         trials = [_trial(case, dtype, settings.steps, missing=missing) for dtype in settings.dtypes]

@@ -187,6 +187,56 @@ def test_a_bound_that_only_a_variation_meets_accuses_nobody(
     assert "are not judged: there the value is clipped, and flat" in found.remarks[0]
 
 
+class Clipped:
+    """Binary cross-entropy of probabilities that are clipped in the value alone."""
+
+    factor = 1.0
+
+    def __init__(self, low: float, high: float) -> None:
+        self.low, self.high = low, high
+
+    def forward(self, p: Array, t: Array) -> float:
+        self.p, self.t = p, t
+        q = np.clip(p, self.low, 1 - self.high)
+        return float(-np.sum(t * np.log(q) + (1 - t) * np.log(1 - q)))
+
+    def backward(self) -> Array:
+        return self.factor * ((1 - self.t) / (1 - self.p) - self.t / self.p)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (1e-7, 1e-7, Verdict.PASS),
+        (1e-5, 1e-5, Verdict.PASS),
+        (1e-3, 1e-7, Verdict.FAIL),
+        (1e-7, 1e-3, Verdict.FAIL),
+        (1e-4, 1e-4, Verdict.FAIL),
+    ],
+)
+def test_how_far_a_value_is_clipped_shows_just_above_any_guard(low: float, high: float, verdict: Verdict) -> None:
+    p, t = np.random.default_rng(3).uniform(0.2, 0.8, (4, 3)), np.ones((4, 3))
+    p[0, 1], p[2, 0], t[2] = 1e-9, 1 - 1e-9, 0.0
+    assert judged(Clipped(low, high), p, t).verdict is verdict
+
+
+@pytest.mark.parametrize(("eps", "beyond"), [(1e-7, 1e-9), (1e-12, 1e-13)])
+@pytest.mark.parametrize("factor", [1.0, 2.0])
+def test_answers_that_are_right_and_surer_than_a_bound_accuse_nobody(eps: float, beyond: float, factor: float) -> None:
+    p, t = np.random.default_rng(0).uniform(0.2, 0.8, (4, 3)), np.random.default_rng(9).integers(0, 2, (4, 3)) * 1.0
+    p[0, 1], t[0, 1], p[2, 0], t[2, 0] = beyond, 0, 1 - beyond, 1
+    loss = Clipped(eps, eps)
+    loss.factor = factor
+    report = gradcheck.check_loss(loss, p, t, claims=[gradients_agree_with_differences], variations=False)
+    assert report.verdict is (Verdict.PASS if factor == 1 else Verdict.FAIL), str(report)
+
+
+@pytest.mark.parametrize("scale", [4, 8])
+def test_logits_that_a_guard_cuts_off_are_not_taken_for_probabilities(scale: int) -> None:
+    found = judged(Guarded(lambda p: np.maximum(p, 1e-7)), scale * Z, CLASSES)
+    assert found.verdict is Verdict.PASS, found
+
+
 def test_a_bound_that_cuts_off_a_part_of_a_sum_is_told_from_a_fault() -> None:
     x = 16 * Z
     p = softmax(x, 1)
