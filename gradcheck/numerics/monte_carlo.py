@@ -60,13 +60,16 @@ class Nudging(np.ndarray[Any, Any]):
             return result
         moved = nudged(array, self.rng)
         for place, operand in enumerate(operands):  # x * 1 and x + 0 are exact, and x + 1e-20 is not
-            if np.ndim(operand) <= array.ndim and np.shape(operand) in ((), array.shape):
-                others = [np.asarray(other) for i, other in enumerate(operands) if i != place]
-                elementwise = [other for other in others if np.shape(other) in ((), array.shape)]
-                exact = array == operand
-                for other in elementwise:
+            shape = getattr(operand, "shape", ())
+            if shape not in ((), array.shape):
+                continue
+            exact = array == operand
+            if not exact.any():
+                continue
+            for other in (each for i, each in enumerate(operands) if i != place):
+                if getattr(other, "shape", ()) in ((), array.shape):
                     exact = exact & ((other == 0) | (other == 1))
-                moved = np.where(exact, array, moved)
+            moved = np.where(exact, array, moved)
         return moved.astype(array.dtype, copy=False)
 
     def _like(self, result: Any) -> Any:
