@@ -38,20 +38,22 @@ def gradients_agree_with_differences(case: Case, settings: Settings = Settings()
     In float64, or for code that computes in float32 whatever it is given, in float32. At a kink the gradient must be a
     generalised one; of a domain that steps of single elements leave, it is judged along directions that do not.
     """
-    # A subject that was found wrong is so in other variations, too: it is judged by all shadows at once.
-    few = few_will_do(case, function_of(case).variables) and not case.measured.get("wrong")
-    if few and precision_of(case) is np.float64 and (passed := _by_differences(case, settings, FEW)) is not None:
-        return passed
+    wrong = case.measured.get("wrong", False)  # as a subject mostly is in other variations, too
+    if few_will_do(case, function_of(case).variables) and precision_of(case) is np.float64:
+        # Of what is wrong in any case, and need not be explained, no more is asked than whether it is so here.
+        outcome = None if wrong and settings.explain else _by_differences(case, settings, FEW, briefly=wrong)
+        if outcome is not None:
+            return outcome
     outcome = _by_differences(case, settings, None)
     assert outcome is not None
-    case.measured["wrong"] = outcome.verdict is Verdict.FAIL
+    case.measured["wrong"] = wrong or outcome.verdict is Verdict.FAIL
     return outcome
 
 
-def _by_differences(case: Case, settings: Settings, count: int | None) -> Outcome | None:
+def _by_differences(case: Case, settings: Settings, count: int | None, *, briefly: bool = False) -> Outcome | None:
     """Judge by what so many shadows show of rounding, or by all.
 
-    None if by some alone there is more to say than that everything agrees.
+    None if by some alone there is more to say than that everything agrees; ``briefly`` it is not said.
     """
     function, rng = function_of(case), case.rng("nudges")
     precision = precision_of(case)
@@ -76,8 +78,10 @@ def _by_differences(case: Case, settings: Settings, count: int | None) -> Outcom
     found: dict[str, TensorFinding] = {}
     for name in (name for name, x in variables.items() if x.size):
         found[name] = judge.tensor(name)
-        if count is not None and (found[name].disagrees or found[name].remark):
+        if count is not None and (found[name].disagrees or found[name].remark) and not briefly:
             return None
+    if briefly and any(one.disagrees for one in found.values()):
+        return judged(one.worst for one in found.values())
     found = {name: freed(judge, name, one) if one.disagrees else one for name, one in found.items()}
     remark = "; ".join([*(one.remark for one in found.values() if one.remark), *remarks_of(found)])
     wrong = [name for name, one in found.items() if one.disagrees]
