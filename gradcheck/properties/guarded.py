@@ -14,7 +14,7 @@ from gradcheck.diagnosis.guards import LARGEST as LARGEST_GUARD
 from gradcheck.diagnosis.guards import Guard, Place, guard_of, guard_of_samples, surest
 from gradcheck.diagnosis.norms import LARGEST_SHARE, POWERS, guard_of_norm, share_of, without_norm
 from gradcheck.numerics.agreement import compare, largest
-from gradcheck.numerics.differences import RICHARDSON_WEIGHTS, SHORTER, STEPS
+from gradcheck.numerics.differences import RICHARDSON_WEIGHTS, SHORTER, STEPS, derivatives
 from gradcheck.numerics.directions import coordinates, unit
 from gradcheck.numerics.functions import cast, function_of
 from gradcheck.numerics.samples import batch_axis, part_of
@@ -28,6 +28,7 @@ ROUGHLY = 0.05  # of itself, to which a slope is that of 1 / x there, by a step 
 
 FARTHEST = {np.float64: 2.0**40, np.float32: 2.0**16}  # of its size, where no eps counts beside an input
 AT_MOST = 4.0  # times the share that an eps has at another scale, and that power of the scale
+WORST = 4  # elements of which one that is wrong there, too, tells that no eps is all
 SCALES = (2.0**-6, 2.0**3, 2.0**6, 2.0**10, 2.0**14)  # of its size, at which the size of an eps is looked for
 
 PLACES = {
@@ -187,13 +188,27 @@ def _guard_of_norm(judge: Judge, name: str, once: Comparison) -> Guard | None:
 
     if (guard := of(1.0)) is not None:
         return guard
-    beyond = at(FARTHEST[judge.point.precision])
+    beyond = None if _differs_beyond(judge, name, once) else at(FARTHEST[judge.point.precision])
     if beyond is None or (limit := without_norm(once, beyond[1], FARTHEST[judge.point.precision])) is None:
         return None
     for scale in SCALES:
         if (guard := of(scale)) is not None and guard.eps <= LARGEST_GUARD:
             return replace(guard, shift=limit.shift, blur=limit.blur)
     return None
+
+
+def _differs_beyond(judge: Judge, name: str, once: Comparison) -> bool:
+    """Return whether one of the worst elements is wrong, or cannot be judged, where no eps counts, either."""
+    there = _scaled(judge, FARTHEST[judge.point.precision])
+    if there is None:
+        return True
+    with np.errstate(all="ignore"):
+        worst = np.argsort(-np.nan_to_num(np.abs(once.error) / once.allowed).reshape(-1))[:WORST]
+        grad = there.grads[name].reshape(-1)
+        estimate = derivatives(coordinates(there.point, name).only(worst))
+        last = there.factor * np.finfo(grad.dtype).eps * max(np.abs(grad).max(), np.abs(estimate.value).max())
+        allowed = estimate.error + last + there.noise(name).reshape(-1)[worst]
+        return not np.all(np.isfinite(allowed) & (np.abs(grad[worst] - estimate.value) <= allowed))
 
 
 def _scaled(judge: Judge, scale: float) -> Judge | None:
