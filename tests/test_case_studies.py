@@ -33,6 +33,7 @@ from nets.datasets.mnist import load_mnist
 from nets.layers import Linear, MaxPool2d
 from nets.presets import PRESETS
 from nets.run import prepare
+from tests.long import later
 
 Told = Callable[[ModuleType], str]
 
@@ -64,7 +65,7 @@ def test_the_right_variant_passes(kind: type) -> None:
     assert report.verdict is Verdict.PASS, str(report)
 
 
-@pytest.mark.parametrize("kind", FAULTS)
+@pytest.mark.parametrize("kind", later(FAULTS, 2))
 def test_the_fault_is_caught_and_named(kind: type) -> None:
     report = report_of(kind)
     assert report.verdict is Verdict.FAIL
@@ -121,8 +122,8 @@ def name_of(case: ModuleType) -> str:
     return case.__name__.rpartition(".")[2]
 
 
-# Told in a second or two; the others take longer, and are told in the long run.
-QUICK = {missing_axis, another_loss}
+# Told in a second; the others take longer, and are told in the long run.
+QUICK = {missing_axis}
 CASES = [pytest.param(case, marks=() if case in QUICK else pytest.mark.long) for case in WORDS]
 
 

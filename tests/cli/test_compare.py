@@ -31,6 +31,7 @@ from nets.comparison import Variant, pairs_of, variants_of
 from nets.layers import Linear
 from nets.presets import PRESETS
 from nets.run import Program, Run
+from tests.long import later
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -444,7 +445,7 @@ CHAOTIC = (
 
 
 @pytest.mark.usefixtures("unplanted")
-@pytest.mark.parametrize("fair_steps", [0, 10])
+@pytest.mark.parametrize("fair_steps", later([10, 0], 1))
 def test_what_rounding_alone_does_to_chaotic_runs_is_shown_by_runs_of_numpy_alone(
     fair_steps: int, capsys: Streams
 ) -> None:

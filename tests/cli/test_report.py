@@ -29,6 +29,7 @@ from cli.main import run
 from cli.runs.finished import DOCUMENT_LIMIT, read_run, repetition
 from cli.runs.kept import read_kept_run
 from gradcheck.report.runs import FIGURE
+from tests.long import later
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -208,7 +209,7 @@ def test_both_sides_may_be_equal_all_along(kept: Path) -> None:
     assert rendered(lambda: draw(read_run(kept)), "svg")[0].endswith(b"</svg>\n")
 
 
-@pytest.mark.parametrize(("lr", "code"), [("1e306", 0), ("1e308", 3)])
+@pytest.mark.parametrize(("lr", "code"), later([("1e308", 3), ("1e306", 0)], 1))
 def test_a_run_that_overflows_is_drawn_too(tmp_path: Path, lr: str, code: int) -> None:
     assert run([*ARGS, "--lr", lr, "--out", str(tmp_path / "run")]) == code
     assert (tmp_path / "run" / "trajectory.svg").exists()

@@ -15,6 +15,7 @@ from gradcheck.properties.gradients import gradients_agree_with_differences
 from gradcheck.subjects.function import PlainFunction
 from gradcheck.trials import check_case
 from nets.layers import Linear
+from tests.long import later
 
 pytestmark = pytest.mark.rounding
 
@@ -47,7 +48,7 @@ def pullback(inputs: tuple[Array, ...], dy: Array, element: int | None = None, s
 
 
 @pytest.mark.parametrize("mode", ["full", "fast", "auto"])
-@pytest.mark.parametrize("element", [0, 123, 399])
+@pytest.mark.parametrize("element", later([123, 0, 399], 1))
 def test_every_mode_leads_to_the_wrong_element(mode: Mode, element: int) -> None:
     def wrong(inputs: tuple[Array, ...], dy: Array) -> tuple[Array]:
         return pullback(inputs, dy, element, 1 + 1e-6)

@@ -35,6 +35,7 @@ from nets.layers import (
 )
 from nets.losses import CrossEntropyLoss, MSELoss
 from nets.optimizers import SGD, Adam
+from tests.long import later
 from tests.nets.faults.sgd import VelocityForgotten
 from tests.nets.states import bits
 
@@ -167,7 +168,7 @@ OTHER_SIZES = [(SGD, 7), (momentum, 1), (Adam, 7)]
 
 @pytest.mark.parametrize("steps", [pytest.param(6, id="few"), pytest.param(60, id="all", marks=pytest.mark.long)])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("activation", [Sigmoid, ReLU])
+@pytest.mark.parametrize("activation", later([ReLU, Sigmoid], 1))
 @pytest.mark.parametrize(
     ("optimizer", "size"),
     [(SGD, 1), (momentum, 7), (Adam, 1), *(pytest.param(*row, marks=pytest.mark.long) for row in OTHER_SIZES)],

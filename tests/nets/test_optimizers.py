@@ -26,6 +26,7 @@ from nets.layers import Linear, Sequential, Sigmoid
 from nets.losses import CrossEntropyLoss
 from nets.optimizers import OPTIMIZERS, SGD, Adagrad, Adam, AdamW, ClippedByNorm, ClippedByValue, RMSprop
 from nets.optimizers.flat_arrays import FlatArrays
+from tests.long import later
 from tests.nets.faults.sgd import RateInTheVelocity
 from tests.nets.refused import needs, refusal
 
@@ -307,7 +308,7 @@ def test_what_is_kept_is_named_shaped_and_valued_as_in_torch(optimizer: Optimize
 
 @pytest.mark.parametrize("steps", [pytest.param(6, id="few"), pytest.param(30, id="all", marks=pytest.mark.long)])
 @pytest.mark.parametrize("optimizer", RULES, ids=lambda rule: type(rule).__name__)
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("dtype", later([np.float64, np.float32], 1))
 def test_engines_take_the_same_steps(optimizer: Optimizer, dtype: DTypeLike, steps: int) -> None:
     model: Layer = Sequential((Linear.create(12, 8), Sigmoid(), Linear.create(8, 3)))
     initialize(model, np.random.default_rng(0), XavierNormal(), Normal(std=0.1))

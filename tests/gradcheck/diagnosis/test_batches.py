@@ -8,6 +8,7 @@ import pytest
 import gradcheck
 from gradcheck.contract import Array
 from gradcheck.properties.gradients import gradients_agree_with_differences
+from tests.long import later
 
 RNG = np.random.default_rng(0)
 W = {"params": {"w": "w"}, "grads": {"w": "dw"}}
@@ -73,7 +74,7 @@ class Entropy:
         return (self.p - self.t) / (self.p * (1 - self.p))
 
 
-@pytest.mark.parametrize("shape", [(1, 5), (2, 5)])
+@pytest.mark.parametrize("shape", later([((2, 5),), ((1, 5),)], 1))
 @pytest.mark.parametrize(
     ("axis", "said"),
     [(1, "5 times the numerical one; 5 is the extent of the input's axis 1, the batch"), (0, None), (None, None)],

@@ -19,6 +19,7 @@ from gradcheck.diagnosis.losses import Descent
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties.gradients import gradients_agree_with_differences
 from gradcheck.report.diagnoses import describe_diagnosis
+from tests.long import later
 
 Tensors = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Wrong = Callable[[Array, Array], Array]
@@ -112,13 +113,13 @@ DIVIDED: dict[str, Callable[[tuple[int, ...]], int]] = {
 DESCENDED = [*((formula, "") for formula in SUMS), *(([*SUMS][-1], divided) for divided in DIVIDED if divided)]
 
 
-@pytest.mark.parametrize(("formula", "divided"), DESCENDED)
+@pytest.mark.parametrize(("formula", "divided"), later(DESCENDED, 4))
 def test_a_loss_that_is_descended_is_named(formula: str, divided: str) -> None:
     loss = Told(lambda p, t: gradient_of(SUMS[formula])(p, t) / DIVIDED[divided](p.shape))
     assert said_of(loss, *drawn((4, 5))) == f"{OTHER}{formula}{divided}"
 
 
-@pytest.mark.parametrize("divided", DIVIDED)
+@pytest.mark.parametrize("divided", later(DIVIDED, 2))
 def test_what_one_sample_leaves_open_others_tell(divided: str) -> None:
     loss = Told(lambda p, t: (p - t) / DIVIDED[divided](p.shape))
     assert said_of(loss, *drawn((1, 10))) == f"{OTHER}{HALF_SQUARES}{divided}"
@@ -141,7 +142,7 @@ def test_a_factor_of_a_single_case_that_may_be_an_accident_makes_no_other_loss()
     ]
 
 
-@pytest.mark.parametrize("divided", ["sum", "mean"])
+@pytest.mark.parametrize("divided", later(["mean", "sum"], 1))
 def test_cross_entropy_is_named_with_classes_and_with_rows(divided: str) -> None:
     wrong = gradient_of(lambda z, t: functional.cross_entropy(z, t, reduction=divided))
     formula = "softmax(prediction) - target, the gradient of summed cross-entropy after a softmax"
@@ -181,7 +182,7 @@ def test_a_factor_that_has_a_name_is_told_with_the_loss_that_it_makes() -> None:
     )
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("shape", later(((shape,) for shape in SHAPES), 1), ids=str)
 def test_the_plain_difference_under_a_told_binary_cross_entropy_is_named(shape: tuple[int, int]) -> None:
     assert said_of(Entropy(lambda p, t: p - t), *drawn(shape)) == f"{OTHER}{HALF_SQUARES}"
 
@@ -189,13 +190,16 @@ def test_the_plain_difference_under_a_told_binary_cross_entropy_is_named(shape: 
 # No factor here may be named after batch or outputs; of 4 outputs, twice the mean is a sum over the batch, too.
 @pytest.mark.parametrize(
     ("shape", "factor", "said"),
-    [
-        ((1, 10), 2, "exactly 2 times"),
-        ((4, 5), 2, "exactly 2 times"),
-        ((5, 4), 2, "exactly 2 times"),
-        ((4, 5), -1, "exactly -1 times"),
-        ((4, 5), 1.5, "exactly 3/2 "),
-    ],
+    later(
+        [
+            ((1, 10), 2, "exactly 2 times"),
+            ((4, 5), -1, "exactly -1 times"),
+            ((4, 5), 2, "exactly 2 times"),
+            ((5, 4), 2, "exactly 2 times"),
+            ((4, 5), 1.5, "exactly 3/2 "),
+        ],
+        after=2,
+    ),
 )
 def test_a_mere_factor_makes_no_other_loss(shape: tuple[int, int], factor: float, said: str) -> None:
     found = said_of(Squares(lambda p, t: factor * 2 * (p - t) / p.size), *drawn(shape))
@@ -212,7 +216,7 @@ WRONGS: dict[str, Wrong] = {
 }
 
 
-@pytest.mark.parametrize("wrong", WRONGS)
+@pytest.mark.parametrize("wrong", later(WRONGS, 2))
 @pytest.mark.parametrize("told", [Told, *(pytest.param(one, marks=pytest.mark.long) for one in (Entropy, Squares))])
 def test_another_wrong_gradient_is_no_usual_loss(wrong: str, told: type[Told]) -> None:
     assert "the gradient of" not in said_of(told(WRONGS[wrong]), *drawn((3, 4)))

@@ -12,6 +12,7 @@ from gradcheck.contract import Array
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties.gradients import gradients_agree_with_differences
 from gradcheck.report.results import Finding
+from tests.long import later
 
 X = np.random.default_rng(0).standard_normal((3, 4))
 
@@ -55,14 +56,14 @@ def judged(layer: object, x: Array = X) -> Finding:
 
 
 @pytest.mark.parametrize("everywhere", [True, False])
-@pytest.mark.parametrize("eps", [1e-5, 1e-8])
+@pytest.mark.parametrize("eps", later([1e-5, 1e-8], 1))
 def test_an_eps_beside_a_norm_is_named(eps: float, everywhere: bool) -> None:
     found = judged(Normed(eps, everywhere=everywhere))
     assert found.verdict is Verdict.PASS, found
     assert f"as eps = {eps:.2g} beside a norm of the input explains" in found.remarks[0]
 
 
-@pytest.mark.parametrize("eps", [1e-8, 1e-12])
+@pytest.mark.parametrize("eps", later([1e-8, 1e-12], 1))
 def test_an_eps_beside_a_variance_passes(eps: float) -> None:
     assert judged(Standardised(eps)).verdict is Verdict.PASS
 
@@ -118,7 +119,7 @@ def test_an_eps_beside_a_sum_over_the_target_too_passes() -> None:
         assert gradcheck.check_loss(loss, p, t, claims=[gradients_agree_with_differences]).verdict is verdict
 
 
-@pytest.mark.parametrize(("seed", "eps", "rows"), [(4, 1e-5, 2), (6, 1e-10, 2), (2, 1e-10, 1)])
+@pytest.mark.parametrize(("seed", "eps", "rows"), later([(4, 1e-5, 2), (2, 1e-10, 1), (6, 1e-10, 2)], 2))
 def test_an_eps_that_counts_as_much_as_the_variance_or_hardly_at_all_passes(seed: int, eps: float, rows: int) -> None:
     x = np.random.default_rng(seed).standard_normal((rows, 3))
     assert judged(Standardised(eps), x).verdict is Verdict.PASS

@@ -8,6 +8,7 @@ import pytest
 
 import gradcheck
 from gradcheck.numerics.agreement import Verdict
+from tests.long import later
 
 RNG = np.random.default_rng(0)
 SINGLE = np.float32
@@ -75,7 +76,7 @@ class Stores(Layer):
 LAYERS = (Layer, Widens, Buffers, OnTheWayBack, Stores)
 
 
-@pytest.mark.parametrize("given", [np.float64, SINGLE])
+@pytest.mark.parametrize("given", later([np.float64, SINGLE], 1))
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda kind: kind.__name__)
 def test_right_code_passes_and_its_precision_is_said_once(layer, given):
     report = gradcheck.check_layer(layer(), X.astype(given), **NAMES)

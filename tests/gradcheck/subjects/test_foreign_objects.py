@@ -15,7 +15,8 @@ from tests.gradcheck.subjects.right import RIGHT
 pytest.importorskip("torch")
 
 
-# Left to the long run: what differs from another, which the short run checks, only in what it is given or holds.
+# Left to the long run: what differs from another, which the short run checks, only in what it is given or holds; of
+# faults also what another of the same kind of object shows by the same property.
 LIKE_OTHERS = {
     "affine of lists on images": "affine of lists",
     "batch norm": "batch norm, twin",
@@ -37,12 +38,40 @@ LIKE_OTHERS = {
     "stable sigmoid": "naive sigmoid",
 }
 FAULTY_LIKE_OTHERS = {
-    "batch norm, N for N H W": "batch norm, mean constant",
-    "batch norm, gamma averaged": "batch norm, mean constant",
+    "adam, eps not scaled": "adam without the power",
+    "another linear layer": "weight transposed",
+    "attention, keys not turned": "residual without sum",
+    "average pool, not divided": "max pool, every tie",
+    "batch norm, N for N H W": "layer norm, gradients swapped",
+    "batch norm, gamma averaged": "layer norm, gradients swapped",
+    "batch norm, mean constant": "layer norm, gradients swapped",
+    "batch norm, unbiased variance": "batch norm, biased running variance",
+    "bce with logits as probabilities": "bce clipped",
+    "bias averaged": "weight averaged",
+    "bias of the first sample": "bias not summed",
     "conv, bias averaged": "conv, weight averaged",
     "conv, kernel flipped": "conv, weight averaged",
     "conv, overlaps overwritten": "conv, weight averaged",
-    "dropout without scale in backward": "dropout without mask in backward",
+    "cross-entropy times p (1 - p)": "cross-entropy without 1/N",
+    "decay times the gradient": "decay inactive",
+    "dropout without mask in backward": "dropout not inverted",
+    "dropout without scale in backward": "dropout not inverted",
+    "gelu by tanh for gelu": "gelu by tanh in backward",
+    "label smoothing over C - 1": "cross-entropy, weights over N",
+    "layer norm, eps outside": "layer norm, gradients swapped",
+    "leaky relu of negative slope by output": "relu ungated",
+    "leaky relu, slope of its own": "relu ungated",
+    "log-softmax without sum": "softmax over the batch",
+    "momentum with the rate in it": "momentum forgotten",
+    "nesterov into the buffer": "nesterov of the new velocity",
+    "nesterov's brackets": "nesterov of the new velocity",
+    "rmsprop, eps in the root": "adam without the power",
+    "rnn without carry": "residual without sum",
+    "sigmoid of the input": "sigmoid of sigmoid",
+    "silu without parentheses": "tanh without square",
+    "softmax, diagonal only": "softmax over the batch",
+    "squared error over the batch": "squared error without 2",
+    "up-sampling, sub-sampled": "embedding, last of repeated",
 }
 
 

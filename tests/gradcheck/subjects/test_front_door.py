@@ -39,6 +39,7 @@ from tests.gradcheck.subjects.right import (
     X,
     torch_module,
 )  # fmt: skip
+from tests.long import later
 
 
 class Bare:
@@ -297,7 +298,7 @@ def local() -> Any:
     return Local()
 
 
-@pytest.mark.parametrize("make", [Tripled, local, LinearOfDicts])
+@pytest.mark.parametrize("make", later([local, LinearOfDicts, Tripled], 2))
 def test_a_report_is_repeated_by_a_fresh_interpreter(make: Callable[[], Any]) -> None:
     report = gradcheck.check_layer(make(), X)
     program = report.reproduce()

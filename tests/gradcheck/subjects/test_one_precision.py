@@ -9,6 +9,7 @@ import pytest
 import gradcheck
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.subjects.attributes import AdapterError
+from tests.long import later
 
 RNG = np.random.default_rng(0)
 X, W, Y = RNG.standard_normal((4, 6)), RNG.standard_normal((6, 3)), RNG.standard_normal((4, 6))
@@ -93,7 +94,7 @@ CHECKS = {
 }
 
 
-@pytest.mark.parametrize("given", [np.float32, np.float64])
+@pytest.mark.parametrize("given", later([np.float32, np.float64], 1))
 @pytest.mark.parametrize("what", CHECKS)
 def test_what_takes_float32_alone_is_judged_in_it_and_that_is_said_once(what, given):
     report = CHECKS[what](1.0, X.astype(given))
@@ -101,7 +102,7 @@ def test_what_takes_float32_alone_is_judged_in_it_and_that_is_said_once(what, gi
     assert str(report).count(SAID) == 1
 
 
-@pytest.mark.parametrize("what", CHECKS)
+@pytest.mark.parametrize("what", later(CHECKS, 4))
 def test_what_takes_float32_alone_and_is_wrong_fails(what):
     report = CHECKS[what](1.5, X)
     (failure,) = report.failures
