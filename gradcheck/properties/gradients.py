@@ -80,8 +80,8 @@ def _by_differences(case: Case, settings: Settings, count: int | None, *, briefl
         found[name] = judge.tensor(name)
         if count is not None and (found[name].disagrees or found[name].remark) and not briefly:
             return None
-    if briefly and any(one.disagrees for one in found.values()):
-        return judged(one.worst for one in found.values())
+    if briefly and (wrong := [name for name, one in found.items() if one.disagrees]):
+        return replace(judged(one.worst for one in found.values()), causes=causes_of(judge, wrong, found))
     found = {name: freed(judge, name, one) if one.disagrees else one for name, one in found.items()}
     remark = "; ".join([*(one.remark for one in found.values() if one.remark), *remarks_of(found)])
     wrong = [name for name, one in found.items() if one.disagrees]
