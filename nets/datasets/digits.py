@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from nets.datasets.dataset import DataError, Dataset, Samples, digest
@@ -9,12 +11,14 @@ from nets.datasets.dataset import DataError, Dataset, Samples, digest
 BLACK = 16  # each pixel counts the ink in a 4 x 4 block of the scan, 0 to 16
 
 
+@cache
 def load_digits() -> Dataset:
     """Return the digits at 28 x 28: every pixel becomes 3 x 3 equal ones, inside a blank border 2 wide.
 
     Nothing is interpolated, so that the ink of an image is exactly nine times that of the original, and the border is
     blank as MNIST's is. These are not MNIST's digits: they come from the UCI repository's test set (Alpaydin and
-    Kaynak, 1998). Raises `DataError` if scikit-learn is not installed.
+    Kaynak, 1998). They are made once a process, and cannot be written to. Raises `DataError` if scikit-learn is not
+    installed.
     """
     try:
         from sklearn.datasets import load_digits as bundled
@@ -27,4 +31,6 @@ def load_digits() -> Dataset:
     images = np.pad(small.repeat(3, axis=1).repeat(3, axis=2), ((0, 0), (2, 2), (2, 2)))
     labels = source.target.astype(np.int64)
     sha256 = digest(small.tobytes(), labels.astype(np.uint8).tobytes())
+    for array in (images, labels):
+        array.setflags(write=False)
     return Dataset("digits", sha256, BLACK, Samples(images, labels))
