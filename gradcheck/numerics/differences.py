@@ -166,8 +166,8 @@ def derivatives(lines: Lines, first_step: Array | float | None = None) -> Estima
     Central differences D at h, h/2 and h/4, extrapolated by Richardson's rule. The bound is that of truncation, the
     difference of the two first extrapolations ``(4 D(k/2) - D(k)) / 3`` at k = h and h/2, plus that of rounding,
     ``DEVIATIONS * RICHARDSON_ROUNDING * sigma / h``. (The usual estimate of truncation, from the last two
-    extrapolations, is 15 times smaller; it fails where the h^4 and h^6 terms cancel: by a factor of 4 for a sigmoid at
-    h = 0.23.) The step is then chosen to balance the two, and shortened where f is not seen to be smooth. Steps far
+    extrapolations, is 15 times smaller; it vanishes where the h^4 and h^6 terms cancel, as for a sigmoid at h =
+    0.23.) The step is then chosen to balance the two, and shortened where f is not seen to be smooth. Steps far
     longer than f's own scale can look smooth by chance, as for a sine at 1e8; so an estimate counts once another step
     has given the same to within both bounds.
 

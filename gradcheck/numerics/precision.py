@@ -19,7 +19,7 @@ OFF = 2.0**-9
 
 POINTS = 9  # at equal distances: five fourth differences
 FOURTH = np.sqrt(70.0)  # a fourth difference of values with standard deviation s has this times s
-# Distances, of an element's own size: the last is 64 units in the last place of float32. What a kink adds to a fourth
+# Distances, of an element's own size: the last is 32 eps of float32. What a kink adds to a fourth
 # difference is proportional to the distance, and what a steep function does to its fourth power; what rounding does is
 # the same at each and the next, up to the factor by which five fourth differences may differ.
 DISTANCES = (2.0**-12, 2.0**-15, 2.0**-18)

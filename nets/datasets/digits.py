@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +13,6 @@ from nets.datasets.dataset import DataError, Dataset, Samples, digest
 BLACK = 16  # each pixel counts the ink in a 4 x 4 block of the scan, 0 to 16
 
 
-@cache
 def load_digits() -> Dataset:
     """Return the digits at 28 x 28: every pixel becomes 3 x 3 equal ones, inside a blank border 2 wide.
 
@@ -26,6 +27,11 @@ def load_digits() -> Dataset:
         raise DataError(
             "the bundled digits need scikit-learn: pip install 'mnistcheck[digits]', or pass MNIST with --data-dir"
         ) from None
+    return _enlarged(bundled)
+
+
+@cache
+def _enlarged(bundled: Callable[[], Any]) -> Dataset:
     source = bundled()
     small = source.images.astype(np.uint8)
     images = np.pad(small.repeat(3, axis=1).repeat(3, axis=2), ((0, 0), (2, 2), (2, 2)))
