@@ -132,22 +132,22 @@ class Item:
         *inputs: object,
         name: str = "",
         loss: bool | None = None,
-        **options: Any,  # noqa: ANN401  each of its own type
+        claims: Iterable[Property | str] | None = None,
+        **options: object,
     ) -> None:
         __tracebackhide__ = True  # pytest shows the line that called
         self.subject, self.inputs, self.options = subject, inputs, options
         _require_subject(subject, inputs, options)
         self.kind = name_of(subject)
         self.name = name or self.kind
-        methods = options.get("forward", ""), options.get("backward", "")
+        methods = (str(options.get(way, "")) for way in ("forward", "backward"))
         if isinstance(subject, (Layer, Loss)):
             loss = isinstance(subject, Loss)
         self.loss = len(inputs) > 1 and is_loss(subject, inputs, *methods) if loss is None else loss
         self._function: Callable[..., Report] = check_loss if self.loss else check_layer
         self._require_inputs()
         self._require_options()
-        asked = options.get("claims")
-        self._claims = self._known() if asked is None else claims_of(self._adapted(), asked)
+        self._claims = self._known() if claims is None else claims_of(self._adapted(), claims)
         self._shared = ReadOnce(subject)
 
     def claims(self) -> tuple[Property, ...]:

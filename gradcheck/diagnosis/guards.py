@@ -103,6 +103,11 @@ class Guard:
         return float((moved / np.abs(freed[inside])).max(initial=0.0))
 
 
+def bound(outside: Array) -> Guard:
+    """Return the guard of a bound alone: the value is flat outside it, and as without it elsewhere."""
+    return Guard(0.0, 0.0, Place.LOGARITHM, np.ones(outside.shape), np.zeros(outside.shape), outside)
+
+
 class Fit(NamedTuple):
     """An eps, how far it may be off, and whether that it fits is no coincidence."""
 
@@ -164,10 +169,10 @@ def of_value(comparison: Comparison, model: Model, known: Mapping[float, float] 
     if found is not None:
         return _guard(model, found, outside)
     if model.bounded is not None and (beyond := _beyond(comparison, plain, model.bounded)) is not None:
-        return Guard(0.0, 0.0, Place.LOGARITHM, np.ones(plain.shape), np.zeros(plain.shape), beyond)
+        return bound(beyond)
     seen = _follows(comparison, comparison.numeric, ~outside, plain)
     if np.any(outside) and (seen or _follows(comparison, comparison.analytic, outside, plain)):
-        return Guard(0.0, 0.0, Place.LOGARITHM, np.ones(plain.shape), np.zeros(plain.shape), outside)
+        return bound(outside)
     return None
 
 

@@ -245,7 +245,7 @@ def _on_copies(function: Function) -> Function:
             return function.call(given, context)
         except ImportError:
             raise
-        except Exception as error:
+        except Exception as error:  # anybody's code raises anything: of other arrays than its own, that is a refusal
             if _are_those_of(function, variables):
                 raise
             raise RefusedError(

@@ -60,15 +60,14 @@ class Nudging(np.ndarray[Any, Any]):
             return result
         moved = nudged(array, self.rng)
         for place, operand in enumerate(operands):  # x * 1 and x + 0 are exact, and x + 1e-20 is not
-            shape = getattr(operand, "shape", ())
-            if shape not in ((), array.shape):
+            if np.shape(operand) not in ((), array.shape):
                 continue
             exact = array == operand
             if not exact.any():
                 continue
             for other in (each for i, each in enumerate(operands) if i != place):
-                if getattr(other, "shape", ()) in ((), array.shape):
-                    exact = exact & ((other == 0) | (other == 1))
+                if np.shape(other) in ((), array.shape):
+                    exact = exact & (np.equal(other, 0) | np.equal(other, 1))
             moved = np.where(exact, array, moved)
         return moved.astype(array.dtype, copy=False)
 

@@ -22,7 +22,7 @@ SHADOWS = 3
 
 DIFFERENCED = 9  # evaluations at equal distances: five fourth differences
 SQRT_EPS_SHARE = 1 / 16  # of sqrt(eps), for the distance between them
-NEARER = 2  # times that the distance is divided by 16 where something smooth shows in them
+NEARER = 2  # times that the distance is divided by 16 where something smooth shows
 
 # What Adam, the longest of the rules, does to a gradient; each operation rounds to eps / 2, on both sides.
 OPERATIONS_OF_AN_UPDATE = 10
@@ -93,29 +93,52 @@ def roughness(
     compute: Callable[[Mapping[str, Array]], Mapping[str, Array] | None],
     variables: Mapping[str, Array],
     rng: np.random.Generator,
-    distance: float | None = None,
-    nearer: int = NEARER,
 ) -> list[dict[str, Array]]:
     """Return what ``compute`` returns, moved by samples of its rounding, as fourth differences show it.
 
     At equal distances, too short for anything smooth to show in a fourth difference, what shows there is rounding: with
     standard deviation s in each of the values, sqrt(70) s. Shadows miss what arises inside: (1e6 + sin x) - 1e6 steps
     by 1e-10, and hardly ever does so when x is nudged; nor does a nudge of one term change how a long sum rounds.
-    More and Wild (2011), "Estimating computational noise". The ``distance`` is in units of the largest element, by
-    default sqrt(eps) / 16. If what shows there still goes as a smooth function's does, as beside the end of a domain,
-    it is a 16th of that, up to ``nearer`` times. Where ``compute`` returns None or numbers that are not finite it is
-    not defined, and no sample comes from there.
+    More and Wild (2011), "Estimating computational noise". The distance is sqrt(eps) / 16 of the largest element. For
+    a tensor that still shows something smooth, as beside the end of a domain, it is a 16th of that, up to `NEARER`
+    times. Where ``compute`` returns None or numbers that are not finite it is not defined, and no sample comes from
+    there.
     """
-    base, steps = compute(variables), []
+    base = compute(variables)
     if base is None:
         return []
+    samples: list[dict[str, Array]] = []
+    waiting = set(base)
+    for times in range(NEARER + 1):
+        fourths = _fourth_differences(compute, variables, base, rng, SQRT_EPS_SHARE * 16.0**-times)
+        smooth = {name for name in waiting if times < NEARER and _is_smooth([one[name] for one in fourths])}
+        shown = waiting - smooth
+        with np.errstate(over="ignore", invalid="ignore"):
+            samples += [
+                {k: (y + one[k]).astype(y.dtype) if k in shown else y for k, y in base.items()} for one in fourths
+            ]
+        if not (waiting := smooth):
+            break
+    return samples
+
+
+def _fourth_differences(
+    compute: Callable[[Mapping[str, Array]], Mapping[str, Array] | None],
+    variables: Mapping[str, Array],
+    base: Mapping[str, Array],
+    rng: np.random.Generator,
+    share: float,
+) -> list[dict[str, Array]]:
+    """Return fourth differences over sqrt(70), along one direction, at a ``share`` of sqrt(eps) of the largest element.
+
+    Each is of five values in a row that are all defined.
+    """
     directions = {name: rng.uniform(0.5, 1.0, x.shape) for name, x in variables.items()}
+    steps = []
     for k in range(1, DIFFERENCED + 1):
         moved = {}
         for name, x in variables.items():
-            share = SQRT_EPS_SHARE * np.sqrt(np.finfo(x.dtype).eps) if distance is None else distance
-            share *= 16.0 ** (nearer - NEARER)
-            step = x.dtype.type(k * share * np.abs(x).max(initial=0.0))
+            step = x.dtype.type(k * share * np.sqrt(np.finfo(x.dtype).eps) * np.abs(x).max(initial=0.0))
             moved[name] = x + step * directions[name].astype(x.dtype)
         steps.append(compute(moved))
     fourths = []
@@ -125,17 +148,16 @@ def roughness(
             a, b, c, d, e = ({k: np.asarray(array, np.float64) for k, array in one.items()} for one in five)
             with np.errstate(over="ignore", invalid="ignore"):
                 fourths.append({k: (a[k] - 4 * b[k] + 6 * c[k] - 4 * d[k] + e[k]) / np.sqrt(70) for k in base})
-    if nearer > 0 and len(fourths) == DIFFERENCED - 4 and any(_is_smooth([one[k] for one in fourths]) for k in base):
-        return roughness(compute, variables, rng, distance, nearer - 1)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return [{k: (array + one[k]).astype(array.dtype) for k, array in base.items()} for one in fourths]
+    return fourths
 
 
 def _is_smooth(fourths: list[Array]) -> bool:
     """Return whether fourth differences, where they are largest, are of one sign and grow or shrink throughout.
 
-    Rounding is so by chance once in a thousand times; what is smooth is so beside the end of a domain.
+    Of five, rounding is so by chance once in a thousand times; what is smooth is so beside the end of a domain.
     """
+    if len(fourths) < DIFFERENCED - 4:
+        return False
     sizes = np.array([np.abs(one).reshape(-1) for one in fourths])
     if not sizes.size or not np.isfinite(sizes).all() or not sizes.any():
         return False

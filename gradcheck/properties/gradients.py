@@ -17,7 +17,7 @@ from gradcheck.numerics.rounding import Recorder, largest_difference
 from gradcheck.properties.explained import causes_of
 from gradcheck.properties.guarded import freed, remarks_of
 from gradcheck.properties.judge import Judge, TensorFinding
-from gradcheck.properties.noise import FEW, Rounding, few_will_do, shadows_of
+from gradcheck.properties.noise import FEW, Rounding, has_many, shadows_of
 from gradcheck.properties.outcome import (
     Outcome,
     Settings,
@@ -38,15 +38,16 @@ def gradients_agree_with_differences(case: Case, settings: Settings = Settings()
     In float64, or for code that computes in float32 whatever it is given, in float32. At a kink the gradient must be a
     generalised one; of a domain that steps of single elements leave, it is judged along directions that do not.
     """
-    wrong = case.measured.get("wrong", False)  # as a subject mostly is in other variations, too
-    if few_will_do(case, function_of(case).variables) and precision_of(case) is np.float64:
+    known = f"wrong, training {case.training}"  # as a subject mostly is in all variations of a mode
+    wrong = case.measured.get(known, False)
+    if has_many(case, function_of(case).variables) and precision_of(case) is np.float64:
         # Of what is wrong in any case, and need not be explained, no more is asked than whether it is so here.
         outcome = None if wrong and settings.explain else _by_differences(case, settings, FEW, briefly=wrong)
         if outcome is not None:
             return outcome
     outcome = _by_differences(case, settings, None)
     assert outcome is not None
-    case.measured["wrong"] = wrong or outcome.verdict is Verdict.FAIL
+    case.measured[known] = wrong or outcome.verdict is Verdict.FAIL
     return outcome
 
 

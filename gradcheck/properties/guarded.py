@@ -11,7 +11,7 @@ from gradcheck.contract import Array
 from gradcheck.diagnosis.evidence import Cause, Diagnosis
 from gradcheck.diagnosis.fits import Comparison
 from gradcheck.diagnosis.guards import LARGEST as LARGEST_GUARD
-from gradcheck.diagnosis.guards import Guard, Place, guard_of, guard_of_samples, surest
+from gradcheck.diagnosis.guards import Guard, Place, bound, guard_of, guard_of_samples, surest
 from gradcheck.diagnosis.norms import LARGEST_SHARE, POWERS, guard_of_norm, share_of, without_norm
 from gradcheck.numerics.agreement import compare, largest
 from gradcheck.numerics.differences import RICHARDSON_WEIGHTS, SHORTER, STEPS, derivatives
@@ -25,6 +25,7 @@ from gradcheck.properties.outcome import DIAGNOSED, useful
 SAMPLES = 256  # of which each is tried alone, to tell an eps from a fault
 LIFTED = 2.0**-15  # an element just above what a guard cuts off, and below what any other bound does
 ROUGHLY = 0.05  # of itself, to which a slope is that of 1 / x there, by a step of a quarter
+SHOWN = 16.0  # roundings of the value, by which a gradient would move it where it is flat
 
 FARTHEST = {np.float64: 2.0**40, np.float32: 2.0**16}  # of its size, where no eps counts beside an input
 AT_MOST = 4.0  # times the share that an eps has at another scale, and that power of the scale
@@ -49,7 +50,8 @@ def freed(judge: Judge, name: str, found: TensorFinding) -> TensorFinding:
         return found
     # A right answer of which a probability is sure lies beyond a bound as well, with a slope of 1 just inside it.
     at_kinks = ~np.isfinite(allowed)
-    clipped = found.kinks is not None and found.kinks.ratio > 1 and bool(_is_right_above(judge, name, at_kinks))
+    wrong_there = found.kinks is not None and found.kinks.ratio > 1
+    clipped = wrong_there and bool(_is_right_above(judge, name, at_kinks, flat=False))
     if clipped:
         found = replace(found, kinks=None)
     failing = bool(np.any(Comparison(grad, numeric, allowed).failing))
@@ -59,10 +61,10 @@ def freed(judge: Judge, name: str, found: TensorFinding) -> TensorFinding:
     blurred = np.where(numeric == 0, allowed + _grain(judge, name), allowed)
     comparison = Comparison(grad, numeric, blurred)
     guard = _best(name, comparison, _guards(judge, name, comparison)) or _bound(judge, name, comparison)
-    if guard is not None and np.any(guard.outside) and _is_right_above(judge, name, guard.outside) is False:
+    if guard is not None and np.any(guard.outside) and _is_right_above(judge, name, guard.outside, flat=True) is False:
         guard = None  # what is flat is so beyond any guard
     if guard is None and clipped:
-        guard = Guard(0.0, 0.0, Place.LOGARITHM, np.ones(grad.shape), np.zeros(grad.shape), at_kinks)
+        guard = bound(at_kinks)
     if guard is None:
         return found
     if guard.sure and guard.place is Place.LOGARITHM and guard.eps:
@@ -103,41 +105,48 @@ def _guards(judge: Judge, name: str, comparison: Comparison) -> Iterator[Guard |
 def _bound(judge: Judge, name: str, comparison: Comparison) -> Guard | None:
     """Return the bound that is all that is wrong: the value is flat where an input is smaller than a guard.
 
-    Where these elements are larger, the value must move with them, and the gradient be right. So ``log(max(p,
-    eps))`` is seen of one number, too, and a rectifier without its mask, flat however large its input, is not.
+    Just above any guard the value must move with these elements, and the gradient be right. So ``log(max(p, eps))`` is
+    seen of one number, too, and a rectifier without its mask, flat however large its input, is not.
     """
-    x, grad = judge.point.variables[name], comparison.analytic
-    flat = np.abs(grad - comparison.numeric) > comparison.allowed
-    moves = np.any(np.abs(comparison.numeric[flat]) > comparison.allowed[flat])
-    if not np.any(flat) or moves or not _is_right_above(judge, name, flat):
+    numeric, allowed = comparison.numeric, comparison.allowed
+    beyond = np.abs(comparison.analytic - numeric) > allowed
+    if np.any(np.abs(numeric[beyond]) > allowed[beyond]):
         return None
-    return Guard(0.0, 0.0, Place.LOGARITHM, np.ones(x.shape), np.zeros(x.shape), flat)
+    flat = not np.any(numeric[beyond])
+    return bound(beyond) if _is_right_above(judge, name, beyond, flat=flat) else None
 
 
-def _is_right_above(judge: Judge, name: str, flat: Array) -> bool | None:
-    """Return whether the value moves as the gradient says where flat elements are just above any guard.
+def _is_right_above(judge: Judge, name: str, beyond: Array, *, flat: bool) -> bool | None:
+    """Return whether the value moves as the gradient says where elements beyond a bound are just above any guard.
 
-    None if that cannot be told: of elements that are no probabilities near 0 or 1, outside the domain, or in rounding.
+    Where they are now it has to be flat: that is known, or it is looked at a step inwards by which the gradient would
+    move it. None if nothing can be told: of numbers that are 0 or 1, or not near them, outside the domain, or where
+    rounding hides the slope.
     """
-    point, x = judge.point, judge.point.variables[name]
-    if np.any(np.minimum(np.abs(x), np.abs(x - 1))[flat] > LARGEST_GUARD):
+    point, x, places = judge.point, judge.point.variables[name], np.flatnonzero(beyond)
+    end = np.where(np.abs(x - 1) < 0.5, 1.0, 0.0)
+    away, inwards = np.abs(x - end)[beyond], np.where(end == 1.0, -1.0, np.copysign(1.0, x))
+    if not len(places) or np.any((away == 0) | (away > LARGEST_GUARD)):
         return None
-    inside = np.where(np.abs(x - 1) < 0.5, 1 - LIFTED, np.copysign(LIFTED, x))  # of a probability near 1, below that
-    variables = {**point.variables, name: np.where(flat, inside, x).astype(x.dtype)}
-    places = np.flatnonzero(flat)
+    lifted = {**point.variables, name: np.where(beyond, end + inwards * LIFTED, x).astype(x.dtype)}
     every, step = np.arange(len(places)), np.full(len(places), LIFTED / 4)
     try:
-        y, pullback = point.function.call(variables, point.context())
+        y, pullback = point.function.call(lifted, point.context())
         grad = pullback(point.dy)[name].reshape(-1)[places]
-        lines = coordinates(replace(point, variables=variables, y=y), name).only(places)
+        lines = coordinates(replace(point, variables=lifted, y=y), name).only(places)
         (above, right), (below, left) = lines.at(every, step), lines.at(every, -step)
+        noise = RICHARDSON_WEIGHTS * lines.eps * np.abs(lines.dy * lines.y).sum()
+        slope = (above - below) @ lines.dy[0] / (right - left)
+        if np.any(noise / step > ROUGHLY * np.abs(grad)):
+            return None
+        if not flat:
+            least = np.minimum(np.abs(grad), np.abs(judge.grads[name])[beyond])
+            here, shown = coordinates(point, name).only(places), inwards[beyond] * SHOWN * noise / least
+            if not np.all(np.abs(shown) <= LARGEST_GUARD) or np.any(here.at(every, shown)[0] != here.y[0]):
+                return None
     except Exception:  # noqa: BLE001  whatever it raises there
         return None
-    slope = (above - below) @ lines.dy[0] / (right - left)
-    noise = RICHARDSON_WEIGHTS * lines.eps * np.abs(lines.dy * lines.y).sum() / step
-    if np.any(noise > ROUGHLY * np.abs(grad)):
-        return None
-    return bool(np.all(np.abs(slope - grad) <= ROUGHLY * np.abs(grad) + noise))
+    return bool(np.all(np.abs(slope - grad) <= ROUGHLY * np.abs(grad) + noise / step))
 
 
 def _guard_of_samples(judge: Judge, name: str, whole: Comparison, known: Mapping[float, float]) -> Guard | None:

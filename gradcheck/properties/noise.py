@@ -47,8 +47,8 @@ def seconds_a_call(case: Case) -> float:
     return seconds
 
 
-def few_will_do(case: Case, variables: Arrays) -> bool:
-    """Return whether a call is small and quick enough for `SHADOWS`, so that it is worth to begin with `FEW`."""
+def has_many(case: Case, variables: Arrays) -> bool:
+    """Return whether a call is small and quick enough for `SHADOWS` of it; then a comparison may begin with `FEW`."""
     return sum(array.size for array in variables.values()) <= LARGE and seconds_a_call(case) <= SLOW
 
 
@@ -64,7 +64,7 @@ def shadows_of(
 
     Nudges are of one unit in the last place of ``precision``, by default that of the arrays.
     """
-    for _ in range(SHADOWS if few_will_do(case, variables) else SHADOWS_OF_LARGE):
+    for _ in range(SHADOWS if has_many(case, variables) else SHADOWS_OF_LARGE):
         yield shadow(function, variables, dy, rng, case.context(Recorder(rng, precision)), precision)
     if not function.foreign:
         return

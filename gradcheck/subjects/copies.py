@@ -27,7 +27,10 @@ COPYING = (
     *("__deepcopy__", "__reduce_ex__", "__reduce__", "__getstate__", "__setstate__", "__new__"),
     *("__getnewargs__", "__getnewargs_ex__"),
 )
-OF_PYTHON = 1 << 9  # the flag of a class that a class statement has made
+
+
+class Plain:
+    """A class of which an object is a ``__dict__`` and nothing else."""
 
 
 def fresh(owner: Owner, dtype: DTypeLike | None = None) -> Owner:
@@ -110,13 +113,10 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
 
 @functools.lru_cache(256)
 def _is_plain(kind: type) -> bool:
-    """Return whether objects of a class have all in ``__dict__``, and Python's own rules of copying."""
-    return (
-        all(base is object or (base.__flags__ & OF_PYTHON and not vars(base).get("__slots__")) for base in kind.__mro__)
-        and kind.__dictoffset__ != 0
-        and kind not in copyreg.dispatch_table
-        and all(getattr(kind, name, None) is getattr(object, name, None) for name in COPYING)
-    )
+    """Return whether an object of a class is a ``__dict__`` alone, as one of `Plain`, and is copied as Python does."""
+    alike = kind.__basicsize__ == Plain.__basicsize__ and kind.__dictoffset__ == Plain.__dictoffset__
+    own = any(getattr(kind, name, None) is not getattr(object, name, None) for name in COPYING)
+    return alike and not own and kind not in copyreg.dispatch_table
 
 
 def _copies(arrays: list[Array], dtype: DTypeLike | None) -> dict[int, Any]:

@@ -221,7 +221,7 @@ def test_how_far_a_value_is_clipped_shows_just_above_any_guard(low: float, high:
 
 
 @pytest.mark.parametrize(("eps", "beyond"), [(1e-7, 1e-9), (1e-12, 1e-13)])
-@pytest.mark.parametrize("factor", [1.0, 2.0])
+@pytest.mark.parametrize("factor", [1.0, 2.0, -1.0])
 def test_answers_that_are_right_and_surer_than_a_bound_accuse_nobody(eps: float, beyond: float, factor: float) -> None:
     p, t = np.random.default_rng(0).uniform(0.2, 0.8, (4, 3)), np.random.default_rng(9).integers(0, 2, (4, 3)) * 1.0
     p[0, 1], t[0, 1], p[2, 0], t[2, 0] = beyond, 0, 1 - beyond, 1
@@ -229,6 +229,55 @@ def test_answers_that_are_right_and_surer_than_a_bound_accuse_nobody(eps: float,
     loss.factor = factor
     report = gradcheck.check_loss(loss, p, t, claims=[gradients_agree_with_differences], variations=False)
     assert report.verdict is (Verdict.PASS if factor == 1 else Verdict.FAIL), str(report)
+
+
+class AtZero:
+    """A function of each element, or their sum, whose gradient is wrong where the input is 0, or next to it."""
+
+    def __init__(self, of: Callable[[Array], Array], slope: Callable[[Array], Array], *, summed: bool) -> None:
+        self.of, self.slope, self.summed = of, slope, summed
+
+    def forward(self, x: Array) -> Array:
+        self.x = x
+        return np.asarray(self.of(x).sum()) if self.summed else self.of(x)
+
+    def backward(self, dy: Array) -> Array:
+        return np.where(np.abs(self.x) < 1e-6, 5.0, self.slope(self.x)) * dy
+
+
+RELU = (lambda x: np.maximum(x, 0), lambda x: x > 0)
+SQUARE = (np.square, lambda x: 2 * x)
+
+
+@pytest.mark.parametrize("small", [0.0, 1e-9])
+@pytest.mark.parametrize("summed", [False, True])
+@pytest.mark.parametrize(("of", "slope"), [RELU, SQUARE], ids=["relu", "square"])
+def test_a_gradient_that_is_wrong_at_zero_alone_is_no_bound(
+    of: Callable[[Array], Array], slope: Callable[[Array], Array], summed: bool, small: float
+) -> None:
+    x = np.random.default_rng(0).standard_normal((3, 4))
+    x[0, 0] = x[1, 2] = small
+    layer = AtZero(of, slope, summed=summed)
+    report = gradcheck.check_layer(layer, x, claims=[gradients_agree_with_differences], variations=False)
+    assert report.verdict is Verdict.FAIL, str(report)
+
+
+class GuardedInTraining:
+    """A logarithm with an eps in its value alone; in evaluation the gradient is twice what it should be."""
+
+    def forward(self, p: Array, training: bool = True) -> Array:
+        self.p, self.training = p, training
+        return np.asarray((3.0 if training else 1.0) * np.log(p + 1e-7))
+
+    def backward(self, dy: Array) -> Array:
+        return dy / self.p * (3.0 if self.training else 2.0)
+
+
+def test_a_guard_is_still_one_in_training_where_evaluation_is_wrong() -> None:
+    p = np.random.default_rng(0).uniform(0.1, 0.9, (4, 5))
+    (found,) = gradcheck.check_layer(GuardedInTraining(), p, claims=[gradients_agree_with_differences]).findings
+    assert found.verdict is Verdict.FAIL
+    assert found.message.startswith("wrong in evaluation mode only, right in training mode"), found
 
 
 @pytest.mark.parametrize("scale", [4, 8])

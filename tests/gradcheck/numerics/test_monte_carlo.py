@@ -25,8 +25,12 @@ def test_what_is_exact_is_left_alone(operation: object) -> None:
     assert all(np.array_equal(first, other) for other in others)
 
 
-def test_a_product_of_matrices_keeps_its_shape() -> None:
-    assert {y.shape for y in results(lambda x: x[None] @ np.eye(3), X)} == {(1, 3)}
+OTHERS = {"array": np.eye(3), "list": np.eye(3).tolist(), "narrow": np.ones((3, 2)).tolist()}
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_a_product_of_matrices_keeps_its_shape(other: list[list[float]]) -> None:
+    assert {y.shape for y in results(lambda x: x[None] @ other, X)} == {(1, len(other[0]))}
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
 
 from gradcheck.contract import Array
-from gradcheck.numerics.rounding import Recorder, hashed, largest_difference, noise_of, nudged, spread
+from gradcheck.numerics.rounding import (
+    Recorder,
+    hashed,
+    largest_difference,
+    noise_of,
+    nudged,
+    roughness,
+    spread,
+)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -199,3 +207,14 @@ def test_the_allowance_is_never_below_a_unit_of_the_largest_element() -> None:
 def test_an_update_is_rounded_in_units_of_what_it_was() -> None:
     assert 8 * noise_of(np.array([2.0]), 0.0, 8, np.array([2.0])) == 2 * np.finfo(float).eps
     assert 8 * noise_of(np.array([0.0]), 0.0, 8, np.array([-2.0])) == (2 + 10 * 2) * np.finfo(float).eps
+
+
+def test_roughness_is_that_of_rounding_beside_the_end_of_a_domain_and_of_stairs_beside_that() -> None:
+    def compute(given: Mapping[str, Array]) -> dict[str, Array]:
+        p = given["p"]
+        return {"edge": np.log1p(-p), "stairs": (1e6 + np.sin(p)) - 1e6}
+
+    variables = {"p": np.array([0.25, 1 - 1e-8])}
+    width = spread(compute(variables), roughness(compute, variables, np.random.default_rng(0)))
+    assert width["edge"] < 1e-6  # 1 - p is known to 1e-16 in 1e-8; a fourth difference at the first distance is 1e-3
+    assert 1e-11 < width["stairs"] < 1e-9  # the last place of 1e6 is 1.2e-10
