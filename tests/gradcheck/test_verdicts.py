@@ -103,6 +103,21 @@ def test_gradients_that_are_all_zero_are_inconclusive() -> None:
     assert report.findings[0].verdict is Verdict.INCONCLUSIVE
 
 
+def test_of_many_elements_whose_movements_are_lost_beside_one_none_is_accused() -> None:
+    def softmax(x: Array) -> Array:
+        e = np.exp(x - x.max(axis=1, keepdims=True))
+        return e / e.sum(axis=1, keepdims=True)
+
+    def vjp(inputs: tuple[Array, ...], dy: Array) -> tuple[Array]:
+        y = softmax(*inputs)
+        return (y * (dy - (dy * y).sum(axis=1, keepdims=True)),)
+
+    logits = -np.linspace(40, 60, 12)[None]
+    logits[0, 0] = 0
+    report = gradcheck.check_gradients(softmax, (logits,), vjp, variations=False)
+    assert report.verdict is not Verdict.FAIL, str(report)
+
+
 @pytest.mark.parametrize("spread", [1e-3, pytest.param(1e-6, marks=pytest.mark.long), 1e-9])
 def test_nearly_constant_rows_are_no_false_alarm(spread: float) -> None:
     rng = np.random.default_rng(0)

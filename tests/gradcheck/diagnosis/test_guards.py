@@ -231,6 +231,19 @@ def test_answers_that_are_right_and_surer_than_a_bound_accuse_nobody(eps: float,
     assert report.verdict is (Verdict.PASS if factor == 1 else Verdict.FAIL), str(report)
 
 
+def test_answers_that_are_sure_and_go_the_wrong_way_are_no_bound() -> None:
+    class Reversed(Clipped):
+        def backward(self) -> Array:
+            return np.where(np.minimum(self.p, 1 - self.p) < 1e-3, -1.0, 1.0) * super().backward()
+
+    p, t = np.random.default_rng(0).uniform(0.2, 0.8, (4, 3)), np.ones((4, 3))
+    p[2, 0] = 1 - 1e-9
+    report = gradcheck.check_loss(
+        Reversed(1e-7, 1e-7), p, t, claims=[gradients_agree_with_differences], variations=False
+    )
+    assert report.verdict is Verdict.FAIL, str(report)
+
+
 class AtZero:
     """A function of each element, or their sum, whose gradient is wrong where the input is 0, or next to it."""
 

@@ -35,6 +35,28 @@ def test_sigmoids_whose_values_are_below_the_normal_numbers(low, times, verdict)
     assert report.verdict is verdict, str(report)
 
 
+class Cancelling:
+    """The sine, with the rounding of a million, which no nudge shows: it computes with arrays of its own."""
+
+    def forward(self, x):
+        self.x = np.array(x)
+        return (1e6 + np.sin(self.x)) - 1e6
+
+    def backward(self, dy):
+        return dy * np.cos(self.x)
+
+
+class Sine(torch.nn.Module):
+    def forward(self, x):
+        return torch.sin(x)
+
+
+def test_rounding_that_no_nudge_shows_sets_values_apart_and_accuses_nobody():
+    x = np.random.default_rng(0).standard_normal((3, 4))
+    report = gradcheck.check_layer(Cancelling(), x, twin=Sine(), claims=["forward_agrees_with_twin"])
+    assert report.verdict is Verdict.PASS, str(report)
+
+
 class Exponential:
     """exp, of which one sample may be infinite as given."""
 
