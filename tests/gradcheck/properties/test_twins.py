@@ -53,7 +53,8 @@ class Sine(torch.nn.Module):
 
 def test_rounding_that_no_nudge_shows_sets_values_apart_and_accuses_nobody():
     x = np.random.default_rng(0).standard_normal((3, 4))
-    report = gradcheck.check_layer(Cancelling(), x, twin=Sine(), claims=["forward_agrees_with_twin"])
+    options = {"claims": ["forward_agrees_with_twin"], "dtypes": ("float64",)}
+    report = gradcheck.check_layer(Cancelling(), x, twin=Sine(), **options)
     assert report.verdict is Verdict.PASS, str(report)
 
 
