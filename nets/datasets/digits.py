@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib.util
 from functools import cache
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
+from gradcheck.contract import Array
 from nets.datasets.dataset import DataError, Dataset, Samples, digest
 
 BLACK = 16  # each pixel counts the ink in a 4 x 4 block of the scan, 0 to 16
@@ -21,22 +22,32 @@ def load_digits() -> Dataset:
     Kaynak, 1998). They are made once a process, and cannot be written to. Raises `DataError` if scikit-learn is not
     installed.
     """
-    try:
-        from sklearn.datasets import load_digits as bundled
-    except ImportError:
+    spec = importlib.util.find_spec("sklearn")
+    if spec is None or spec.origin is None:
         raise DataError(
             "the bundled digits need scikit-learn: pip install 'mnistcheck[digits]', or pass MNIST with --data-dir"
-        ) from None
-    return _enlarged(bundled)
+        )
+    return _enlarged(Path(spec.origin).parent)
 
 
 @cache
-def _enlarged(bundled: Callable[[], Any]) -> Dataset:
-    source = bundled()
-    small = source.images.astype(np.uint8)
+def _enlarged(library: Path) -> Dataset:
+    pixels, labels = _bundled(library / "datasets" / "data" / "digits.csv.gz")
+    small = pixels.astype(np.uint8).reshape(-1, 8, 8)
     images = np.pad(small.repeat(3, axis=1).repeat(3, axis=2), ((0, 0), (2, 2), (2, 2)))
-    labels = source.target.astype(np.int64)
+    labels = labels.astype(np.int64)
     sha256 = digest(small.tobytes(), labels.astype(np.uint8).tobytes())
     for array in (images, labels):
         array.setflags(write=False)
     return Dataset("digits", sha256, BLACK, Samples(images, labels))
+
+
+def _bundled(file: Path) -> tuple[Array, Array]:
+    """Return the pixels, (images, 64), and the classes of scikit-learn's file; its function is slow to import."""
+    if not file.is_file():  # another release may keep it elsewhere
+        from sklearn.datasets import load_digits as bundled
+
+        pixels, labels = bundled(return_X_y=True)
+        return pixels, labels
+    table = np.loadtxt(file, delimiter=",", dtype=np.int64)
+    return table[:, :-1], table[:, -1]

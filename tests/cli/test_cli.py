@@ -31,6 +31,7 @@ from gradcheck.contract import Array, Backward, Context
 from nets.engines.numpy_engine import NumpyEngine
 from nets.layers import ReLU
 from nets.weights import decode
+from tests.long import later
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -65,6 +66,9 @@ def mnistcheck(*args: str, **environment: str) -> subprocess.CompletedProcess[st
     return subprocess.CompletedProcess(args, code, out.getvalue(), err.getvalue())
 
 
+Started = Callable[..., subprocess.CompletedProcess[str]]
+
+
 def strict_json(text: str) -> Any:  # noqa: ANN401  any JSON
     """Parse JSON without the constants that the standard does not have."""
 
@@ -74,8 +78,9 @@ def strict_json(text: str) -> Any:  # noqa: ANN401  any JSON
     return json.loads(text, parse_constant=refuse)
 
 
-def test_a_fair_run_ends_in_one_sentence() -> None:
-    done = program(*DIGITS)  # a process of its own, as a user starts it
+@pytest.mark.parametrize("started", later([mnistcheck, program], 1))
+def test_a_fair_run_ends_in_one_sentence(started: Started) -> None:
+    done = started(*DIGITS)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == (
         "PASS: NumPy and PyTorch are the same program: all of 40 steps agree within rounding noise."

@@ -17,6 +17,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from cli.main import run
+from tests.long import later
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -55,9 +56,13 @@ def plain_torch(out: Path, *args: object, right: str = "", wrong: str = "") -> N
             torch.set_default_dtype(dtype)
 
 
-def test_plain_torch_is_proved_the_same_program(tmp_path: Path, mnistcheck: Terminal) -> None:
+@pytest.mark.parametrize("alone", later([False, True], 1), ids=["here", "in a process of its own"])
+def test_plain_torch_is_proved_the_same_program(tmp_path: Path, mnistcheck: Terminal, alone: bool) -> None:
     theirs, ours = tmp_path / "theirs", tmp_path / "ours"
-    subprocess.run([sys.executable, SCRIPT, theirs], check=True, cwd=tmp_path)
+    if alone:
+        subprocess.run([sys.executable, SCRIPT, theirs], check=True, cwd=tmp_path)
+    else:
+        plain_torch(theirs)
     code, out, err = mnistcheck("record", "--engine", "numpy", "--preset", "fair", "--along", theirs, ours)
     assert (code, err) == (0, "")
     assert out == f"20 steps, 33.0 MB in {ours}\n"

@@ -131,7 +131,12 @@ def test_a_right_network_passes_though_kinks_part_every_step(monkeypatch: pytest
             "element [5] of 9.bias's gradient is zero",
             marks=pytest.mark.long,
         ),
-        (CorrectionWithoutPower(), (1, "update", "param/0.weight"), "bias correction for t = 1, where t is 2"),
+        pytest.param(
+            CorrectionWithoutPower(),
+            (1, "update", "param/0.weight"),
+            "bias correction for t = 1, where t is 2",
+            marks=pytest.mark.long,
+        ),
         (UpdateDropped(begin=3), (3, "update", "param/0.weight"), "is what it was before the step"),
     ],
     ids=repr,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, fields
-from functools import cache
+from dataclasses import Field, dataclass, fields
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -85,11 +84,6 @@ def test_every_argument_of_torch_is_there_or_refused(subject: type, theirs: Any)
     assert gaps(subject, theirs) == []
 
 
-@cache
-def drawn(subject: type) -> dict[str, list[object]]:
-    return domain(subject, examples=25)
-
-
 @pytest.mark.parametrize(
     "subject",
     [*LAYERS, *LOSSES, *OPTIMIZERS, *SCHEDULES, *INITIALIZERS],
@@ -97,16 +91,24 @@ def drawn(subject: type) -> dict[str, list[object]]:
 )
 def test_every_argument_is_drawn(subject: Any) -> None:  # noqa: ANN401  one of several kinds
     named = [spec for spec in fields(subject) if spec.init]
-    values, hints = drawn(subject) if named else {}, get_type_hints(subject)
+    if named:
+        # To draw takes longest, and most show in a few cases.
+        assert undrawn(subject, named, 6) == [] or undrawn(subject, named, 25) == []
+
+
+def undrawn(subject: Any, named: list[Field[Any]], examples: int) -> list[str]:  # noqa: ANN401  as above
+    """Return which arguments have one value in all of some cases, or are never None where they may be."""
+    values, hints = domain(subject, examples), get_type_hints(subject)
+    found = []
     for spec in named:
         if spec.name not in values:
             continue  # child layers
         optional = type(None) in getattr(hints[spec.name], "__args__", ())
-        if spec.metadata.get("role") is None:
-            assert len(values[spec.name]) > 1, f"{spec.name} is always {values[spec.name]}"
-        if optional:
-            assert None in values[spec.name], f"{spec.name} is never None"
-            assert len(values[spec.name]) > 1, f"{spec.name} is always None"
+        if (optional or spec.metadata.get("role") is None) and len(values[spec.name]) == 1:
+            found.append(f"{spec.name} is always {values[spec.name]}")
+        if optional and None not in values[spec.name]:
+            found.append(f"{spec.name} is never None")
+    return found
 
 
 @dataclass(frozen=True)

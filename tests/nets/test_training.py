@@ -135,7 +135,7 @@ FAIR_RUNS = [
 @pytest.mark.parametrize(("preset", "dtype", "few"), FAIR_RUNS)
 def test_a_fair_run_passes_on_digits(digits: Dataset, preset: str, dtype: str, few: bool) -> None:
     steps, sizes = steps_of(preset, few=few), (100, 40) if few else (500, 200)
-    batch = 4 if few and preset == "cnn" else None  # its convolutions take longest
+    batch = 2 if few and preset == "cnn" else None  # its convolutions take longest
     run = prepare(
         PRESETS[preset],
         digits,

@@ -15,6 +15,7 @@ from gradcheck.diagnosis.losses import sigmoid, softmax
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties.gradients import gradients_agree_with_differences
 from gradcheck.report.results import Finding
+from tests.long import later
 
 Value = Callable[[Array, Array], float]
 Gradient = Callable[[Array, Array], Array]
@@ -208,7 +209,7 @@ class Clipped:
     ("low", "high", "verdict"),
     [
         (1e-7, 1e-7, Verdict.PASS),
-        (1e-5, 1e-5, Verdict.PASS),
+        pytest.param(1e-5, 1e-5, Verdict.PASS, marks=pytest.mark.long),
         (1e-3, 1e-7, Verdict.FAIL),
         (1e-7, 1e-3, Verdict.FAIL),
         (1e-4, 1e-4, Verdict.FAIL),
@@ -293,7 +294,7 @@ def test_a_guard_is_still_one_in_training_where_evaluation_is_wrong() -> None:
     assert found.message.startswith("wrong in evaluation mode only, right in training mode"), found
 
 
-@pytest.mark.parametrize("scale", [4, 8])
+@pytest.mark.parametrize("scale", later([4, 8], 1))
 def test_logits_that_a_guard_cuts_off_are_not_taken_for_probabilities(scale: int) -> None:
     found = judged(Guarded(lambda p: np.maximum(p, 1e-7)), scale * Z, CLASSES)
     assert found.verdict is Verdict.PASS, found
@@ -331,9 +332,9 @@ def test_a_large_eps_is_no_guard() -> None:
     )
 
 
-def test_a_small_factor_beside_a_guard_fails() -> None:
-    for factor in (1 + 1e-6, 1 - 1e-9):
-        assert judged(Guarded(lambda p: p + 1e-7, factor), Z, CLASSES).verdict is Verdict.FAIL
+@pytest.mark.parametrize("factor", later([1 - 1e-9, 1 + 1e-6], 1))
+def test_a_small_factor_beside_a_guard_fails(factor: float) -> None:
+    assert judged(Guarded(lambda p: p + 1e-7, factor), Z, CLASSES).verdict is Verdict.FAIL
 
 
 class Halves:
@@ -346,7 +347,7 @@ class Halves:
         return dy
 
 
-@pytest.mark.parametrize("x", [Z, np.abs(Z), -np.abs(Z)], ids=["both", "positive", "negative"])
+@pytest.mark.parametrize("x", later([Z, -np.abs(Z), np.abs(Z)], 1), ids=["both", "negative", "positive"])
 def test_a_rectifier_without_its_mask_has_no_bound_to_excuse_it(x: Array) -> None:
     # Of positive inputs alone none below the bound are made; then nothing is wrong with it.
     report = gradcheck.check_layer(Halves(), x, claims=[gradients_agree_with_differences], domain="any")

@@ -80,7 +80,12 @@ class Dense:
             "weight: 4 of 12 elements wrong; right: input, bias",
         ),
         ("reversed", "the output is torch's reversed along axis 0", "output: 16 of 20 elements wrong"),
-        ("negated", "the output is exactly -1 times torch's, the sign is wrong", "output: all 20 elements wrong"),
+        pytest.param(
+            "negated",
+            "the output is exactly -1 times torch's, the sign is wrong",
+            "output: all 20 elements wrong",
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_what_is_wrong_is_said_with_what_is_right(fault: str, said: str, message: str) -> None:

@@ -115,9 +115,9 @@ class UnitVectors(Layer):
 ALONG = "its gradient is judged along 8 directions that keep "
 DOMAINS = {
     Logarithm: (10.0 ** -RNG.uniform(0, 6, (3, 4)), "shorter ones were taken"),
+    Entropy: (RNG.dirichlet(np.ones(5), 3), f"{ALONG}the sums along axis 1"),
     Square: (np.array([[0.0, 0.5, 1.0], [0.25, 0.0, 1.0]]), "shorter ones were taken"),
     NotANumber: (np.array([[0.0, 0.5, 1.0], [0.25, 0.0, 1.0]]), ""),
-    Entropy: (RNG.dirichlet(np.ones(5), 3), f"{ALONG}the sums along axis 1"),
     Skew: (SQUARE - SQUARE.T, f"{ALONG}skew symmetry"),
     Cholesky: (SQUARE @ SQUARE.T + np.eye(4), f"{ALONG}symmetry"),
     UnitVectors: (SQUARE / np.linalg.norm(SQUARE, axis=1, keepdims=True), f"{ALONG}the norms along axis 1"),
@@ -136,7 +136,7 @@ def test_a_right_gradient_passes_and_the_report_says_where_it_was_judged(layer, 
 
 
 @pytest.mark.parametrize("mode", ["full", pytest.param("fast", marks=pytest.mark.long)])
-@pytest.mark.parametrize("layer", later(DOMAINS, 4), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("layer", later(DOMAINS, 2), ids=lambda kind: kind.__name__)
 def test_twice_the_gradient_fails_with_numbers(layer, mode):
     report = gradcheck.check_layer(layer(2.0), DOMAINS[layer][0], mode=mode)
     (failure,) = (finding for finding in report.failures if finding.property == DIFFERENCES)
