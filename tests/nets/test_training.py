@@ -25,6 +25,7 @@ from nets.presets import PRESETS
 from nets.run import Run, default_sizes, prepare
 from nets.schedules import MultiStepLR
 from nets.training import train_both, train_fair
+from tests.long import later
 from tests.nets.states import bits
 
 pytestmark = pytest.mark.rounding
@@ -154,7 +155,7 @@ def test_a_fair_run_passes_on_digits(digits: Dataset, preset: str, dtype: str, f
     assert pair.outcomes["numpy"].test_accuracy == pair.outcomes["torch"].test_accuracy
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", later(DTYPES, 1))
 @pytest.mark.parametrize("preset", list(PRESETS))
 def test_taps_change_no_bit_of_a_run(digits: Dataset, preset: str, dtype: str) -> None:
     run = prepare(PRESETS[preset], digits, train_size=100, test_size=20, steps=3, dtype=dtype)
@@ -230,7 +231,7 @@ def test_what_torch_rounds_by_excuses_no_drift_of_a_normalised_network(digits: D
     assert (report.first_divergence.step, report.first_divergence.phase) == (1, "update")
 
 
-@pytest.mark.parametrize("preset", ["fair", "regularised"])
+@pytest.mark.parametrize("preset", later(["regularised", "fair"], 1))
 def test_training_side_by_side_is_the_fair_run_without_its_proof(digits: Dataset, preset: str) -> None:
     run = prepare(PRESETS[preset], digits, train_size=10, epochs=3)  # three rates of `regularised`
     fair, plain = train_fair(run, sensitivity=False), train_both(run)
@@ -246,7 +247,11 @@ SCALES = {"float64": 1 + 1e-12, "float32": 1 + 1e-4}
 @pytest.mark.parametrize(
     ("dtype", "scale", "tensor", "begin", "steps"),
     [
-        *((dtype, SCALES[dtype], tensor, 3, 4) for dtype, tensor in zip(DTYPES * 2, TENSORS, strict=True)),
+        *((dtype, SCALES[dtype], tensor, 3, 4) for dtype, tensor in zip(DTYPES, TENSORS[:2], strict=True)),
+        *(
+            pytest.param(dtype, SCALES[dtype], tensor, 3, 4, marks=pytest.mark.long)
+            for dtype, tensor in zip(DTYPES, TENSORS[2:], strict=True)
+        ),
         *(
             pytest.param(dtype, scale, tensor, begin, steps, marks=pytest.mark.long)
             for dtype, scale in SCALES.items()

@@ -119,7 +119,7 @@ def test_an_eps_beside_a_sum_over_the_target_too_passes() -> None:
         assert gradcheck.check_loss(loss, p, t, claims=[gradients_agree_with_differences]).verdict is verdict
 
 
-@pytest.mark.parametrize(("seed", "eps", "rows"), later([(4, 1e-5, 2), (2, 1e-10, 1), (6, 1e-10, 2)], 2))
+@pytest.mark.parametrize(("seed", "eps", "rows"), later([(4, 1e-5, 2), (2, 1e-10, 1), (6, 1e-10, 2)], 1))
 def test_an_eps_that_counts_as_much_as_the_variance_or_hardly_at_all_passes(seed: int, eps: float, rows: int) -> None:
     x = np.random.default_rng(seed).standard_normal((rows, 3))
     assert judged(Standardised(eps), x).verdict is Verdict.PASS

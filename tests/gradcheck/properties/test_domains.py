@@ -124,8 +124,11 @@ DOMAINS = {
 }
 
 
-@pytest.mark.parametrize("mode", ["full", "fast"])
-@pytest.mark.parametrize("layer", DOMAINS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    ("layer", "mode"),
+    [*((layer, "full") for layer in DOMAINS), *later(((layer, "fast") for layer in DOMAINS), 2)],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
 def test_a_right_gradient_passes_and_the_report_says_where_it_was_judged(layer, mode):
     x, said = DOMAINS[layer]
     report = gradcheck.check_layer(layer(), x, mode=mode)

@@ -129,7 +129,7 @@ def judged(layer: object, x: Array, twin: torch.nn.Module | None, **names: dict[
             (Norms, X, NormsInTorch(), {}),
             (Rounds, X, RoundsInTorch(), {}),
         ],
-        after=2,
+        after=1,
     ),
 )
 def test_a_gradient_that_torch_stops_too_passes_and_twice_it_does_not(
