@@ -12,7 +12,7 @@ from gradcheck.numerics.agreement import Verdict, Worst, compare
 from gradcheck.numerics.functions import Arrays, Function, RefusedError, cast, function_of, precision_of
 from gradcheck.numerics.rounding import Recorder, largest_difference, nudged, roughness, spread
 from gradcheck.properties.apart import odd_one_out, with_causes
-from gradcheck.properties.noise import SHADOWS, Rounding, factor_of, shadows_of
+from gradcheck.properties.noise import SHADOWS, Rounding, Separation, factor_of, shadows_of
 from gradcheck.properties.outcome import (
     USEFUL,
     Outcome,
@@ -76,7 +76,7 @@ def compared_with_twin(
         except RefusedError as refusal:  # of what rounding to this precision makes of the input
             refusals.append(str(refusal))
             continue
-        dy = cotangent(y, case.rng("cotangent"))
+        dy = cotangent(y, case.rng("cotangent")).astype(np.float32).astype(y.dtype)  # a twin may round it so
         # If ours always computes in float64, its shadows do not show how a float32 twin rounds.
         kind = np.result_type(y, *variables.values())
         try:
@@ -93,12 +93,14 @@ def compared_with_twin(
             return {"output": value, **back(dy.astype(value.dtype))}
 
         second = _SecondOpinion(of_twin, cast(variables, kind), factor_of(function), rng)
+        apart = Separation(function, twin, variables, (dy, dy.astype(y_twin.dtype)), case)
         for name, array in ours.items():
             if name in theirs:  # else it is an input for which the twin has no gradient
                 info = np.finfo(theirs[name].dtype)
                 more = float(info.tiny / info.eps + info.eps * terms * (name == "output"))
                 allowed = rounding.allowed(name, array, theirs[name], more)
                 allowed += second.of(name, array, theirs[name], allowed)
+                allowed += apart.of(name, array, theirs[name], allowed)
                 told = useful(allowed, array, theirs[name], share=USEFUL[precision_of(case)])
                 compared.append((name, compare(name, array, theirs[name], allowed), told))
     return compared if compared or not refusals else inconclusive(refusals[0])
