@@ -120,19 +120,28 @@ def _is_right_above(judge: Judge, name: str, beyond: Array, *, flat: bool) -> bo
     """Return whether the value moves as the gradient says where elements beyond a bound are just above any guard.
 
     Where they are now it has to be flat: that is known, or it is looked at a step inwards by which the gradient would
-    move it. None if nothing can be told: of numbers that are 0 or 1, or not near them, outside the domain, or where
-    rounding hides the slope.
+    move it. Of a number that is 0 or 1, the gradient has to be that just above, or that of a logarithm: the value of a
+    square is flat at 0, too. None if nothing can be told: of numbers that are not near 0 or 1, outside the domain, or
+    where rounding hides the slope.
     """
     point, x, places = judge.point, judge.point.variables[name], np.flatnonzero(beyond)
     end = np.where(np.abs(x - 1) < 0.5, 1.0, 0.0)
     away, inwards = np.abs(x - end)[beyond], np.where(end == 1.0, -1.0, np.copysign(1.0, x))
-    if not len(places) or np.any((away == 0) | (away > LARGEST_GUARD)):
+    if not len(places) or np.any(away > LARGEST_GUARD):
         return None
     lifted = {**point.variables, name: np.where(beyond, end + inwards * LIFTED, x).astype(x.dtype)}
     every, step = np.arange(len(places)), np.full(len(places), LIFTED / 4)
     try:
         y, pullback = point.function.call(lifted, point.context())
         grad = pullback(point.dy)[name].reshape(-1)[places]
+        if np.any(away == 0):
+            farther = {**lifted, name: np.where(beyond, end + 2 * inwards * LIFTED, x).astype(x.dtype)}
+            twice = 2 * point.function.call(farther, point.context())[1](point.dy)[name].reshape(-1)[places]
+            same, logarithmic = (
+                np.abs(one - grad) <= ROUGHLY * np.abs(grad) for one in (judge.grads[name][beyond], twice)
+            )
+            if not np.all((away > 0) | same | (logarithmic & (np.abs(judge.grads[name][beyond]) > np.abs(grad)))):
+                return None
         lines = coordinates(replace(point, variables=lifted, y=y), name).only(places)
         (above, right), (below, left) = lines.at(every, step), lines.at(every, -step)
         noise = RICHARDSON_WEIGHTS * lines.eps * np.abs(lines.dy * lines.y).sum()
