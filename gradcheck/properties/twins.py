@@ -12,6 +12,7 @@ from gradcheck.numerics.agreement import Verdict, Worst, compare
 from gradcheck.numerics.functions import Arrays, Function, RefusedError, cast, function_of, precision_of
 from gradcheck.numerics.rounding import Recorder, largest_difference, nudged, roughness, spread
 from gradcheck.properties.apart import odd_one_out, with_causes
+from gradcheck.properties.guarded_twins import Guarded
 from gradcheck.properties.noise import SHADOWS, Rounding, Separation, factor_of, shadows_of
 from gradcheck.properties.outcome import (
     USEFUL,
@@ -51,6 +52,8 @@ def _agreement(case: Case, settings: Settings, wanted: Callable[[str], bool]) ->
     outcome = judged([worst for worst, _ in chosen], told=any(told for _, told in chosen))
     if outcome.verdict is Verdict.FAIL and outcome.worst is not None and outcome.worst.tensor != "output":
         outcome = replace(outcome, diagnosis=odd_one_out(case, outcome.worst))
+    said = [text for name, text in case.found.get(("guards of twins",), {}).items() if wanted(name)]
+    outcome = replace(outcome, remark="; ".join(said))
     if outcome.verdict is Verdict.FAIL:
         wrong = dict.fromkeys(name for name, worst, _ in compared if wanted(name) and worst and worst.ratio > 1)
         right = dict.fromkeys(name for name, _, _ in compared if wanted(name) and name not in wrong)
@@ -68,6 +71,7 @@ def compared_with_twin(
     """
     function, twin, rng = function_of(case), twin_of(case), case.rng("nudges")
     compared: list[tuple[str, Worst | None, bool]] = []
+    guarded = Guarded(case, function, twin)
     refusals: list[str] = []
     for dtype in _dtypes(case, dtypes):
         variables = cast(given, dtype)
@@ -102,7 +106,11 @@ def compared_with_twin(
                 allowed += second.of(name, array, theirs[name], allowed)
                 allowed += apart.of(name, array, theirs[name], allowed)
                 told = useful(allowed, array, theirs[name], share=USEFUL[precision_of(case)])
-                compared.append((name, compare(name, array, theirs[name], allowed), told))
+                worst = compare(name, array, theirs[name], allowed)
+                if worst is not None and worst.ratio > 1:
+                    worst = guarded.worst(name, array, theirs[name], allowed, variables, dy) or worst
+                compared.append((name, worst, told))
+    case.found[("guards of twins",)] = guarded.said
     return compared if compared or not refusals else inconclusive(refusals[0])
 
 
