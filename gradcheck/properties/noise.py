@@ -131,12 +131,15 @@ class Separation:
         self._one = partial(_results, one, case, cotangents[0])
         self._other = partial(_results, other, case, cotangents[1])
         self._variables, self._kind, self._foreign = variables, cotangents[1].dtype, one.foreign
-        self._found: dict[str, float] | None = None
+        self._found: dict[str, float] = {}
 
     def of(self, name: str, array: Array, reference: Array, allowed: float) -> float:
         """Return what is added to an allowance: 0 where it is enough."""
         if not self._foreign or array.shape != reference.shape or largest_difference(array, reference) <= allowed:
             return 0.0
-        if self._found is None:
-            self._found = separation(self._one, lambda given: self._other(cast(given, self._kind)), self._variables)
-        return self._found.get(name, 0.0)
+        if name not in self._found:
+            self._found[name] = separation(self._one, self._in_its_precision, self._variables, name)
+        return self._found[name]
+
+    def _in_its_precision(self, given: Arrays) -> dict[str, Array] | None:
+        return self._other(cast(given, self._kind))
