@@ -455,7 +455,9 @@ def _read_layer(layer: object, values: Sequence[Any], given: Given) -> tuple[For
         subject, given = Contextual(layer), replace(given, forward="forward", backward="backward")
     elif not given.backward and not any(callable(getattr(layer, name, None)) for name in BACKWARDS):
         plain = inspect.isroutine(layer)
-        forward = given.forward or next((n for n in WHOLES if callable(getattr(layer, n, None)) and not plain), "")
+        generates = "forward" if inspect.isgeneratorfunction(getattr(layer, "forward", None)) else ""
+        forward = given.forward or generates
+        forward = forward or next((n for n in WHOLES if callable(getattr(layer, n, None)) and not plain), "")
         if forward or plain:
             subject, given = Together(layer, forward), replace(given, forward="forward", backward="backward")
     fixed = tuple(c for c in given.constant if (c in names if isinstance(c, str) else 0 <= c < len(arrays)))

@@ -37,6 +37,7 @@ class Cause(StrEnum):
     PART_WRONG = "part wrong"  # place (axis and index, or all of the index), what, agreeing
     BORDER_WRONG = "border wrong"  # sides, agreeing
     REGION_WRONG = "region wrong"  # region, at (a number or None), what, agreeing
+    WHOLE_NUMBERS = "whole numbers"  # how (rounded, or cut off)
     CLIPPED = "clipped"  # low, high, norm: numbers or None
     ARGUMENTS_EXCHANGED = "arguments exchanged"  # of (the first argument, or the target), negated
     ONLY_PART_OF_DY = "only part of dy"  # axis, end, batch

@@ -16,7 +16,7 @@ from gradcheck.diagnosis.clipping import clipped
 from gradcheck.diagnosis.cotangents import derivative, diagonal_only, ignores_dy, part_of_dy, passed_on
 from gradcheck.diagnosis.evidence import BACKWARDS, Cause, Diagnosis, Evidence, Hypothesis, other_cotangents
 from gradcheck.diagnosis.factors import arguments_exchanged, constant_factor, other_loss
-from gradcheck.diagnosis.fits import FITTED, ONE, Quantity
+from gradcheck.diagnosis.fits import FITTED, ONE, TWO, Quantity
 from gradcheck.diagnosis.losses import Descent
 from gradcheck.diagnosis.patterns import border_wrong, part_wrong, rearranged, region_wrong
 from gradcheck.diagnosis.shapes import not_reduced, reduced_too_far, turned, wrong_shape
@@ -129,6 +129,21 @@ def zero(evidence: Evidence) -> Diagnosis | None:
     return None
 
 
+def whole_numbers(evidence: Evidence) -> Diagnosis | None:
+    """Each element is rounded to a whole number, or what is behind its point is cut off."""
+    comparison = evidence.comparison
+    for how, whole in (
+        ("rounded", np.rint),
+        ("cut off", np.trunc),
+        ("rounded down", np.floor),
+        ("rounded up", np.ceil),
+    ):
+        predicted = np.where(comparison.judged, whole(comparison.numeric), 0.0)
+        if comparison.explained_by(predicted, 0.0, TWO):
+            return Diagnosis(Cause.WHOLE_NUMBERS, {"how": how})
+    return None
+
+
 def exchanged(evidence: Evidence) -> Diagnosis | None:
     """The gradient of another variable of the same shape."""
     comparison = evidence.comparison
@@ -146,6 +161,7 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
     not_finite,
     zero,
     ignores_dy,
+    whole_numbers,
     constant_factor,
     other_loss,
     rearranged,

@@ -142,6 +142,63 @@ def guard_of_samples(
         return of_value(comparison, Model(lambda eps: (gradients * (1 - eps / shares)).sum(axis=0), ()), known)
 
 
+class OfValues(NamedTuple):
+    """An eps, and the values that it explains."""
+
+    eps: float
+    explained: Array
+
+
+def values_of(points: list[Array], target: Array) -> Iterator[Callable[[complex], Array]]:
+    """Yield the usual losses at some points, as functions of an eps in their logarithms, up to one factor."""
+
+    def of_two(of: Callable[[Array], Array], eps: complex) -> Array:
+        p, rest = (np.array([of(sign * x + start) for x in points]) for sign, start in ((1, 0), (-1, of is _itself)))
+        logs = target * np.log(p + eps) + (1 - target) * np.log(rest + eps)
+        return np.asarray(-logs.reshape(len(points), -1).sum(axis=1))
+
+    def of_classes(of: Callable[[Array], Array], q: Array, eps: complex) -> Array:
+        return np.array([-(q * np.log(np.where(q > 0, of(x), 1.0) + np.where(q > 0, eps, 0.0))).sum() for x in points])
+
+    shape = points[0].shape
+    if target.shape == shape:
+        yield from (partial(of_two, of) for of in (_itself, sigmoid))
+    for axis in range(len(shape)):
+        if (q := _rows(points[0], target, axis)) is not None:
+            yield from (partial(of_classes, of, q) for of in (_itself, partial(softmax, axis=axis)))
+
+
+def guard_of_values(
+    ours: Array, theirs: Array, allowed: float, losses: Iterable[Callable[[complex], Array]], known: float | None = None
+) -> OfValues | None:
+    """Return the eps that values of two functions at some points differ by, one of which is a usual loss without it.
+
+    One eps must explain all points, by enough digits, unless it is ``known``; and it is at most `LARGEST`.
+    """
+    with np.errstate(all="ignore"):
+        for loss in losses:
+            plain, slope = loss(0.0).real, loss(complex(0.0, IMAGINARY)).imag / IMAGINARY
+            for without, sign in ((theirs, 1.0), (ours, -1.0)):
+                apart = sign * (ours - theirs)
+                factor = float(np.median(without / plain))
+                tolerance = allowed + ROUNDING * np.abs(without)
+                if not np.all(np.abs(without - factor * plain) <= tolerance):
+                    continue
+                eps = known or 0.0
+                for _ in range(0 if known else STEPS):
+                    eps += float(np.sum(apart - factor * (loss(eps).real - plain)) / np.sum(factor * slope))
+                moved = factor * (loss(eps).real - plain)
+                digits = np.log10(np.abs(apart - moved.mean()).max() / tolerance.max())
+                enough = known or digits >= DIGITS or np.all(np.abs(apart) <= INVISIBLE * np.abs(without))
+                if 0 < eps <= LARGEST and enough and np.all(np.abs(apart - moved) <= 2 * tolerance):
+                    return OfValues(eps, theirs + sign * moved)
+    return None
+
+
+def _itself(x: Array) -> Array:
+    return x
+
+
 def surest(found: Iterable[Guard | None]) -> Guard | None:
     """Return the first guard that is sure, or else the first of all, or None."""
     first = None

@@ -20,14 +20,20 @@ LARGEST_SHARE = 0.1  # of a gradient, by which an eps may move it: then the squa
 SECOND_ORDER = 8.0  # times the square of the share: what the next term of an expansion in eps may come to
 ROUGH = 0.75  # relative error of an eps that is only known by what it does: there may be two or three of it, or half
 FAR_ROUNDING = 64 * float(np.finfo(np.float64).eps)  # of the largest element, of a gradient at another scale
+ALIKE = 1e-3  # of the largest element, by which elements deviate that are no accident of equal ones
 PLAIN = 1e-3  # relative, to which an eps that is read off the outputs is the same for all, and a usual one
 
 
-def guard_of_norm(once: Comparison, twice: Comparison, x: Array, y: Array, y_of_twice: Array) -> Guard | None:
-    """Return the guard that gradients at ``x`` differ by, given those and the outputs at ``2 x``, too, or None."""
+def guard_of_norm(
+    once: Comparison, twice: Comparison, own: Array, x: Array, y: Array, y_of_twice: Array
+) -> Guard | None:
+    """Return the guard that gradients at ``x`` differ by, given those and the outputs at ``2 x``, too, or None.
+
+    They are those of ``own``: of ``x``, or of a parameter.
+    """
     with np.errstate(all="ignore"):
         share, degree = share_of(once), _degree(once.numeric, twice.numeric)
-        if not share <= LARGEST_SHARE or not _homogeneous(once, twice, degree) or multiple_of(once, x) is not None:
+        if not share <= LARGEST_SHARE or not _homogeneous(once, twice, degree) or multiple_of(once, own) is not None:
             return None
         for power in POWERS:
             scale = 2.0 ** (power - degree)
@@ -35,9 +41,11 @@ def guard_of_norm(once: Comparison, twice: Comparison, x: Array, y: Array, y_of_
             if _tells(once, np.where(twice.judged, expected, np.nan), unsure, share):
                 eps = next(_read_off(x, y, y_of_twice, power), None)
                 rough = share * float(x.std()) ** power
-                known = (rough, ROUGH * rough) if eps is None else (eps, 0.0)
-                nowhere = np.zeros(x.shape, bool)
-                return Guard(*known, Place.NORM, np.ones(x.shape), np.zeros(x.shape), nowhere, expected, unsure)
+                # It is that of the rows that it moves most, of which the size is not known: these may be the smallest.
+                least = share * min(float(x.std()), _smallest(x)) ** power
+                known = (rough, max(ROUGH * rough, rough - least)) if eps is None else (eps, 0.0)
+                nowhere, one = np.zeros(own.shape, bool), np.ones(own.shape)
+                return Guard(*known, Place.NORM, one, 0 * one, nowhere, expected, unsure)
     return None
 
 
@@ -117,6 +125,13 @@ def _read_off(x: Array, y: Array, y_of_twice: Array, power: int) -> Iterator[flo
             usual = USUAL[int(np.argmin(np.abs(np.array(USUAL) - middle)))]
             if np.all(np.abs(eps - usual) <= PLAIN * usual):
                 yield usual
+
+
+def _smallest(x: Array) -> float:
+    """Return the smallest deviation along axes that is not zero."""
+    deviations = np.concatenate([x.std(axis=axes).reshape(-1) for axes in axis_sets(x.shape)])
+    top = float(np.abs(x).max(initial=0.0))
+    return float(np.min(deviations, where=deviations > ALIKE * top, initial=top))
 
 
 def _sizes(x: Array) -> Iterator[Array]:

@@ -267,14 +267,15 @@ def _defined(y: Array, moved: Array) -> Array:
 
 
 def hidden(lines: Lines, h: Array) -> Array:
-    """Return what estimates at steps ``h`` may miss of outputs that move by less than half a unit in their last place.
+    """Return what estimates at steps ``h`` may miss of outputs that do not move, since they round.
 
     In 1 - 1e-20 the second term is lost. What does may have cancelled here, as in the logarithm of 1 - 1e-20: its last
-    place is that of where it moves. What does not move further away, either, does not depend on the line. But if
-    nothing does, as the logarithm of 1e-40 + 1e-8 does not, its slope is known to half a unit over that distance.
+    place is that of where it moves, or its rounding that which was measured here, as that logarithm is 0 and rounds as
+    1 does. What does not move further away, either, does not depend on the line. But if nothing does, as the logarithm
+    of 1e-40 + 1e-8 does not, its slope is known to its rounding over that distance.
     """
     part: Integers = np.arange(len(h))
-    y, dy = lines.y[lines.block], lines.dy[lines.block]
+    y, dy, noise = lines.y[lines.block], lines.dy[lines.block], lines.noise[lines.block]
     with np.errstate(all="ignore"):
         still = (lines.at(part, h)[0] == y) & (lines.at(part, -h)[0] == y)
         size = np.zeros(y.shape)
@@ -283,10 +284,10 @@ def hidden(lines: Lines, h: Array) -> Array:
                 there = lines.at(part, sign * np.maximum(h, distance * lines.scale))[0]
                 moves = still & np.isfinite(there) & (there != y)
                 size = np.where(moves & (size == 0), np.maximum(np.abs(there), np.abs(y)), size)
-        size = np.where(size > 0, np.maximum(size, lines.size), 0.0)
-        silent = np.abs(dy * size).sum(axis=1)
-        never = (still & (size == 0)).all(axis=1) * np.abs(dy * y).sum(axis=1)
-        return np.asarray(lines.eps / 2 * (RICHARDSON_WEIGHTS * silent / h + never / (FAR[-1] * lines.scale)))
+        unit = np.where(size > 0, np.maximum(lines.eps / 2 * np.maximum(size, lines.size), noise), 0.0)
+        silent = np.abs(dy * unit).sum(axis=1)
+        never = (still & (size == 0)).all(axis=1) * np.abs(dy * noise).sum(axis=1)
+        return np.asarray(RICHARDSON_WEIGHTS * silent / h + never / (FAR[-1] * lines.scale))
 
 
 def _richardson(lines: Lines, part: Integers, h: Array) -> _Try:

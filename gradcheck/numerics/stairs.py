@@ -15,6 +15,7 @@ PARTS = ((-1.0, -0.5), (-0.5, 0.0), (0.0, 0.5), (0.5, 1.0))
 # that is 2^LASTING times as long, jumps.
 LASTING, SHARE = 4, 0.25
 HALVINGS = 40
+OF_DOMAIN = 8  # halvings, after which the end of a domain is known
 HIGHER = 4.0  # a step is told from what an output is known to round by if it is this many times as high
 ROUNDED = 16.0  # units in the last place of the input, or of 1: what is flat but for one step rounds if that is lower
 
@@ -54,9 +55,27 @@ def _of_line(lines: Lines, line: int, largest: float) -> float:
     if any(jump.moved > height for jump in jumps if not jump.height):
         return 0.0
     if not height:  # flat
-        far = (sign * distance * float(lines.scale[line]) for distance in FAR for sign in (1.0, -1.0))
+        ends = (sign * distance * float(lines.scale[line]) for distance in FAR for sign in (1.0, -1.0))
+        far = (_within_domain(lines, line, end) for end in ends)
         height = next((jump.height for end in far if (jump := _jump(lines, line, 0.0, end, first=True)).moved), 0.0)
     return height if height <= lowest else 0.0
+
+
+def _within_domain(lines: Lines, line: int, end: float) -> float:
+    """Return a distance, or one as near to it as the function is defined: what is flat may move beside an end alone."""
+    place: Integers = np.array([line])
+
+    def defined(t: float) -> bool:
+        with np.errstate(all="ignore"):
+            return bool(np.isfinite(lines.at(place, np.array([t]))[0]).all())
+
+    inside, outside = 0.0, end
+    if not defined(end):
+        for _ in range(OF_DOMAIN):
+            middle = (inside + outside) / 2
+            inside, outside = (middle, outside) if defined(middle) else (inside, middle)
+        return inside
+    return end
 
 
 def _jump(lines: Lines, line: int, start: float, end: float, *, first: bool = False) -> _Jump:

@@ -26,7 +26,7 @@ from gradcheck.numerics.functions import (
     precision_taken,
 )
 from gradcheck.properties.changes import changes_of, not_judged_if_changed
-from gradcheck.properties.noise import FEW, Rounding, allowance, shadows_of
+from gradcheck.properties.noise import FEW, Rounding, Separation, allowance, shadows_of
 from gradcheck.properties.outcome import (
     DTYPES,
     Outcome,
@@ -116,11 +116,13 @@ def precisions_agree(case: Case, settings: Settings = Settings()) -> Outcome | N
         rounding = Rounding(function, ours, shadows_of(case, function, narrow, dy, rng))
     else:  # computed in float64, so that a cancellation in float32 excuses nothing
         rounding = Rounding(function, theirs, shadows_of(case, function, wide, dy_wide, rng, np.float32))
+    apart = Separation(function, function, narrow, (dy, dy_wide), case)
     worsts, told = [], False
     for name, array in ours.items():
         if array.shape != theirs[name].shape:
             return failure(f"{name} has shape {array.shape} in float32 and {theirs[name].shape} in float64")
         allowed = rounding.allowed(name, array, theirs[name], precision=np.float32)
+        allowed += apart.of(name, array, theirs[name], allowed)
         if function.foreign and not np.isfinite(array).all() and np.isfinite(theirs[name]).all():
             return inconclusive(f"{name} is not finite in float32, and is in float64")
         worsts.append(compare(name, array, theirs[name], allowed))

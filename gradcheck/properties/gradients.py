@@ -81,13 +81,13 @@ def _by_differences(case: Case, settings: Settings, count: int | None, *, briefl
         found[name] = judge.tensor(name)
         if count is not None and (found[name].disagrees or found[name].remark) and not briefly:
             return None
-    if briefly and (wrong := [name for name, one in found.items() if one.disagrees]):
-        return replace(judged(one.worst for one in found.values()), causes=causes_of(judge, wrong, found))
     found = {name: freed(judge, name, one) if one.disagrees else one for name, one in found.items()}
     remark = "; ".join([*(one.remark for one in found.values() if one.remark), *remarks_of(found)])
     wrong = [name for name, one in found.items() if one.disagrees]
     if wrong and stopped_in_twin(case, wrong):
         return _meant(found, wrong, remark)
+    if briefly and wrong:
+        return replace(judged(one.worst for one in found.values()), causes=causes_of(judge, wrong, found))
     outcome = judged([one.worst for one in found.values()], told=any(one.told for one in found.values()))
     if outcome.verdict is Verdict.INCONCLUSIVE and found and all(one.outside for one in found.values()):
         why = "; ".join(dict.fromkeys(point.refusals.values())) or "it gives what is not finite"

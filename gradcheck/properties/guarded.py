@@ -69,6 +69,7 @@ def freed(judge: Judge, name: str, found: TensorFinding) -> TensorFinding:
         return found
     if guard.sure and guard.place is Place.LOGARITHM and guard.eps:
         judge.case.tally.eps[guard.eps] = guard.error
+    guard = _as_read_off(judge, guard)
     without, margin = guard.without(numeric, blurred)
     smooth, off = compare(name, grad, without, margin), guard.moves(numeric)
     if guard.eps - guard.error > LARGEST_GUARD and smooth is not None and smooth.ratio <= 1:
@@ -78,6 +79,16 @@ def freed(judge: Judge, name: str, found: TensorFinding) -> TensorFinding:
     smooth = smooth if np.isfinite(margin).any() else None
     worst, told = largest(smooth, found.kinks), useful(margin, grad, without) or found.kinks is not None
     return replace(found, worst=worst, told=told, numeric=without, allowed=margin, guard=guard, off=off)
+
+
+def _as_read_off(judge: Judge, guard: Guard) -> Guard:
+    """Return the guard of a norm with the eps that another input has shown, where it is only known roughly."""
+    if guard.place is not Place.NORM:
+        return guard
+    if not guard.error:
+        judge.case.measured.setdefault("eps of a norm", guard.eps)
+    eps = judge.case.measured.get("eps of a norm")
+    return guard if eps is None else replace(guard, eps=eps, error=0.0)
 
 
 def _best(name: str, comparison: Comparison, guards: Iterator[Guard | None]) -> Guard | None:
@@ -98,7 +109,7 @@ def _guards(judge: Judge, name: str, comparison: Comparison) -> Iterator[Guard |
     if is_input:
         yield guard_of(comparison, judge.point.variables[name], judge.point.dy, target_of(judge.point.function), known)
     yield _guard_of_samples(judge, name, comparison, known)
-    if is_input:
+    if judge.point.function.inputs:
         yield _guard_of_norm(judge, name, comparison)
 
 
@@ -120,19 +131,28 @@ def _is_right_above(judge: Judge, name: str, beyond: Array, *, flat: bool) -> bo
     """Return whether the value moves as the gradient says where elements beyond a bound are just above any guard.
 
     Where they are now it has to be flat: that is known, or it is looked at a step inwards by which the gradient would
-    move it. None if nothing can be told: of numbers that are 0 or 1, or not near them, outside the domain, or where
-    rounding hides the slope.
+    move it. Of a number that is 0 or 1, the gradient has to be that just above, or that of a logarithm: the value of a
+    square is flat at 0, too. None if nothing can be told: of numbers that are not near 0 or 1, outside the domain, or
+    where rounding hides the slope.
     """
     point, x, places = judge.point, judge.point.variables[name], np.flatnonzero(beyond)
     end = np.where(np.abs(x - 1) < 0.5, 1.0, 0.0)
     away, inwards = np.abs(x - end)[beyond], np.where(end == 1.0, -1.0, np.copysign(1.0, x))
-    if not len(places) or np.any((away == 0) | (away > LARGEST_GUARD)):
+    if not len(places) or np.any(away > LARGEST_GUARD):
         return None
     lifted = {**point.variables, name: np.where(beyond, end + inwards * LIFTED, x).astype(x.dtype)}
     every, step = np.arange(len(places)), np.full(len(places), LIFTED / 4)
     try:
         y, pullback = point.function.call(lifted, point.context())
         grad = pullback(point.dy)[name].reshape(-1)[places]
+        if np.any(away == 0):
+            farther = {**lifted, name: np.where(beyond, end + 2 * inwards * LIFTED, x).astype(x.dtype)}
+            twice = 2 * point.function.call(farther, point.context())[1](point.dy)[name].reshape(-1)[places]
+            same, logarithmic = (
+                np.abs(one - grad) <= ROUGHLY * np.abs(grad) for one in (judge.grads[name][beyond], twice)
+            )
+            if not np.all((away > 0) | same | (logarithmic & (np.abs(judge.grads[name][beyond]) > np.abs(grad)))):
+                return None
         lines = coordinates(replace(point, variables=lifted, y=y), name).only(places)
         (above, right), (below, left) = lines.at(every, step), lines.at(every, -step)
         noise = RICHARDSON_WEIGHTS * lines.eps * np.abs(lines.dy * lines.y).sum()
@@ -168,12 +188,13 @@ def _guard_of_samples(judge: Judge, name: str, whole: Comparison, known: Mapping
 
 
 def _guard_of_norm(judge: Judge, name: str, once: Comparison) -> Guard | None:
-    """Return the guard that a gradient of an input is off by, as inputs of other sizes show it.
+    """Return the guard that a gradient is off by, as inputs of other sizes show it; that of a scale is off, too.
 
     Twice as large they tell how it shrinks. Where it is too large for that, or hardly larger than rounding, its size is
     found at inputs that are much larger or smaller, and at these it must be all that parts the gradient from what it is
     where the eps no longer counts.
     """
+    source = name if name in judge.point.function.inputs else judge.point.function.inputs[0]
 
     def at(scale: float) -> tuple[Judge, Comparison] | None:
         there = _scaled(judge, scale)
@@ -193,15 +214,16 @@ def _guard_of_norm(judge: Judge, name: str, once: Comparison) -> Guard | None:
         # What counts as little there as this cannot come to more here.
         if share_of(once) > AT_MOST * share_of(one) * max(scale, scale ** max(POWERS)):
             return None
-        return guard_of_norm(one, two, near.point.variables[name], near.point.y, far.point.y)
+        own, x = (near.point.variables[each] for each in (name, source))
+        return guard_of_norm(one, two, own, x, near.point.y, far.point.y)
 
-    if (guard := of(1.0)) is not None:
+    if (guard := of(1.0)) is not None or source != name:
         return guard
     beyond = None if _differs_beyond(judge, name, once) else at(FARTHEST[judge.point.precision])
     if beyond is None or (limit := without_norm(once, beyond[1], FARTHEST[judge.point.precision])) is None:
         return None
     for scale in SCALES:
-        if (guard := of(scale)) is not None and guard.eps <= LARGEST_GUARD:
+        if (guard := of(scale)) is not None and guard.eps - guard.error <= LARGEST_GUARD:
             return replace(guard, shift=limit.shift, blur=limit.blur)
     return None
 

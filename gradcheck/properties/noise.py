@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from gradcheck.contract import Array, Case
-from gradcheck.numerics.functions import Arrays, Function, RefusedError, shadow
+from gradcheck.numerics.functions import Arrays, Function, RefusedError, cast, shadow
 from gradcheck.numerics.rounding import Recorder, largest_difference, noise_of, roughness
+from gradcheck.numerics.separation import separation
+from gradcheck.subjects.twin import TwinError
 
 # Shadows of a check of small arrays. With few elements and cancelling terms all nudges of a shadow may cancel (with
 # probability 0.22 for two terms just above a power of two); all 16 do so less than once in 10^10 times.
@@ -68,15 +71,16 @@ def shadows_of(
         yield shadow(function, variables, dy, rng, case.context(Recorder(rng, precision)), precision)
     if not function.foreign:
         return
+    yield from roughness(partial(_results, function, case, dy), variables, rng)
 
-    def compute(given: Arrays) -> dict[str, Array] | None:
-        try:
-            y, pullback = function.call(given, case.context())
-        except RefusedError:
-            return None
-        return {"output": y, **pullback(dy)}
 
-    yield from roughness(compute, variables, rng)
+def _results(function: Function, case: Case, dy: Array, given: Arrays) -> dict[str, Array] | None:
+    """Return the output and the gradients, or None outside the domain."""
+    try:
+        y, pullback = function.call(given, case.context())
+    except (RefusedError, TwinError):
+        return None
+    return {"output": y, **pullback(dy)}
 
 
 class Rounding:
@@ -112,3 +116,30 @@ class Rounding:
             if array.shape != reference.shape or largest_difference(array, reference) <= allowed:
                 break
         return allowed
+
+
+class Separation:
+    """By how much rounding may set two functions apart, as `separation` sees it, measured where more is needed.
+
+    Variables and dy are given to the second in the precision of its own dy. A native function shows its rounding at its
+    taps, and nothing else excuses it.
+    """
+
+    def __init__(
+        self, one: Function, other: Function, variables: Arrays, cotangents: tuple[Array, Array], case: Case
+    ) -> None:
+        self._one = partial(_results, one, case, cotangents[0])
+        self._other = partial(_results, other, case, cotangents[1])
+        self._variables, self._kind, self._foreign = variables, cotangents[1].dtype, one.foreign
+        self._found: dict[str, float] = {}
+
+    def of(self, name: str, array: Array, reference: Array, allowed: float) -> float:
+        """Return what is added to an allowance: 0 where it is enough."""
+        if not self._foreign or array.shape != reference.shape or largest_difference(array, reference) <= allowed:
+            return 0.0
+        if name not in self._found:
+            self._found[name] = separation(self._one, self._in_its_precision, self._variables, name)
+        return self._found[name]
+
+    def _in_its_precision(self, given: Arrays) -> dict[str, Array] | None:
+        return self._other(cast(given, self._kind))

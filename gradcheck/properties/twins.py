@@ -12,7 +12,8 @@ from gradcheck.numerics.agreement import Verdict, Worst, compare
 from gradcheck.numerics.functions import Arrays, Function, RefusedError, cast, function_of, precision_of
 from gradcheck.numerics.rounding import Recorder, largest_difference, nudged, roughness, spread
 from gradcheck.properties.apart import odd_one_out, with_causes
-from gradcheck.properties.noise import SHADOWS, Rounding, factor_of, shadows_of
+from gradcheck.properties.guarded_twins import Guarded
+from gradcheck.properties.noise import SHADOWS, Rounding, Separation, factor_of, shadows_of
 from gradcheck.properties.outcome import (
     USEFUL,
     Outcome,
@@ -51,6 +52,8 @@ def _agreement(case: Case, settings: Settings, wanted: Callable[[str], bool]) ->
     outcome = judged([worst for worst, _ in chosen], told=any(told for _, told in chosen))
     if outcome.verdict is Verdict.FAIL and outcome.worst is not None and outcome.worst.tensor != "output":
         outcome = replace(outcome, diagnosis=odd_one_out(case, outcome.worst))
+    said = [text for name, text in case.found.get(("guards of twins",), {}).items() if wanted(name)]
+    outcome = replace(outcome, remark="; ".join(said))
     if outcome.verdict is Verdict.FAIL:
         wrong = dict.fromkeys(name for name, worst, _ in compared if wanted(name) and worst and worst.ratio > 1)
         right = dict.fromkeys(name for name, _, _ in compared if wanted(name) and name not in wrong)
@@ -68,6 +71,7 @@ def compared_with_twin(
     """
     function, twin, rng = function_of(case), twin_of(case), case.rng("nudges")
     compared: list[tuple[str, Worst | None, bool]] = []
+    guarded = Guarded(case, function, twin)
     refusals: list[str] = []
     for dtype in _dtypes(case, dtypes):
         variables = cast(given, dtype)
@@ -76,7 +80,7 @@ def compared_with_twin(
         except RefusedError as refusal:  # of what rounding to this precision makes of the input
             refusals.append(str(refusal))
             continue
-        dy = cotangent(y, case.rng("cotangent"))
+        dy = cotangent(y, case.rng("cotangent")).astype(np.float32).astype(y.dtype)  # a twin may round it so
         # If ours always computes in float64, its shadows do not show how a float32 twin rounds.
         kind = np.result_type(y, *variables.values())
         try:
@@ -93,14 +97,20 @@ def compared_with_twin(
             return {"output": value, **back(dy.astype(value.dtype))}
 
         second = _SecondOpinion(of_twin, cast(variables, kind), factor_of(function), rng)
+        apart = Separation(function, twin, variables, (dy, dy.astype(y_twin.dtype)), case)
         for name, array in ours.items():
             if name in theirs:  # else it is an input for which the twin has no gradient
                 info = np.finfo(theirs[name].dtype)
                 more = float(info.tiny / info.eps + info.eps * terms * (name == "output"))
                 allowed = rounding.allowed(name, array, theirs[name], more)
                 allowed += second.of(name, array, theirs[name], allowed)
+                allowed += apart.of(name, array, theirs[name], allowed)
                 told = useful(allowed, array, theirs[name], share=USEFUL[precision_of(case)])
-                compared.append((name, compare(name, array, theirs[name], allowed), told))
+                worst = compare(name, array, theirs[name], allowed)
+                if worst is not None and worst.ratio > 1:
+                    worst = guarded.worst(name, array, theirs[name], allowed, variables, dy) or worst
+                compared.append((name, worst, told))
+    case.found[("guards of twins",)] = guarded.said
     return compared if compared or not refusals else inconclusive(refusals[0])
 
 

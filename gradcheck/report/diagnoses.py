@@ -238,6 +238,11 @@ SENTENCES: dict[Cause, Callable[[str, Json], str]] = {
     Cause.PART_WRONG: _part_wrong,
     Cause.BORDER_WRONG: _border_wrong,
     Cause.REGION_WRONG: _region_wrong,
+    Cause.WHOLE_NUMBERS: lambda gradient, found: (
+        f"{gradient} is {_right(found)}, {found['how']} to whole numbers"
+        if found["how"] != "cut off"
+        else f"{gradient} is {_right(found)}, cut off at the point, to whole numbers"
+    ),
     Cause.CLIPPED: _clipped,
     Cause.ARGUMENTS_EXCHANGED: _arguments_exchanged,
     Cause.ONLY_PART_OF_DY: _only_part_of_dy,

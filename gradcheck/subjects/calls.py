@@ -21,7 +21,10 @@ RATE = 1.0  # given to a backward pass that asks for a rate: what it subtracts f
 
 
 class Together:
-    """A function that returns a value and its gradient, or a function of dy that returns it, as an object."""
+    """A function that returns a value and its gradient, or a function of dy that returns it, as an object.
+
+    A generator yields the value, is sent dy, and yields the gradient: ``dy = yield y``, then ``yield dx``.
+    """
 
     def __init__(self, owner: Any, method: str) -> None:
         self.whole, self.method = owner, method
@@ -29,6 +32,8 @@ class Together:
 
     def forward(self, *inputs: Any, **keywords: Any) -> Any:
         self.kept = (getattr(self.whole, self.method) if self.method else self.whole)(*inputs, **keywords)
+        if inspect.isgenerator(self.kept):
+            self.kept = next(self.kept), self.kept.send
         if not isinstance(self.kept, tuple) or len(self.kept) < 2:
             what = self.method or getattr(self.whole, "__name__", "it")
             raise AdapterError(

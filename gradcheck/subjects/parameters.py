@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 import numpy as np
 
@@ -46,6 +47,8 @@ _SHORT = {
 }  # fmt: skip
 _BEFORE = ("d", "grad", "gradient", "gradients", "grads", "g", "dl", "dld", "de", "ded", "dj", "djd", "dloss", "dlossd",
            "dcostd", "dcost", "delta", "nabla", "del", "partial", "gradof", "gradientof")  # fmt: skip
+# Of properties: others are not asked for, since it may take long, or change something.
+OF_GRADIENTS = r"_?d_?[A-Za-z]\w?|d_?(weights?|bias|gamma|beta|inputs?)|(grad|delta)\w*|\w+_(grad|gradient|delta)"
 _BEHIND = ("grad", "gradient", "grads", "gradients", "g", "delta", "d")
 
 
@@ -90,6 +93,10 @@ def _items(prefix: str, owner: object) -> Iterable[tuple[str, object]]:
         for slot in (slots,) if isinstance(slots, str) else slots:
             if hasattr(owner, slot):
                 held.setdefault(slot, getattr(owner, slot))
+        for name in (name for name, value in vars(kind).items() if isinstance(value, property)):
+            with suppress(Exception):  # a gradient that is computed when it is asked for, which may be too early
+                if re.fullmatch(OF_GRADIENTS, name) and isinstance(value := getattr(owner, name), np.ndarray):
+                    held.setdefault(name, value)
     return [(f"{prefix}{name}", value) for name, value in held.items()]
 
 

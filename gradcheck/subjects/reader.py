@@ -123,7 +123,8 @@ class Reader(HoldingsReader):
             call = f"{self.spoken(0)}({', '.join(self.names)})"
             raise AdapterError(
                 f"{call} raises {raised(error)} "
-                f"for inputs of shape {shapes}, in float64 and in float32: give inputs that it takes"
+                f"for inputs of shape {shapes}, in float64 and in float32: give inputs that it takes, or "
+                "hold parameters in the precision of the inputs"
             ) from error
 
     def _outputs(self, layer: Any, result: Any) -> tuple[str, ...]:

@@ -87,3 +87,27 @@ def test_a_rectifier_without_its_mask_still_fails(x):
 def test_what_is_flat_below_a_larger_bound_is_no_guard(f, slope):
     p = np.array([1e-6, 0.3, 0.5])
     assert gradcheck.check_gradients(f, (p,), lambda inputs, dy: (dy * slope(inputs[0]),)).verdict is Verdict.FAIL
+
+
+class Clipped:
+    """Binary cross-entropy of clipped probabilities, whose gradient knows of no clip."""
+
+    def __init__(self, factor=1.0):
+        self.factor = factor
+
+    def forward(self, p, t):
+        self.p, self.t = np.clip(p, 1e-7, 1 - 1e-7), t
+        return -np.mean(t * np.log(self.p) + (1 - t) * np.log(1 - self.p))
+
+    def backward(self):
+        return self.factor * (-self.t / self.p + (1 - self.t) / (1 - self.p)) / self.p.size
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, "pass"), (1.01, "fail")])
+def test_probabilities_of_exactly_0_and_1_lie_beyond_a_bound(factor, verdict):
+    rng = np.random.default_rng(0)
+    p, t = rng.uniform(0.1, 0.9, (5, 3)), (rng.uniform(size=(5, 3)) > 0.5) * 1.0
+    p[0, 0], p[1, 1] = 0.0, 1.0
+    report = gradcheck.check_loss(Clipped(factor), p, t)
+    assert report.verdict == verdict, str(report)
+    assert factor != 1 or "there the value is clipped, and flat" in str(report)

@@ -1,0 +1,83 @@
+"""An eps inside a loss's logarithm that a subject has and its twin has not, or the reverse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from gradcheck.contract import Array, Case
+from gradcheck.diagnosis.fits import Comparison
+from gradcheck.diagnosis.guards import LARGEST, guard_of, guard_of_values, values_of
+from gradcheck.numerics.agreement import Worst, compare
+from gradcheck.numerics.functions import Arrays, Function
+from gradcheck.properties.explained import target_of
+
+POINTS = 6  # at which two values must part as one eps says
+SHRUNK = 1 / 8  # the largest share by which an element is smaller at these: shares of one stay such
+
+
+class Guarded:
+    """The eps by which a loss and its twin differ, sought where they do; ``said`` is what was found, by tensor."""
+
+    def __init__(self, case: Case, function: Function, twin: Function) -> None:
+        self._case, self._function, self._twin = case, function, twin
+        self._known: float | None = None
+        self.said: dict[str, str] = {}
+
+    def worst(
+        self, name: str, ours: Array, theirs: Array, allowed: float, variables: Arrays, dy: Array
+    ) -> Worst | None:
+        """Return the worst element of what an eps of at most `LARGEST` leaves unexplained; None if none is found."""
+        target = target_of(self._function)
+        if (
+            not self._function.foreign
+            or ours.shape != theirs.shape
+            or target is None
+            or len(self._function.inputs) != 1
+        ):
+            return None
+        place = self._function.inputs[0]
+        if name == "output":
+            return self._of_values(place, target, allowed, variables)
+        if name != place:
+            return None
+        wide = [np.asarray(array, np.float64) for array in (ours, theirs, variables[name], dy)]
+        comparison = Comparison(wide[0], wide[1], np.full(ours.shape, allowed))
+        known = {self._known: 0.0} if self._known else None
+        guard = guard_of(comparison, wide[2], wide[3], target, known)
+        if guard is None or not guard.sure or guard.eps - guard.error > LARGEST or np.any(guard.outside):
+            return None
+        left = compare(name, comparison.analytic, *guard.without(comparison.numeric, comparison.allowed))
+        if left is not None and left.ratio <= 1:
+            self._say(name, guard.eps)
+        return left
+
+    def _of_values(self, place: str, target: Array, allowed: float, variables: Arrays) -> Worst | None:
+        x, rng = variables[place], self._case.rng("guards of twins")
+        moved = [
+            (x * (1 - k * SHRUNK / POINTS * rng.uniform(0.5, 1.0, x.shape))).astype(x.dtype) for k in range(POINTS)
+        ]
+
+        def sums(function: Function) -> Array:
+            values = (function.call({**variables, place: one}, self._case.context())[0] for one in moved)
+            return np.array([float(np.sum(value, dtype=np.float64)) for value in values])
+
+        try:
+            ours, theirs = sums(self._function), sums(self._twin)
+        except Exception:  # noqa: BLE001  outside the domain of either
+            return None
+        losses: list[Callable[[complex], Array]] = list(
+            values_of([np.asarray(one, np.float64) for one in moved], target)
+        )
+        found = guard_of_values(ours, theirs, allowed, losses, self._known)
+        if found is None:
+            return None
+        self._known = found.eps
+        self._say("output", found.eps)
+        return compare("output", found.explained, ours, 2 * allowed)  # of each side's sum
+
+    def _say(self, name: str, eps: float) -> None:
+        self.said[name] = (
+            f"{name} differs from the twin's as eps = {eps:.2g} inside a logarithm of one of both explains"
+        )

@@ -1,0 +1,121 @@
+"""Values that are rounded to nothing, or by more than nudges show, are not accused; a wrong one among them is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import gradcheck
+from gradcheck.contract import Array
+
+
+class Cancelling:
+    """``(1e6 + sin x) - 1e6``, with or without nudges."""
+
+    def __init__(self, taken: Callable[[Any], Array], factor: float = 1.0, more: float = 0.0) -> None:
+        self.taken, self.factor, self.more = taken, factor, more
+
+    def forward(self, x: Array) -> Array:
+        self.x = self.taken(x)
+        return (1e6 + np.sin(self.x)) - 1e6 + self.more
+
+    def backward(self, dy: Array) -> Array:
+        return self.factor * dy * np.cos(self.x)
+
+
+class Complement:
+    """``log(1 - exp(-x))``: for x above 37 it is 0, and its slope is not."""
+
+    def __init__(self, taken: Callable[[Any], Array], more: float = 0.0) -> None:
+        self.taken, self.more = taken, more
+
+    def forward(self, x: Array) -> Array:
+        self.x = self.taken(x)
+        return np.asarray(np.log(1 - np.exp(-self.x)))
+
+    def backward(self, dy: Array) -> Array:
+        return dy * (np.exp(-self.x) / (1 - np.exp(-self.x)) + self.more * self.x)
+
+
+def nudgeable(x: Array) -> Array:
+    return x
+
+
+TAKEN = (nudgeable, np.asarray)  # the second drops nudges
+
+
+class OfTorch(torch.nn.Module):
+    """A twin that computes in float32, whatever it is given."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Any) -> Any:
+        return self.function(x.float()).to(x.dtype)
+
+
+def cancelling(x: Any) -> Any:
+    return (1e6 + torch.sin(x)) - 1e6
+
+
+X = np.random.default_rng(0).standard_normal((4, 3))
+
+
+@pytest.mark.parametrize("taken", TAKEN)
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("about", [30.0, 38.0, 46.0, 240.0])
+def test_a_value_that_is_rounded_to_nothing_accuses_no_slope(
+    taken: Callable[[Any], Array], size: int, about: float
+) -> None:
+    x = about + 0.5 * np.random.default_rng(0).standard_normal(size)
+    assert gradcheck.check_layer(Complement(taken), x).verdict != "fail"
+
+
+@pytest.mark.parametrize("taken", TAKEN)
+def test_a_slope_that_such_a_value_would_show_is_still_wrong(taken: Callable[[Any], Array]) -> None:
+    assert gradcheck.check_layer(Complement(taken, 1e-6), np.array([46.1, 45.9, 46.6])).verdict == "fail"
+
+
+@pytest.mark.parametrize("taken", TAKEN)
+@pytest.mark.parametrize("twin", [cancelling, torch.sin])
+def test_a_twin_that_computes_in_float32_accuses_nothing(taken: Callable[[Any], Array], twin: Any) -> None:
+    report = gradcheck.check_layer(Cancelling(taken), X, twin=OfTorch(twin))
+    assert report.verdict == "pass", str(report)
+
+
+@pytest.mark.parametrize(
+    ("layer", "wrong"),
+    [
+        (Cancelling(np.asarray, factor=1.0001), "gradients_agree_with_twin"),
+        (Cancelling(np.asarray, more=0.3), "forward_agrees_with_twin"),
+    ],
+)
+def test_what_is_wrong_beside_such_a_twin_is_caught(layer: Cancelling, wrong: str) -> None:
+    report = gradcheck.check_layer(layer, X, twin=OfTorch(cancelling), claims=(wrong,))
+    assert report.verdict == "fail"
+
+
+class Swinging:
+    """``sin(1e8 x)``, whose difference from anything changes sign as rounding does."""
+
+    def forward(self, x: Array) -> Array:
+        self.x = np.asarray(x)
+        return 1.001 * np.sin(1e8 * self.x)
+
+    def backward(self, dy: Array) -> Array:
+        return dy * 1e8 * np.cos(1e8 * self.x)
+
+
+class SwingingTwin(torch.nn.Module):
+    def forward(self, x: Any) -> Any:
+        return torch.sin(1e8 * x)
+
+
+def test_what_swings_faster_than_can_be_followed_is_not_taken_for_rounding() -> None:
+    report = gradcheck.check_layer(Swinging(), X, twin=SwingingTwin(), claims=("forward_agrees_with_twin",))
+    assert report.verdict == "fail"
