@@ -219,3 +219,13 @@ def update_rounding(before: Array, after: Array) -> float:
 def largest_magnitude(array: Array) -> float:
     """Return ``max |a|``, and 0 for no elements."""
     return float(max(array.max(), -array.min())) if array.size else 0.0
+
+
+def two_norm(array: Array) -> float:
+    """Return the 2-norm, scaled where a square would overflow or underflow."""
+    flat, limits = array.ravel(), np.finfo(array.dtype)
+    square = float(flat @ flat)
+    if limits.tiny / limits.eps < square < limits.max:
+        return math.sqrt(square)
+    top = largest_magnitude(array)
+    return top * float(np.linalg.norm(array / array.dtype.type(top))) if 0 < top < math.inf else top

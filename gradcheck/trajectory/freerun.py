@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from gradcheck.contract import Array, Context
 from gradcheck.numerics.agreement import Verdict, ratio_of
-from gradcheck.numerics.rounding import largest_magnitude
+from gradcheck.numerics.rounding import two_norm
 from gradcheck.trajectory.divergence import Divergence, locate
-from gradcheck.trajectory.engine import Batch, Engine, State, Step, StepError, observed
+from gradcheck.trajectory.engine import Batch, Engine, State, Step, observed, tensors_of
 from gradcheck.trajectory.kinks import Crossing, crossings, kinks_of
 from gradcheck.trajectory.reference import ReferenceRounding
+from gradcheck.trajectory.shadows import Shadows
 
 # Where the allowance of all parameters exceeds this share of their norm, the distance of free-running networks is no
 # longer informative. A smaller share would end runs that still catch a fault of one in a hundred.
@@ -62,7 +62,7 @@ class FreeRun:
         self, engine: Engine, factor: float, shadows: int, rng: np.random.Generator, rounding: ReferenceRounding
     ) -> None:
         self.rounding = rounding
-        self.engine, self.shadows = engine, [copy.deepcopy(engine) for _ in range(shadows)]
+        self.engine, self.shadows = engine, Shadows(engine, shadows, factor, rng)
         self.factor, self.rng = factor, rng
         self.seconds = 0.0
         self.horizon: int | None = None
@@ -77,6 +77,8 @@ class FreeRun:
 
     def compare(self, before: State, batch: Batch, context: Context, reference: Step) -> Step:
         """Take our next step, compare the parameters after it, and return it; ``before`` is the reference's state."""
+        if self.horizon is None:
+            self.shadows.look(self.engine, batch, context)
         began = time.perf_counter()
         step = observed(self.engine, batch, context)
         self.seconds += time.perf_counter() - began
@@ -84,14 +86,14 @@ class FreeRun:
             self.distances.append(_apart(step, reference))
             return step
         if context.key.step >= self.next_look:
-            self.excess, self.directions = self.rounding.excess(before, batch, context), []
+            self.excess, self.directions = self.rounding.excess(tensors_of(reference), before, batch, context), []
             self.next_look = max(1, LOOKS * context.key.step)
         if self.excess and (context.key.step % COHERENT == 0 or not self.directions):
             self.directions = [
                 {key: deviation * self.rng.standard_normal(deviation.shape) for key, deviation in self.excess.items()}
-                for _ in self.shadows
+                for _ in self.shadows.engines
             ]
-        shadows = [self._shadow(i, batch, context) for i in range(len(self.shadows))]
+        shadows = self.shadows.step(batch, context, self.directions)
         if self._crossed(batch, context, step, reference, shadows):
             self.horizon = context.key.step
             self.distances.append(_apart(step, reference))
@@ -131,37 +133,16 @@ class FreeRun:
 
     def _measure(self, key: str, step: Step, reference: Step, shadows: list[Step]) -> _Distance:
         ours, theirs = step.updated[key], reference.updated[key]
-        spreads = [_norm(shadow.updated[key] - ours) for shadow in shadows]
-        floor = float(np.finfo(theirs.dtype).eps) * _norm(theirs)
-        return _Distance(key, _norm(ours - theirs), _norm(theirs), spreads, floor)
+        rests = [rests.get(key, 0) for rests in self.shadows.rests]
+        spreads = [two_norm(shadow.updated[key] - ours + rest) for shadow, rest in zip(shadows, rests, strict=True)]
+        floor = float(np.finfo(theirs.dtype).eps) * two_norm(theirs)
+        return _Distance(key, two_norm(ours - theirs), two_norm(theirs), spreads, floor)
 
     def _allowed(self, one: _Distance) -> float:
         return max(self.factor * max(one.spreads), one.floor)
 
     def _ratio(self, one: _Distance) -> float:
         return ratio_of(one.distance, self._allowed(one))
-
-    def _shadow(self, index: int, batch: Batch, context: Context) -> Step:
-        """Take a shadow's step, and move the state after it by as much as the reference rounds more than we do.
-
-        The direction stays the same for many steps: an error of a sum keeps its sign while the parameters hardly move.
-        If a nudged shadow raises, because an input left its range, its step is taken without nudges.
-        """
-        shadow = self.shadows[index]
-        try:
-            step = observed(shadow, batch, context, self.rng)
-        except StepError:
-            step = observed(shadow, batch, context)
-        if not self.excess:
-            return step
-        state, shown = shadow.state(), dict(step.updated)
-        for key, error in self.directions[index].items():
-            moved = state[key] + error.astype(state[key].dtype)
-            moved = np.where(np.sign(moved) == np.sign(state[key]), moved, state[key])  # a square stays one
-            shown[key] = shown[key] + (moved - state[key])
-            state[key] = moved
-        shadow.load(state)
-        return replace(step, updated=shown)
 
     def _note(self, one: _Distance, index: int, step: Step, reference: Step) -> None:
         ours, theirs = step.updated[one.key], reference.updated[one.key]
@@ -197,15 +178,5 @@ class _Distance(NamedTuple):
 def _apart(step: Step, reference: Step) -> float:
     """Return the relative distance of all parameters."""
     keys = [key for key in reference.updated if key.startswith("param/")]
-    size = math.hypot(*(_norm(reference.updated[key]) for key in keys)) or 1.0
-    return math.hypot(*(_norm(step.updated[key] - reference.updated[key]) for key in keys)) / size
-
-
-def _norm(array: Array) -> float:
-    """Return the 2-norm, scaled where a square would overflow or underflow."""
-    flat, limits = array.ravel(), np.finfo(array.dtype)
-    square = float(flat @ flat)
-    if limits.tiny / limits.eps < square < limits.max:
-        return math.sqrt(square)
-    top = largest_magnitude(array)
-    return top * float(np.linalg.norm(array / array.dtype.type(top))) if 0 < top < math.inf else top
+    size = math.hypot(*(two_norm(reference.updated[key]) for key in keys)) or 1.0
+    return math.hypot(*(two_norm(step.updated[key] - reference.updated[key]) for key in keys)) / size

@@ -27,10 +27,14 @@ from gradcheck.trajectory.engine import (
 from gradcheck.trajectory.judgement import USEFUL, Judgement, exact, informative, judged
 from gradcheck.trajectory.kinks import Crossing, crossings, kinks_of
 from gradcheck.trajectory.reference import Rounding
+from gradcheck.trajectory.shadows import shadow_from_nudged_state
 
 # Shadows added where a comparison exceeds its allowance, before it counts: the spread of three is small by chance more
 # often than that of two dozen.
 SHADOWS_OF_A_RETAKE = 21
+
+# What nudges move, unless an engine shows no taps or ignores what they return.
+COMPUTED = ("forward/", "backward/")
 
 # What comes after the forward pass.
 BEYOND = ("backward/", "update/")
@@ -74,7 +78,8 @@ class LockStep:
     """Compares single steps of ``engine`` with a reference's, from the reference's states.
 
     The allowance of a tensor is ``factor`` times the spread of ``shadows`` nudged steps, at least the floor of
-    `noise_of`. Where a comparison fails, ``rounding`` measures the reference's own error.
+    `noise_of`. If nudged taps move nothing, inputs and parameters are nudged, too. Where a comparison fails,
+    ``rounding`` measures the reference's own error.
 
     If one side or a shadow crosses a kink that the others do not, what flows back from there cannot be compared. Then
     the step is repeated, by the shadows too, with the outputs of the reference's layers in place of its own, so that
@@ -125,6 +130,10 @@ class LockStep:
             self._require_names(trial)
             for _ in range(self.shadows):
                 self._nudge(trial)
+            if not any(trial.spreads[name] for name in order if name.startswith(COMPUTED)):
+                trial.untapped = True
+                for _ in range(self.shadows):
+                    self._nudge(trial)
             if self._parted(trial):
                 self._agree(trial)
             self._judge(trial, order, trial.spreads)
@@ -206,9 +215,10 @@ class LockStep:
 
         A nudge may move an input out of the range that the engine accepts.
         """
+        given = self.shadow, trial.before, trial.batch, trial.context, self.rng
         self.shadow.load(trial.before)
         try:
-            shadow = observed(self.shadow, trial.batch, trial.context, self.rng)
+            shadow = shadow_from_nudged_state(*given)[0] if trial.untapped else observed(self.shadow, *given[2:])
         except StepError:
             return
         self._widen(trial, shadow, [name for name in trial.order if not (trial.forced and name.startswith(BEYOND))])
@@ -343,6 +353,7 @@ class Taken:
         self.ours, self.theirs = tensors_of(step), tensors_of(reference)
         self.spreads = dict.fromkeys(order, 0.0)
         self.crossings: list[Crossing] = []
+        self.untapped = False  # nudged taps move nothing
         self.forced: dict[str, Array] = {}  # outputs of the reference's layers, where some crossed a kink
         self.shadows: list[dict[str, Kinks]] = []
         self.judgements: dict[str, Judgement] = {}

@@ -65,6 +65,14 @@ class ReferenceRounding:
         Nothing is returned from a precision in which the step cannot be taken, and 0 where it is not finite; where it
         crosses a kink, only for the forward pass and the loss.
         """
+        errors = self._errors(names, theirs, before, batch, context)
+        largest = {name: largest_magnitude(error) for name, error in errors.items()}
+        return {name: error if math.isfinite(error) else 0.0 for name, error in largest.items()}
+
+    def _errors(
+        self, names: list[str], theirs: Mapping[str, Array], before: State, batch: Batch, context: Context
+    ) -> Shown:
+        """Return the errors of some of the tensors of a step, element by element, as `by_opinion` says."""
         if self.opinion is None or batch.lr > np.finfo(self.dtype).max:
             return {}
         self.opinion.load({key: _cast(array, self.dtype) for key, array in before.items()})
@@ -82,8 +90,7 @@ class ReferenceRounding:
             array = theirs[name]
             # The error of a lower precision is larger than the reference's by the ratio of their eps.
             scale = min(1.0, float(np.finfo(array.dtype).eps / np.finfo(self.dtype).eps))
-            error = scale * largest_magnitude(np.subtract(other[name], array, dtype=np.float64))
-            errors[name] = error if math.isfinite(error) else 0.0
+            errors[name] = scale * np.subtract(other[name], array, dtype=np.float64)
         return errors
 
     def by_differences(
@@ -108,11 +115,13 @@ class ReferenceRounding:
                 break
         return largest
 
-    def excess(self, before: State, batch: Batch, context: Context) -> dict[str, Array]:
+    def excess(self, theirs: Mapping[str, Array], before: State, batch: Batch, context: Context) -> dict[str, Array]:
         """Return ``sqrt(theirs^2 - ours^2)`` of the rounding of updates, by key of the state, if theirs is far larger.
 
         These are standard deviations, element by element, from fourth differences of both sides along the same lines:
-        root mean squares of a line, medians of the lines. Far larger is `EXCESS` times, in the mean over elements.
+        root mean squares of a line, medians of the lines. ``theirs``, the tensors of the step, may have a larger error
+        in the other precision: sums of many squares err to one side, which is the same at all points of a line. Far
+        larger is `EXCESS` times, in the mean over elements.
         """
         keys = [key for key, array in before.items() if np.issubdtype(array.dtype, np.floating)]
         names = tuple(f"update/{key}" for key in keys if key.startswith(("param/", "optim/")))
@@ -123,12 +132,14 @@ class ReferenceRounding:
             for side, engine in zip(found, self._copies(), strict=True):
                 for name, stack in self._fourths(engine, line, names, before, batch, context).items():
                     side.setdefault(name, []).append(np.mean((stack / STANDARD) ** 2, axis=0))
+        shown = self._errors([name for name in names if name in theirs], theirs, before, batch, context)
         excess = {}
         for name in names:
             if all(len(side.get(name, [])) == LINES_OF_EXCESS for side in found):
-                theirs, ours = (np.median(side[name], axis=0) for side in found)
-                if np.isfinite(theirs).all() and np.mean(theirs) > EXCESS**2 * np.mean(ours):
-                    excess[name.removeprefix("update/")] = np.sqrt(np.maximum(theirs - ours, 0))
+                squared, ours = (np.median(side[name], axis=0) for side in found)
+                squared = np.maximum(squared, np.nan_to_num(shown.get(name, 0.0), nan=0.0, posinf=0.0, neginf=0.0) ** 2)
+                if np.isfinite(squared).all() and np.mean(squared) > EXCESS**2 * np.mean(ours):
+                    excess[name.removeprefix("update/")] = np.sqrt(np.maximum(squared - ours, 0))
         return excess
 
     def _copies(self) -> tuple[Engine, Engine]:

@@ -111,7 +111,9 @@ def test_terms_that_moved_one_by_one_would_hide_how_equal_ones_err(monkeypatch: 
 
 def excess(engine: Neuron, reference: Neuron, batch: Batch) -> dict[str, Array]:
     asked = ReferenceRounding(reference, engine, 0)
-    return asked.excess(reference.state(), batch, CONTEXT)
+    before = reference.state()
+    step = observed(reference, batch, CONTEXT)
+    return asked.excess(tensors_of(step), before, batch, CONTEXT)
 
 
 def test_a_reference_that_rounds_as_we_do_has_no_excess() -> None:

@@ -1,0 +1,163 @@
+"""Shadows of a step and of a run: the same computation, nudged, which shows how far rounding moves it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from gradcheck.contract import Array, Context, Gradients
+from gradcheck.numerics.rounding import OPERATIONS_OF_AN_UPDATE, nudged, two_norm
+from gradcheck.trajectory.engine import Batch, Engine, State, Step, StepError, observed
+
+# Whether its state is all that an engine's next step depends on is looked at in steps 0, 1, 2, 4, 8 and so on.
+LOOKS = 2
+
+
+def shadow_from_nudged_state(
+    engine: Engine, before: State, batch: Batch, context: Context, rng: np.random.Generator
+) -> tuple[Step, State]:
+    """Take a nudged step from ``before`` with inputs and parameters nudged, too; return it, and the state after it.
+
+    The nudges of the parameters are taken off what is updated. A shadow of an engine that shows no taps, or ignores
+    what they return, would otherwise be a mere copy.
+    """
+    nudges = {key: nudged(array, rng) - array for key, array in before.items() if key.startswith("param/")}
+    engine.load(before | {key: before[key] + nudge for key, nudge in nudges.items()})
+    step = observed(engine, batch._replace(x=nudged(batch.x, rng)), context, rng)
+    after, shown = engine.state(), dict(step.updated)
+    for key, nudge in nudges.items():
+        after[key] = np.asarray(after[key] - nudge)
+        if key in shown:
+            shown[key] = np.asarray(shown[key] - nudge)
+    return replace(step, updated=shown), after
+
+
+def unmoved(ours: Gradients, shadows: Sequence[Gradients]) -> bool:
+    """Return whether nudges of the taps move no gradient, though there are some."""
+    told = [name for name, grad in ours.items() if grad.any()]
+    return bool(told) and all(np.array_equal(shadow[name], ours[name]) for shadow in shadows for name in told)
+
+
+class Shadows:
+    """Copies of ``engine`` that train beside it, nudged at every step, and whose updates err as far as they may.
+
+    Two right updates of a parameter p may differ by ``eps (|p| + 10 |move|)``, as in `update_rounding`, which nudged
+    taps do not show. In a run these errors add up, and they may all have one sign: ``1 - lr w`` is rounded once for all
+    elements and steps. So after every step a shadow's parameters and what its optimizer keeps are moved by a
+    ``factor``-th of that. Then ``factor`` times the distance of a shadow is what errors of one sign add up to, as the
+    run itself amplifies or forgets them. The signs are drawn once: in every other shadow one for each element, in the
+    rest one for a whole tensor and one for its movement. What is less than a unit in the last place is kept in
+    ``rests``, by key of the state, and added later.
+
+    An engine whose next step depends on more than its state is only nudged: loading a state would lose the rest.
+    """
+
+    def __init__(self, engine: Engine, count: int, factor: float, rng: np.random.Generator) -> None:
+        self.engines = [copy.deepcopy(engine) for _ in range(count)]
+        self.states = [engine.state() for _ in range(count)]
+        self.rests: list[dict[str, Array]] = [{} for _ in range(count)]
+        self.signs: list[dict[str, _Signs]] = [{} for _ in range(count)]
+        self.factor, self.rng = factor, rng
+        self.untapped, self.reloads = False, True
+        self.next_look = 0
+
+    def look(self, engine: Engine, batch: Batch, context: Context) -> None:
+        """Before a step of ``engine``, see on copies if its taps are used, and if it could go on from its state."""
+        if not self.reloads or context.key.step < self.next_look:
+            return
+        plain, reloaded, shadow = (copy.deepcopy(engine) for _ in range(3))
+        state = engine.state()
+        reloaded.load(state)
+        try:
+            ours, other = (observed(one, batch, context) for one in (plain, reloaded))
+            self.reloads = all(
+                _alike(state.get(key), array, other.updated[key])
+                for key, array in ours.updated.items()
+                if key.startswith("param/")
+            )
+            if self.next_look == 0:
+                self.untapped = unmoved(ours.grads, [observed(shadow, batch, context, self.rng).grads])
+        except StepError:
+            pass  # raised again by the step itself, unless a nudge was the reason
+        self.next_look = max(1, LOOKS * context.key.step)
+
+    def step(self, batch: Batch, context: Context, further: Sequence[Mapping[str, Array]] = ()) -> list[Step]:
+        """Take the shadows' steps; ``further`` holds, for each, errors of its updates by key of the state."""
+        return [
+            self._step(index, batch, context, further[index] if further else {}) for index in range(len(self.engines))
+        ]
+
+    def _step(self, index: int, batch: Batch, context: Context, further: Mapping[str, Array]) -> Step:
+        """Take a shadow's step, without nudges if a nudged one raises because an input left its range."""
+        shadow, before = self.engines[index], self.states[index]
+        if not self.reloads:
+            return _observed(shadow, batch, context, self.rng)
+        try:
+            if self.untapped:
+                step, after = shadow_from_nudged_state(shadow, before, batch, context, self.rng)
+            else:
+                shadow.load(before)
+                step = observed(shadow, batch, context, self.rng)
+                after = shadow.state()
+        except StepError:
+            shadow.load(before)
+            step = observed(shadow, batch, context)
+            after = shadow.state()
+        shown, moved = dict(step.updated), dict(after)
+        for key, array in after.items():
+            if array.dtype.kind == "f" and key.startswith(("param/", "optim/")) and not _counts(array):
+                moved[key] = self._moved(index, key, before.get(key, array), array, further.get(key))
+                if key in shown:
+                    shown[key] = shown[key] + (moved[key] - array)
+        self.states[index] = moved
+        return replace(step, updated=shown)
+
+    def _moved(self, index: int, key: str, before: Array, after: Array, further: Array | None) -> Array:
+        signs = self.signs[index].get(key)
+        if signs is None:
+            signs = self.signs[index][key] = self._drawn(index, after)
+        error = signs.of_size * after + signs.of_move * (after - before) + self.rests[index].get(key, 0)
+        error = error if further is None else error + further.astype(after.dtype)
+        moved = after + error
+        moved = np.where((moved < 0) == (after < 0), moved, after)  # a square stays one
+        self.rests[index][key] = error - (moved - after)
+        return moved
+
+    def _drawn(self, index: int, array: Array) -> _Signs:
+        shape = array.shape if index % 2 else ()
+        unit = np.finfo(array.dtype).eps / self.factor
+        size, move = (
+            np.asarray(unit * weight * (2 * self.rng.integers(0, 2, shape) - 1), array.dtype)
+            for weight in (1, OPERATIONS_OF_AN_UPDATE)
+        )
+        return _Signs(size, move)
+
+
+class _Signs(NamedTuple):
+    """The relative errors of an updated array and of its movement: one for all elements, or one for each."""
+
+    of_size: Array
+    of_move: Array
+
+
+def _observed(shadow: Engine, batch: Batch, context: Context, rng: np.random.Generator) -> Step:
+    try:
+        return observed(shadow, batch, context, rng)
+    except StepError:
+        return observed(shadow, batch, context)
+
+
+def _counts(array: Array) -> bool:
+    """Return whether an array holds integers alone, as a count of steps does, which nothing rounds."""
+    return bool((array == np.rint(array)).all())
+
+
+def _alike(before: Array | None, ours: Array, other: Array) -> bool:
+    """Return whether two updates of an array differ by no more than rounding."""
+    move = ours if before is None else ours - before
+    allowed = float(np.finfo(ours.dtype).eps) * (two_norm(ours) + OPERATIONS_OF_AN_UPDATE * two_norm(move))
+    return ours.shape == other.shape and two_norm(ours - other) <= allowed
