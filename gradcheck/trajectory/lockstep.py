@@ -33,9 +33,6 @@ from gradcheck.trajectory.shadows import shadow_from_nudged_state
 # often than that of two dozen.
 SHADOWS_OF_A_RETAKE = 21
 
-# What nudges move, unless an engine shows no taps or ignores what they return.
-COMPUTED = ("forward/", "backward/")
-
 # What comes after the forward pass.
 BEYOND = ("backward/", "update/")
 
@@ -130,7 +127,8 @@ class LockStep:
             self._require_names(trial)
             for _ in range(self.shadows):
                 self._nudge(trial)
-            if not any(trial.spreads[name] for name in order if name.startswith(COMPUTED)):
+            computed = ["forward/outputs", *(f"backward/{name}" for name in reference.grads)]
+            if not any(trial.spreads[name] for name in computed):
                 trial.untapped = True
                 for _ in range(self.shadows):
                     self._nudge(trial)

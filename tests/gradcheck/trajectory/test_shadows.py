@@ -1,0 +1,177 @@
+"""What free-running shadows show that nudged taps do not: errors of updates, of engines without taps, of one sign."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pytest
+
+from gradcheck.contract import Array, Context, Key
+from gradcheck.numerics.agreement import Verdict
+from gradcheck.numerics.rounding import FACTOR
+from gradcheck.trajectory import TrajectoryReport, check_trajectory
+from gradcheck.trajectory.engine import Batch, State, Step, observed, tensors_of
+from gradcheck.trajectory.reference import ReferenceRounding
+from gradcheck.trajectory.shadows import Shadows
+from tests.gradcheck.trajectory.neuron import Neuron, batches, weights
+
+EPS = float(np.finfo(float).eps)
+DECAY = 0.1
+
+Rule = Callable[[Array, Array, float], Array]
+
+
+def coupled(decay: float) -> Rule:
+    return lambda w, grad, lr: w - lr * (grad + decay * w)
+
+
+def decoupled(decay: float) -> Rule:
+    return lambda w, grad, lr: w * (1 - lr * decay) - lr * grad
+
+
+def decayed(ours: Rule, theirs: Rule, seed: int = 0) -> TrajectoryReport:
+    start, given = 10 * weights(seed=seed), batches(200, seed=seed, lr=1e-3)
+    return check_trajectory(Neuron(start, dynamics=ours), Neuron(start, dynamics=theirs), given, sensitivity=False)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_decay_that_is_associated_otherwise_is_no_fault(seed: int) -> None:
+    report = decayed(decoupled(DECAY), coupled(DECAY), seed)
+    assert report, report.first_divergence
+    assert report.free_run.verdict is Verdict.PASS
+
+
+def test_a_decay_that_is_off_by_little_is_one() -> None:
+    found = decayed(decoupled(DECAY * (1 + 1e-5)), coupled(DECAY)).first_divergence
+    assert found is not None
+    assert (found.step, found.tensor) == (0, "param/0.weight")
+
+
+@pytest.mark.parametrize("factor", [2.0, FACTOR])
+def test_errors_of_updates_add_up_with_one_sign(factor: float) -> None:
+    engine, count = Neuron(weights()), 40
+    shadows = Shadows(engine, 4, factor, np.random.default_rng(0))
+    for step, batch in enumerate(batches(count, lr=0.0)):
+        shadows.step(batch, Context(training=True, key=Key(0, step)))
+    for state, rests in zip(shadows.states, shadows.rests, strict=True):
+        distance = np.linalg.norm(state["param/0.weight"] - weights() + rests["param/0.weight"])
+        assert factor * distance == pytest.approx(count * EPS * np.linalg.norm(weights()), rel=1e-6)
+
+
+def test_counts_do_not_err_and_squares_stay_squares() -> None:
+    class Counting(Neuron):
+        def __init__(self) -> None:
+            super().__init__(weights())
+            self.kept: State = {"optim/step/0.weight": np.zeros((), np.float32), "optim/square/0.weight": np.zeros(6)}
+
+        def state(self) -> State:
+            return super().state() | {key: array.copy() for key, array in self.kept.items()}
+
+        def load(self, state: Mapping[str, Array]) -> None:
+            super().load(state)
+            self.kept = {key: state[key].copy() for key in self.kept}
+
+        def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
+            self.kept["optim/step/0.weight"] += 1
+            self.kept["optim/square/0.weight"] = np.full(6, 10.0 ** -(40 * self.steps))
+            return super().step(x, y, lr, context)
+
+    shadows = Shadows(Counting(), 3, 1.0, np.random.default_rng(0))
+    for step, batch in enumerate(batches(4)):
+        shadows.step(batch, Context(training=True, key=Key(0, step)))
+    for state in shadows.states:
+        assert state["optim/step/0.weight"] == 4
+        assert (state["optim/square/0.weight"] >= 0).all()
+
+
+class Untapped(Neuron):
+    """A neuron that shows taps, and ignores what they return."""
+
+    def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
+        return super().step(x, y, lr, context.tapped_by(lambda name, array: (context.tap(name, array), array)[1]))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("seed", range(2))
+def test_without_taps_inputs_and_parameters_are_nudged(seed: int, dtype: type) -> None:
+    start, given = weights(200, seed=seed, dtype=dtype), batches(60, 200, seed=seed, lr=1e-3, dtype=dtype)
+    report = check_trajectory(Untapped(start), Neuron(start, direction=-1), given, seed=seed, sensitivity=False)
+    assert report, report.first_divergence
+    assert report.lock_step.second_opinions == 0
+    assert report.free_run.verdict is Verdict.PASS
+    wrong = Untapped(start, corrupt=lambda _, grad: grad * dtype(1 + 1e4 * np.finfo(dtype).eps))
+    found = check_trajectory(wrong, Neuron(start, direction=-1), given, seed=seed).lock_step.first_failure
+    assert found is not None
+    assert (found.step, found.tensor) == (0, "0.weight")
+
+
+class Forgetful(Neuron):
+    """A neuron with a velocity that its state lacks, and that is gone where a state is loaded."""
+
+    def load(self, state: Mapping[str, Array]) -> None:
+        super().load(state)
+        self.velocity = np.zeros_like(self.weight)
+
+    def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
+        def heavy(w: Array, grad: Array, lr: float) -> Array:
+            self.velocity = 0.9 * getattr(self, "velocity", 0.0) + grad
+            return w - lr * self.velocity
+
+        self.dynamics = heavy
+        return super().step(x, y, lr, context)
+
+
+def test_what_a_state_lacks_is_not_lost_by_the_shadows() -> None:
+    report = check_trajectory(Forgetful(weights()), Neuron(weights()), batches(20), sensitivity=False)
+    assert report.lock_step.verdict is Verdict.PASS
+    assert report.free_run.first_failure is not None
+    assert report.free_run.first_failure.step == 1
+
+
+TERMS = 40_000
+
+
+def one_by_one(w: Array, grad: Array, lr: float) -> Array:
+    """Move by a gradient of norm 1, whose squares are added one after the other: in single precision too few."""
+    return np.asarray(w - grad.dtype.type(lr) * grad / np.sqrt(np.cumsum(grad * grad)[-1]))
+
+
+def by_a_right_norm(w: Array, grad: Array, lr: float) -> Array:
+    norm = math.sqrt(math.fsum(grad.astype(float) ** 2))
+    return np.asarray(w - grad.dtype.type(lr) * grad / grad.dtype.type(norm))
+
+
+def of_one_sign(count: int) -> list[Batch]:
+    rng = np.random.default_rng(3)
+    return [Batch(rng.random((1, TERMS)).astype(np.float32), np.ones(1, np.float32), 0.1) for _ in range(count)]
+
+
+def clipped(ours: Neuron) -> TrajectoryReport:
+    start = np.zeros(TERMS)
+    theirs, opinion = (Neuron(start.astype(dtype), dynamics=one_by_one) for dtype in (np.float32, np.float64))
+    return check_trajectory(ours, theirs, of_one_sign(6), opinion=opinion, sensitivity=False)
+
+
+def test_a_norm_that_errs_to_one_side_in_the_reference_is_no_fault_of_ours() -> None:
+    start = np.zeros(TERMS, np.float32)
+    report = clipped(Neuron(start, dynamics=by_a_right_norm))
+    assert report, report.first_divergence
+    assert report.free_run.verdict is Verdict.PASS
+    wrong = clipped(Neuron(start, dynamics=lambda w, grad, lr: by_a_right_norm(w, grad, lr * 1.001)))
+    assert wrong.lock_step.first_failure is not None
+    assert (wrong.lock_step.first_failure.step, wrong.lock_step.first_failure.phase) == (0, "update")
+
+
+def test_the_other_precision_shows_an_error_that_is_the_same_at_all_points_of_a_line() -> None:
+    (batch,), start, context = of_one_sign(1), np.zeros(TERMS, np.float32), Context(training=True)
+    reference, opinion = (Neuron(start.astype(dtype), dynamics=one_by_one) for dtype in (np.float32, np.float64))
+    engine = Neuron(start, dynamics=by_a_right_norm)
+    before = reference.state()
+    theirs = tensors_of(observed(reference, batch, context))
+    right = engine.step(*batch, context).updated["param/0.weight"]
+    error = np.linalg.norm((theirs["update/param/0.weight"] - right).astype(float))
+    found = ReferenceRounding(reference, engine, 0, opinion).excess(theirs, before, batch, context)
+    assert error > 0
+    assert error / 2 < np.linalg.norm(found["param/0.weight"]) < 2 * error
