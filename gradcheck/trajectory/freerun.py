@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -75,8 +76,13 @@ class FreeRun:
         self.directions: list[dict[str, Array]] = []
         self.next_look = 0
 
-    def compare(self, before: State, batch: Batch, context: Context, reference: Step) -> Step:
-        """Take our next step, compare the parameters after it, and return it; ``before`` is the reference's state."""
+    def compare(
+        self, before: State, batch: Batch, context: Context, reference: Step, shares: Mapping[str, float]
+    ) -> Step:
+        """Take our next step, compare the parameters after it, and return it; ``before`` is the reference's state.
+
+        ``shares``, by key of the state, are those of `update_rounding` by which both sides' updates of one step differ.
+        """
         if self.horizon is None:
             self.shadows.look(self.engine, batch, context)
         began = time.perf_counter()
@@ -93,7 +99,7 @@ class FreeRun:
                 {key: deviation * self.rng.standard_normal(deviation.shape) for key, deviation in self.excess.items()}
                 for _ in self.shadows.engines
             ]
-        shadows = self.shadows.step(batch, context, self.directions)
+        shadows = self.shadows.step(batch, context, shares, self.directions)
         if self._crossed(batch, context, step, reference, shadows):
             self.horizon = context.key.step
             self.distances.append(_apart(step, reference))

@@ -27,7 +27,7 @@ from gradcheck.trajectory.engine import (
 from gradcheck.trajectory.judgement import USEFUL, Judgement, exact, informative, judged
 from gradcheck.trajectory.kinks import Crossing, crossings, kinks_of
 from gradcheck.trajectory.reference import Rounding
-from gradcheck.trajectory.shadows import shadow_from_nudged_state
+from gradcheck.trajectory.shadows import shadow_from_nudged_state, share_of_rounding
 
 # Shadows added where a comparison exceeds its allowance, before it counts: the spread of three is small by chance more
 # often than that of two dozen.
@@ -82,6 +82,7 @@ class LockStep:
     the step is repeated, by the shadows too, with the outputs of the reference's layers in place of its own, so that
     all make the same choices. What comes after the forward pass is judged by that step.
 
+    ``shares`` holds, by key of the state, the largest share of `update_rounding` by which both sides' updates differed.
     ``watch`` is called with everything that passes. The shadows of a step depend on ``seed`` and the number of the step
     alone, so that a step that is repeated, after other steps or none, is judged as it was.
     """
@@ -102,6 +103,7 @@ class LockStep:
         self.known: Known = {}
         self.orders: dict[tuple[object, ...], list[str]] = {}  # of execution, by what a step shows
         self.ratios: list[float] = []
+        self.shares: dict[str, float] = {}
         self.informative: dict[str, int] = {}
         self.gradients: set[str] = set()  # those of parameters
         self.worst: Divergence | None = None
@@ -307,6 +309,10 @@ class LockStep:
         top = max(trial.order, key=lambda name: trial.judgements[name].ratio)
         if self.worst is None or trial.judgements[top].ratio > self.worst.ratio:
             self.worst = self._locate(trial, top)
+        for key, array in trial.reference.updated.items():
+            if array.dtype.kind == "f":
+                share = share_of_rounding(trial.before.get(key), trial.ours[f"update/{key}"], array)
+                self.shares[key] = max(self.shares.get(key, 0.0), share)
         failing = trial.failing()
         if not failing:
             self.watch(trial)

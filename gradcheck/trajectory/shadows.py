@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gradcheck.contract import Array, Context, Gradients
+from gradcheck.numerics.agreement import ratio_of
 from gradcheck.numerics.rounding import OPERATIONS_OF_AN_UPDATE, nudged, two_norm
 from gradcheck.trajectory.engine import Batch, Engine, State, Step, StepError, observed
 
@@ -48,10 +49,10 @@ class Shadows:
     Two right updates of a parameter p may differ by ``eps (|p| + 10 |move|)``, as in `update_rounding`, which nudged
     taps do not show. In a run these errors add up, and they may all have one sign: ``1 - lr w`` is rounded once for all
     elements and steps. So after every step a shadow's parameters and what its optimizer keeps are moved by a
-    ``factor``-th of that. Then ``factor`` times the distance of a shadow is what errors of one sign add up to, as the
-    run itself amplifies or forgets them. The signs are drawn once: in every other shadow one for each element, in the
-    rest one for a whole tensor and one for its movement. What is less than a unit in the last place is kept in
-    ``rests``, by key of the state, and added later.
+    ``factor``-th of that, or of the share of it by which the two sides are seen to differ. Then ``factor`` times the
+    distance of a shadow is what errors of one sign add up to, as the run itself amplifies or forgets them. The signs
+    are drawn once: in every other shadow one for each element, in the rest one for a whole tensor and one for its
+    movement. What is less than a unit in the last place is kept in ``rests``, by key of the state, and added later.
 
     An engine whose next step depends on more than its state is only nudged: loading a state would lose the rest.
     """
@@ -75,7 +76,7 @@ class Shadows:
         try:
             ours, other = (observed(one, batch, context) for one in (plain, reloaded))
             self.reloads = all(
-                _alike(state.get(key), array, other.updated[key])
+                share_of_rounding(state.get(key), array, other.updated[key]) < 1
                 for key, array in ours.updated.items()
                 if key.startswith("param/")
             )
@@ -85,13 +86,31 @@ class Shadows:
             pass  # raised again by the step itself, unless a nudge was the reason
         self.next_look = max(1, LOOKS * context.key.step)
 
-    def step(self, batch: Batch, context: Context, further: Sequence[Mapping[str, Array]] = ()) -> list[Step]:
-        """Take the shadows' steps; ``further`` holds, for each, errors of its updates by key of the state."""
+    def step(
+        self,
+        batch: Batch,
+        context: Context,
+        shares: Mapping[str, float],
+        further: Sequence[Mapping[str, Array]] = (),
+    ) -> list[Step]:
+        """Take the shadows' steps.
+
+        ``shares`` are those of the errors by key of the state, 1 where there is none. ``further`` holds, for each
+        shadow, errors that are added to its updates, by key of the state.
+        """
         return [
-            self._step(index, batch, context, further[index] if further else {}) for index in range(len(self.engines))
+            self._step(index, batch, context, shares, further[index] if further else {})
+            for index in range(len(self.engines))
         ]
 
-    def _step(self, index: int, batch: Batch, context: Context, further: Mapping[str, Array]) -> Step:
+    def _step(
+        self,
+        index: int,
+        batch: Batch,
+        context: Context,
+        shares: Mapping[str, float],
+        further: Mapping[str, Array],
+    ) -> Step:
         """Take a shadow's step, without nudges if a nudged one raises because an input left its range."""
         shadow, before = self.engines[index], self.states[index]
         if not self.reloads:
@@ -110,21 +129,25 @@ class Shadows:
         shown, moved = dict(step.updated), dict(after)
         for key, array in after.items():
             if array.dtype.kind == "f" and key.startswith(("param/", "optim/")) and not _counts(array):
-                moved[key] = self._moved(index, key, before.get(key, array), array, further.get(key))
+                error = shares.get(key, 1.0) * self._error(index, key, before.get(key), array)
+                moved[key] = self._moved(index, key, array, error + further.get(key, 0.0))
                 if key in shown:
                     shown[key] = shown[key] + (moved[key] - array)
         self.states[index] = moved
         return replace(step, updated=shown)
 
-    def _moved(self, index: int, key: str, before: Array, after: Array, further: Array | None) -> Array:
+    def _error(self, index: int, key: str, before: Array | None, after: Array) -> Array:
+        """Return a ``factor``-th of the largest error of an update, with the signs of this shadow."""
         signs = self.signs[index].get(key)
         if signs is None:
             signs = self.signs[index][key] = self._drawn(index, after)
-        error = signs.of_size * after + signs.of_move * (after - before) + self.rests[index].get(key, 0)
-        error = error if further is None else error + further.astype(after.dtype)
-        moved = after + error
-        moved = np.where((moved < 0) == (after < 0), moved, after)  # a square stays one
-        self.rests[index][key] = error - (moved - after)
+        return np.asarray(signs.of_size * after + signs.of_move * _movement(before, after))
+
+    def _moved(self, index: int, key: str, array: Array, error: Array) -> Array:
+        error = (error + self.rests[index].get(key, 0.0)).astype(array.dtype)
+        moved = array + error
+        moved = np.where((moved < 0) == (array < 0), moved, array)  # a square stays one
+        self.rests[index][key] = error - (moved - array)
         return moved
 
     def _drawn(self, index: int, array: Array) -> _Signs:
@@ -156,8 +179,19 @@ def _counts(array: Array) -> bool:
     return bool((array == np.rint(array)).all())
 
 
-def _alike(before: Array | None, ours: Array, other: Array) -> bool:
-    """Return whether two updates of an array differ by no more than rounding."""
-    move = ours if before is None else ours - before
-    allowed = float(np.finfo(ours.dtype).eps) * (two_norm(ours) + OPERATIONS_OF_AN_UPDATE * two_norm(move))
-    return ours.shape == other.shape and two_norm(ours - other) <= allowed
+def share_of_rounding(before: Array | None, ours: Array, theirs: Array) -> float:
+    """Return how far two updates are apart, over ``eps (|p| + 10 |move|)``, in the 2-norm; at most 1.
+
+    It is 1 where they cannot be compared.
+    """
+    if ours.shape != theirs.shape:
+        return 1.0
+    movement = two_norm(_movement(before, theirs))
+    rounding = float(np.finfo(theirs.dtype).eps) * (two_norm(theirs) + OPERATIONS_OF_AN_UPDATE * movement)
+    share = ratio_of(two_norm(ours - theirs), rounding)
+    return share if share < 1 else 1.0  # which NaN is not
+
+
+def _movement(before: Array | None, after: Array) -> Array:
+    """Return how far an update moved an array: all of it if it was not there before, or had another shape."""
+    return after if before is None or before.shape != after.shape else np.asarray(after - before)

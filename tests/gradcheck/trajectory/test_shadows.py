@@ -54,7 +54,7 @@ def test_errors_of_updates_add_up_with_one_sign(factor: float) -> None:
     engine, count = Neuron(weights()), 40
     shadows = Shadows(engine, 4, factor, np.random.default_rng(0))
     for step, batch in enumerate(batches(count, lr=0.0)):
-        shadows.step(batch, Context(training=True, key=Key(0, step)))
+        shadows.step(batch, Context(training=True, key=Key(0, step)), {})
     for state, rests in zip(shadows.states, shadows.rests, strict=True):
         distance = np.linalg.norm(state["param/0.weight"] - weights() + rests["param/0.weight"])
         assert factor * distance == pytest.approx(count * EPS * np.linalg.norm(weights()), rel=1e-6)
@@ -80,7 +80,7 @@ def test_counts_do_not_err_and_squares_stay_squares() -> None:
 
     shadows = Shadows(Counting(), 3, 1.0, np.random.default_rng(0))
     for step, batch in enumerate(batches(4)):
-        shadows.step(batch, Context(training=True, key=Key(0, step)))
+        shadows.step(batch, Context(training=True, key=Key(0, step)), {})
     for state in shadows.states:
         assert state["optim/step/0.weight"] == 4
         assert (state["optim/square/0.weight"] >= 0).all()
