@@ -27,7 +27,7 @@ from gradcheck.trajectory.engine import (
 from gradcheck.trajectory.judgement import USEFUL, Judgement, exact, informative, judged
 from gradcheck.trajectory.kinks import Crossing, crossings, kinks_of
 from gradcheck.trajectory.reference import Rounding
-from gradcheck.trajectory.shadows import shadow_from_nudged_state, share_of_rounding
+from gradcheck.trajectory.shadows import ERRING, shadow_from_nudged_state, share_of_rounding
 
 # Shadows added where a comparison exceeds its allowance, before it counts: the spread of three is small by chance more
 # often than that of two dozen.
@@ -309,9 +309,10 @@ class LockStep:
         top = max(trial.order, key=lambda name: trial.judgements[name].ratio)
         if self.worst is None or trial.judgements[top].ratio > self.worst.ratio:
             self.worst = self._locate(trial, top)
-        for key, array in trial.reference.updated.items():
-            if array.dtype.kind == "f":
-                share = share_of_rounding(trial.before.get(key), trial.ours[f"update/{key}"], array)
+        for key in (key for key in trial.reference.updated if key.startswith(ERRING)):
+            ours, theirs = trial.ours[f"update/{key}"], trial.theirs[f"update/{key}"]
+            if theirs.dtype.kind == "f":
+                share = share_of_rounding(trial.before.get(key), ours, theirs)
                 self.shares[key] = max(self.shares.get(key, 0.0), share)
         failing = trial.failing()
         if not failing:

@@ -14,6 +14,9 @@ from gradcheck.numerics.agreement import ratio_of
 from gradcheck.numerics.rounding import OPERATIONS_OF_AN_UPDATE, nudged, two_norm
 from gradcheck.trajectory.engine import Batch, Engine, State, Step, StepError, observed
 
+# The parts of a state that rounding moves, and on which the next step depends.
+ERRING = ("param/", "optim/")
+
 # Whether its state is all that an engine's next step depends on is looked at in steps 0, 1, 2, 4, 8 and so on.
 LOOKS = 2
 
@@ -128,7 +131,7 @@ class Shadows:
             after = shadow.state()
         shown, moved = dict(step.updated), dict(after)
         for key, array in after.items():
-            if array.dtype.kind == "f" and key.startswith(("param/", "optim/")) and not _counts(array):
+            if key.startswith(ERRING) and array.dtype.kind == "f" and not _counts(array):
                 error = shares.get(key, 1.0) * self._error(index, key, before.get(key), array)
                 moved[key] = self._moved(index, key, array, error + further.get(key, 0.0))
                 if key in shown:
