@@ -189,7 +189,7 @@ def check_trajectory(
             reference_seconds += time.perf_counter() - began
             ratio = lock.compare(before, batch, context, theirs) if index % every == 0 else math.nan
             try:
-                ours = free.compare(before, batch, context, theirs, lock.shares)
+                ours = free.compare(before, batch, context, theirs, lock.shares, lock.excused)
             except StepError as error:
                 free.first_failure = free.first_failure or unlike(
                     index, error.place(execution_order(theirs)), error.message

@@ -73,15 +73,22 @@ class FreeRun:
         self.distances: list[float] = []
         self.envelope: list[float] = []
         self.excess: dict[str, Array] = {}
-        self.directions: list[dict[str, Array]] = []
+        self.directions: list[dict[str, Array]] = [{} for _ in range(shadows)]
         self.next_look = 0
 
     def compare(
-        self, before: State, batch: Batch, context: Context, reference: Step, shares: Mapping[str, float]
+        self,
+        before: State,
+        batch: Batch,
+        context: Context,
+        reference: Step,
+        shares: Mapping[str, float],
+        excused: Mapping[str, float],
     ) -> Step:
         """Take our next step, compare the parameters after it, and return it; ``before`` is the reference's state.
 
         ``shares``, by key of the state, are those of `update_rounding` by which both sides' updates of one step differ.
+        ``excused`` are differences, in the 2-norm, that only the rounding of the reference explains.
         """
         if self.horizon is None:
             self.shadows.look(self.engine, batch, context)
@@ -92,14 +99,10 @@ class FreeRun:
             self.distances.append(_apart(step, reference))
             return step
         if context.key.step >= self.next_look:
-            self.excess, self.directions = self.rounding.excess(tensors_of(reference), before, batch, context), []
+            self.excess = self.rounding.excess(tensors_of(reference), before, batch, context)
             self.next_look = max(1, LOOKS * context.key.step)
-        if self.excess and (context.key.step % COHERENT == 0 or not self.directions):
-            self.directions = [
-                {key: deviation * self.rng.standard_normal(deviation.shape) for key, deviation in self.excess.items()}
-                for _ in self.shadows.engines
-            ]
-        shadows = self.shadows.step(batch, context, shares, self.directions)
+        further = self._further(context, reference, excused)
+        shadows = self.shadows.step(batch, context, shares, further)
         if self._crossed(batch, context, step, reference, shadows):
             self.horizon = context.key.step
             self.distances.append(_apart(step, reference))
@@ -136,6 +139,20 @@ class FreeRun:
             distances=np.array(self.distances),
             envelope=np.array(self.envelope),
         )
+
+    def _further(self, context: Context, reference: Step, excused: Mapping[str, float]) -> list[dict[str, Array]]:
+        """Return by how much more the shadows' updates err, as the reference rounds more than they show."""
+        sizes = dict(self.excess)
+        for key, size in excused.items():
+            array = reference.updated[key]
+            if key not in sizes or two_norm(sizes[key]) < size:
+                sizes[key] = np.full(array.shape, size / math.sqrt(array.size))
+        if context.key.step % COHERENT == 0:
+            self.directions = [{} for _ in self.directions]
+        for directions in self.directions:
+            for key in (key for key in sizes if key not in directions):
+                directions[key] = self.rng.standard_normal(sizes[key].shape)
+        return [{key: size * one[key] for key, size in sizes.items()} for one in self.directions]
 
     def _measure(self, key: str, step: Step, reference: Step, shadows: list[Step]) -> _Distance:
         ours, theirs = step.updated[key], reference.updated[key]

@@ -11,7 +11,7 @@ import numpy as np
 
 from gradcheck.contract import Array, Context, Gradients, Key, Kinks
 from gradcheck.numerics.agreement import Verdict, ratio_of
-from gradcheck.numerics.rounding import largest_difference, largest_magnitude
+from gradcheck.numerics.rounding import largest_difference, largest_magnitude, two_norm
 from gradcheck.trajectory.causes import explained
 from gradcheck.trajectory.divergence import Divergence, Moment, locate, split, unlike
 from gradcheck.trajectory.engine import (
@@ -83,6 +83,7 @@ class LockStep:
     all make the same choices. What comes after the forward pass is judged by that step.
 
     ``shares`` holds, by key of the state, the largest share of `update_rounding` by which both sides' updates differed.
+    ``excused`` holds how far they differed at most, in the 2-norm, where only the reference's own error explains it.
     ``watch`` is called with everything that passes. The shadows of a step depend on ``seed`` and the number of the step
     alone, so that a step that is repeated, after other steps or none, is judged as it was.
     """
@@ -104,6 +105,7 @@ class LockStep:
         self.orders: dict[tuple[object, ...], list[str]] = {}  # of execution, by what a step shows
         self.ratios: list[float] = []
         self.shares: dict[str, float] = {}
+        self.excused: dict[str, float] = {}
         self.informative: dict[str, int] = {}
         self.gradients: set[str] = set()  # those of parameters
         self.worst: Divergence | None = None
@@ -314,6 +316,8 @@ class LockStep:
             if theirs.dtype.kind == "f":
                 share = share_of_rounding(trial.before.get(key), ours, theirs)
                 self.shares[key] = max(self.shares.get(key, 0.0), share)
+                if trial.excused(f"update/{key}", self.factor):
+                    self.excused[key] = max(self.excused.get(key, 0.0), two_norm(ours - theirs))
         failing = trial.failing()
         if not failing:
             self.watch(trial)
@@ -375,6 +379,13 @@ class Taken:
     def allowed(self, name: str) -> float:
         """Return the allowance of a tensor."""
         return self.judgements[name].allowed
+
+    def excused(self, name: str, factor: float) -> bool:
+        """Return whether a tensor is within its allowance only because the reference rounds as it does."""
+        if name.removeprefix("update/") not in self.before or self.judgements[name].ratio > 1:
+            return False
+        ours, theirs = self.ours[name], self.theirs[name]
+        return judged(name, ours, theirs, self.spreads[name], factor, self.before).ratio > 1
 
     def tells(self, name: str) -> bool:
         """Return whether the comparison of a tensor is `informative`."""
