@@ -384,6 +384,35 @@ def test_what_torch_rounds_by_excuses_no_drift_that_lock_step_cannot_see() -> No
     assert report.free_run.first_failure.tensor == "param/0.bias"
 
 
+class ChannelsLast(TorchEngine):
+    """Torch with another layout of its arrays, in which its sums round otherwise."""
+
+    def __init__(self, *given: object) -> None:
+        import torch
+
+        super().__init__(*given)  # type: ignore[arg-type]
+        self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch gives it no type
+        self.module.register_forward_pre_hook(lambda _, given: (given[0].to(memory_format=torch.channels_last),))
+
+    def __deepcopy__(self, memo: dict[int, object]) -> TorchEngine:
+        other = ChannelsLast(self.parts[0].astype(self.dtype), *self.parts[1:])
+        other.load(self.state())
+        return other
+
+
+def test_what_lock_step_excuses_by_the_rounding_of_the_reference_free_run_does() -> None:
+    layers = (Conv2d.create(1, 4, 3, padding=1), BatchNorm2d.create(4), ReLU(), AdaptiveAvgPool2d((1, 1)), Flatten())
+    model = Sequential((*layers, Linear.create(4, 4)))
+    initialize(model, np.random.default_rng(2), XavierNormal(), Normal(std=0.1))
+    rng = np.random.default_rng(2)
+    given = [Batch(rng.random((16, 1, 14, 14)).astype(np.float32) ** 4, rng.integers(0, 4, 16), 0.01) for _ in range(3)]
+    parts = model.astype(np.float32), CrossEntropyLoss(), SGD()
+    report = check_trajectory(TorchEngine(*parts), ChannelsLast(*parts), given, sensitivity=False)
+    assert report, report.first_divergence
+    wrong = TorchEngine(*parts).planted(GradientScale("5.weight", 1.001))
+    assert not check_trajectory(wrong, ChannelsLast(*parts), given, sensitivity=False)
+
+
 @dataclass(frozen=True, eq=False)
 class Running(Layer):
     """Subtracts nothing, and keeps the mean of its last training batch: a layer with a buffer."""
