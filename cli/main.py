@@ -14,6 +14,7 @@ import click
 
 from cli.commands.compare import compare
 from cli.commands.data import data
+from cli.commands.loops import compare_loops
 from cli.commands.predict import predict
 from cli.commands.presets import presets
 from cli.commands.replay import replay
@@ -36,7 +37,7 @@ def mnistcheck() -> None:
     """
 
 
-for command in (train, presets, predict, compare, report, verify, record, compare_traces, replay, data):
+for command in (train, presets, predict, compare, report, verify, record, compare_traces, compare_loops, replay, data):
     mnistcheck.add_command(command)
 
 

@@ -1,7 +1,8 @@
 """Proofs that hand-written gradients are right, and that two training programs are the same.
 
 What a user types is here. The rest is public where it lives: `gradcheck.contract`, `gradcheck.checks`,
-`gradcheck.trajectory` and its modules, `gradcheck.report.results`.
+`gradcheck.trajectory` and its modules, `gradcheck.report.results`,
+`gradcheck.numerics.agreement`.
 """
 
 from typing import TYPE_CHECKING
@@ -11,8 +12,9 @@ from gradcheck.words import spoken_in
 if TYPE_CHECKING:
     from gradcheck.checks import check_gradients, check_layer, check_loss, check_optimizer, check_schedule
     from gradcheck.contract import Case
-    from gradcheck.numerics.agreement import Verdict
-    from gradcheck.report.results import GradientMismatch, Report
+    from gradcheck.loops.check import check_loops
+    from gradcheck.loops.watch import watch
+    from gradcheck.report.results import Report
     from gradcheck.subjects.attributes import AdapterError
     from gradcheck.testing.parametrization import parametrize_with_checks
     from gradcheck.trajectory import TrajectoryMismatch, check_trajectory
@@ -27,14 +29,13 @@ __all__ = [
     "Batch",
     "Case",
     "Engine",
-    "GradientMismatch",
     "Report",
     "Step",
     "Trace",
     "TrajectoryMismatch",
-    "Verdict",
     "check_gradients",
     "check_layer",
+    "check_loops",
     "check_loss",
     "check_optimizer",
     "check_schedule",
@@ -43,9 +44,11 @@ __all__ = [
     "parametrize_with_checks",
     "record",
     "replay",
+    "watch",
 ]
 
 spoken_in("gradcheck.report.checks")
+spoken_in("gradcheck.report.loops")
 
 # Where a name comes from when it is first used: pytest imports this package in every session, NumPy only when needed.
 _MODULES = {
@@ -53,17 +56,17 @@ _MODULES = {
     "Batch": "gradcheck.trajectory.engine",
     "Case": "gradcheck.contract",
     "Engine": "gradcheck.trajectory.engine",
-    "GradientMismatch": "gradcheck.report.results",
     "Report": "gradcheck.report.results",
     "Step": "gradcheck.trajectory.engine",
     "Trace": "gradcheck.trajectory.trace",
     "TrajectoryMismatch": "gradcheck.trajectory",
-    "Verdict": "gradcheck.numerics.agreement",
+    "check_loops": "gradcheck.loops.check",
     "check_trajectory": "gradcheck.trajectory",
     "compare_traces": "gradcheck.trajectory.trace_comparison",
     "parametrize_with_checks": "gradcheck.testing.parametrization",
     "record": "gradcheck.trajectory.recording",
     "replay": "gradcheck.trajectory.replay",
+    "watch": "gradcheck.loops.watch",
 }
 
 if not TYPE_CHECKING:

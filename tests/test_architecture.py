@@ -17,7 +17,12 @@ import gradcheck
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("gradcheck", "nets", "cli")
 FORBIDDEN = {"gradcheck": {"nets", "cli", "click", "rich"}, "nets": {"cli", "click", "rich"}, "cli": set()}
-TORCH_FILES = {"gradcheck/subjects/twin.py", "nets/engines/torch_engine.py", "nets/weights.py"}
+TORCH_FILES = {
+    "gradcheck/loops/torch_hooks.py",
+    "gradcheck/subjects/twin.py",
+    "nets/engines/torch_engine.py",
+    "nets/weights.py",
+}
 LATE = {"torch", "scipy", "sklearn", "matplotlib", "jinja2", "safetensors", "pooch", "requests"}
 # The rooms of a package, from the ground up: a room may use those before it, and skip floors. The package itself is the
 # front door, from which all can be reached.
@@ -29,6 +34,7 @@ ROOMS = {
         {"diagnosis"},
         {"properties"},
         {"trajectory"},
+        {"loops"},
         {"report"},
         {"trials"},
         {"checks"},

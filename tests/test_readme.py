@@ -11,7 +11,7 @@ import torch
 
 from gradcheck.contract import Key
 from gradcheck.subjects.twin import set_keys
-from gradcheck.trajectory import TrajectoryReport
+from gradcheck.trajectory import TrajectoryMismatch, TrajectoryReport
 from nets import INITIALIZERS, LAYERS, LOSSES, OPTIMIZERS, SCHEDULES
 from nets.layers import Sequential
 
@@ -21,8 +21,9 @@ DOCS = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "
 
 
 def example_of(page: str) -> str:
-    """Return the program that a page shows."""
-    (source,) = re.findall(r"```python\n(.*?)```", DOCS[page], flags=re.DOTALL)
+    """Return the program that a page shows: the first of its blocks of Python that imports something."""
+    sources = re.findall(r"```python\n(.*?)```", DOCS[page], flags=re.DOTALL)
+    source = next(source for source in sources if "import " in source)
     return str(source)
 
 
@@ -71,6 +72,18 @@ def test_the_engines_of_the_docs_are_the_same_program() -> None:
     assert report.sensitivity is not None
     assert report.sensitivity.smallest is not None
     assert report.sensitivity.smallest.size < 1e-12
+
+
+def test_the_loops_of_the_docs_are_the_same_program(capsys: pytest.CaptureFixture[str]) -> None:
+    source = example_of("compare-your-loops.md")
+    exec(compile(source, "docs", "exec"), {})  # noqa: S102  our own page
+    assert capsys.readouterr().out.startswith(
+        "PASS: the loops are the same program: all of 20 steps agree within rounding noise."
+    )
+    wrong = source.replace("labels) / 4)", "labels))")
+    assert wrong != source
+    with pytest.raises(TrajectoryMismatch, match=r"They part at step 0, loss, loss\.value: ours"):
+        exec(compile(wrong, "docs", "exec"), {})  # noqa: S102  as above
 
 
 def test_the_docs_count_right() -> None:

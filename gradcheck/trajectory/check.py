@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -33,9 +34,9 @@ from gradcheck.trajectory.sensitivity import sensitivity as planted_faults
 
 
 class TrajectoryMismatch(AssertionError):  # noqa: N818  a mismatch, as GradientMismatch is
-    """Two engines are not the same program; ``report`` says where they differ first."""
+    """Two engines or loops are not the same program; ``report`` says where they differ first."""
 
-    def __init__(self, message: str, report: TrajectoryReport) -> None:
+    def __init__(self, message: str, report: Any) -> None:  # noqa: ANN401  of engines, loops or traces
         super().__init__(message)
         self.report = report
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from gradcheck import AdapterError, Verdict
+from gradcheck import AdapterError
 from gradcheck.collection import Collected, collect
 from gradcheck.items import Effort
+from gradcheck.numerics.agreement import Verdict
 
 MODULE, PACKAGE = "module_to_collect", "package_to_collect"
 HEAD = """

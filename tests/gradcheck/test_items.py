@@ -11,9 +11,10 @@ import pytest
 
 import gradcheck.checks
 import gradcheck.subjects.loss
-from gradcheck import AdapterError, Case, Verdict
+from gradcheck import AdapterError, Case
 from gradcheck.contract import Array
 from gradcheck.items import Effort, Item, is_loss, item_of
+from gradcheck.numerics.agreement import Verdict
 from gradcheck.subjects.layer import ForeignLayer
 from gradcheck.testing import Item as ItemOfSuites
 from nets.layers import Linear, Tanh

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from gradcheck import AdapterError, GradientMismatch
+from gradcheck import AdapterError
 from gradcheck.contract import Array, Case
 from gradcheck.properties.gradients import gradients_agree_with_differences
+from gradcheck.report.results import GradientMismatch
 from gradcheck.testing import Item, UncheckedWarning, parametrize_with_checks
 from gradcheck.testing.parametrization import Check
 from gradcheck.testing.pytest_plugin import FrontDoor

@@ -1,0 +1,144 @@
+"""Runs of a loop: as it is, from another loop's states, nudged; each from the same random numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import random
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from gradcheck.contract import Array
+from gradcheck.loops.seen import Enough, Onlooker, Seen
+from gradcheck.loops.watch import Watch
+from gradcheck.subjects.attributes import AdapterError
+from gradcheck.trajectory.engine import State, below
+
+Loop = Callable[[Any], object]
+States = Callable[[int, Mapping[str, Array]], State]  # what to put in place of the state after a step, -1 for the start
+
+
+class Run(Onlooker):
+    """Looks on for a number of steps, and then ends the loop.
+
+    After each step, ``states`` says what to put in place of the state after it. ``take``, if given, takes each step;
+    otherwise they are kept. Global generators of random numbers are put back before every step.
+    """
+
+    def __init__(
+        self,
+        steps: int,
+        seed: int,
+        states: States = lambda *_: {},
+        rng: np.random.Generator | None = None,
+        take: Callable[[Seen], None] | None = None,
+    ) -> None:
+        self.count, self.seed, self.states, self.rng = steps, seed, states, rng
+        self.steps: list[Seen] = []
+        self.take = take or self.steps.append
+        self.begin: State = {}
+        self.by_hooks = False
+
+    def start(self, state: State) -> State:
+        self.begin = state
+        _put_back(self.seed, 0)
+        return self.states(-1, state)
+
+    def step(self, seen: Seen) -> State:
+        self.take(seen)
+        if seen.step + 1 >= self.count:
+            raise Enough
+        _put_back(self.seed, seen.step + 1)
+        return self.states(seen.step, seen.state())
+
+    def before(self, step: int) -> State:
+        """Return the state before a step, as far as the loop has shown it."""
+        seen = self.steps[step]
+        if step:
+            return seen.start or self.steps[step - 1].state()
+        return {**self.begin, **seen.start}
+
+    def first(self) -> State:
+        """Return the state before the first step; in place of what was not shown of it, what was after it."""
+        return {**self.steps[0].state(), **self.before(0)}
+
+    def moved(self) -> list[str]:
+        """Return the parameters that are trained: those that have moved since they were first seen."""
+        first, last = self.first(), self.steps[-1].state()
+        single = len(self.steps) == 1 and not self.before(0)  # then nothing shows what has moved
+        names = [name for name in first if name.startswith("param/")]
+        return [name for name in names if single or not np.array_equal(first[name], last.get(name, first[name]))]
+
+    def slots(self) -> dict[str, None]:
+        """Return, in order, the names of what an optimizer kept after any step."""
+        return dict.fromkeys(name for seen in self.steps for name in below("optim/", seen.state()))
+
+
+class Given:
+    """What a loop is given as ``watch``: called with a model and an optimizer, or told of every step."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.watch = Watch(run)
+        self.start, self.step = self.watch.start, self.watch.step
+
+    def __call__(self, model: Any = None, optimizer: Any = None) -> Watch:  # noqa: ANN401  as `watch`
+        if optimizer is not None:
+            self.run.by_hooks = True
+            return Watch(self.run, model, optimizer)
+        self.watch.model = model
+        return self.watch
+
+
+def take(loop: Loop, run: Run, who: str, *, quiet: bool) -> Run:
+    """Let a loop train until the run has enough; raises AdapterError where it raises, or shows no step."""
+    _put_back(run.seed, 0)
+    shown = [0]
+    inner = run.take
+
+    def counted(seen: Seen) -> None:
+        shown[0] += 1
+        inner(seen)
+
+    run.take = counted
+    try:
+        with contextlib.redirect_stdout(io.StringIO()) if quiet else contextlib.nullcontext():
+            loop(Given(run))
+    except Enough:
+        pass
+    except Exception as error:
+        raise AdapterError(f"{who} raises {type(error).__name__} after {shown[0]} steps: {error}") from error
+    if not shown[0]:
+        raise AdapterError(
+            f"{who} showed no step: train inside `with watch(model, optimizer):`, or call watch.step(params=..., ...)"
+            " at the end of each step, where watch is the argument that the function is given"
+        )
+    return run
+
+
+@contextlib.contextmanager
+def kept_generators() -> Iterator[None]:
+    """Put the global generators of random numbers back as they were, at the end."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  the loops draw from it
+    torch = sys.modules.get("torch")
+    own = torch.random.get_rng_state() if torch is not None else None
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002  as above
+        if torch is not None:
+            torch.random.set_rng_state(own)
+
+
+def _put_back(seed: int, step: int) -> None:
+    """Seed the global generators for a step."""
+    word = int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
+    random.seed(word)
+    np.random.seed(word)  # noqa: NPY002  the loops draw from it
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(word)

@@ -1,0 +1,147 @@
+"""Two training loops, compared, in words."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+import numpy as np
+
+from gradcheck import words
+from gradcheck.loops.check import Doubt, LoopsReport
+from gradcheck.loops.names import Link
+from gradcheck.numerics.agreement import Verdict
+from gradcheck.report.json import divergence_to_json, dump_json
+from gradcheck.report.steps import describe_divergence
+from gradcheck.report.text import Json, listed
+from gradcheck.report.traces import _steps
+
+DOUBTS = {
+    Doubt.OTHER_START: "they begin with other values of {}; give both the same, or pass start='theirs'",
+    Doubt.NO_NAMES: 'parameters were matched with none of the other loop: {}; pass names={{"theirs": "ours"}}',
+    Doubt.NOT_REPEATED: "{} are others when the loop is called again; seed what it draws inside of the function",
+    Doubt.OTHER_RANDOMNESS: "they draw other random numbers: {} is zero at other places; draw the same in both",
+    Doubt.KINKS: "in {} rounding put the two on different sides of a kink",
+    Doubt.NO_INFORMATION: "no gradient or update was above rounding noise, so nothing could tell right from wrong",
+}
+
+
+COARSEST = ("bfloat16", "float16", "float32", "float64")
+
+
+@words.text.register
+def describe_loops(report: LoopsReport) -> str:
+    """Return the verdict and why, how the tensors were matched, what was compared with nothing, and the noise."""
+    lines = [_verdict(report)]
+    for how, matches in _matches(report).items():
+        lines.append(listed(f"  matched by {how}", list(dict.fromkeys(matches))))
+    for side, names in (("ours", report.only_ours), ("theirs", report.only_theirs)):
+        if names:
+            lines.append(listed(f"  not compared, in {side} only", _grouped(names)))
+    for side, sentences in zip(("ours", "theirs"), report.unseen, strict=True):
+        lines += [f"  not seen in {side}: {sentence}" for sentence in sentences]
+    if report.ratios.size:
+        median, tail, largest = _quantiles(report)
+        lines.append(
+            f"  {report.ratios.size:,} comparisons in {_steps(report.steps)}, as shares of the allowance: "
+            f"median {median:.2g}, 99.9 % below {tail:.2g}, largest {largest:.2g}"
+        )
+    gradients = {name: share for name, share in report.smallest.items() if name.startswith("backward/")}
+    if report and gradients:
+        worst = max(gradients, key=gradients.__getitem__)
+        lines.append(
+            f"  smallest error seen: {gradients[worst]:.1g} of the gradient of {worst.removeprefix('backward/')}, "
+            f"{min(gradients.values()):.1g} of the sharpest one"
+        )
+    if report.kinks:
+        lines.append(
+            f"  backward passes not judged, one side alone across a kink: steps {', '.join(map(str, report.kinks))}"
+        )
+    if report.precisions[0] != report.precisions[1]:
+        lines.append(
+            f"  ours computes in {report.precisions[0]}, theirs in {report.precisions[1]}: judged by the lower"
+        )
+    if report.counts[0] != report.counts[1]:
+        lines.append(f"  ours took {_steps(report.counts[0])}, theirs {report.counts[1]:,}: compared as far as both go")
+    if report.free is not None and report.free.horizon is not None:
+        lines.append(
+            f"  by themselves compared for {_steps(report.free.horizon)}: from there rounding alone parts any two runs"
+        )
+    return "\n".join(lines)
+
+
+def _verdict(report: LoopsReport) -> str:
+    if report.verdict is Verdict.FAIL and report.first_divergence is not None:
+        where = describe_divergence(report.first_divergence, report.factor, "ours", "theirs")
+        return f"FAIL: the loops are not the same program. They part at {where}."
+    if report.doubt is not None:
+        why = DOUBTS[report.doubt].format(
+            " ".join(report.told) if report.doubt is Doubt.NOT_REPEATED else ", ".join(report.told)
+        )
+        return f"INCONCLUSIVE: {why}."
+    if report.precisions[0] != report.precisions[1]:
+        low = min(report.precisions, key=COARSEST.index)
+        return f"PASS: the loops are the same program, as far as {low} can tell: all of {_steps(report.steps)} agree."
+    return f"PASS: the loops are the same program: all of {_steps(report.steps)} agree within rounding noise."
+
+
+def _matches(report: LoopsReport) -> dict[str, list[str]]:
+    """Return what was matched otherwise than by its own name, by how; of an optimizer's state the slot alone."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for link in report.links:
+        if link.slots[0] != link.slots[1] or (any(link.slots) and link.scale != 1):
+            scale = f" / {link.scale:g}" if link.scale != 1 else ""
+            found["slot"].append(f"{link.slots[0]}{scale} = {link.slots[1]}")
+        elif not any(link.slots) and not link.is_plain and not link.theirs[0].startswith("backward/"):
+            found[link.how].append(_link(link))
+    return found
+
+
+def _link(link: Link) -> str:
+    ours, theirs = (" + ".join(name.removeprefix("update/") for name in side) for side in (link.ours, link.theirs))
+    layout = " transposed" if link.axes is not None else " as one-hot rows" if link.one_hot else ""
+    return f"{ours}{layout} = {theirs}"
+
+
+def _grouped(names: tuple[str, ...]) -> list[str]:
+    """Return names, those of an optimizer's state by the slot alone."""
+    slots = Counter("/".join(name.split("/")[:3]) for name in names if name.startswith("update/optim/"))
+    return [name for name in names if not name.startswith("update/optim/")] + [
+        f"{slot} of {count} parameters" if count > 1 else slot for slot, count in slots.items()
+    ]
+
+
+def loops_to_json(report: LoopsReport) -> Json:
+    """Return a `LoopsReport`."""
+    free = report.free
+    return {
+        "verdict": str(report.verdict),
+        "reason": report.doubt and str(report.doubt),
+        "told": list(report.told),
+        "factor": report.factor,
+        "steps": report.steps,
+        "steps_of_ours": report.counts[0],
+        "steps_of_theirs": report.counts[1],
+        "comparisons": int(report.ratios.size),
+        "ratios": dict(zip(("median", "99.9 %", "largest"), _quantiles(report), strict=True)),
+        "first_divergence": divergence_to_json(report.first_divergence, "ours", "theirs"),
+        "worst": divergence_to_json(report.worst, "ours", "theirs"),
+        "matched": [{"ours": list(link.ours), "theirs": list(link.theirs), "by": link.how} for link in report.links],
+        "only_ours": list(report.only_ours),
+        "only_theirs": list(report.only_theirs),
+        "unseen_in_ours": list(report.unseen[0]),
+        "unseen_in_theirs": list(report.unseen[1]),
+        "steps_across_kinks": list(report.kinks),
+        "precisions": list(report.precisions),
+        "smallest_error_seen": report.smallest,
+        "horizon_step": free and free.horizon,
+        "free_steps": free and len(free.envelope),
+    }
+
+
+@words.document.register
+def _as_json(report: LoopsReport) -> str:
+    return dump_json(loops_to_json(report))
+
+
+def _quantiles(report: LoopsReport) -> list[float]:
+    return [float(one) for one in np.quantile(report.ratios, [0.5, 0.999, 1.0])] if report.ratios.size else [0.0] * 3

@@ -1,0 +1,333 @@
+"""Two training loops as they are: right ones pass, wrong ones fail where they first differ."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import gradcheck
+from gradcheck.numerics.agreement import Verdict
+from gradcheck.subjects.attributes import AdapterError
+from gradcheck.trajectory import TrajectoryMismatch
+from tests.gradcheck.loops.programs import (
+    ADAM,
+    SGD,
+    Fused,
+    Loop,
+    Numpy,
+    Torch,
+    network,
+    scaled,
+    separate,
+    shuffled,
+    with_optimizer,
+)
+
+STEPS = 8
+
+
+def by_scaler(watch: Any) -> None:  # noqa: ANN401  what check_loops gives
+    """Train as SGD does, with a loss that is scaled up."""
+    model, scaler = network(), torch.amp.GradScaler("cpu", init_scale=512.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    with watch(model, optimizer):
+        for x, y in SGD.data():
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(torch.from_numpy(x)), torch.from_numpy(y))
+            torch.autograd.backward(scaler.scale(loss))
+            scaler.step(optimizer)
+            scaler.update()
+
+
+def by_closure(watch: Any) -> None:  # noqa: ANN401  as above
+    """Train by L-BFGS, which calls the model itself."""
+    model = network()
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.5, max_iter=3)
+    with watch(model, optimizer):
+        for x, y in SGD.data():
+            inputs, labels = torch.from_numpy(x), torch.from_numpy(y)
+
+            def closure() -> torch.Tensor:
+                optimizer.zero_grad()
+                loss = nn.functional.cross_entropy(model(inputs), labels)  # noqa: B023  called within the step
+                torch.autograd.backward(loss)
+                return loss
+
+            optimizer.step(closure)  # type: ignore[no-untyped-call]
+
+
+def norm(*, track: bool = True) -> nn.Sequential:
+    return network(nn.BatchNorm1d(6, track_running_stats=track))
+
+
+def dropped(p: float) -> Torch:
+    return replace(SGD, make=lambda: network(nn.Dropout(p)))
+
+
+def adamw(*, foreach: bool) -> Torch:
+    return with_optimizer(torch.optim.AdamW, lr=0.01, foreach=foreach)
+
+
+def fused() -> Fused:
+    return Fused(separate()).double()
+
+
+RELU = replace(SGD, make=lambda: network(activation=nn.ReLU))
+RIGHT: dict[str, tuple[Loop, Loop]] = {
+    "the same loop": (SGD, SGD),
+    "numpy, torch": (Numpy(), SGD),
+    "numpy, torch, adam": (Numpy(adam=True), ADAM),
+    "torch, numpy": (SGD, Numpy()),
+    "numpy, numpy": (Numpy(), Numpy()),
+    "no state is shown": (Numpy(shows_state=False), SGD),
+    "nothing is shown but gradients": (Numpy(shows_state=False, shows_taps=False, shows_start=False), SGD),
+    "what is returned is used": (Numpy(layout="returned"), SGD),
+    "one-hot targets": (Numpy(one_hot=True), SGD),
+    "the rate in the velocity": (Numpy(rate_in_velocity=True), SGD),
+    "micro-batches": (replace(RELU, micro=4), RELU),
+    "micro-batches, clipped once": (replace(SGD, micro=2, clip=0.1), replace(SGD, clip=0.1)),
+    "batch normalisation": (replace(SGD, make=norm), replace(SGD, make=norm)),
+    "dropout": (dropped(0.5), dropped(0.5)),
+    "a scaler": (by_scaler, SGD),
+    "a closure": (by_closure, by_closure),
+    "queries, keys and values in one": (replace(ADAM, make=fused), replace(ADAM, make=separate)),
+    "foreach": (adamw(foreach=True), adamw(foreach=False)),
+    "float32, float64": (replace(SGD, dtype=torch.float32), SGD),
+    "numpy in float32, torch": (Numpy(dtype=np.float32), SGD),
+    "bfloat16, float64": (replace(SGD, dtype=torch.bfloat16), SGD),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_right_loops_pass(name: str) -> None:
+    report = gradcheck.check_loops(*RIGHT[name], steps=STEPS)
+    assert report, str(report)
+    assert report.ratios.max() <= 1
+    assert report.steps == STEPS
+
+
+NESTEROV = with_optimizer(torch.optim.SGD, lr=0.1, momentum=0.9, nesterov=True)
+DECAYS = with_optimizer(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-3)
+STEPPED = replace(SGD, schedule=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 3))
+LATE = replace(SGD, schedule=lambda optimizer: torch.optim.lr_scheduler.MultiStepLR(optimizer, [4, 7]))
+WRONG: dict[str, tuple[Loop, Loop, int, str]] = {  # with the step and the tensor at which they part
+    "zero_grad forgotten": (replace(SGD, zeroed=lambda step: step == 0), SGD, 1, "backward, 2.bias"),
+    "zero_grad forgotten once": (replace(SGD, zeroed=lambda step: step != 3), SGD, 3, "backward, 2.bias"),
+    "a zero bias gradient": (Numpy(wrong=scaled("b1", 0.0)), SGD, 0, "backward, 0.bias"),
+    "a gradient off by 1e-9": (Numpy(wrong=scaled("W2", 1 + 1e-9)), SGD, 0, "backward, 2.weight"),
+    "hidden momentum": (Numpy(momentum=0.8, shows_state=False), SGD, 1, "update, param"),
+    "momentum": (Numpy(momentum=0.8), SGD, 1, "update, optim/momentum_buffer"),
+    "beta2": (Numpy(adam=True, beta2=0.99), ADAM, 0, "update, optim/exp_avg_sq"),
+    "eps inside the root": (Numpy(adam=True, eps_inside=True), ADAM, 0, "update, param"),
+    "nesterov": (NESTEROV, SGD, 0, "update, param"),
+    "decay on one side": (DECAYS, SGD, 0, "update, optim/momentum_buffer"),
+    "micro-batches not divided": (replace(SGD, micro=4, divided=False), SGD, 0, "loss"),
+    "statistics of micro-batches": (replace(SGD, make=norm, micro=4), replace(SGD, make=norm), 0, "forward, 1.output"),
+    "clipped after each micro-batch": (replace(SGD, micro=4, clip_each=0.1), replace(SGD, clip=0.1), 0, "backward"),
+    "not clipped": (SGD, replace(SGD, clip=0.1), 0, "backward, 2.bias"),
+    "another order of samples": (replace(SGD, data=shuffled), SGD, 0, "data, x"),
+    "another rate of dropout": (dropped(0.4), dropped(0.5), 0, "forward, 1.output"),
+    "a schedule that is late": (LATE, STEPPED, 3, "data, lr"),
+    "a loss that is summed": (replace(SGD, loss=nn.CrossEntropyLoss(reduction="sum")), SGD, 0, "loss"),
+    "another activation": (RELU, SGD, 0, "forward, 1.output"),
+    "bfloat16 that is wrong": (replace(SGD, dtype=torch.bfloat16, zeroed=lambda step: step == 0), SGD, 1, "backward"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_loops_fail_where_they_first_differ(name: str) -> None:
+    ours, theirs, step, where = WRONG[name]
+    report = gradcheck.check_loops(ours, theirs, steps=STEPS)
+    assert report.verdict is Verdict.FAIL, str(report)
+    assert re.search(rf"part at step {step}, {where}", str(report)), str(report)
+    with pytest.raises(TrajectoryMismatch, match="the loops are not the same program"):
+        report.raise_if_failed()
+
+
+def test_a_late_schedule_is_named() -> None:
+    delayed = replace(
+        SGD, schedule=lambda o: torch.optim.lr_scheduler.LambdaLR(o, lambda step: 0.9 ** max(step - 1, 0))
+    )
+    prompt = replace(SGD, schedule=lambda o: torch.optim.lr_scheduler.LambdaLR(o, lambda step: 0.9**step))
+    report = gradcheck.check_loops(delayed, prompt, steps=STEPS)
+    assert "The learning rate of ours is that of theirs 1 step before: the schedule is late" in str(report)
+
+
+def other_start() -> nn.Module:
+    net = network()
+    net.load_state_dict(net.state_dict() | {"0.bias": torch.full((6,), 0.5)})
+    return net
+
+
+def test_other_initial_values_are_named_and_can_be_those_of_theirs() -> None:
+    ours = replace(SGD, make=other_start)
+    report = gradcheck.check_loops(ours, SGD, steps=STEPS)
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert str(report).startswith(
+        "INCONCLUSIVE: they begin with other values of 0.bias; give both the same, or pass start="
+    )
+    assert report.ratios.max() <= 1  # each step from the same state agrees, even so
+    assert gradcheck.check_loops(ours, SGD, steps=STEPS, start="theirs")
+
+
+def test_a_fault_is_seen_whatever_the_start() -> None:
+    ours = replace(SGD, make=other_start, zeroed=lambda step: step == 0)
+    assert gradcheck.check_loops(ours, SGD, steps=STEPS).verdict is Verdict.FAIL
+
+
+def draws_anew(watch: Any) -> None:  # noqa: ANN401  as above
+    rng = np.random.default_rng()
+    replace(SGD, data=lambda: ((x + rng.standard_normal(x.shape), y) for x, y in SGD.data()))(watch)
+
+
+@pytest.mark.parametrize("loops", [(draws_anew, SGD), (SGD, draws_anew), (draws_anew, draws_anew)])
+def test_a_loop_that_does_not_repeat_itself_is_told_and_not_accused(loops: tuple[Loop, Loop]) -> None:
+    report = gradcheck.check_loops(*loops, steps=3)
+    assert report.verdict is Verdict.INCONCLUSIVE, str(report)
+    assert "are others when the loop is called again" in str(report)
+
+
+def drops_by_itself(watch: Any) -> None:  # noqa: ANN401  as above
+    """Drop units by a generator of its own."""
+
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.generator = torch.Generator().manual_seed(3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * torch.bernoulli(torch.full_like(x, 0.5), generator=self.generator) / 0.5
+
+    replace(SGD, make=lambda: network(Own()))(watch)
+
+
+def test_other_masks_are_no_fault() -> None:
+    report = gradcheck.check_loops(drops_by_itself, dropped(0.5), steps=3)
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert "they draw other random numbers: forward/1.output is zero at other places" in str(report)
+
+
+def test_global_generators_are_left_as_they_were() -> None:
+    torch.manual_seed(1)
+    np.random.seed(1)  # noqa: NPY002  the loops' own
+    before = torch.get_rng_state(), str(np.random.get_state())  # noqa: NPY002  as above
+    gradcheck.check_loops(dropped(0.5), dropped(0.5), steps=2)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1] == str(np.random.get_state())  # noqa: NPY002  as above
+
+
+def raises(watch: Any) -> None:  # noqa: ANN401  as above
+    with watch(network(), torch.optim.SGD(network().parameters(), lr=0.1)):
+        raise KeyError("labels")
+
+
+REFUSED: dict[str, tuple[Loop, str]] = {
+    "no step": (lambda _: None, "ours showed no step: train inside `with watch(model, optimizer):`, or call"),
+    "an error": (raises, "ours raises KeyError after 0 steps: 'labels'"),
+    "copies": (Numpy(layout="copies"), "ours does not go on from the parameters that watch.step gives it: pass the"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_compared_is_one_line(name: str) -> None:
+    ours, said = REFUSED[name]
+    with pytest.raises(AdapterError, match=re.escape(said)) as raised:
+        gradcheck.check_loops(ours, SGD, steps=3)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("options", [{"steps": 0}, {"shadows": 0}, {"factor": 0.0}, {"start": "ours"}])
+def test_arguments_out_of_range_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="check_loops needs steps and shadows of at least 1, a finite factor above 0"):
+        gradcheck.check_loops(SGD, SGD, **options)
+
+
+class Besides(nn.Module):
+    """Adds a parameter less itself: zero, with a gradient of one."""
+
+    def __init__(self, *, trained: bool) -> None:
+        super().__init__()
+        self.extra = nn.Parameter(torch.ones(6), requires_grad=trained)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + (self.extra - self.extra.detach())
+
+
+def test_a_parameter_that_the_other_loop_lacks_is_no_pass() -> None:
+    report = gradcheck.check_loops(replace(SGD, make=lambda: network(Besides(trained=True))), SGD, steps=2)
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert "INCONCLUSIVE: parameters were matched with none of the other loop: ours 1.extra; pass names=" in str(report)
+
+
+def test_a_constant_that_the_other_loop_lacks_is_told() -> None:
+    report = gradcheck.check_loops(replace(SGD, make=lambda: network(Besides(trained=False))), SGD, steps=2)
+    assert report, str(report)
+    assert re.search(r"not compared, in ours only: .*update/param/1\.extra", str(report), re.DOTALL)
+
+
+def test_ours_may_stop_before_theirs() -> None:
+    short = replace(SGD, data=lambda: ((x, y) for _, (x, y) in zip(range(3), SGD.data(), strict=False)))
+    report = gradcheck.check_loops(short, SGD, steps=STEPS)
+    assert report.steps == 3
+    assert "ours took 3 steps, theirs 8: compared as far as both go" in str(report)
+
+
+def test_the_report_is_a_page_and_a_document() -> None:
+    report = gradcheck.check_loops(Numpy(), SGD, steps=3)
+    lines = str(report).splitlines()
+    assert lines[0] == "PASS: the loops are the same program: all of 3 steps agree within rounding noise."
+    assert "  matched by order and shape: param/b1 = param/0.bias; param/b2 = param/2.bias" in lines
+    assert "param/W1 transposed = param/0.weight" in " ".join(map(str.strip, lines))
+    assert any(line.startswith("  smallest error seen: ") for line in lines)
+    document = json.loads(report.to_json())
+    assert document["verdict"] == "pass"
+    assert document["steps"] == 3
+    assert {"ours": ["data/x"], "theirs": ["data/x"], "by": "name"} in document["matched"]
+    assert repr(report) == "<LoopsReport: pass, 3 steps>"
+
+
+def test_what_was_not_seen_is_told() -> None:
+    report = gradcheck.check_loops(Numpy(shows_state=False, shows_taps=False), SGD, steps=2)
+    assert "not seen in ours: taps, state: not given to watch.step" in str(report)
+    assert "not compared, in theirs only: " in str(report)
+
+
+def test_a_compiled_model_is_compared_as_far_as_its_hooks_reach() -> None:
+    def compiled() -> nn.Module:
+        made: Any = torch.compile(network(), backend="eager")
+        return cast("nn.Module", made)
+
+    report = gradcheck.check_loops(replace(SGD, make=compiled), SGD, steps=3)
+    assert report, str(report)
+    assert "the modules inside a compiled model, whose hooks torch does not run" in str(report)
+
+
+def adversaries(rate: float) -> Loop:
+    """Return a loop of two networks, each with an optimizer of its own."""
+
+    def loop(watch: Any) -> None:  # noqa: ANN401  as above
+        maker, judge = nn.Linear(4, 5).double(), nn.Linear(5, 1).double()
+        optimizers = [torch.optim.Adam(net.parameters(), lr=rate) for net in (judge, maker)]
+        with watch(nn.ModuleDict({"maker": maker, "judge": judge}), optimizers):
+            for x, _ in SGD.data():
+                made = maker(torch.randn(8, 4, dtype=torch.float64))
+                optimizers[0].zero_grad()
+                (judge(made.detach()).mean() - judge(torch.from_numpy(x)).mean()).backward()
+                optimizers[0].step()
+                optimizers[1].zero_grad()
+                (-judge(made).mean()).backward()
+                optimizers[1].step()
+
+    return loop
+
+
+def test_a_step_of_any_of_several_optimizers_is_a_step() -> None:
+    assert gradcheck.check_loops(adversaries(0.01), adversaries(0.01), steps=4)
+    assert gradcheck.check_loops(adversaries(0.02), adversaries(0.01), steps=4).verdict is Verdict.FAIL
