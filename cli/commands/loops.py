@@ -16,7 +16,7 @@ from cli.exit_codes import ExitCode
 
 @click.command("compare-loops")
 @click.argument("ours", metavar="OURS")
-@click.argument("theirs", metavar="THEIRS")
+@click.argument("theirs", metavar="THEIRS...", nargs=-1, required=True)
 @click.option("--steps", type=click.IntRange(min=1), default=20, show_default=True, help="Compare so many steps.")
 @click.option("--start", type=click.Choice(["own", "theirs"]), default="own", show_default=True,
               help="Begin OURS with its own parameters, or with those of THEIRS.")  # fmt: skip
@@ -26,9 +26,18 @@ from cli.exit_codes import ExitCode
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the global generators.")
 @click.option("--json", is_flag=True, help="Print one JSON document.")
 def compare_loops(
-    ours: str, theirs: str, steps: int, start: str, names: Path | None, shadows: int, seed: int, json: bool
+    ours: str,
+    theirs: tuple[str, ...],
+    steps: int,
+    start: str,
+    names: Path | None,
+    shadows: int,
+    seed: int,
+    json: bool,
 ) -> int:
     """Compare two training loops step by step: FILE.py:FUNCTION or MODULE:FUNCTION each.
+
+    THEIRS may also be a folder with a trace, or those of all ranks of a distributed run.
 
     The function trains, and is given one argument, watch. It trains inside `with watch(model, optimizer):`, or calls
     watch.step(params=..., grads=..., ...) at the end of each step. It is called several times and must begin anew each
@@ -38,14 +47,18 @@ def compare_loops(
     from gradcheck.loops.check import check_loops
     from gradcheck.report.loops import describe_loops, loops_to_json
     from gradcheck.subjects.attributes import AdapterError
+    from gradcheck.trajectory.trace import Trace
 
-    functions = [_function(text) for text in (ours, theirs)]
+    traces = [Trace(folder) for folder in theirs if Path(folder).is_dir()]
+    if len(theirs) > 1 and len(traces) < len(theirs):
+        raise click.UsageError(f"THEIRS is one function, or folders with traces, got {' '.join(theirs)}")
+    options: dict[str, Any] = {"steps": steps, "start": start, "names": _names(names), "shadows": shadows, "seed": seed}
     try:
-        report = check_loops(*functions, steps=steps, start=start, names=_names(names), shadows=shadows, seed=seed)
+        report = check_loops(_function(ours), traces or _function(theirs[0]), **options)
     except AdapterError as error:
         raise click.UsageError(str(error)) from None
     if json:
-        print_json({"command": "compare-loops", "ours": ours, "theirs": theirs, **loops_to_json(report)})
+        print_json({"command": "compare-loops", "ours": ours, "theirs": list(theirs), **loops_to_json(report)})
         return ExitCode.of(report.verdict)
     verdict, *rest = describe_loops(report).split("\n")
     out = results()

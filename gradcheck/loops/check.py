@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum, auto
 
@@ -25,7 +25,7 @@ from gradcheck.loops.judging import (
     start_of,
 )
 from gradcheck.loops.names import Link, parameters, shown, slots
-from gradcheck.loops.runs import Loop, Run, States, kept_generators, take
+from gradcheck.loops.runs import Loop, Run, States, kept_generators, recorded, take
 from gradcheck.loops.seen import Seen
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.numerics.rounding import FACTOR, SHADOWS, largest_difference
@@ -37,6 +37,7 @@ from gradcheck.trajectory.divergence import Divergence, Moment, locate, unlike
 from gradcheck.trajectory.engine import Batch, State, below
 from gradcheck.trajectory.freerun import HORIZON
 from gradcheck.trajectory.judgement import USEFUL, Judgement
+from gradcheck.trajectory.trace import Trace
 
 SHADOWS_OF_A_SECOND_LOOK = 9
 STEPS = 20
@@ -123,7 +124,7 @@ class LoopsReport:
 
 def check_loops(
     ours: Loop,
-    theirs: Loop,
+    theirs: Loop | Trace | Sequence[Trace],
     *,
     steps: int = STEPS,
     start: str = "own",
@@ -155,6 +156,9 @@ def check_loops(
     parameters of theirs, where that does not find them: ``{"fc1.weight": "W1"}``. With ``start="theirs"`` ours begins
     with the parameters of theirs.
 
+    In place of theirs there may be a trace that a program of any language has written, or a trace of each rank of a
+    distributed run: ``check_loops(ours, [Trace("rank0"), Trace("rank1")])``. Then ours is compared with these.
+
     Global generators of Python, NumPy and torch are seeded alike, with ``seed``, before each step of both.
 
     Raises AdapterError for a loop that raises, that shows no step, or that does not go on from what it is given;
@@ -175,7 +179,7 @@ class _Comparison:
     def __init__(
         self,
         ours: Loop,
-        theirs: Loop,
+        theirs: Loop | Trace | Sequence[Trace],
         steps: int,
         start: str,
         names: dict[str, str],
@@ -183,10 +187,15 @@ class _Comparison:
         shadows: int,
         seed: int,
     ) -> None:
-        self.loops = {"ours": ours, "theirs": theirs}
+        self.loops = {"ours": ours}
+        if callable(theirs):
+            self.loops["theirs"] = theirs
         self.factor, self.shadows, self.seed = factor, shadows, seed
         self.doubts: dict[Doubt, tuple[str, ...]] = {}
-        self.theirs = take(theirs, Run(steps, seed), "theirs", quiet=False)
+        if callable(theirs):
+            self.theirs = take(theirs, Run(steps, seed), "theirs", quiet=False)
+        else:
+            self.theirs = recorded([theirs] if isinstance(theirs, Trace) else theirs, steps, seed)
         self.own = take(ours, Run(steps, seed), "ours", quiet=False)
         self.counts = len(self.own.steps), len(self.theirs.steps)
         self.count = min(self.counts)
@@ -327,6 +336,8 @@ class _Comparison:
             ("theirs", self._own_states(), self.theirs.steps),
             ("ours", self._states(), self.forced.steps),
         ):
+            if name not in self.loops:
+                continue  # a trace
             again = take(self.loops[name], Run(step + 1, self.seed, states), name, quiet=True).steps
             for one, other in zip(again, plain, strict=False):
                 shown = {n: array for n, array in one.tensors.items() if n.startswith(("data/", "forward/"))}
@@ -339,6 +350,8 @@ class _Comparison:
         """Widen the spreads by nudged runs of one side, from theirs' states."""
         name, states = (("ours", self._states()), ("theirs", self._own_states()))[side]
         plain = (self.forced, self.theirs)[side].steps
+        if name not in self.loops:
+            return  # a trace
 
         def widen(seen: Seen) -> None:
             spread, base = self.spreads[side][seen.step], plain[seen.step].tensors

@@ -33,7 +33,8 @@ class Link:
 
     Several are joined along ``axis``, on either side; then ours has its axes in the order ``axes`` of theirs, and
     theirs' shape. With ``one_hot`` ours has rows with a single one, where theirs has the place of it. Ours is ``scale``
-    times theirs, as a velocity is that has the learning rate in it. ``how`` says by what they were matched.
+    times theirs, as a velocity is that has the learning rate in it. What is joined has the samples of the other side in
+    the ``order`` given, if any. ``how`` says by what they were matched.
     """
 
     ours: tuple[str, ...]
@@ -43,11 +44,14 @@ class Link:
     axes: tuple[int, ...] | None = None
     one_hot: bool = False
     scale: float = 1.0
+    order: tuple[int, ...] = ()
     slots: tuple[str, str] = ("", "")
 
     def of_ours(self, arrays: Mapping[str, Array], shape: tuple[int, ...]) -> Array:
         """Return ours as theirs has it, in ``shape`` if the sizes agree."""
         array = _joined([arrays[name] for name in self.ours], self.axis)
+        if self.order and len(self.ours) > 1:
+            array = array[list(self.order)]
         if self.one_hot:
             array = array.argmax(axis=-1)
         if self.axes is not None and array.ndim == len(self.axes):
@@ -58,7 +62,8 @@ class Link:
 
     def of_theirs(self, arrays: Mapping[str, Array]) -> Array:
         """Return theirs, joined."""
-        return _joined([arrays[name] for name in self.theirs], 0 if len(self.theirs) > 1 else self.axis)
+        array = _joined([arrays[name] for name in self.theirs], 0 if len(self.theirs) > 1 else self.axis)
+        return array[list(self.order)] if self.order and len(self.theirs) > 1 else array
 
     def to_ours(self, theirs: Mapping[str, Array], ours: Mapping[str, Array]) -> dict[str, Array]:
         """Return theirs in the shapes and types that ours has."""
@@ -153,6 +158,11 @@ def shown(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> list[Link]:
     What was called several times on one side and once on the other is joined along the batch.
     """
     mine, other = _families(ours, theirs)
+    order = _order(mine, other)
+    for side in (mine, other):
+        for names, array in side.items():
+            if len(names) > 1 and len(array) == len(order):
+                side[names] = array[list(order)]
     linked: dict[tuple[str, ...], Link] = {}
     free = dict.fromkeys(mine)
 
@@ -182,7 +192,30 @@ def shown(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> list[Link]:
             )
             if same is not None:
                 linked[their] = replace(linked[same], theirs=their)
-    return [linked[their] for their in other if their in linked]
+    found = [linked[their] for their in other if their in linked]
+    return [replace(link, order=order) if max(len(link.ours), len(link.theirs)) > 1 else link for link in found]
+
+
+def _order(ours: Mapping[tuple[str, ...], Array], theirs: Mapping[tuple[str, ...], Array]) -> tuple[int, ...]:
+    """Return the order of joined samples in which they are the other side's, () if they are so as they come.
+
+    Ranks of a distributed run take samples in turn.
+    """
+    for names, array in ours.items():
+        whole = next((one for other, one in theirs.items() if other[0] == names[0] and one.shape == array.shape), None)
+        other = next((other for other in theirs if other[0] == names[0]), ())
+        if (
+            whole is None
+            or len(names) == len(other)
+            or not names[0].startswith("data/")
+            or np.array_equal(array, whole)
+        ):
+            continue
+        joined, single = (array, whole) if len(names) > 1 else (whole, array)
+        rows = [[row.tobytes() for row in np.ascontiguousarray(side)] for side in (joined, single)]
+        if sorted(rows[0]) == sorted(rows[1]) and len(set(rows[0])) == len(rows[0]):
+            return tuple(rows[0].index(row) for row in rows[1])
+    return ()
 
 
 def bare(name: str) -> str:

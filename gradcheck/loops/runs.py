@@ -6,7 +6,8 @@ import contextlib
 import io
 import random
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from gradcheck.contract import Array
 from gradcheck.loops.seen import Enough, Onlooker, Seen
 from gradcheck.loops.watch import Watch
 from gradcheck.subjects.attributes import AdapterError
-from gradcheck.trajectory.engine import State, below
+from gradcheck.trajectory.engine import STATE, State, below
+from gradcheck.trajectory.trace import Trace
 
 Loop = Callable[[Any], object]
 States = Callable[[int, Mapping[str, Array]], State]  # what to put in place of the state after a step, -1 for the start
@@ -91,6 +93,45 @@ class Given:
             return Watch(self.run, model, optimizer)
         self.watch.model = model
         return self.watch
+
+
+def recorded(traces: Sequence[Trace], steps: int, seed: int) -> Run:
+    """Return the first steps of a trace, or of one of each rank of a distributed run, as if a loop had shown them.
+
+    Of several ranks the second and later ones' tensors are named as those of further passes, ``data/x@1``; the loss is
+    the mean, as gradients are. Parameters and gradients are those of the first. Raises AdapterError for an empty trace,
+    and where the ranks have other parameters after a step.
+    """
+    run = Run(steps, seed)
+    for ranks in islice(zip(*(trace.steps() for trace in traces), strict=False), steps):
+        shown = [one.tensors() for one in ranks]
+        states = {name for name in shown[0] if name.startswith("update/param/")}
+        for one in shown if len(shown) > 1 else ():  # of the mean of the ranks' losses
+            backward = [name for name in one if name.startswith("backward/") and _of_a_pass(name, states)]
+            one |= {name: one[name] / one[name].dtype.type(len(shown)) for name in backward}
+        tensors = dict(shown[0])
+        for rank, other in enumerate(shown[1:], 1):
+            if apart := [name for name in sorted(states) if not np.array_equal(tensors[name], other.get(name))]:
+                what = apart[0].removeprefix("update/param/")
+                raise AdapterError(f"rank {rank} has another {what} than rank 0 after step {ranks[0].entry.step}")
+            passes = {name: array for name, array in other.items() if name not in tensors or _of_a_pass(name, states)}
+            tensors |= {f"{name}@{rank}": array for name, array in passes.items()}
+        if losses := [other["loss/loss.value"] for other in shown if "loss/loss.value" in other]:
+            tensors["loss/loss.value"] = np.mean(losses)
+        start = {key: array for key, array in ranks[0].before().items() if key.startswith(STATE)}
+        run.steps.append(Seen(len(run.steps), tensors, ranks[0].entry.lr, start, {}))
+    if not run.steps:
+        raise AdapterError(f"{traces[0].folder} has no steps")
+    return run
+
+
+def _of_a_pass(name: str, states: Collection[str]) -> bool:
+    """Return whether a tensor is one of the samples of a rank, not of the parameters, which all ranks share."""
+    return name.startswith(("data/", "forward/")) or (
+        name.startswith("backward/")
+        and name.endswith((".output", ".input", "outputs", ".prediction"))
+        and f"update/param/{name.removeprefix('backward/')}" not in states
+    )
 
 
 def take(loop: Loop, run: Run, who: str, *, quiet: bool) -> Run:

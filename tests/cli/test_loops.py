@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import gradcheck
 from cli.main import run
 
 LOOP = """
@@ -55,6 +57,17 @@ def test_the_result_is_a_document(files: dict[str, str], capsys: pytest.CaptureF
     assert run(["compare-loops", f"{files['right']}:train", f"{files['right']}:train", "--steps", "2", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["command"], document["verdict"], document["steps"]) == ("compare-loops", "pass", 2)
+
+
+def test_a_trace_stands_for_a_loop(files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made: dict[str, Any] = {}
+    exec(Path(files["right"]).read_text(), made)  # noqa: S102  our own
+    made["train"](lambda *both: gradcheck.watch(*both, out=tmp_path / "trace", limit=4))
+    assert run(["compare-loops", f"{files['right']}:train", str(tmp_path / "trace")]) == 0
+    assert run(["compare-loops", f"{files['wrong']}:train", str(tmp_path / "trace")]) == 1
+    capsys.readouterr()
+    assert run(["compare-loops", f"{files['right']}:train", str(tmp_path / "trace"), f"{files['right']}:train"]) == 2
+    assert "THEIRS is one function, or folders with traces" in " ".join(capsys.readouterr().err.split())
 
 
 def test_names_come_from_a_file(files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -29,6 +30,7 @@ from tests.gradcheck.loops.programs import (
     shuffled,
     with_optimizer,
 )
+from tests.long import later
 
 STEPS = 8
 
@@ -81,31 +83,31 @@ def fused() -> Fused:
 
 RELU = replace(SGD, make=lambda: network(activation=nn.ReLU))
 RIGHT: dict[str, tuple[Loop, Loop]] = {
-    "the same loop": (SGD, SGD),
-    "numpy, torch": (Numpy(), SGD),
     "numpy, torch, adam": (Numpy(adam=True), ADAM),
     "torch, numpy": (SGD, Numpy()),
-    "numpy, numpy": (Numpy(), Numpy()),
-    "no state is shown": (Numpy(shows_state=False), SGD),
     "nothing is shown but gradients": (Numpy(shows_state=False, shows_taps=False, shows_start=False), SGD),
-    "what is returned is used": (Numpy(layout="returned"), SGD),
     "one-hot targets": (Numpy(one_hot=True), SGD),
     "the rate in the velocity": (Numpy(rate_in_velocity=True), SGD),
     "micro-batches": (replace(RELU, micro=4), RELU),
+    "a scaler": (by_scaler, SGD),
+    "queries, keys and values in one": (replace(ADAM, make=fused), replace(ADAM, make=separate)),
+    "numpy in float32, torch": (Numpy(dtype=np.float32), SGD),
+    "the same loop": (SGD, SGD),
+    "numpy, torch": (Numpy(), SGD),
+    "numpy, numpy": (Numpy(), Numpy()),
+    "no state is shown": (Numpy(shows_state=False), SGD),
+    "what is returned is used": (Numpy(layout="returned"), SGD),
     "micro-batches, clipped once": (replace(SGD, micro=2, clip=0.1), replace(SGD, clip=0.1)),
     "batch normalisation": (replace(SGD, make=norm), replace(SGD, make=norm)),
     "dropout": (dropped(0.5), dropped(0.5)),
-    "a scaler": (by_scaler, SGD),
     "a closure": (by_closure, by_closure),
-    "queries, keys and values in one": (replace(ADAM, make=fused), replace(ADAM, make=separate)),
     "foreach": (adamw(foreach=True), adamw(foreach=False)),
     "float32, float64": (replace(SGD, dtype=torch.float32), SGD),
-    "numpy in float32, torch": (Numpy(dtype=np.float32), SGD),
     "bfloat16, float64": (replace(SGD, dtype=torch.bfloat16), SGD),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.parametrize("name", later(RIGHT, after=9))
 def test_right_loops_pass(name: str) -> None:
     report = gradcheck.check_loops(*RIGHT[name], steps=STEPS)
     assert report, str(report)
@@ -119,29 +121,29 @@ STEPPED = replace(SGD, schedule=lambda optimizer: torch.optim.lr_scheduler.StepL
 LATE = replace(SGD, schedule=lambda optimizer: torch.optim.lr_scheduler.MultiStepLR(optimizer, [4, 7]))
 WRONG: dict[str, tuple[Loop, Loop, int, str]] = {  # with the step and the tensor at which they part
     "zero_grad forgotten": (replace(SGD, zeroed=lambda step: step == 0), SGD, 1, "backward, 2.bias"),
-    "zero_grad forgotten once": (replace(SGD, zeroed=lambda step: step != 3), SGD, 3, "backward, 2.bias"),
-    "a zero bias gradient": (Numpy(wrong=scaled("b1", 0.0)), SGD, 0, "backward, 0.bias"),
     "a gradient off by 1e-9": (Numpy(wrong=scaled("W2", 1 + 1e-9)), SGD, 0, "backward, 2.weight"),
     "hidden momentum": (Numpy(momentum=0.8, shows_state=False), SGD, 1, "update, param"),
-    "momentum": (Numpy(momentum=0.8), SGD, 1, "update, optim/momentum_buffer"),
     "beta2": (Numpy(adam=True, beta2=0.99), ADAM, 0, "update, optim/exp_avg_sq"),
-    "eps inside the root": (Numpy(adam=True, eps_inside=True), ADAM, 0, "update, param"),
-    "nesterov": (NESTEROV, SGD, 0, "update, param"),
-    "decay on one side": (DECAYS, SGD, 0, "update, optim/momentum_buffer"),
-    "micro-batches not divided": (replace(SGD, micro=4, divided=False), SGD, 0, "loss"),
     "statistics of micro-batches": (replace(SGD, make=norm, micro=4), replace(SGD, make=norm), 0, "forward, 1.output"),
     "clipped after each micro-batch": (replace(SGD, micro=4, clip_each=0.1), replace(SGD, clip=0.1), 0, "backward"),
-    "not clipped": (SGD, replace(SGD, clip=0.1), 0, "backward, 2.bias"),
     "another order of samples": (replace(SGD, data=shuffled), SGD, 0, "data, x"),
     "another rate of dropout": (dropped(0.4), dropped(0.5), 0, "forward, 1.output"),
     "a schedule that is late": (LATE, STEPPED, 3, "data, lr"),
+    "micro-batches not divided": (replace(SGD, micro=4, divided=False), SGD, 0, "loss"),
+    "bfloat16 that is wrong": (replace(SGD, dtype=torch.bfloat16, zeroed=lambda step: step == 0), SGD, 1, "backward"),
+    "zero_grad forgotten once": (replace(SGD, zeroed=lambda step: step != 3), SGD, 3, "backward, 2.bias"),
+    "a zero bias gradient": (Numpy(wrong=scaled("b1", 0.0)), SGD, 0, "backward, 0.bias"),
+    "momentum": (Numpy(momentum=0.8), SGD, 1, "update, optim/momentum_buffer"),
+    "eps inside the root": (Numpy(adam=True, eps_inside=True), ADAM, 0, "update, param"),
+    "nesterov": (NESTEROV, SGD, 0, "update, param"),
+    "decay on one side": (DECAYS, SGD, 0, "update, optim/momentum_buffer"),
+    "not clipped": (SGD, replace(SGD, clip=0.1), 0, "backward, 2.bias"),
     "a loss that is summed": (replace(SGD, loss=nn.CrossEntropyLoss(reduction="sum")), SGD, 0, "loss"),
     "another activation": (RELU, SGD, 0, "forward, 1.output"),
-    "bfloat16 that is wrong": (replace(SGD, dtype=torch.bfloat16, zeroed=lambda step: step == 0), SGD, 1, "backward"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("name", later(WRONG, after=11))
 def test_wrong_loops_fail_where_they_first_differ(name: str) -> None:
     ours, theirs, step, where = WRONG[name]
     report = gradcheck.check_loops(ours, theirs, steps=STEPS)
@@ -331,3 +333,40 @@ def adversaries(rate: float) -> Loop:
 def test_a_step_of_any_of_several_optimizers_is_a_step() -> None:
     assert gradcheck.check_loops(adversaries(0.01), adversaries(0.01), steps=4)
     assert gradcheck.check_loops(adversaries(0.02), adversaries(0.01), steps=4).verdict is Verdict.FAIL
+
+
+def test_a_trace_stands_for_theirs(tmp_path: Path) -> None:
+    SGD(lambda *both: gradcheck.watch(*both, out=tmp_path / "trace", limit=5))
+    trace = gradcheck.Trace(tmp_path / "trace")
+    report = gradcheck.check_loops(Numpy(), trace)
+    assert report, str(report)
+    assert report.steps == 5
+    assert gradcheck.check_loops(Numpy(wrong=scaled("b1", 1 + 1e-9)), trace).verdict is Verdict.FAIL
+
+
+def rank(number: int, folder: Path, divided: bool) -> None:
+    """Train on every second sample, as one of two ranks; by hand and with a sum for a mean unless ``divided``."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=number, world_size=2)
+    model = nn.parallel.DistributedDataParallel(network()) if divided else network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    with gradcheck.watch(model, optimizer, out=folder / f"rank{number}", limit=4):
+        for _, (x, y) in zip(range(4), SGD.data(), strict=False):
+            inputs, labels = torch.from_numpy(x[number::2].copy()), torch.from_numpy(y[number::2].copy())
+            optimizer.zero_grad()
+            torch.autograd.backward(nn.functional.cross_entropy(model(inputs), labels))
+            for parameter in () if divided else model.parameters():
+                torch.distributed.all_reduce(parameter.grad)
+            optimizer.step()
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("divided", [True, False])
+def test_ranks_of_a_distributed_run_are_one_loop(tmp_path: Path, divided: bool) -> None:
+    spawn: Any = vars(torch.multiprocessing)["start_processes"]
+    spawn(rank, (tmp_path, divided), 2, start_method="spawn")
+    report = gradcheck.check_loops(SGD, [gradcheck.Trace(tmp_path / f"rank{number}") for number in range(2)])
+    assert bool(report) is divided, str(report)
+    if not divided:
+        assert "2.bias's gradient is exactly 1/2 of the reference's" in str(report)
