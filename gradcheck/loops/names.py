@@ -105,7 +105,7 @@ def parameters(ours: Mapping[str, Array], theirs: Mapping[str, Array], given: Ma
     matcher = _Matcher(ours, theirs)
     for their, our in given.items():
         if their in theirs and our in ours:
-            matcher.link((our,), (their,), "as given")
+            matcher.link((our,), (their,), "the names given")
     for their in theirs:
         same = next((our for our in matcher.ours if bare(our) == bare(their)), None)
         if same is not None and _fits(ours[same].shape, theirs[their].shape):

@@ -12,7 +12,7 @@ from gradcheck.loops.names import Link
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.report.json import divergence_to_json, dump_json
 from gradcheck.report.steps import describe_divergence
-from gradcheck.report.text import Json, listed
+from gradcheck.report.text import Json, listed, wrapped
 from gradcheck.report.traces import _steps
 
 DOUBTS = {
@@ -66,7 +66,7 @@ def describe_loops(report: LoopsReport) -> str:
         lines.append(
             f"  by themselves compared for {_steps(report.free.horizon)}: from there rounding alone parts any two runs"
         )
-    return "\n".join(lines)
+    return wrapped("\n".join(lines))
 
 
 def _verdict(report: LoopsReport) -> str:
