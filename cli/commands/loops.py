@@ -97,7 +97,7 @@ def _of_file(path: Path) -> Any:  # noqa: ANN401  a module
     return module
 
 
-def _names(path: Path | None) -> dict[str, str]:
+def _names(path: Path | None) -> dict[str, str | list[str]]:
     """Return the names of ours by those of theirs that a TOML file gives."""
     if path is None:
         return {}
@@ -107,6 +107,10 @@ def _names(path: Path | None) -> dict[str, str]:
         names = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise click.UsageError(f"{path} is not TOML: {error}") from None
-    if wrong := [key for key, value in names.items() if not isinstance(value, str)]:
+    if wrong := [key for key, value in names.items() if not _is_name(value)]:
         raise click.UsageError(f'{path} needs lines such as "fc1.weight" = "W1", got another value of {wrong[0]}')
     return names
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(one, str) for one in value))

@@ -24,11 +24,11 @@ from gradcheck.loops.judging import (
     smallest,
     start_of,
 )
-from gradcheck.loops.names import Link, parameters, shown, slots
+from gradcheck.loops.names import CLOSE, Link, parameters, shown, slots
 from gradcheck.loops.runs import Loop, Run, States, kept_generators, recorded, take
 from gradcheck.loops.seen import Seen
 from gradcheck.numerics.agreement import Verdict
-from gradcheck.numerics.rounding import FACTOR, SHADOWS, largest_difference
+from gradcheck.numerics.rounding import FACTOR, SHADOWS, largest_difference, largest_magnitude
 from gradcheck.streams import stream
 from gradcheck.subjects.attributes import AdapterError
 from gradcheck.trajectory.causes import explained
@@ -128,7 +128,7 @@ def check_loops(
     *,
     steps: int = STEPS,
     start: str = "own",
-    names: Mapping[str, str] | None = None,
+    names: Mapping[str, str | Sequence[str]] | None = None,
     factor: float = FACTOR,
     shadows: int = SHADOWS,
     seed: int = 0,
@@ -153,8 +153,8 @@ def check_loops(
     ``shadows`` runs of ours; where a tensor exceeds it, more runs are made, of both.
 
     Tensors are matched by name, value, order and shape, also transposed or split. ``names`` says what ours calls the
-    parameters of theirs, where that does not find them: ``{"fc1.weight": "W1"}``. With ``start="theirs"`` ours begins
-    with the parameters of theirs.
+    parameters of theirs, where that does not find them: ``{"fc1.weight": "W1", "qkv.weight": ["q", "k", "v"]}``. With
+    ``start="theirs"`` ours begins with the parameters of theirs.
 
     In place of theirs there may be a trace that a program of any language has written, or a trace of each rank of a
     distributed run: ``check_loops(ours, [Trace("rank0"), Trace("rank1")])``. Then ours is compared with these.
@@ -182,7 +182,7 @@ class _Comparison:
         theirs: Loop | Trace | Sequence[Trace],
         steps: int,
         start: str,
-        names: dict[str, str],
+        names: dict[str, str | Sequence[str]],
         factor: float,
         shadows: int,
         seed: int,
@@ -211,12 +211,14 @@ class _Comparison:
 
     # Names
 
-    def _link_states(self, names: dict[str, str]) -> list[Link]:
+    def _link_states(self, names: dict[str, str | Sequence[str]]) -> list[Link]:
         """Return the links of the states, below no phase: ``param/...`` and so on."""
-        mine, other = (run.first() for run in (self.own, self.theirs))
+        both = bool(self.own.before(0) and self.theirs.before(0))
+        mine, other = (run.first() if both else run.steps[0].state() for run in (self.own, self.theirs))
+        tolerance = 0.0 if both else CLOSE
         found = []
         for kind in ("param", "buffer"):
-            links = parameters(below(f"{kind}/", mine), below(f"{kind}/", other), names)
+            links = parameters(below(f"{kind}/", mine), below(f"{kind}/", other), names, tolerance)
             found += [link.moved(f"{kind}/") for link in links]
             if kind == "param":
                 found += [
@@ -380,11 +382,15 @@ class _Comparison:
                 bare = link.without("param/")
                 found += [bare.moved("backward/"), bare.moved("backward/", ".unclipped")]
         taken = {name for link in found for name in link.ours}, {name for link in found for name in link.theirs}
+        scale = self._scale_of_loss()
         rest = [
             {name: array for name, array in seen.tensors.items() if name not in own and not name.startswith("update/")}
             for seen, own in zip((ours, theirs), taken, strict=True)
         ]
-        found += shown(*rest)
+        found += [
+            replace(link, scale=scale) if link.theirs[0].startswith(("loss/", "backward/")) else link
+            for link in shown(*rest)
+        ]
         place = {name: i for i, name in enumerate(theirs.tensors)}
         found = [
             link
@@ -395,6 +401,37 @@ class _Comparison:
         self.shown_links[signature] = found
         return found
 
+    def _scale_of_loss(self) -> float:
+        """Return by how much ours' loss is scaled, if its parameters' gradients are not: 1 where that is not so.
+
+        Gradients are divided by the scale before the update; the loss and all gradients on the way are not.
+        """
+        pairs = [(a.tensors, b.tensors) for a, b in zip(self.forced.steps, self.theirs.steps, strict=False)]
+        losses = [
+            (a["loss/loss.value"], b["loss/loss.value"])
+            for a, b in pairs
+            if "loss/loss.value" in a and "loss/loss.value" in b
+        ]
+        ratios = [float(a / b) for a, b in losses if b]
+        if not ratios or not all(0 < ratio < math.inf for ratio in ratios):
+            return 1.0
+        nearest = float(round(ratios[0])) if ratios[0] > 1 else 1 / round(1 / ratios[0])
+        links = [
+            link.without("param/").moved("backward/")
+            for link in self.state_links
+            if link.theirs[0].startswith("param/")
+        ]
+        alike = (
+            nearest != 1
+            and all(math.isclose(ratio, nearest, rel_tol=CLOSE) for ratio in ratios)
+            and all(
+                near(link.of_ours(pairs[0][0], (other := link.of_theirs(pairs[0][1])).shape), other)
+                for link in links
+                if all(name in pairs[0][0] for name in link.ours) and all(name in pairs[0][1] for name in link.theirs)
+            )
+        )
+        return nearest if alike else 1.0
+
     def _trial(self, step: int) -> Trial:
         ours, theirs = self.forced.steps[step], self.theirs.steps[step]
         before = self.theirs.before(step)
@@ -404,10 +441,7 @@ class _Comparison:
             other = link.of_theirs(theirs.tensors)
             mine = link.of_ours(ours.tensors, other.shape)
             trial.ours[name], trial.theirs[name] = mine, other
-            spread = max(
-                *(self.spreads[0][step].get(key, 0.0) for key in link.ours),
-                *(self.spreads[1][step].get(key, 0.0) for key in link.theirs),
-            )
+            spread = self._spread(step, link, largest_magnitude(other))
             unit = max(eps(mine, ours, link.ours), eps(other, theirs, link.theirs))
             start = start_of(before, link)
             trial.judgements[name] = judged(name, mine, other, spread, self.factor, unit, start)
@@ -420,6 +454,25 @@ class _Comparison:
         if trial.crossed:
             trial.judgements = {n: j for n, j in trial.judgements.items() if not n.startswith(("backward/", "update/"))}
         return trial
+
+    def _spread(self, step: int, link: Link, size: float) -> float:
+        """Return how far nudged runs of either side move a tensor of theirs.
+
+        A loop that does not show its start cannot be nudged before its first step is over. That step is judged by the
+        others, in proportion to the size of the tensor.
+        """
+        found = [self.spreads[0][step].get(key, 0.0) for key in link.ours]
+        found += [self.spreads[1][step].get(key, 0.0) for key in link.theirs]
+        for side, run, names in ((0, self.own, link.ours), (1, self.theirs, link.theirs)):
+            if step or run.by_hooks or run.before(0):
+                continue
+            for later in range(1, self.count):
+                for key in names:
+                    largest = (
+                        largest_magnitude(run.steps[later].tensors[key]) if key in run.steps[later].tensors else 0.0
+                    )
+                    found.append(self.spreads[side][later].get(key, 0.0) / largest * size if largest else 0.0)
+        return max(found)
 
     def report(self) -> LoopsReport:
         """Run what is needed, and say what was found."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -96,16 +96,25 @@ class Link:
         return self.ours == self.theirs and self.axes is None and not self.one_hot and len(self.ours) == 1
 
 
-def parameters(ours: Mapping[str, Array], theirs: Mapping[str, Array], given: Mapping[str, str]) -> list[Link]:
+def parameters(
+    ours: Mapping[str, Array], theirs: Mapping[str, Array], given: Mapping[str, str | Sequence[str]], tolerance: float
+) -> list[Link]:
     """Return the links of parameters, or of buffers, whose values before the first step are given by name.
+
+    Values are the same if they differ by at most ``tolerance`` times the largest: 0 before the first step, more after.
 
     In this order: ``given`` names of ours by those of theirs; the same name; the same values, also transposed, and also
     where several of one side are one of the other; then, where as many are left on both sides, order and shape.
     """
-    matcher = _Matcher(ours, theirs)
-    for their, our in given.items():
-        if their in theirs and our in ours:
-            matcher.link((our,), (their,), "the names given")
+    matcher = _Matcher(ours, theirs, tolerance)
+    for their, named in given.items():
+        some = (named,) if isinstance(named, str) else tuple(named)
+        if their in theirs and all(our in ours for our in some):
+            axes = [axis for axis in range(theirs[their].ndim) if _joins([ours[our] for our in some], axis)]
+            fitting = [
+                axis for axis in axes if _fits(_joined([ours[our] for our in some], axis).shape, theirs[their].shape)
+            ]
+            matcher.link(some, (their,), "the names given", fitting[0] if fitting else 0)
     for their in theirs:
         same = next((our for our in matcher.ours if bare(our) == bare(their)), None)
         if same is not None and _fits(ours[same].shape, theirs[their].shape):
@@ -117,6 +126,7 @@ def parameters(ours: Mapping[str, Array], theirs: Mapping[str, Array], given: Ma
         if len(equal) == 1:
             matcher.link((equal[0],), (their,), "value")
     matcher.join()
+    matcher.biases()
     matcher.in_order()
     return matcher.links
 
@@ -226,8 +236,8 @@ def bare(name: str) -> str:
 class _Matcher:
     """Names of both sides that are not linked yet, in order, and the links so far."""
 
-    def __init__(self, ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> None:
-        self.arrays = ours, theirs
+    def __init__(self, ours: Mapping[str, Array], theirs: Mapping[str, Array], tolerance: float) -> None:
+        self.arrays, self.tolerance = (ours, theirs), tolerance
         self.ours, self.theirs = dict.fromkeys(ours), dict.fromkeys(theirs)
         self.links: list[Link] = []
 
@@ -235,7 +245,7 @@ class _Matcher:
         """Link two that fit; the values decide the order of the axes where shapes do not."""
         mine = _joined([self.arrays[0][name] for name in ours], axis)
         other = _joined([self.arrays[1][name] for name in theirs], axis if len(theirs) > 1 else 0)
-        axes = _axes(mine, other, 0)
+        axes = _axes(mine, other, self.tolerance)
         if axes is None and mine.shape != other.shape and mine.shape[::-1] == other.shape:
             axes = tuple(range(mine.ndim))[::-1]
         plain = axes is None or axes == tuple(range(mine.ndim))
@@ -246,13 +256,20 @@ class _Matcher:
             self.theirs.pop(name, None)
 
     def join(self) -> None:
-        """Link neighbours of one side that are one of the other: queries, keys and values, say."""
+        """Link neighbours of one side that are one of the other: queries, keys and values, say, then their biases."""
         for their in list(self.theirs):
             if found := self._parts(list(self.ours), self.arrays[0], self.arrays[1][their]):
                 self.link(found[0], (their,), "parts", found[1])
         for our in list(self.ours):
             if found := self._parts(list(self.theirs), self.arrays[1], self.arrays[0][our]):
                 self.link((our,), found[0], "parts", found[1])
+
+    def biases(self) -> None:
+        """Link biases as the weights beside them are linked, where these are in parts."""
+        for link in [link for link in self.links if link.how == "parts"]:
+            ours, theirs = (tuple(name.replace("weight", "bias") for name in side) for side in (link.ours, link.theirs))
+            if all(name in self.ours for name in ours) and all(name in self.theirs for name in theirs):
+                self.link(ours, theirs, "parts")
 
     def _parts(self, names: list[str], arrays: Mapping[str, Array], whole: Array) -> tuple[tuple[str, ...], int] | None:
         """Return neighbours, of all that are left or of those of one kind, that are one array when they are joined."""
@@ -264,7 +281,7 @@ class _Matcher:
             if sum(part.size for part in parts) != whole.size or not _joins(parts, axis):
                 continue
             joined = _joined(parts, axis)
-            if _tells(whole) and _axes(joined, whole, 0) is not None:
+            if _tells(whole) and _axes(joined, whole, self.tolerance) is not None:
                 return some, axis
             if joined.shape == whole.shape:
                 found.setdefault(some, axis)

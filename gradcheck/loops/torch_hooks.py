@@ -36,16 +36,17 @@ class TorchHooks:
     - the parameters' gradients as the optimizer gets them, and as they were before if something has changed them, such
       as clipping; the rate of each group; then parameters, buffers and the optimizer's state.
 
-    ``model`` may be a module, a mapping or sequence of tensors, or None: then parameters are named by their place in
-    the optimizers.
+    ``model`` may be a module, a mapping or sequence of modules or of tensors, or None: then parameters are named by
+    their place in the optimizers.
     """
 
     def __init__(self, model: Any, optimizers: tuple[Any, ...], onlooker: Onlooker) -> None:  # noqa: ANN401  a module or tensors
         import torch
 
         self.torch, self.onlooker, self.optimizers = torch, onlooker, optimizers
-        self.root: torch.nn.Module | None = model if isinstance(model, torch.nn.Module) else None
-        self.inner = self.root
+        self.roots = _roots(torch, model)
+        whole = torch.nn.ModuleDict(self.roots) if "" not in self.roots and self.roots else None
+        self.inner = whole or self.roots.get("")
         self.compiled = False
         while self.inner is not None and (name := _wrapper(self.inner)):
             self.compiled |= name == "_orig_mod"
@@ -79,7 +80,7 @@ class TorchHooks:
         return {
             name: module
             for name, module in self.inner.named_modules()
-            if name and (not any(module.children()) or any(module.parameters(recurse=False)))
+            if name and (not _any(module.children()) or _any(module.parameters(recurse=False)))
         }
 
     # Of a step
@@ -139,6 +140,9 @@ class TorchHooks:
                             slots[slot] = type(slots[slot])(array.item())
 
     def _write(self, tensor: torch.Tensor, array: Array) -> None:
+        """Write what is other than it was: autograd refuses a graph whose parameters have been written to."""
+        if self._equal(tensor, array.reshape(tuple(tensor.shape))):
+            return
         tensor.detach().copy_(self.torch.from_numpy(np.array(array)).reshape(tensor.shape))
 
     # The hooks
@@ -146,11 +150,11 @@ class TorchHooks:
     def attach(self) -> None:
         """Register the hooks, and show the state before the first step."""
         torch = self.torch
-        if self.root is not None:
-            self.hooks.append(self.root.register_forward_pre_hook(self._enter, with_kwargs=True))
-            self.hooks.append(self.root.register_forward_hook(self._leave_root))
+        for name, root in self.roots.items():
+            self.hooks.append(root.register_forward_pre_hook(self._enter(f"{name}." if name else ""), with_kwargs=True))
+            self.hooks.append(root.register_forward_hook(self._leave(f"{name}.outputs" if name else "outputs")))
         for name, module in self.modules.items():
-            self.hooks.append(module.register_forward_hook(self._leave(name)))
+            self.hooks.append(module.register_forward_hook(self._leave(f"{name}.output")))
         for optimizer in self.optimizers:
             self.hooks.append(optimizer.register_step_pre_hook(self._before_update))
             self.hooks.append(optimizer.register_step_post_hook(self._after_update))
@@ -187,42 +191,42 @@ class TorchHooks:
         if any(array is None or not self._equal(self.params[name], array) for name, array in known.items()):
             self.start = self.state()
 
-    def _enter(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
-        del module
-        if not self._looks():
-            return None
-        for place, (path, value) in enumerate([*leaves(args), *leaves(kwargs)]):
-            if isinstance(value, self.torch.Tensor):
-                given = value.requires_grad or (place and value.is_floating_point())  # may be a carried state
-                name = "x" if path == "0" else f"x{path}" if path.replace(".", "").isdigit() else path
-                self._show(self._numbered(f"forward/input.{name}" if given else f"data/{name}"), value)
-        if self.onlooker.rng is None:
-            return None
-        return self._nudged(args), self._nudged(kwargs)
+    def _enter(self, prefix: str) -> Callable[..., Any]:
+        def hook(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
+            del module
+            if not self._looks():
+                return None
+            for place, (path, value) in enumerate([*leaves(args), *leaves(kwargs)]):
+                if isinstance(value, self.torch.Tensor):
+                    given = value.requires_grad or (place and value.is_floating_point())  # may be a carried state
+                    name = "x" if path == "0" else f"x{path}" if path.replace(".", "").isdigit() else path
+                    self._show(
+                        self._numbered(f"forward/{prefix}input.{name}" if given else f"data/{prefix}{name}"), value
+                    )
+            return (self._nudged(args), self._nudged(kwargs)) if self.onlooker.rng is not None else None
+
+        return hook
 
     def _leave(self, name: str) -> Callable[..., Any]:
         def hook(module: torch.nn.Module, args: object, results: Any) -> Any:  # noqa: ANN401  whatever it returns
             del module, args
-            return self._results(f"{name}.output", results) if self._looks() else None
+            return self._results(name, results) if self._looks() else None
 
         return hook
 
-    def _leave_root(self, module: torch.nn.Module, args: object, results: Any) -> Any:  # noqa: ANN401  as above
-        del module, args
-        return self._results("outputs", results) if self._looks() else None
-
     def _results(self, name: str, results: Any) -> Any:  # noqa: ANN401  as above
         """Show what a module returns and, once it is known, the gradient of it; return it nudged, or None."""
-        if self.onlooker.rng is not None:
-            results = self._nudged(results)
+        names: list[tuple[str, str]] = []
         for place, (path, value) in enumerate(leaves(results)):
-            if not isinstance(value, self.torch.Tensor):
-                continue
-            own = self._numbered(name if not place else f"{name}.{path}")
-            self._show(f"forward/{own}", value)
-            if value.requires_grad:
-                value.register_hook(self._gradient_of(f"backward/{own}"))  # type: ignore[no-untyped-call]
-        return results if self.onlooker.rng is not None else None
+            if isinstance(value, self.torch.Tensor):
+                names.append((path, own := self._numbered(name if not place else f"{name}.{path}")))
+                if value.requires_grad:  # of the result before it is nudged: others may be computed from that
+                    value.register_hook(self._gradient_of(f"backward/{own}"))  # type: ignore[no-untyped-call]
+        nudged = self._nudged(results) if self.onlooker.rng is not None else results
+        shown = dict(leaves(nudged))
+        for path, own in names:
+            self._show(f"forward/{own}", shown[path])
+        return nudged if self.onlooker.rng is not None else None
 
     def _gradient_of(self, name: str) -> Callable[[torch.Tensor], Any]:
         def hook(gradient: torch.Tensor) -> Any:  # noqa: ANN401  a tensor or None
@@ -366,7 +370,7 @@ class TorchHooks:
             found.append("the modules inside a compiled model, whose hooks torch does not run; its results are seen")
         if silent:
             found.append(f"the results of {', '.join(silent)}: not called as modules in this step")
-        if self.root is None:
+        if not self.roots:
             found.append("inputs and results: no module was given")
         elif not any(name.startswith(("data/", "forward/input")) and name[5] != "y" for name in shown):
             found.append("the model's inputs: it was not called as model(x)")
@@ -383,9 +387,29 @@ class TorchHooks:
 def _wrapper(module: torch.nn.Module) -> str:
     """Return under which name a module that wraps another one holds it, or ""."""
     name = next((name for name in WRAPPERS if name in module._modules), "")
-    alone = len(module._modules) == 1 and not any(module.parameters(recurse=False))
+    alone = len(module._modules) == 1 and not _any(module.parameters(recurse=False))
     known = type(module).__name__ in ("DataParallel", "DistributedDataParallel", "OptimizedModule")
     return name if name and alone and known else ""
+
+
+def _roots(torch: Any, model: Any) -> dict[str, torch.nn.Module]:  # noqa: ANN401  the library; a module, several, or tensors
+    """Return the modules that a loop calls, by name; the name of a single one is ""."""
+    if isinstance(model, torch.nn.Module):
+        return {"": model}
+    several = (
+        dict(model)
+        if isinstance(model, Mapping)
+        else dict(enumerate(model))
+        if isinstance(model, (list, tuple))
+        else {}
+    )
+    if several and all(isinstance(one, torch.nn.Module) for one in several.values()):
+        return {str(name): one for name, one in several.items()}
+    return {}
+
+
+def _any(things: Iterable[object]) -> bool:
+    return next(iter(things), None) is not None
 
 
 def _targets(function: Any) -> Iterator[torch.Tensor]:  # noqa: ANN401  a node of autograd's graph

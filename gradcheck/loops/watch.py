@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -56,7 +57,7 @@ class Watch:
         loss: object = None,
         data: Tree = None,
         taps: Mapping[str, object] | None = None,
-        lr: float = 0.0,
+        lr: float | None = None,
     ) -> tuple[Tree, Tree]:
         """Show one step of a loop in NumPy, JAX or anything else, at its end.
 
@@ -80,7 +81,7 @@ class Watch:
             shown |= {f"backward/{name}": array for name, array in reversed(arrays(grads).items())}
             unmoved = {key: array - self.moved[key] if key in self.moved else array for key, array in after.items()}
             shown |= {f"update/{key}": array for key, array in reversed(unmoved.items())}
-            seen = Seen(index, shown, float(lr), self.state_before, {}, _unseen(shown))
+            seen = Seen(index, shown, math.nan if lr is None else float(lr), self.state_before, {}, _unseen(shown))
             self.state_before = {}
             after |= (forced := self.onlooker.step(seen))
             return self._go_on(params, state, forced)
@@ -160,7 +161,7 @@ class Writing(Keeping):
             dtype = next((array.dtype.name for array in params if array.dtype.kind == "f"), "float64")
             self.writer = TraceWriter(self.folder, Header(self.program, dtype, configuration={"unseen": seen.unseen}))
         start = {key: array for key, array in seen.start.items() if key.startswith(STATE)}
-        self.writer.write(seen.step, seen.lr, seen.tensors, {}, start)
+        self.writer.write(seen.step, 0.0 if math.isnan(seen.lr) else seen.lr, seen.tensors, {}, start)
         return {}
 
 

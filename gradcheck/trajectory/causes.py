@@ -191,7 +191,7 @@ def rescaled(scene: Scene) -> StepDiagnosis | None:
     least, most = int(theirs.argmin()), int(theirs.argmax())
     factor = float((ours.flat[most] - ours.flat[least]) / (theirs.flat[most] - theirs.flat[least]))
     offset = float(ours.flat[least] - factor * theirs.flat[least])
-    eps = max(float(np.finfo(array.dtype).eps) for array in (scene.ours, scene.theirs) if _floating(array))
+    eps = max([0.0, *(float(np.finfo(array.dtype).eps) for array in (scene.ours, scene.theirs) if _floating(array))])
     rounding = 8 * eps * (float(np.abs(ours).max()) + abs(factor) * float(np.abs(theirs).max()) + abs(offset))
     right = np.all(np.abs(ours - (factor * theirs + offset)) <= rounding)
     if not right or distinct(ours) <= FITTED or np.all(np.abs(ours - theirs) <= rounding):
