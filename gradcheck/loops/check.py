@@ -214,7 +214,7 @@ class _Comparison:
     def _link_states(self, names: dict[str, str | Sequence[str]]) -> list[Link]:
         """Return the links of the states, below no phase: ``param/...`` and so on."""
         both = bool(self.own.before(0) and self.theirs.before(0))
-        mine, other = (run.first() if both else run.steps[0].state() for run in (self.own, self.theirs))
+        mine, other = (run.first() if both else run.evidence() for run in (self.own, self.theirs))
         tolerance = 0.0 if both else CLOSE
         found = []
         for kind in ("param", "buffer"):

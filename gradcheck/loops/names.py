@@ -120,9 +120,8 @@ def parameters(
         if same is not None and _fits(ours[same].shape, theirs[their].shape):
             matcher.link((same,), (their,), "name")
     for their in list(matcher.theirs):
-        equal = [
-            our for our in matcher.ours if _tells(theirs[their]) and _axes(ours[our], theirs[their], 0) is not None
-        ]
+        array = theirs[their]
+        equal = [our for our in matcher.ours if _tells(array) and _axes(ours[our], array, tolerance) is not None]
         if len(equal) == 1:
             matcher.link((equal[0],), (their,), "value")
     matcher.join()

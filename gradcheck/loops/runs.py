@@ -67,6 +67,15 @@ class Run(Onlooker):
         """Return the state before the first step; in place of what was not shown of it, what was after it."""
         return {**self.steps[0].state(), **self.before(0)}
 
+    def evidence(self) -> State:
+        """Return the state after the first step, with the gradients in it in place of the parameters.
+
+        Without the start, these tell best which parameter is which: an update may have no more than their sign.
+        """
+        tensors = self.steps[0].tensors
+        own = {name: tensors.get(f"backward/{name.removeprefix('param/')}") for name in self.steps[0].state()}
+        return self.steps[0].state() | {name: grad for name, grad in own.items() if grad is not None}
+
     def moved(self) -> list[str]:
         """Return the parameters that are trained: those that have moved since they were first seen."""
         first, last = self.first(), self.steps[-1].state()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,7 @@ class TorchHooks:
         self.index = 0
         self.scale = 1.0
         self.after: State = {}
+        self.nudges: State = {}
         self.unscaled: torch.Tensor | None = None
         self._forget()
 
@@ -143,7 +145,7 @@ class TorchHooks:
         """Write what is other than it was: autograd refuses a graph whose parameters have been written to."""
         if self._equal(tensor, array.reshape(tuple(tensor.shape))):
             return
-        tensor.detach().copy_(self.torch.from_numpy(np.array(array)).reshape(tensor.shape))
+        tensor.data.copy_(self.torch.from_numpy(np.array(array)).reshape(tensor.shape))
 
     # The hooks
 
@@ -165,6 +167,7 @@ class TorchHooks:
         if forced := self.onlooker.start(self.state()):
             self.put(forced)
         self.start = self.after = self.state()
+        self._nudge_parameters()
 
     def detach(self) -> None:
         """Remove the hooks."""
@@ -349,7 +352,8 @@ class TorchHooks:
             ordered["loss/loss.value"] = np.asarray(sum(self.losses))
         ordered |= self.tensors
         self.after = self.state()
-        ordered |= {f"update/{key}": self.after[key] for key in sorted(self.after, key=_place)}
+        shown = {key: array - self.nudges[key] if key in self.nudges else array for key, array in self.after.items()}
+        ordered |= {f"update/{key}": shown[key] for key in sorted(shown, key=_place)}
         for name, param in self.params.items():
             if param.dtype == self.torch.bfloat16:
                 eps = float(self.torch.finfo(param.dtype).eps)
@@ -357,10 +361,29 @@ class TorchHooks:
         rates = self.rates if len(set(self.rates)) > 1 else self.rates[:1]
         for place, rate in enumerate(rates if len(rates) > 1 else ()):
             ordered[f"data/lr{place}"] = np.asarray(rate)
-        seen = Seen(self.index, ordered, rates[0] if rates else 0.0, self.start, self.coarse, self._unseen(ordered))
+        seen = Seen(
+            self.index, ordered, rates[0] if rates else math.nan, self.start, self.coarse, self._unseen(ordered)
+        )
         if forced := self.onlooker.step(seen):
             self.put(forced)
             self.after |= {key: array for key, array in forced.items() if key in self.after}
+        self._nudge_parameters()
+
+    def _nudge_parameters(self) -> None:
+        """Nudge the parameters for the next step, which shows how what a module computes inside rounds.
+
+        The nudges are taken off what the step shows. They are written past autograd, which would refuse a graph that
+        is still to go backward; there, too, they are but nudges.
+        """
+        if self.onlooker.rng is None:
+            return
+        for name, param in self.params.items():
+            if param.is_floating_point():
+                before = as_array(param)
+                param.data.copy_(self._nudge(param.detach()))
+                after = as_array(param)
+                if before is not None and after is not None:
+                    self.after[f"param/{name}"], self.nudges[f"param/{name}"] = after, after - before
 
     def _unseen(self, shown: Mapping[str, Array]) -> tuple[str, ...]:
         """Return what could not be seen in a step."""
