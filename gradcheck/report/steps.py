@@ -10,7 +10,6 @@ from gradcheck.diagnosis.evidence import Diagnosis
 from gradcheck.report.diagnoses import SENTENCES
 from gradcheck.report.text import Json, element, noise_units
 from gradcheck.trajectory.causes import StepCause, StepDiagnosis
-from gradcheck.trajectory.check import TrajectoryReport
 from gradcheck.trajectory.divergence import Divergence
 
 
@@ -112,25 +111,47 @@ STEP_SENTENCES: dict[StepCause, Callable[[str, Json], str]] = {
 
 def describe_divergence(found: Divergence, factor: float, ours: str = "ours", theirs: str = "the reference") -> str:
     """Return where two engines part, with both values and what was allowed, and why, if that is known."""
-    where = f"step {found.step:,}, {'' if found.training else 'in evaluation, '}{found.phase}"
-    why = f". {found.diagnosis[:1].upper()}{found.diagnosis[1:]}" if found.diagnosis else ""
+    why = f". {_capitalised(found.diagnosis)}" if found.diagnosis else ""
     if found.message:
-        return f"{where}, {found.tensor}: {ours} {found.message}{why}"
+        return f"{place(found)}: {ours} {found.message}{why}"
+    values = f"{ours} {found.ours!r}, {theirs} {found.theirs!r}"
+    return f"{place(found)}: {values} ({size(found, factor)}){why}"
+
+
+def divergence_lines(found: Divergence, factor: float, ours: str = "ours", theirs: str = "the reference") -> list[str]:
+    """Return what `describe_divergence` does, in lines."""
+    lines = [f"They part at {place(found)}:"]
+    if found.message:
+        lines.append(f"  {ours} {found.message}")
+    else:
+        width = max(len(ours), len(theirs))
+        lines += [
+            f"  {ours:{width}}  {found.ours!r}",
+            f"  {theirs:{width}}  {found.theirs!r}",
+            f"  {size(found, factor)}",
+        ]
+    return [*lines, *([f"Why: {_capitalised(found.diagnosis)}."] if found.diagnosis else [])]
+
+
+def place(found: Divergence) -> str:
+    """Return the step, the phase and the element of a divergence."""
+    mode = "" if found.training else "in evaluation, "
+    where = found.tensor if found.message else element(found.tensor, found.index)
+    return f"step {found.step:,}, {mode}{found.phase}, {where}"
+
+
+def size(found: Divergence, factor: float) -> str:
+    """Return how far apart the two values are, and how far they may be."""
+    if math.isinf(found.ratio):
+        return "they must be equal" if found.allowed == 0 else "one is not finite"
     difference = abs(found.ours - found.theirs)
     relative = f", relative {difference / abs(found.theirs):.2g}" if found.theirs else ""
-    values = f"{ours} {found.ours!r}, {theirs} {found.theirs!r}"
     noise = f"{noise_units(found.ratio, factor)} x rounding noise, {factor:g} allowed"
-    size = f"difference {difference:.3g}{relative}: {noise}"
-    if math.isinf(found.ratio):
-        size = "they must be equal" if found.allowed == 0 else "one is not finite"
-    return f"{where}, {element(found.tensor, found.index)}: {values} ({size}){why}"
+    return f"difference {difference:.3g}{relative}: {noise}"
 
 
-@words.text.register
-def _parted(report: TrajectoryReport) -> str:
-    if report.first_divergence is None:
-        raise ValueError("the engines did not part")
-    return describe_divergence(report.first_divergence, report.factor)
+def _capitalised(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def describe_crossing(step: int, crossing: Json) -> str:
