@@ -94,6 +94,49 @@ def _weight_decay(tensor: str, found: Json) -> str:
     )
 
 
+def _accumulated(tensor: str, found: Json) -> str:
+    whose, of = ("the reference's gradient", "ours") if found["reference"] else ("the gradient", "the reference's")
+    where = " in the reference" if found["reference"] else ""
+    return (
+        f"{whose} of {tensor} is the sum of {of} of this step and of the step before: gradients accumulate, as where "
+        f"zero_grad is missing{where}"
+    )
+
+
+def _micro_batches(_: str, found: Json) -> str:
+    parts, whose = found["parts"], "the reference" if found["reference"] else "ours"
+    factor = f"1/{parts}" if found["reference"] else f"{parts} times"
+    return (
+        f"every gradient is exactly {factor} the reference's: as where {whose} adds up {parts} micro-batches without "
+        f"dividing their losses by {parts}"
+    )
+
+
+def _beta(tensor: str, found: Json) -> str:
+    return (
+        f"{tensor}'s {found['slot']} moved as by {found['name']} = {found['ours']:g}, where the reference's is "
+        f"{found['theirs']:g}"
+    )
+
+
+def _eps(tensor: str, found: Json) -> str:
+    if found["place"] == "after":
+        return f"{tensor} moved as by an eps of {found['ours']:g}, where the reference's is {found['theirs']:g}"
+    where = {
+        "inside": "inside the root, sqrt(v + eps)",
+        "before": "before the bias correction of the mean of squares",
+    }[found["place"]]
+    return f"{tensor} moved as with eps {where}, where the reference adds it after both"
+
+
+def _carried_over(tensor: str, found: Json) -> str:
+    whose = "the reference" if found["reference"] else "ours"
+    return (
+        f"{tensor} is off by {found['multiple']:g} times its move in the step before: as by a momentum of "
+        f"{found['multiple']:g} in {whose}, whose velocity state() does not show"
+    )
+
+
 STEP_SENTENCES: dict[StepCause, Callable[[str, Json], str]] = {
     StepCause.OTHER_ORDER: _other_order,
     StepCause.LABELS_SHIFTED: _labels_shifted,
@@ -106,6 +149,11 @@ STEP_SENTENCES: dict[StepCause, Callable[[str, Json], str]] = {
     StepCause.MOMENTUM: _momentum,
     StepCause.CORRECTION: _correction,
     StepCause.WEIGHT_DECAY: _weight_decay,
+    StepCause.ACCUMULATED: _accumulated,
+    StepCause.MICRO_BATCHES: _micro_batches,
+    StepCause.BETA: _beta,
+    StepCause.EPS: _eps,
+    StepCause.CARRIED_OVER: _carried_over,
 }
 
 

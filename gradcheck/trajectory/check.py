@@ -178,7 +178,7 @@ def check_trajectory(
     every = 1 if hidden else every
     for fault in (faults or {}).values():
         engine.planted(fault)  # so that one that it cannot make is refused before the run
-    rounding = ReferenceRounding(reference, engine, seed, opinion)
+    rounding = ReferenceRounding(reference, engine, seed, opinion, hidden=any(side.hides for side in sides))
     sampler = Sampler(Key(seed, path="sampler").generator())
     sensitivity = sensitivity and not any(side.hides for side in sides)
     watch = [sampler] if sensitivity else []

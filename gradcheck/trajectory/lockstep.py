@@ -305,7 +305,9 @@ class LockStep:
         believed = self.first_failure is not None  # a verdict that stands needs no second look
         if not believed:
             self.second_opinions += self._judge(trial, trial.inexact_failing(), self._remembered(trial))
-        if not (believed or self.along or trial.settled) and trial.failing():
+        # Where nothing is nudged, more shadows show no more.
+        shown = self.tapped or any(trial.spreads[name] for name in trial.failing())
+        if shown and not (believed or self.along or trial.settled) and trial.failing():
             for _ in range(SHADOWS_OF_A_RETAKE):
                 self._nudge(trial, self.shadow)
             self.retakes += self._judge(trial, trial.failing(), trial.spreads)

@@ -251,8 +251,8 @@ class _Trial:
     def _behaviour(self, result: Tried, terms: Terms) -> Tried:
         """Find what a step draws, shows, repeats and hides."""
         engine, context = result.engine, self._context(0)
+        one = copy.deepcopy(engine)  # which may draw, too
         stands = standing()
-        one = copy.deepcopy(engine)
         step = observed(one, self.batches[0], context)
         drawn_from = moved(stands, standing())
         if drawn_from:
@@ -285,9 +285,10 @@ class _Trial:
         """Return where the generators stand that a step has drawn from, after it."""
         found = set(moved(held(engine), held(one)).values())
         if drawn_from:
+            inner = copy.deepcopy(self.engine)
             with seeded(self._context(0).key):
                 began = standing()
-                observed(copy.deepcopy(self.engine), self._batch(0), self._context(0))
+                observed(inner, self._batch(0), self._context(0))
                 found |= {f"{name} {where}" for name, where in moved(began, standing()).items()}
         return found
 
