@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import textwrap
@@ -29,13 +30,15 @@ def noise_units(ratio: float, factor: float) -> str:
 
 def share(ratio: float) -> str:
     """Return a ratio, of a disagreement and its allowance, as a number of few digits."""
+    if not math.isfinite(ratio):
+        return "not finite"
     return f"{ratio:.2g}" if ratio < 1000 else f"{ratio:.0e}"
 
 
 def describe_ratios(comparisons: int, median: float, tail: float, largest: float) -> str:
     """Return where the ratios of some comparisons lie, as shares of what is allowed."""
     where = f"median {share(median)}, 99.9 % up to {share(tail)}, largest {share(largest)}"
-    return f"{comparisons:,} comparisons: {where} of the allowance"
+    return f"{comparisons:,} comparisons, as shares of the allowance: {where}"
 
 
 LIST = 100  # columns of a list of names

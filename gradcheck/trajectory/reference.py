@@ -48,7 +48,8 @@ class ReferenceRounding:
     Parameters and inputs are moved so far that the last places change, and not so far that anything smooth shows. Equal
     elements move alike, since those of a flat background, added one by one, all err in one direction. A jump at a kink
     is no rounding and is left out; ``engine`` finds the kinks. Of engines with ``hidden`` state every point has a copy
-    of its own, so that nothing is carried over from point to point. More and Wild (2011), "Estimating computational noise".
+    of its own, so that nothing is carried over from point to point. More and Wild (2011), "Estimating computational
+    noise".
     """
 
     def __init__(

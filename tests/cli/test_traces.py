@@ -132,7 +132,7 @@ def test_two_engines_that_train_by_themselves(tmp_path: Path, mnistcheck: Termin
     assert result["theirs"]["program"].startswith("torch: 784-128-10")
     code, out, _ = mnistcheck("compare-traces", theirs, theirs)
     assert code == 0
-    assert "comparisons: median 0, 99.9 % up to 0, largest 0 of the allowance" in out
+    assert "comparisons, as shares of the allowance: median 0, 99.9 % up to 0, largest 0" in out
     assert mnistcheck("compare-traces", ours, theirs, "--factor", "1e-3")[0] == 1
 
 

@@ -36,7 +36,9 @@ NOTHING = check_trajectory(Neuron(weights()), Neuron(weights()), [])
 
 
 def test_lock_step_in_words() -> None:
-    assert describe_lock_step(lock_step_to_json(CLEAN.lock_step)).startswith("140 comparisons: median 0.")
+    assert describe_lock_step(lock_step_to_json(CLEAN.lock_step)).startswith(
+        "140 comparisons, as shares of the allowance: median 0."
+    )
     assert describe_lock_step(lock_step_to_json(FAULTY.lock_step)) == "20 of 20 steps are wrong"
     assert describe_lock_step(lock_step_to_json(NOTHING.lock_step)) == "nothing was compared"
     assert describe_lock_step(lock_step_to_json(SILENT.lock_step)).endswith(

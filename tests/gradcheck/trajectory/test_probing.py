@@ -421,3 +421,44 @@ def test_without_taps_only_what_no_rounding_explains_fails() -> None:
 def test_without_gradients_on_both_sides_nothing_is_told() -> None:
     report = checked(Gradless(), Gradless())
     assert (report.verdict, report.silence) == (Verdict.INCONCLUSIVE, Silence.NO_GRADIENTS)
+
+
+class Late(Neuron):
+    """Chaotic, and from a step on with a velocity that no state shows."""
+
+    begin, kept = 10**9, np.zeros(6)
+
+    def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
+        before = self.weight.copy()
+        step = super().step(x, y, lr, context)
+        move = context.tapped("update", "map", 4 * before * (1 - before)) - before
+        self.weight, kept, self.kept = before + move, self.kept, move
+        if self.steps > self.begin:
+            self.weight = (self.weight + 0.3 * kept) % 1.0
+        return replace(step, updated=self.state())
+
+
+class LateFrom(Late):
+    """Keeps it from step 80 on."""
+
+    begin = 80
+
+
+def test_hidden_state_that_begins_beyond_the_horizon_is_found() -> None:
+    start = np.random.default_rng(0).uniform(0.1, 0.9, 6)
+    same = check_trajectory(Late(start), Late(start, direction=-1), batches(100), sensitivity=False)
+    assert same
+    assert same.free_run.horizon_step is not None
+    assert same.free_run.horizon_step < 80
+    report = check_trajectory(LateFrom(start), Late(start), batches(100), sensitivity=False)
+    assert report.verdict is Verdict.FAIL
+    assert report.lock_step.hidden_from == 80
+    assert report.first_divergence is not None
+    assert report.first_divergence.step == 80
+    assert "from step 80 on, ours carries something over" in " ".join(str(report).split())
+    other = check_trajectory(Late(start), LateFrom(start), batches(100), sensitivity=False).first_divergence
+    assert other is not None
+    assert other.step == 80
+    both = check_trajectory(LateFrom(start), LateFrom(start), batches(100), sensitivity=False)
+    assert both.verdict is not Verdict.FAIL
+    assert both.lock_step.hidden_from == 80
