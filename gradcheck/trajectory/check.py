@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum, auto
 from itertools import chain, islice
 
@@ -215,8 +215,13 @@ def check_trajectory(
                 stopped = first_non_finite(index, theirs)
                 break
         lock_step, free_run = lock.result(), free.result()
-        silence = _silence(lock_step, free_run, stopped, sides)
-        failures = [found for found in (lock_step.first_failure, free_run.first_failure if tapped else None) if found]
+        unmeasured = lock_step.unmeasured > 0
+        if (
+            not tapped and free_run.verdict is Verdict.FAIL
+        ):  # shadows without taps stay together, whatever rounding does
+            free_run, unmeasured = replace(free_run, verdict=Verdict.INCONCLUSIVE, first_failure=None), True
+        silence = _silence(lock_step, free_run, stopped, sides, unmeasured)
+        failures = [found for found in (lock_step.first_failure, free_run.first_failure) if found is not None]
         verdict = Verdict.INCONCLUSIVE if silence else Verdict.FAIL if failures else Verdict.PASS
         caught: Sensitivity | None = None
         if sensitivity and verdict is Verdict.PASS:
@@ -274,23 +279,25 @@ def _require_evaluate(*engines: Engine) -> None:
 
 
 def _silence(
-    lock_step: LockStepResult, free_run: FreeRunResult, stopped: NonFinite | None, sides: tuple[Tried, Tried]
+    lock_step: LockStepResult,
+    free_run: FreeRunResult,
+    stopped: NonFinite | None,
+    sides: tuple[Tried, Tried],
+    unmeasured: bool,
 ) -> Silence | None:
     """Return why a run tells nothing, or None if it does.
 
-    Programs that differ only in the random numbers that they draw are not wrong. Without taps the shadows of a free run
-    stay together, so that it does not fail by itself.
+    Programs that differ only in the random numbers that they draw are not wrong.
     """
     ours, theirs = sides
-    failed = lock_step.verdict is Verdict.FAIL
-    told = failed or (free_run.verdict is Verdict.FAIL and not ours.has(Trait.NO_TAPS))
+    told = Verdict.FAIL in (lock_step.verdict, free_run.verdict)
     reasons = {
-        Silence.NO_STEPS: not (failed or lock_step.steps_compared),
+        Silence.NO_STEPS: not (told or lock_step.steps_compared),
         Silence.NOT_REPEATABLE: (told or lock_step.verdict is Verdict.INCONCLUSIVE)
         and any(side.has(Trait.NOT_REPEATABLE) for side in sides),
         Silence.OTHER_DRAWS: told and bool(ours.draws and theirs.draws) and ours.draws != theirs.draws,
         Silence.NOT_FINITE: not told and stopped is not None,
-        Silence.NO_TAPS: not told and (free_run.verdict is Verdict.FAIL or lock_step.unmeasured > 0),
+        Silence.NO_TAPS: not told and unmeasured,
         Silence.NO_GRADIENTS: not told and all(side.has(Trait.NO_GRADIENTS) for side in sides),
         Silence.NO_INFORMATION: not told and lock_step.verdict is Verdict.INCONCLUSIVE,
     }
