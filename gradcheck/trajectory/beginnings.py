@@ -104,6 +104,8 @@ def _values(key: str, ours: Array, theirs: Array) -> list[str]:
     apart = disagreement(np.asarray(ours, np.float64), np.asarray(theirs, np.float64))
     index = np.unravel_index(np.argmax(apart), apart.shape)
     where = f"[{', '.join(map(str, index))}]" if index else ""
+    if ours.dtype != theirs.dtype:
+        return [f"{key} is {ours.dtype} in ours, {theirs.dtype} in the reference; compare both in one precision"]
     return [f"{key}{where} is {float(ours[index])!r} in ours, {float(theirs[index])!r} in the reference"]
 
 

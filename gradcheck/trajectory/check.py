@@ -216,9 +216,9 @@ def check_trajectory(
                 break
         lock_step, free_run = lock.result(), free.result()
         unmeasured = lock_step.unmeasured > 0
-        if (
-            not tapped and free_run.verdict is Verdict.FAIL
-        ):  # shadows without taps stay together, whatever rounding does
+        parted = free_run.first_failure
+        # Shadows without taps stay together, whatever rounding does.
+        if not tapped and parted is not None and not parted.message:
             free_run, unmeasured = replace(free_run, verdict=Verdict.INCONCLUSIVE, first_failure=None), True
         silence = _silence(lock_step, free_run, stopped, sides, unmeasured)
         failures = [found for found in (lock_step.first_failure, free_run.first_failure) if found is not None]

@@ -337,6 +337,8 @@ def test_other_names_and_values_at_the_start_are_listed() -> None:
     moved.w[2] = 7.0
     with pytest.raises(AdapterError, match=r"param/0.weight\[2\] is 7.0 in ours, .* in the reference"):
         checked(moved, Plain())
+    with pytest.raises(AdapterError, match=r"param/0.weight is float32 in ours, float64 in the reference; compare"):
+        checked(Neuron(weights().astype(np.float32)), Neuron(weights()))
 
 
 def test_batches_that_are_none_are_refused() -> None:
