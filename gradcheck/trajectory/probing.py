@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradcheck.contract import PHASES, Array, Context, Key
-from gradcheck.numerics.rounding import FACTOR, largest_difference, nudged
+from gradcheck.numerics.rounding import FACTOR, Recorder, largest_difference, nudged
 from gradcheck.subjects.attributes import AdapterError, raised
 from gradcheck.trajectory.border import Border, Terms, array_of, is_converted
 from gradcheck.trajectory.divergence import unlike_arrays
@@ -90,7 +90,8 @@ def drawn(batches: Iterable[Any]) -> Iterator[Batch]:
             )
             raise AdapterError(f"a batch is a {kind}; write Batch(x, y, lr), whose last is the learning rate")
         x, y, lr = given
-        yield Batch(np.array(array_of(x, "the x of a batch")), np.array(array_of(y, "the y of a batch")), float(lr))
+        inputs, targets = (value if value is None else array_of(value, "part of a batch") for value in (x, y))
+        yield Batch(np.array(inputs), np.array(targets), float(lr))
 
 
 def require_engine(engine: object, side: str) -> None:
@@ -158,8 +159,8 @@ class _Trial:
             return None
         shown = copy.deepcopy(self.engine)
         original = {key: np.array(array_of(value, key)) for key, value in self.engine.state().items()}
-        taps: dict[str, Array] = {}
-        context = self._context(0).tapped_by(lambda name, array: taps.setdefault(name, array))
+        recorder = Recorder()
+        context = self._context(0).tapped_by(recorder)
         try:
             with seeded(context.key):
                 step: Any = shown.step(*_copied(self.batches[0]), context)
@@ -182,7 +183,7 @@ class _Trial:
                 f"{self.who} cannot be copied: a step of copy.deepcopy({type(self.engine).__name__}) changed "
                 f"{changed[0]} of the engine itself; write a __deepcopy__ that returns an independent copy"
             )
-        return replace(step, taps=taps)
+        return replace(step, taps=recorder.taps)
 
     def _terms(self, state: Mapping[str, Any], first: Step) -> tuple[Terms, list[Note]]:
         """Return what is to be mended, and say so."""
@@ -261,7 +262,7 @@ class _Trial:
             result = replace(result, engine=Border(self.engine, terms), notes=(*result.notes, note))
             engine, one = result.engine, copy.deepcopy(result.engine)
             step = observed(one, self.batches[0], context)
-        draws = self._draws(drawn_from, engine, one)
+        draws = self._draws(engine, one)
         again = copy.deepcopy(engine)
         before = engine.state()
         twice = observed(again, self.batches[0], context)
@@ -281,16 +282,22 @@ class _Trial:
             result, notes=(*result.notes, *notes), grads=tuple(step.grads), moving=moving, draws=frozenset(draws)
         )
 
-    def _draws(self, drawn_from: Mapping[str, str], engine: Engine, one: Engine) -> set[str]:
-        """Return where the generators stand that a step has drawn from, after it."""
+    def _draws(self, engine: Engine, one: Engine) -> set[str]:
+        """Return where the generators stand that a step has drawn from, after it, and whether it draws from its key."""
         found = set(moved(held(engine), held(one)).values())
-        if drawn_from:
-            inner = copy.deepcopy(self.engine)
-            with seeded(self._context(0).key):
-                began = standing()
-                observed(inner, self._batch(0), self._context(0))
-                found |= {f"{name} {where}" for name, where in moved(began, standing()).items()}
-        return found
+        shown, stand = self._drawn_by(self.seed)
+        other, _ = self._drawn_by(self.seed + 1)
+        found |= {f"{name} {where}" for name, where in stand.items()}
+        keyed = any(not _equal(array, other.get(name)) for name, array in shown.items())
+        return found | ({"context.key"} if keyed else set())
+
+    def _drawn_by(self, seed: int) -> tuple[dict[str, Array], dict[str, str]]:
+        """Return the first step with a key of that seed, and where it leaves the global generators that it uses."""
+        inner = copy.deepcopy(self.engine)
+        with seeded(self._context(0).key):
+            began = standing()
+            step = observed(inner, self._batch(0), Context(training=True, key=Key(seed, 0)))
+            return tensors_of(step), moved(began, standing())
 
     def _shown(self, step: Step) -> Iterator[Note]:
         params = below("param/", step.updated)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradcheck.contract import Array, Context
+from gradcheck.contract import Array, Context, Key
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.subjects.attributes import AdapterError
 from gradcheck.trajectory import TrajectoryReport, check_trajectory
@@ -145,16 +145,22 @@ class Untapped(Plain):
 
 
 class Noisy(Plain):
-    """Draws from a generator, of NumPy or of Python, or its own."""
+    """Draws from a generator, of NumPy or of Python, its own, or that of the step."""
 
     def __init__(self, draw: str) -> None:
         super().__init__()
         self.rng = np.random.default_rng(3)
-        self.draw = draw
+        self.draw, self.key = draw, Key()
+
+    def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
+        self.key = context.key
+        return super().step(x, y, lr, context)
 
     def gradient(self, grad: Array) -> Array:
         if self.draw == "own":
             return grad * self.rng.uniform(0.5, 1.0)
+        if self.draw == "key":
+            return grad * self.key.generator().uniform(0.5, 1.0)
         drawn = np.random.uniform(0.5, 1.0) if self.draw == "numpy" else random.uniform(0.5, 1.0)  # noqa: NPY002, S311
         return grad * drawn
 
@@ -396,9 +402,14 @@ def test_a_generator_of_its_own_is_carried_along() -> None:
     assert {trait for _, trait in traits(report)} == {Trait.OWN_GENERATOR}
 
 
-def test_programs_that_draw_other_numbers_are_not_accused() -> None:
-    report = checked(Noisy("numpy"), Noisy("python"))
+@pytest.mark.parametrize("others", [("numpy", "python"), ("key", "numpy"), ("own", "key")])
+def test_programs_that_draw_other_numbers_are_not_accused(others: tuple[str, str]) -> None:
+    report = checked(Noisy(others[0]), Noisy(others[1]))
     assert (report.verdict, report.silence) == (Verdict.INCONCLUSIVE, Silence.OTHER_DRAWS)
+
+
+def test_numbers_that_one_side_alone_draws_are_a_difference() -> None:
+    assert checked(Noisy("key"), Noisy("key"))
     assert checked(Noisy("numpy"), Plain()).verdict is Verdict.FAIL
 
 
