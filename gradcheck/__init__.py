@@ -49,6 +49,7 @@ __all__ = [
 
 spoken_in("gradcheck.report.checks")
 spoken_in("gradcheck.report.loops")
+spoken_in("gradcheck.report.programs")
 
 # Where a name comes from when it is first used: pytest imports this package in every session, NumPy only when needed.
 _MODULES = {

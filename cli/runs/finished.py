@@ -314,6 +314,8 @@ RUN = _record(
     environment=_record(python=text, platform=text, versions=_mapping(_optional(text))),
 )
 PROOF = _record(
+    reason=_optional(prose),
+    notes=_optional(_list(_record(side=text, trait=text, names=_list(prose), text=prose))),
     factor=positive,
     shadows=count,
     lock_step=_record(

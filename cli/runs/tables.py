@@ -66,6 +66,8 @@ def print_run(out: Console, document: dict[str, Any]) -> None:
         out.print(f"\n{SENSITIVITY}", style="dim", soft_wrap=True)
         out.print(table(SENSITIVITY_COLUMNS, sensitivity_rows(document["sensitivity"])))
         say(out, describe_other_faults(document["sensitivity"]))
+    for note in document.get("notes") or ():
+        say(out, f"note: {note['text']}", STYLES["inconclusive"])
     if configuration["batch_size"] == 1 and document["verdict"] == "pass":
         out.print("\nbatch 1 cannot tell a sum over the batch from its mean: --batch-size 2 can", style="dim")
     out.print()
@@ -78,7 +80,7 @@ def proof_rows(document: dict[str, Any]) -> list[tuple[str, str, str, str, str]]
     from gradcheck.report.text import noise_units
 
     factor, lock, free = document["factor"], document["lock_step"], document["free_run"]
-    notes = {"lock-step": (lock, describe_lock_step(lock, factor)), "free-run": (free, describe_free_run(free))}
+    notes = {"lock-step": (lock, describe_lock_step(lock)), "free-run": (free, describe_free_run(free))}
     return [
         (
             name,

@@ -9,7 +9,6 @@ from enum import StrEnum, auto
 
 import numpy as np
 
-from gradcheck import words
 from gradcheck.contract import Array, Context, Key
 from gradcheck.loops.judging import (
     Trial,
@@ -32,11 +31,11 @@ from gradcheck.numerics.rounding import FACTOR, SHADOWS, largest_difference, lar
 from gradcheck.streams import stream
 from gradcheck.subjects.attributes import AdapterError
 from gradcheck.trajectory.causes import explained
-from gradcheck.trajectory.check import TrajectoryMismatch
 from gradcheck.trajectory.divergence import Divergence, Moment, locate, unlike
 from gradcheck.trajectory.engine import Batch, State, below
 from gradcheck.trajectory.freerun import HORIZON
 from gradcheck.trajectory.judgement import USEFUL, Judgement
+from gradcheck.trajectory.told import Told
 from gradcheck.trajectory.trace import Trace
 
 SHADOWS_OF_A_SECOND_LOOK = 9
@@ -71,8 +70,8 @@ class FreeLoops:
     first_failure: Divergence | None
 
 
-@dataclass(frozen=True)
-class LoopsReport:
+@dataclass(frozen=True, repr=False)
+class LoopsReport(Told):
     """The result of a comparison of two loops; ``bool(report)`` is True only on a pass.
 
     ``links`` say which of ours' tensors are which of theirs. ``ratios`` holds disagreement over allowance of every
@@ -102,24 +101,8 @@ class LoopsReport:
     smallest: dict[str, float]
     free: FreeLoops | None
 
-    def __bool__(self) -> bool:
-        return self.verdict is Verdict.PASS
-
-    def __str__(self) -> str:
-        return words.text(self)
-
     def __repr__(self) -> str:
         return f"<LoopsReport: {self.verdict}, {_steps(self.steps)}>"
-
-    def to_json(self) -> str:
-        """Return the report as one strict JSON document."""
-        return words.document(self)
-
-    def raise_if_failed(self, *, inconclusive: bool = False) -> None:
-        """Raise `TrajectoryMismatch` if the loops are not the same program, or, if asked to, if that cannot be told."""
-        __tracebackhide__ = True  # pytest shows the line that called
-        if self.verdict is Verdict.FAIL or (inconclusive and self.verdict is Verdict.INCONCLUSIVE):
-            raise TrajectoryMismatch(words.text(self), self)
 
 
 def check_loops(

@@ -11,10 +11,11 @@ import numpy as np
 from gradcheck import words
 from gradcheck.contract import Array
 from gradcheck.numerics.agreement import Worst
+from gradcheck.report.engines import describe_reason, note_to_json
 from gradcheck.report.readings import reading_to_json
 from gradcheck.report.results import Finding, Report
 from gradcheck.report.text import Json
-from gradcheck.trajectory.check import NonFinite, TrajectoryReport
+from gradcheck.trajectory.check import EvaluationReport, NonFinite, TrajectoryReport
 from gradcheck.trajectory.divergence import Divergence
 from gradcheck.trajectory.freerun import FreeRunResult
 from gradcheck.trajectory.kinks import Crossing
@@ -181,10 +182,15 @@ def free_run_to_json(result: FreeRunResult) -> Json:
 
 
 def trajectory_to_json(report: TrajectoryReport, ours: str, theirs: str) -> Json:
-    """Return a `TrajectoryReport`; the values of its first divergence under the names of the two sides."""
+    """Return a `TrajectoryReport`; the values of its first divergence under the names of the two sides.
+
+    ``reason`` is why the verdict is inconclusive, and ``notes`` what was found out about the engines, as sentences.
+    """
+    sides = {"ours": ours, "theirs": theirs}
     stop, smallest = report.stopped_by, report.sensitivity and report.sensitivity.smallest
     return {
         "verdict": str(report.verdict),
+        "reason": report.silence and describe_reason(report.silence, report.lock_step.steps_compared),
         "factor": report.factor,
         "shadows": report.shadows,
         "every": report.every,
@@ -194,6 +200,17 @@ def trajectory_to_json(report: TrajectoryReport, ours: str, theirs: str) -> Json
         "sensitivity": report.sensitivity and sensitivity_to_json(report.sensitivity),
         "first_divergence": divergence_to_json(report.first_divergence, ours, theirs),
         "stopped_by": stop and stop_to_json(stop),
+        "notes": [note_to_json(note, sides) for note in report.notes],
+    }
+
+
+def evaluation_to_json(report: EvaluationReport) -> Json:
+    """Return an `EvaluationReport`."""
+    return {
+        "verdict": str(report.verdict),
+        "factor": report.factor,
+        "noise": report.noise,
+        "first_divergence": divergence_to_json(report.first_divergence, "ours", "theirs"),
     }
 
 
@@ -254,4 +271,11 @@ def quantiles(values: Array, shares: list[float]) -> list[float]:
     return [float(value) for value in np.quantile(values, shares, method="inverted_cdf")]
 
 
+def _whole(document: Json) -> str:
+    return dump_json({"schema_version": SCHEMA_VERSION, **document})
+
+
 words.document.register(Report, lambda report: dump_json(report_to_json(report)))
+words.document.register(TrajectoryReport, lambda report: _whole(trajectory_to_json(report, "ours", "theirs")))
+words.document.register(TraceReport, lambda report: _whole(traces_to_json(report)))
+words.document.register(EvaluationReport, lambda report: _whole(evaluation_to_json(report)))

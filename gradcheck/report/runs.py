@@ -7,15 +7,17 @@ from collections.abc import Mapping
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.report.json import divergence_from_json
 from gradcheck.report.steps import describe_divergence
-from gradcheck.report.text import Json
+from gradcheck.report.text import Json, describe_ratios
 
 
-def describe_lock_step(found: Json, factor: float) -> str:
+def describe_lock_step(found: Json) -> str:
     """Return what single steps showed, beside their number and their worst; from `lock_step_to_json`."""
-    median, tail = found["ratios"]["median"], found["ratios"]["p99.9"]
-    if median is None or tail is None:
+    ratios = [
+        float(found["ratios"][name]) for name in ("median", "p99.9", "largest") if found["ratios"][name] is not None
+    ]
+    if len(ratios) < 3:
         return "nothing was compared"
-    text = f"{found['comparisons']:,} comparisons: median {factor * median:.1f}, 99.9 % under {factor * tail:.1f}"
+    text = describe_ratios(found["comparisons"], *ratios)
     if found["failed_steps"]:
         text = f"{found['failed_steps']:,} of {found['steps_compared']:,} steps are wrong"
     elif found["verdict"] == Verdict.INCONCLUSIVE:
@@ -79,6 +81,8 @@ def describe_result(document: Json, sides: Mapping[str, str]) -> str:
         return describe_stop(document["stopped_by"])
     if verdict is Verdict.PASS:
         return f"All of {steps:,} steps agree within rounding noise."
+    if document.get("reason"):
+        return f"{document['reason'][:1].upper()}{document['reason'][1:]}."
     return f"{steps:,} steps were compared, and none could tell right from wrong."
 
 

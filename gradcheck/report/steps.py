@@ -10,7 +10,6 @@ from gradcheck.diagnosis.evidence import Diagnosis
 from gradcheck.report.diagnoses import SENTENCES
 from gradcheck.report.text import Json, element, noise_units
 from gradcheck.trajectory.causes import StepCause, StepDiagnosis
-from gradcheck.trajectory.check import TrajectoryReport
 from gradcheck.trajectory.divergence import Divergence
 
 
@@ -95,6 +94,49 @@ def _weight_decay(tensor: str, found: Json) -> str:
     )
 
 
+def _accumulated(tensor: str, found: Json) -> str:
+    whose, of = ("the reference's gradient", "ours") if found["reference"] else ("the gradient", "the reference's")
+    where = " in the reference" if found["reference"] else ""
+    return (
+        f"{whose} of {tensor} is the sum of {of} of this step and of the step before: gradients accumulate, as where "
+        f"zero_grad is missing{where}"
+    )
+
+
+def _micro_batches(_: str, found: Json) -> str:
+    parts, whose = found["parts"], "the reference" if found["reference"] else "ours"
+    factor = f"1/{parts}" if found["reference"] else f"{parts} times"
+    return (
+        f"every gradient is exactly {factor} the reference's: as where {whose} adds up {parts} micro-batches without "
+        f"dividing their losses by {parts}"
+    )
+
+
+def _beta(tensor: str, found: Json) -> str:
+    return (
+        f"{tensor}'s {found['slot']} moved as by {found['name']} = {found['ours']:g}, where the reference's is "
+        f"{found['theirs']:g}"
+    )
+
+
+def _eps(tensor: str, found: Json) -> str:
+    if found["place"] == "after":
+        return f"{tensor} moved as by an eps of {found['ours']:g}, where the reference's is {found['theirs']:g}"
+    where = {
+        "inside": "inside the root, sqrt(v + eps)",
+        "before": "before the bias correction of the mean of squares",
+    }[found["place"]]
+    return f"{tensor} moved as with eps {where}, where the reference adds it after both"
+
+
+def _carried_over(tensor: str, found: Json) -> str:
+    whose = "the reference" if found["reference"] else "ours"
+    return (
+        f"{tensor} is off by {found['multiple']:g} times its move in the step before: as by a momentum of "
+        f"{found['multiple']:g} in {whose}, whose velocity state() does not show"
+    )
+
+
 STEP_SENTENCES: dict[StepCause, Callable[[str, Json], str]] = {
     StepCause.OTHER_ORDER: _other_order,
     StepCause.LABELS_SHIFTED: _labels_shifted,
@@ -107,30 +149,57 @@ STEP_SENTENCES: dict[StepCause, Callable[[str, Json], str]] = {
     StepCause.MOMENTUM: _momentum,
     StepCause.CORRECTION: _correction,
     StepCause.WEIGHT_DECAY: _weight_decay,
+    StepCause.ACCUMULATED: _accumulated,
+    StepCause.MICRO_BATCHES: _micro_batches,
+    StepCause.BETA: _beta,
+    StepCause.EPS: _eps,
+    StepCause.CARRIED_OVER: _carried_over,
 }
 
 
 def describe_divergence(found: Divergence, factor: float, ours: str = "ours", theirs: str = "the reference") -> str:
     """Return where two engines part, with both values and what was allowed, and why, if that is known."""
-    where = f"step {found.step:,}, {'' if found.training else 'in evaluation, '}{found.phase}"
-    why = f". {found.diagnosis[:1].upper()}{found.diagnosis[1:]}" if found.diagnosis else ""
+    why = f". {_capitalised(found.diagnosis)}" if found.diagnosis else ""
     if found.message:
-        return f"{where}, {found.tensor}: {ours} {found.message}{why}"
+        return f"{place(found)}: {ours} {found.message}{why}"
+    values = f"{ours} {found.ours!r}, {theirs} {found.theirs!r}"
+    return f"{place(found)}: {values} ({size(found, factor)}){why}"
+
+
+def divergence_lines(found: Divergence, factor: float, ours: str = "ours", theirs: str = "the reference") -> list[str]:
+    """Return what `describe_divergence` does, in lines."""
+    lines = [f"They part at {place(found)}:"]
+    if found.message:
+        lines.append(f"  {ours} {found.message}")
+    else:
+        width = max(len(ours), len(theirs))
+        lines += [
+            f"  {ours:{width}}  {found.ours!r}",
+            f"  {theirs:{width}}  {found.theirs!r}",
+            f"  {size(found, factor)}",
+        ]
+    return [*lines, *([f"Why: {_capitalised(found.diagnosis)}."] if found.diagnosis else [])]
+
+
+def place(found: Divergence) -> str:
+    """Return the step, the phase and the element of a divergence."""
+    mode = "" if found.training else "in evaluation, "
+    where = found.tensor if found.message else element(found.tensor, found.index)
+    return f"step {found.step:,}, {mode}{found.phase}, {where}"
+
+
+def size(found: Divergence, factor: float) -> str:
+    """Return how far apart the two values are, and how far they may be."""
+    if math.isinf(found.ratio):
+        return "they must be equal" if found.allowed == 0 else "one is not finite"
     difference = abs(found.ours - found.theirs)
     relative = f", relative {difference / abs(found.theirs):.2g}" if found.theirs else ""
-    values = f"{ours} {found.ours!r}, {theirs} {found.theirs!r}"
     noise = f"{noise_units(found.ratio, factor)} x rounding noise, {factor:g} allowed"
-    size = f"difference {difference:.3g}{relative}: {noise}"
-    if math.isinf(found.ratio):
-        size = "they must be equal" if found.allowed == 0 else "one is not finite"
-    return f"{where}, {element(found.tensor, found.index)}: {values} ({size}){why}"
+    return f"difference {difference:.3g}{relative}: {noise}"
 
 
-@words.text.register
-def _parted(report: TrajectoryReport) -> str:
-    if report.first_divergence is None:
-        raise ValueError("the engines did not part")
-    return describe_divergence(report.first_divergence, report.factor)
+def _capitalised(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def describe_crossing(step: int, crossing: Json) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 Json = Any
@@ -27,6 +28,19 @@ def noise_units(ratio: float, factor: float) -> str:
     return f"{noise:.1f}" if noise < 1000 else f"{noise:.1e}"
 
 
+def share(ratio: float) -> str:
+    """Return a ratio, of a disagreement and its allowance, as a number of few digits."""
+    if not math.isfinite(ratio):
+        return "not finite"
+    return f"{ratio:.2g}" if ratio < 1000 else f"{ratio:.0e}"
+
+
+def describe_ratios(comparisons: int, median: float, tail: float, largest: float) -> str:
+    """Return where the ratios of some comparisons lie, as shares of what is allowed."""
+    where = f"median {share(median)}, 99.9 % up to {share(tail)}, largest {share(largest)}"
+    return f"{comparisons:,} comparisons, as shares of the allowance: {where}"
+
+
 LIST = 100  # columns of a list of names
 
 
@@ -40,6 +54,14 @@ def wrapped(text: str) -> str:
 def listed(head: str, names: Sequence[str]) -> str:
     """Return names behind a head, in lines of a hundred columns."""
     return _folded(f"{head}: {'; '.join(names)}", LIST)
+
+
+PAGE = 80  # columns of a page of text
+
+
+def page(lines: Iterable[str]) -> str:
+    """Return lines as a page: none is longer than its columns, unless a word is."""
+    return "\n".join(_folded(line, PAGE) for line in lines)
 
 
 def _folded(line: str, columns: int) -> str:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from gradcheck.report.json import quantiles
 from gradcheck.report.steps import describe_divergence
+from gradcheck.report.text import describe_ratios
 from gradcheck.trajectory.check import NonFinite
 from gradcheck.trajectory.recording import Recording
 from gradcheck.trajectory.replay import Replay, Replayed
-from gradcheck.trajectory.trace_comparison import TraceReport
+from gradcheck.trajectory.trace_comparison import Obstacle, TraceReport
 
 OBSTACLES = {
     "other_states": "one was recorded along a trace that is not the other, so they took their steps from other states",
     "other_start": "they do not start from the same state",
-    "no_noise": "neither has recorded rounding noise for what both have; record one of them with mnistcheck record",
+    "no_noise": (
+        "neither has recorded rounding noise for what both have, and they differ by no more than rounding may explain; "
+        "record one of them with mnistcheck record"
+    ),
     "no_step": "they have no step in common",
     "no_tensor": "they have no tensor in common, but what they were given",
     "no_information": "nothing compared could tell right from wrong: no gradient or update was above rounding noise",
@@ -44,7 +48,7 @@ def describe_traces(report: TraceReport, ours: str, theirs: str) -> list[str]:
         if names
     ]
     if report.unmeasured:
-        lines.append(f"not compared, for want of recorded noise: {', '.join(report.unmeasured)}")
+        lines.append(f"not compared where they differ, for want of recorded noise: {', '.join(report.unmeasured)}")
     if not report.ratios.size:
         return lines
     if report.lock_step:
@@ -56,12 +60,21 @@ def describe_traces(report: TraceReport, ours: str, theirs: str) -> list[str]:
         )
     if report.horizon_step is not None:
         lines.append(f"horizon at step {report.horizon_step:,}: from there rounding alone parts any two runs")
-    median, tail = (report.factor * quantile for quantile in quantiles(report.ratios, [0.5, 0.999]))
-    noise = f"median {median:.1f} x rounding noise, 99.9 % under {tail:.1f}, {report.factor:g} allowed"
-    lines.append(f"{report.ratios.size:,} comparisons in {_steps(report.steps_compared)}: {noise}")
+    ratios = describe_ratios(report.ratios.size, *quantiles(report.ratios, [0.5, 0.999, 1.0]))
+    lines.append(f"{_steps(report.steps_compared)}, {ratios}")
     if report.uninformative:
         lines.append(f"never above rounding noise, so untested: {', '.join(report.uninformative)}")
     return lines
+
+
+def next_of_traces(report: TraceReport) -> list[str]:
+    """Return what to do next about two traces, in lines."""
+    if report.obstacle in (Obstacle.NO_NOISE, Obstacle.OTHER_STATES):
+        return [
+            "Record one along the other: gradcheck.trajectory.recording.record_along(engine, Trace(folder), out, "
+            "program=...), or mnistcheck record --along, which records noise too (docs/traces.md)."
+        ]
+    return ["Mend the first difference, and record again."] if report.first_divergence else []
 
 
 def summarise_traces(report: TraceReport, ours: str, theirs: str) -> str:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from enum import StrEnum, auto
+from itertools import chain, islice
 
 import numpy as np
 
-from gradcheck import words
 from gradcheck.contract import Array, Context, Key
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.numerics.rounding import FACTOR, SHADOWS
+from gradcheck.trajectory.beginnings import both_tried
 from gradcheck.trajectory.divergence import Divergence, split, unlike
 from gradcheck.trajectory.engine import (
     Batch,
@@ -28,17 +29,13 @@ from gradcheck.trajectory.engine import (
 from gradcheck.trajectory.faults import Fault
 from gradcheck.trajectory.freerun import FreeRun, FreeRunResult
 from gradcheck.trajectory.lockstep import LockStep, LockStepResult, Taken
+from gradcheck.trajectory.probing import Note, Trait, Tried, drawn, require_engine
 from gradcheck.trajectory.reference import ReferenceRounding
 from gradcheck.trajectory.sensitivity import Sampler, Sensitivity
 from gradcheck.trajectory.sensitivity import sensitivity as planted_faults
+from gradcheck.trajectory.told import Told
 
-
-class TrajectoryMismatch(AssertionError):  # noqa: N818  a mismatch, as GradientMismatch is
-    """Two engines or loops are not the same program; ``report`` says where they differ first."""
-
-    def __init__(self, message: str, report: Any) -> None:  # noqa: ANN401  of engines, loops or traces
-        super().__init__(message)
-        self.report = report
+TRIED = 2  # batches on which copies of the engines are tried before the run
 
 
 @dataclass(frozen=True)
@@ -77,27 +74,38 @@ class NonFinite:
     tensor: str
 
 
-@dataclass(frozen=True)
-class EvaluationReport:
+class Silence(StrEnum):
+    """Why a run is inconclusive."""
+
+    NO_STEPS = auto()
+    NOT_FINITE = auto()  # a loss, on both sides
+    NOT_REPEATABLE = auto()  # one side gives other numbers for the same step
+    OTHER_DRAWS = auto()  # both draw random numbers, and not the same
+    NO_TAPS = auto()  # the engine shows no intermediate, so that its rounding cannot be measured
+    NO_GRADIENTS = auto()
+    NO_INFORMATION = auto()  # no gradient was above rounding noise
+
+
+@dataclass(frozen=True, repr=False)
+class EvaluationReport(Told):
     """Whether two engines give the same outputs for some inputs; ``bool(report)`` is True only on a pass.
 
-    ``noise`` is the worst disagreement of an output of any layer, in units of rounding noise.
+    ``noise`` is the worst disagreement of an output of any layer, in units of rounding noise; ``factor`` are allowed.
     """
 
     verdict: Verdict
     noise: float
     first_divergence: Divergence | None
-
-    def __bool__(self) -> bool:
-        return self.verdict is Verdict.PASS
+    factor: float = FACTOR
 
 
-@dataclass(frozen=True)
-class TrajectoryReport:
+@dataclass(frozen=True, repr=False)
+class TrajectoryReport(Told):
     """The result of a comparison of two engines; ``bool(report)`` is True only on a pass.
 
     Lock-step compared every ``every``-th step. ``sensitivity`` is None unless the run passed. ``seconds`` and
-    ``reference_seconds`` are what the engine and the reference spent on their own training steps.
+    ``reference_seconds`` are what the engine and the reference spent on their own training steps. ``silence`` is why
+    the verdict is INCONCLUSIVE, else None. ``notes`` are what was found out about the two engines before the run.
     """
 
     verdict: Verdict
@@ -111,15 +119,8 @@ class TrajectoryReport:
     sensitivity: Sensitivity | None
     seconds: float
     reference_seconds: float
-
-    def __bool__(self) -> bool:
-        return self.verdict is Verdict.PASS
-
-    def raise_if_failed(self) -> None:
-        """Raise `TrajectoryMismatch` if the engines are not the same program."""
-        __tracebackhide__ = True  # pytest shows the line that called
-        if self.verdict is Verdict.FAIL and self.first_divergence is not None:
-            raise TrajectoryMismatch(words.text(self), self)
+    silence: Silence | None = None
+    notes: tuple[Note, ...] = ()
 
 
 def check_trajectory(
@@ -152,33 +153,42 @@ def check_trajectory(
     Lock-step compares every ``every``-th step. With an ``evaluation``, outputs in evaluation mode are compared too.
     ``score(outputs, y)`` is passed to ``progress`` at every step and does not affect the verdict.
 
-    Raises ValueError where the two start from different states or name their tensors differently, where one of them
-    cannot evaluate or make a fault, and for a factor, shadows or steps that measure nothing; `StepError` where the
-    reference cannot take a step.
+    Before the run, copies of both engines are tried on the first batches. What can be mended is: arrays are copied that
+    an engine shares, numbers and tensors become arrays, global generators are put back before each step. What was found
+    is in ``notes``. State that `state` does not show is carried along in lock-step.
+
+    Raises `AdapterError` for what is no engine, cannot be copied, or starts from another state or with other names than
+    the other; ValueError where one of them cannot evaluate or make a fault, and for a factor, shadows or steps that
+    measure nothing; `StepError` where the reference cannot take a step.
     """
     if not 0 < factor < math.inf or shadows < 1 or every < 1:
         raise ValueError(
             "check_trajectory needs a finite factor above 0, shadows and every of at least 1, "
             f"got {factor}, {shadows}, {every}"
         )
+    for side, one in (("ours", engine), ("theirs", reference)):
+        require_engine(one, side)
     if evaluation is not None:
         _require_evaluate(engine, reference)
-    start = reference.state()
-    own = engine.state()
-    if own.keys() != start.keys() or any(not np.array_equal(own[key], start[key]) for key in start):
-        raise ValueError("both engines need the same initial state: load one's into the other first")
+    given = drawn(batches)
+    first = list(islice(given, TRIED))
+    sides = both_tried(engine, reference, first, seed)
+    engine, reference = (side.engine for side in sides)
+    hidden, tapped = sides[0].hides, not sides[0].has(Trait.NO_TAPS)
+    every = 1 if hidden else every
     for fault in (faults or {}).values():
         engine.planted(fault)  # so that one that it cannot make is refused before the run
-    rounding = ReferenceRounding(reference, engine, seed, opinion)
+    rounding = ReferenceRounding(reference, engine, seed, opinion, hidden=any(side.hides for side in sides))
     sampler = Sampler(Key(seed, path="sampler").generator())
-    lock = LockStep(engine, factor, shadows, seed, rounding, *([sampler] if sensitivity else []))
+    sensitivity = sensitivity and not any(side.hides for side in sides)
+    watch = [sampler] if sensitivity else []
+    lock = LockStep(engine, factor, shadows, seed, rounding, *watch, hidden=hidden, tapped=tapped)
     free = FreeRun(engine, factor, shadows, Key(seed, path="free-run").generator(), rounding)
     stopped: NonFinite | None = None
     reference_seconds = 0.0
     # Overflow is not an error here: what is not finite is found and named.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        for index, batch in enumerate(batches):
-            batch = Batch(np.array(batch.x), np.array(batch.y), batch.lr)
+        for index, batch in enumerate(chain(first, given)):
             context = Context(training=True, key=Key(seed, index))
             before = reference.state()
             if evaluation is not None and index % evaluation.every == 0:
@@ -188,6 +198,8 @@ def check_trajectory(
             began = time.perf_counter()
             theirs = observed(reference, batch, context)
             reference_seconds += time.perf_counter() - began
+            # Beyond the horizon nothing but lock-step tells what a side carries over from step to step.
+            lock.doubtful = free.horizon is not None and lock.hidden_from is None
             ratio = lock.compare(before, batch, context, theirs) if index % every == 0 else math.nan
             try:
                 ours = free.compare(before, batch, context, theirs, lock.shares, lock.excused)
@@ -203,11 +215,17 @@ def check_trajectory(
                 stopped = first_non_finite(index, theirs)
                 break
         lock_step, free_run = lock.result(), free.result()
-        verdict = _verdict(lock_step, free_run, stopped)
+        unmeasured = lock_step.unmeasured > 0
+        parted = free_run.first_failure
+        # Shadows without taps stay together, whatever rounding does.
+        if not tapped and parted is not None and not parted.message:
+            free_run, unmeasured = replace(free_run, verdict=Verdict.INCONCLUSIVE, first_failure=None), True
+        silence = _silence(lock_step, free_run, stopped, sides, unmeasured)
+        failures = [found for found in (lock_step.first_failure, free_run.first_failure) if found is not None]
+        verdict = Verdict.INCONCLUSIVE if silence else Verdict.FAIL if failures else Verdict.PASS
         caught: Sensitivity | None = None
         if sensitivity and verdict is Verdict.PASS:
-            caught = planted_faults(engine, sampler, rounding, factor, shadows, seed, faults or {})
-    failures = [found for found in (lock_step.first_failure, free_run.first_failure) if found is not None]
+            caught = planted_faults(engine, sampler, rounding, factor, shadows, seed, faults or {}, tapped=tapped)
     return TrajectoryReport(
         verdict=verdict,
         sensitivity=caught,
@@ -220,6 +238,8 @@ def check_trajectory(
         every=every,
         seconds=free.seconds,
         reference_seconds=reference_seconds,
+        silence=silence,
+        notes=sides[0].notes + sides[1].notes,
     )
 
 
@@ -249,7 +269,7 @@ def check_evaluation(
     verdict = Verdict.PASS if ratio <= 1 else Verdict.FAIL
     if passed and not passed[0].tells("forward/outputs"):
         verdict = Verdict.INCONCLUSIVE
-    return EvaluationReport(verdict, ratio * factor, lock.first_failure)
+    return EvaluationReport(verdict, ratio * factor, lock.first_failure, factor)
 
 
 def _require_evaluate(*engines: Engine) -> None:
@@ -258,10 +278,30 @@ def _require_evaluate(*engines: Engine) -> None:
         raise ValueError(f"an evaluation needs engines with evaluate(x, context), got {' and '.join(lacking)} without")
 
 
-def _verdict(lock_step: LockStepResult, free_run: FreeRunResult, stopped: NonFinite | None) -> Verdict:
-    if Verdict.FAIL in (lock_step.verdict, free_run.verdict):
-        return Verdict.FAIL
-    return Verdict.INCONCLUSIVE if stopped else lock_step.verdict
+def _silence(
+    lock_step: LockStepResult,
+    free_run: FreeRunResult,
+    stopped: NonFinite | None,
+    sides: tuple[Tried, Tried],
+    unmeasured: bool,
+) -> Silence | None:
+    """Return why a run tells nothing, or None if it does.
+
+    Programs that differ only in the random numbers that they draw are not wrong.
+    """
+    ours, theirs = sides
+    told = Verdict.FAIL in (lock_step.verdict, free_run.verdict)
+    reasons = {
+        Silence.NO_STEPS: not (told or lock_step.steps_compared),
+        Silence.NOT_REPEATABLE: (told or lock_step.verdict is Verdict.INCONCLUSIVE)
+        and any(side.has(Trait.NOT_REPEATABLE) for side in sides),
+        Silence.OTHER_DRAWS: told and bool(ours.draws and theirs.draws) and ours.draws != theirs.draws,
+        Silence.NOT_FINITE: not told and stopped is not None,
+        Silence.NO_TAPS: not told and unmeasured,
+        Silence.NO_GRADIENTS: not told and all(side.has(Trait.NO_GRADIENTS) for side in sides),
+        Silence.NO_INFORMATION: not told and lock_step.verdict is Verdict.INCONCLUSIVE,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def first_non_finite(index: int, step: Step) -> NonFinite:

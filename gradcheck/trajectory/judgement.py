@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 from gradcheck.contract import Array
 from gradcheck.numerics.agreement import ratio_of
 from gradcheck.numerics.rounding import largest_difference, largest_magnitude, noise_of
@@ -30,12 +32,16 @@ class Judgement(NamedTuple):
 def judged(name: str, ours: Array, theirs: Array, spread: float, factor: float, before: State) -> Judgement:
     """Compare the tensor ``phase/tensor`` of a step from the state ``before``; the shadows of it have a ``spread``.
 
-    The disagreement of two that cannot be compared is inf.
+    The disagreement of two that cannot be compared is inf. A loss may be in a lower precision, and is as exact as that.
     """
     start = before.get(name.removeprefix("update/"))
     noise = 0.0 if exact(name, theirs) else noise_of(theirs, spread, factor, start)
-    difference = math.inf if unlike_arrays(name, ours, theirs) else largest_difference(ours, theirs)
-    return Judgement(difference, factor * noise)
+    if unlike_arrays(name, ours, theirs):
+        return Judgement(math.inf, factor * noise)
+    allowed = factor * noise
+    if ours.dtype != theirs.dtype and ours.dtype.kind == theirs.dtype.kind == "f":
+        allowed += max(float(np.finfo(side.dtype).eps) for side in (ours, theirs)) * largest_magnitude(theirs)
+    return Judgement(largest_difference(ours, theirs), allowed)
 
 
 def exact(name: str, array: Array) -> bool:

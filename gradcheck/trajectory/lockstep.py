@@ -11,7 +11,8 @@ import numpy as np
 
 from gradcheck.contract import Array, Context, Gradients, Key, Kinks
 from gradcheck.numerics.agreement import Verdict, ratio_of
-from gradcheck.numerics.rounding import largest_difference, largest_magnitude, two_norm
+from gradcheck.numerics.rounding import largest_difference, largest_magnitude, spread, two_norm
+from gradcheck.subjects.attributes import AdapterError
 from gradcheck.trajectory.causes import explained
 from gradcheck.trajectory.divergence import Divergence, Moment, locate, split, unlike
 from gradcheck.trajectory.engine import (
@@ -28,6 +29,7 @@ from gradcheck.trajectory.judgement import USEFUL, Judgement, exact, informative
 from gradcheck.trajectory.kinks import Crossing, crossings, kinks_of
 from gradcheck.trajectory.reference import Rounding
 from gradcheck.trajectory.shadows import ERRING, shadow_from_nudged_state, share_of_rounding
+from gradcheck.trajectory.unmeasured import unexplained
 
 # Shadows added where a comparison exceeds its allowance, before it counts: the spread of three is small by chance more
 # often than that of two dozen.
@@ -53,7 +55,9 @@ class LockStepResult:
     ``ratios`` holds disagreement over allowance of every comparison, except of tensors that must be equal.
     ``failed_steps`` are the steps with an unexplained ratio above 1, ``uninformative`` the tensors that were
     informative in no step. ``retakes`` and ``second_opinions`` count the comparisons that each has cleared. ``moment``
-    is the first step that failed, if it could be taken.
+    is the first step that failed, if it could be taken. From the step ``hidden_from`` on, the engine carries over what
+    its state does not show; None if nothing of the kind was found during the run. ``unmeasured`` counts the comparisons
+    that nothing could be told of, because an engine without taps shows no rounding.
     """
 
     verdict: Verdict
@@ -69,6 +73,8 @@ class LockStepResult:
     crossings: tuple[Crossing, ...]
     retakes: int
     second_opinions: int
+    hidden_from: int | None
+    unmeasured: int
 
 
 class LockStep:
@@ -84,6 +90,10 @@ class LockStep:
 
     ``shares`` holds, by key of the state, the largest share of `update_rounding` by which both sides' updates differed.
     ``excused`` holds how far they differed at most, in the 2-norm, where only the reference's own error explains it.
+    An engine with ``hidden`` state, which no state that is loaded replaces, takes every step along the reference, and
+    so do its shadows, as many as are ever needed. While `doubtful`, every step is looked at for such a state, in copies
+    of the engine that have not trained: what a side carries over, and the other does not, fails the step.
+
     ``watch`` is called with everything that passes. The shadows of a step depend on ``seed`` and the number of the step
     alone, so that a step that is repeated, after other steps or none, is judged as it was.
     """
@@ -96,14 +106,22 @@ class LockStep:
         seed: int,
         rounding: Rounding,
         watch: Callable[[Taken], None] = lambda _: None,
+        *,
+        hidden: bool = False,
+        tapped: bool = True,
     ) -> None:
         self.rounding, self.watch = rounding, watch
         self.engine, self.shadow = copy.deepcopy(engine), copy.deepcopy(engine)
         self.factor, self.shadows, self.seed = factor, shadows, seed
+        self.along = [copy.deepcopy(engine) for _ in range(shadows + SHADOWS_OF_A_RETAKE if hidden else 0)]
+        self.untrained, self.doubtful = copy.deepcopy(engine), False
+        self.hidden_from: int | None = None
+        self.tapped, self.unmeasured = tapped, 0
         self.rng = Key(seed).generator()  # of the step that is compared
         self.known: Known = {}
         self.orders: dict[tuple[object, ...], list[str]] = {}  # of execution, by what a step shows
         self.ratios: list[float] = []
+        self.untapped = False  # nudged taps move nothing
         self.shares: dict[str, float] = {}
         self.excused: dict[str, float] = {}
         self.informative: dict[str, int] = {}
@@ -129,13 +147,16 @@ class LockStep:
         try:
             trial = Taken(before, batch, context, observed(self.engine, batch, context), reference, order, self.known)
             self._require_names(trial)
-            for _ in range(self.shadows):
-                self._nudge(trial)
+            trial.untapped = self.untapped and bool(self.along)
+            for shadow in self.along or [self.shadow] * self.shadows:
+                self._nudge(trial, shadow)
             computed = ["forward/outputs", *(f"backward/{name}" for name in reference.grads)]
-            if not any(trial.spreads[name] for name in computed):
-                trial.untapped = True
-                for _ in range(self.shadows):
-                    self._nudge(trial)
+            if not trial.untapped and not any(trial.spreads[name] for name in computed):
+                self.untapped = trial.untapped = True
+                for _ in range(0 if self.along else self.shadows):  # a step with hidden state cannot be repeated
+                    self._nudge(trial, self.shadow)
+            if self.doubtful and context.training and not self.along:
+                self._doubt(trial)
             if self._parted(trial):
                 self._agree(trial)
             self._judge(trial, order, trial.spreads)
@@ -155,7 +176,7 @@ class LockStep:
     def result(self) -> LockStepResult:
         """Return what has been found so far."""
         told = any(self.informative.get(f"backward/{name}", 0) for name in self.gradients)
-        verdict = Verdict.PASS if told else Verdict.INCONCLUSIVE
+        verdict = Verdict.PASS if told and not self.unmeasured else Verdict.INCONCLUSIVE
         first = self.first_failure
         if first is not None and self.moment is not None:
             first = replace(first, diagnosis=explained(first, self.moment))
@@ -173,10 +194,12 @@ class LockStep:
             crossings=tuple(self.crossings),
             retakes=self.retakes,
             second_opinions=self.second_opinions,
+            hidden_from=self.hidden_from,
+            unmeasured=self.unmeasured,
         )
 
     def _require_names(self, trial: Taken) -> None:
-        """Raise `StepError` for a missing gradient, ValueError where the two sides name their tensors differently."""
+        """Raise `StepError` for a missing gradient, `AdapterError` where the two sides name their tensors otherwise."""
         for name in trial.order:
             if name not in trial.ours and name.removeprefix("backward/") in trial.reference.grads:
                 raise StepError("has no gradient", name)
@@ -187,7 +210,10 @@ class LockStep:
             if key not in trial.reference.updated:
                 raise StepError("is kept, by the reference it is not", f"update/{key}")
         if missing := [name for name in trial.order if name not in trial.ours]:
-            raise ValueError(f"the engine shows no {', '.join(missing)}, which its reference does; name them alike")
+            raise AdapterError(
+                f"the engine shows no {', '.join(missing)}, which its reference does; name them alike, or leave out "
+                "the taps of the reference"
+            )
 
     def _parted(self, trial: Taken) -> bool:
         """Return whether the two sides and the shadows do not all make the same choices."""
@@ -198,10 +224,14 @@ class LockStep:
     def _agree(self, trial: Taken) -> None:
         """Take what comes after the forward pass, and its shadows, from a step with the reference's outputs.
 
-        Nothing is done if rounding does not explain every crossing.
+        Nothing is done if rounding does not explain every crossing. A step with hidden state cannot be repeated: then
+        nothing is told of what comes after.
         """
         self._cross(trial)
         if trial.forced or not all(crossing.explained for crossing in trial.crossings):
+            return
+        if self.along or trial.settled:
+            trial.spreads |= {name: math.inf for name in trial.order if name.startswith(BEYOND)}
             return
         trial.forced = {name: array for name, array in trial.reference.taps.items() if name.endswith(".output")}
         self.shadow.load(trial.before)
@@ -212,15 +242,15 @@ class LockStep:
         for _ in range(self.shadows):
             self._nudge_beyond(trial)
 
-    def _nudge(self, trial: Taken) -> None:
+    def _nudge(self, trial: Taken, engine: Engine) -> None:
         """Take the step once more as a shadow, and widen the spreads to it; a shadow that raises is ignored.
 
         A nudge may move an input out of the range that the engine accepts.
         """
-        given = self.shadow, trial.before, trial.batch, trial.context, self.rng
-        self.shadow.load(trial.before)
+        given = engine, trial.before, trial.batch, trial.context, self.rng
+        engine.load(trial.before)
         try:
-            shadow = shadow_from_nudged_state(*given)[0] if trial.untapped else observed(self.shadow, *given[2:])
+            shadow = shadow_from_nudged_state(*given)[0] if trial.untapped else observed(engine, *given[2:])
         except StepError:
             return
         self._widen(trial, shadow, [name for name in trial.order if not (trial.forced and name.startswith(BEYOND))])
@@ -242,6 +272,41 @@ class LockStep:
                 if math.isfinite(difference):  # an overflow does not show how far rounding moves
                     trial.spreads[name] = max(trial.spreads[name], difference)
 
+    def _doubt(self, trial: Taken) -> None:
+        """Look for what this step carries over from the steps before, though no state shows it.
+
+        A shadow has just taken other steps than the engine. If it does not repeat the engine's step, copies that have
+        taken none show what the step is without anything carried over, and how far rounding moves that.
+        """
+        self.shadow.load(trial.before)
+        echo = tensors_of(observed(self.shadow, trial.batch, trial.context))
+        if all(_same(echo[name], trial.ours[name]) for name in trial.order):
+            return
+        try:
+            alone, *shadows = (self._afresh(trial, nudge) for nudge in [False] + [True] * SHADOWS_OF_A_RETAKE)
+        except StepError:
+            return
+        spreads = spread({name: alone[name] for name in trial.order}, shadows)
+
+        def carries(shown: dict[str, Array]) -> bool:
+            found = (
+                judged(name, shown[name], alone[name], spreads[name], self.factor, trial.before) for name in spreads
+            )
+            return any(one.ratio > 1 for one in found)
+
+        if not carries(trial.ours):
+            return
+        self.hidden_from = trial.context.key.step
+        self.doubtful = False
+        if not carries(trial.theirs):
+            trial.spreads, trial.settled = spreads, True
+
+    def _afresh(self, trial: Taken, nudge: bool) -> dict[str, Array]:
+        """Return what a copy of the engine shows that has taken no step before this one."""
+        engine = copy.deepcopy(self.untrained)
+        engine.load(trial.before)
+        return tensors_of(observed(engine, trial.batch, trial.context, self.rng if nudge else None))
+
     def _judge(self, trial: Taken, names: list[str], spreads: dict[str, float]) -> int:
         """Compare some tensors, given the spreads of the shadows; return how many are within their allowance."""
         for name in names:
@@ -254,16 +319,28 @@ class LockStep:
         believed = self.first_failure is not None  # a verdict that stands needs no second look
         if not believed:
             self.second_opinions += self._judge(trial, trial.inexact_failing(), self._remembered(trial))
-        if not believed and trial.failing():
+        # Where nothing is nudged, more shadows show no more.
+        shown = self.tapped or any(trial.spreads[name] for name in trial.failing())
+        if shown and not (believed or self.along or trial.settled) and trial.failing():
             for _ in range(SHADOWS_OF_A_RETAKE):
-                self._nudge(trial)
+                self._nudge(trial, self.shadow)
             self.retakes += self._judge(trial, trial.failing(), trial.spreads)
         self._settle_crossings(trial)
         if not believed and (names := trial.inexact_failing()):
             self._ask(trial, self.rounding.by_opinion(names, trial.theirs, trial.before, trial.batch, trial.context))
-        if not believed and (names := trial.inexact_failing()):
+        # What has been left open in an earlier step stays so, whatever the reference's rounding is.
+        if not (believed or self.unmeasured) and (names := trial.inexact_failing()):
             needed = {name: trial.judgements[name].disagreement / self.factor for name in names}
             self._ask(trial, self.rounding.by_differences(needed, trial.before, trial.batch, trial.context))
+        if not self.tapped:
+            self._leave_open(trial)
+
+    def _leave_open(self, trial: Taken) -> None:
+        """Take for uninformative what exceeds an allowance that knows nothing of rounding inside, but by little."""
+        for name in trial.inexact_failing():
+            if not unexplained(name, trial.ours, trial.theirs, trial.before):
+                trial.judgements[name] = trial.judgements[name]._replace(allowed=math.inf)
+                self.unmeasured += 1
 
     def _ask(self, trial: Taken, errors: dict[str, float]) -> None:
         """Judge again, with the reference's own errors, and remember these."""
@@ -365,6 +442,7 @@ class Taken:
         self.untapped = False  # nudged taps move nothing
         self.forced: dict[str, Array] = {}  # outputs of the reference's layers, where some crossed a kink
         self.shadows: list[dict[str, Kinks]] = []
+        self.settled = False  # the spreads are of copies that carry nothing over
         self.judgements: dict[str, Judgement] = {}
 
     def moment(self, last: tuple[State, Batch, Context, Gradients] | None) -> Moment:
@@ -398,3 +476,7 @@ class Taken:
     def inexact_failing(self) -> list[str]:
         """Return, of the failing tensors, those that need not be equal."""
         return [name for name in self.failing() if not exact(name, self.theirs[name])]
+
+
+def _same(a: Array, b: Array) -> bool:
+    return np.array_equal(a, b, equal_nan=b.dtype.kind == "f")

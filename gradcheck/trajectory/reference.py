@@ -47,11 +47,16 @@ class ReferenceRounding:
     one is larger by the ratio of the two eps. The other is fourth differences of the step along random lines.
     Parameters and inputs are moved so far that the last places change, and not so far that anything smooth shows. Equal
     elements move alike, since those of a flat background, added one by one, all err in one direction. A jump at a kink
-    is no rounding and is left out; ``engine`` finds the kinks. More and Wild (2011), "Estimating computational noise".
+    is no rounding and is left out; ``engine`` finds the kinks. Of engines with ``hidden`` state every point has a copy
+    of its own, so that nothing is carried over from point to point. More and Wild (2011), "Estimating computational
+    noise".
     """
 
-    def __init__(self, reference: Engine, engine: Engine, seed: int, opinion: Engine | None = None) -> None:
+    def __init__(
+        self, reference: Engine, engine: Engine, seed: int, opinion: Engine | None = None, *, hidden: bool = False
+    ) -> None:
         self.reference, self.engine, self.seed, self.opinion = reference, engine, seed, opinion
+        self.hidden = hidden
         self.copies: tuple[Engine, Engine] | None = None
         if opinion is not None:
             state = opinion.state()
@@ -177,9 +182,10 @@ class ReferenceRounding:
             for k in range(1, POINTS + 1):
                 moved = {key: start[key] + unit.dtype.type(k / shrink) * unit for key, unit in line.items()}
                 x = moved.pop("x", batch.x)
-                engine.load({**before, **moved})
+                one = copy.deepcopy(engine) if self.hidden else engine
+                one.load({**before, **moved})
                 try:
-                    step = observed(engine, batch._replace(x=x), context)
+                    step = observed(one, batch._replace(x=x), context)
                 except StepError:
                     return []
                 shown = tensors_of(step)

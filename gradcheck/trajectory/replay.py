@@ -16,6 +16,7 @@ from gradcheck.contract import PHASES, Array, Context, Key
 from gradcheck.files import write_whole
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.numerics.rounding import FACTOR, SHADOWS
+from gradcheck.subjects.attributes import AdapterError
 from gradcheck.trajectory.divergence import Divergence, Moment
 from gradcheck.trajectory.engine import Batch, Engine, State, StepError, below, load, observed, step_of, tensors_of
 from gradcheck.trajectory.lockstep import LockStep
@@ -174,7 +175,7 @@ def replay(case: Replay, engine: Engine, reference: Engine | None = None, *, see
             if reference is not None:
                 load(reference, moment.before)
                 changed = _changed(moment, reference)
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, AdapterError) as error:
             raise ReplayError(f"the saved step is not one of this engine: {error}") from None
     found = lock.result().first_failure
     return Replayed(Verdict.FAIL if found else Verdict.PASS, found, changed)

@@ -152,14 +152,17 @@ def sensitivity(
     shadows: int,
     seed: int,
     faults: Mapping[str, Fault],
+    *,
+    tapped: bool = True,
 ) -> Sensitivity:
     """Plant faults into ``engine``, in the steps that a passed run has kept, and find those that lock-step catches.
 
     ``seed`` is that of the run and draws the same shadows in the same steps. Every gradient is scaled by 1 + size, with
     the size bisected. It is also given the wrong sign, replaced by that of the step before, and given a zero in place
-    of its largest element. ``faults``, by name, are planted too.
+    of its largest element. ``faults``, by name, are planted too. An engine that is not
+    ``tapped`` shows no rounding.
     """
-    trials = _Trials(engine, rounding, factor, shadows, seed)
+    trials = _Trials(engine, rounding, factor, shadows, seed, tapped)
     sharpest = {name: best for name, best in sampler.sharpest.items() if best is not None}
     smallest = dict.fromkeys(sampler.sharpest) | {
         name: _smallest(trials, name, share, sample, sampler.drawn) for name, (share, sample) in sharpest.items()
@@ -184,8 +187,11 @@ def sensitivity(
 class _Trials:
     """Lock-step over single steps, with a fault in the engine."""
 
-    def __init__(self, engine: Engine, rounding: ReferenceRounding, factor: float, shadows: int, seed: int) -> None:
+    def __init__(
+        self, engine: Engine, rounding: ReferenceRounding, factor: float, shadows: int, seed: int, tapped: bool
+    ) -> None:
         self.engine, self.rounding, self.factor, self.shadows, self.seed = engine, rounding, factor, shadows, seed
+        self.tapped = tapped
         self.asked: dict[int, _AskedOnce] = {}
 
     def caught(self, fault: Fault, sample: _Sample, draw: int = 0) -> bool:
@@ -202,7 +208,7 @@ class _Trials:
             except StepError:
                 return True
         asked = self.asked.setdefault(id(sample), _AskedOnce(self.rounding, sample))
-        lock = LockStep(planted, self.factor, self.shadows, self.seed + draw, asked)
+        lock = LockStep(planted, self.factor, self.shadows, self.seed + draw, asked, tapped=self.tapped)
         lock.known = known
         lock.compare(before, batch, context, step_of(theirs))
         return lock.first_failure is not None

@@ -16,7 +16,9 @@ from gradcheck.trajectory.causes import explained
 from gradcheck.trajectory.divergence import Divergence, Moment, locate
 from gradcheck.trajectory.freerun import HORIZON
 from gradcheck.trajectory.judgement import Judgement, exact, informative, judged
+from gradcheck.trajectory.told import Told
 from gradcheck.trajectory.trace import NOISE, RecordedStep, Trace
+from gradcheck.trajectory.unmeasured import unexplained
 
 
 class Obstacle(StrEnum):
@@ -31,14 +33,14 @@ class Obstacle(StrEnum):
     HORIZON = auto()  # already at the first step
 
 
-@dataclass(frozen=True)
-class TraceReport:
+@dataclass(frozen=True, repr=False)
+class TraceReport(Told):
     """The result of a comparison of two traces; ``bool(report)`` is True only on a pass.
 
     With ``lock_step`` both took every step from the same state. Otherwise both trained by themselves, and the allowance
     grows with the run up to ``horizon_step``, from which nothing is compared. ``only_ours`` and ``only_theirs`` are the
-    tensors that the other lacks at some step, ``unmeasured`` those without noise. ``ratios`` and ``uninformative`` are
-    as in `LockStepResult`.
+    tensors that the other lacks at some step, ``unmeasured`` those without noise that differ, but not by more than
+    rounding may explain. ``ratios`` and ``uninformative`` are as in `LockStepResult`.
     """
 
     verdict: Verdict
@@ -57,16 +59,14 @@ class TraceReport:
     only_theirs: tuple[str, ...]
     unmeasured: tuple[str, ...]
 
-    def __bool__(self) -> bool:
-        return self.verdict is Verdict.PASS
-
 
 def compare_traces(ours: Trace, theirs: Trace, *, factor: float = FACTOR) -> TraceReport:
     """Check that the programs of two traces are the same, by the noise that at least one of them has recorded.
 
     If one was recorded along the other, or both along a third, every step is judged by itself, as in lock-step.
-    Otherwise both must have trained by themselves from the same start. Raises `TraceError` for a trace that cannot be
-    read, ValueError for a factor that is not above 0.
+    Otherwise both must have trained by themselves from the same start. Without noise, what is equal bit for bit agrees,
+    and what no rounding explains in a step from the same state fails: see `unexplained`. Raises `TraceError` for a
+    trace that cannot be read, ValueError for a factor that is not above 0.
     """
     if not factor > 0:
         raise ValueError(f"compare_traces needs a factor above 0, got {factor}")
@@ -121,6 +121,7 @@ class _Findings:
     only_ours: dict[str, None] = field(default_factory=dict)
     only_theirs: dict[str, None] = field(default_factory=dict)
     unmeasured: dict[str, None] = field(default_factory=dict)
+    measured: bool = False  # any noise that counts was recorded
 
     def compare(self, a: RecordedStep, b: RecordedStep) -> bool:
         """Compare one step; return True at the horizon, after which nothing is compared."""
@@ -128,6 +129,7 @@ class _Findings:
         self.only_ours |= dict.fromkeys(name for name in ours if name not in theirs)
         self.only_theirs |= dict.fromkeys(name for name in theirs if name not in ours)
         noise = self._noise(a, b)
+        self.measured = self.measured or bool(noise)
         if not self.lock_step and self._parted(theirs, noise):
             self.horizon = b.entry.step
             return True
@@ -135,16 +137,18 @@ class _Findings:
         start = b.before() or a.before()
         shapes = {name.removeprefix("update/"): array.shape for name, array in theirs.items()}
         before = {key: array for key, array in start.items() if shapes.get(key) == array.shape}
+        alike = self.lock_step or (bool(before) and _start_alike(a, b))
         judgements: dict[str, Judgement] = {}
         for name in (name for name in theirs if name in ours):
-            if not exact(name, theirs[name]) and name not in noise:
+            told = exact(name, theirs[name]) or name in noise or _same(ours[name], theirs[name])
+            if not told and not (alike and unexplained(name, ours, theirs, before)):
                 self.unmeasured[name] = None
                 continue
             judgements[name] = judged(name, ours[name], theirs[name], noise.get(name, 0.0), self.factor, before)
             if not exact(name, theirs[name]):
                 self.ratios.append(judgements[name].ratio)
-                told = informative(name, judgements[name], theirs[name], before)
-                self.told[name] = self.told.get(name, 0) + told
+                tells = informative(name, judgements[name], theirs[name], before)
+                self.told[name] = self.told.get(name, 0) + tells
         if any(not exact(name, theirs[name]) for name in judgements):
             self.steps += 1
         self._note(b, judgements, ours, theirs)
@@ -153,8 +157,10 @@ class _Findings:
     def report(self, obstacle: Obstacle | None) -> TraceReport:
         """Return the report; if nothing informative was compared, the obstacle says why."""
         told = any(count for name, count in self.told.items() if name.startswith(("backward/", "update/param/")))
-        if self.first is None and obstacle is None and not told:
-            obstacle = self._obstacle()
+        # What is equal by chance, or before the first difference, says nothing of what differs.
+        open_ = bool(self.unmeasured) and not self.measured
+        if self.first is None and obstacle is None and (open_ or not told):
+            obstacle = Obstacle.NO_NOISE if open_ else self._obstacle()
         verdict = Verdict.INCONCLUSIVE if obstacle else Verdict.PASS
         return TraceReport(
             verdict=Verdict.FAIL if self.first else verdict,
@@ -228,3 +234,7 @@ class _Findings:
 def _with_rate(one: RecordedStep) -> dict[str, Array]:
     """Return the tensors of a step, with the learning rate among its data."""
     return {"data/lr": np.asarray(one.entry.lr), **one.tensors()}
+
+
+def _same(ours: Array, theirs: Array) -> bool:
+    return ours.dtype == theirs.dtype and np.array_equal(ours, theirs, equal_nan=theirs.dtype.kind == "f")

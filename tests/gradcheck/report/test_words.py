@@ -36,16 +36,16 @@ NOTHING = check_trajectory(Neuron(weights()), Neuron(weights()), [])
 
 
 def test_lock_step_in_words() -> None:
-    assert describe_lock_step(lock_step_to_json(CLEAN.lock_step), 8).startswith("140 comparisons: median 0.")
-    assert describe_lock_step(lock_step_to_json(FAULTY.lock_step), 8) == "20 of 20 steps are wrong"
-    assert describe_lock_step(lock_step_to_json(NOTHING.lock_step), 8) == "nothing was compared"
-    assert describe_lock_step(lock_step_to_json(SILENT.lock_step), 8).endswith(
+    assert describe_lock_step(lock_step_to_json(CLEAN.lock_step)).startswith(
+        "140 comparisons, as shares of the allowance: median 0."
+    )
+    assert describe_lock_step(lock_step_to_json(FAULTY.lock_step)) == "20 of 20 steps are wrong"
+    assert describe_lock_step(lock_step_to_json(NOTHING.lock_step)) == "nothing was compared"
+    assert describe_lock_step(lock_step_to_json(SILENT.lock_step)).endswith(
         "; no gradient was above rounding noise, so none was tested"
     )
     untested = replace(CLEAN.lock_step, uninformative=("0.bias",))
-    assert describe_lock_step(lock_step_to_json(untested), 8).endswith(
-        "; never above rounding noise, so untested: 0.bias"
-    )
+    assert describe_lock_step(lock_step_to_json(untested)).endswith("; never above rounding noise, so untested: 0.bias")
 
 
 def test_free_run_in_words() -> None:
@@ -66,7 +66,8 @@ def test_the_last_sentence() -> None:
         "FAIL: A and B are not the same program. They part at step 0, backward, 0.weight["
     )
     assert summarise_trajectory(trajectory_to_json(SILENT, "a", "b"), {"a": "A", "b": "B"}) == (
-        "INCONCLUSIVE: 3 steps were compared, and none could tell right from wrong."
+        "INCONCLUSIVE: 3 steps were compared, and none could tell right from wrong: "
+        "no gradient was above rounding noise."
     )
 
 
@@ -134,7 +135,7 @@ def test_a_check_that_could_tell_nothing_says_why_in_one_line() -> None:
     silent = [Finding("Linear", claim, Verdict.INCONCLUSIVE, message="too much noise") for claim in ("one", "two")]
     assert describe_silence(Report("Linear", tuple(silent), 1, 0)) == "nothing could be told of Linear: too much noise"
     assert describe_silence(Report("Linear", (), 1, 0)) == "nothing could be told of Linear: no property applies to it"
-    assert describe_silence(NOTHING) == "0 steps were compared, and none could tell right from wrong."
+    assert describe_silence(NOTHING) == "No step was compared: there were no batches."
 
 
 def test_a_twin_of_another_shape_is_refused() -> None:

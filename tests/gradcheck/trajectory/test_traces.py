@@ -171,12 +171,13 @@ def test_traces_that_tell_nothing_say_why(tmp_path: Path) -> None:
     late = _reworded(recorded(tmp_path / "late"), lambda line: line.update(step=line["step"] + 99))
     apart = recorded(tmp_path / "apart", Neuron(weights(seed=5)))
     along = followed(tmp_path / "along", silent)
+    rounded = recorded(tmp_path / "rounded", Neuron(weights(), direction=-1), shadows=0)
     zero = [Batch(batch.x, batch.x @ weights() * 0, batch.lr) for batch in batches(3)]
     nothing = recorded(tmp_path / "nothing", Neuron(np.zeros(6)), zero)
     chaos = _reworded(recorded(tmp_path / "chaos"), lambda line: line["noise"].update({"update/param/0.weight": 1.0}))
     bare = _edited(recorded(tmp_path / "bare"), lambda arrays: arrays.pop("never", None), ["data/x", "data/y"])
     for a, b, obstacle, words in (
-        (silent, silent, Obstacle.NO_NOISE, "neither has recorded rounding noise for what both have"),
+        (silent, rounded, Obstacle.NO_NOISE, "neither has recorded rounding noise for what both have"),
         (ours, late, Obstacle.NO_STEP, "they have no step in common"),
         (ours, bare, Obstacle.NO_TENSOR, "they have no tensor in common, but what they were given"),
         (nothing, nothing, Obstacle.NO_INFORMATION, "nothing compared could tell right from wrong"),
@@ -220,7 +221,38 @@ def test_what_one_lacks_is_said_and_the_rest_compared(tmp_path: Path) -> None:
     assert (report.only_ours, report.only_theirs) == (("forward/0.output",), ())
     assert compare_traces(theirs, ours).only_theirs == ("forward/0.output",)
     ours = _reworded(ours, lambda line: line["noise"].pop("loss/loss.value"))
-    assert compare_traces(ours, recorded(tmp_path / "n", shadows=0)).unmeasured == ("loss/loss.value",)
+    rounded = recorded(tmp_path / "n", Neuron(weights(), direction=-1), shadows=0)
+    assert compare_traces(ours, rounded).unmeasured == ("loss/loss.value",)
+
+
+def test_what_is_equal_bit_for_bit_needs_no_noise(tmp_path: Path) -> None:
+    silent = recorded(tmp_path / "silent", shadows=0)
+    report = compare_traces(silent, silent)
+    assert report
+    assert report.ratios.max() == 0
+    assert compare_traces(silent, recorded(tmp_path / "again", shadows=0))
+
+
+def test_without_noise_half_of_the_digits_decide_in_the_first_step(tmp_path: Path) -> None:
+    silent = recorded(tmp_path / "silent", shadows=0)
+    for factor, verdict in ((1 + 1e-6, Verdict.FAIL), (1 + 1e-11, Verdict.INCONCLUSIVE)):
+        other = recorded(tmp_path / str(factor), Neuron(weights(), corrupt=scaled(factor)), shadows=0)
+        report = compare_traces(other, silent)
+        assert report.verdict is verdict
+        assert (report.first_divergence is not None) == (verdict is Verdict.FAIL)
+        assert "record" in str(report)
+    late = recorded(tmp_path / "late", Neuron(weights(), corrupt=scaled(1.5, begin=1)), shadows=0)
+    found = compare_traces(late, silent).first_divergence
+    assert found is not None  # the state before step 1 is equal bit for bit
+    assert (found.step, found.phase, found.tensor) == (1, "backward", "0.weight")
+
+
+def test_without_noise_a_kink_may_decide_what_flows_back_in_float32(tmp_path: Path) -> None:
+    start, steps = weights(dtype=np.float32), batches(STEPS, dtype=np.float32)
+    silent = recorded(tmp_path / "silent", Neuron(start), steps, shadows=0)
+    engine = Neuron(start, corrupt=lambda _, grad: grad * np.float32(1.5))
+    report = compare_traces(recorded(tmp_path / "other", engine, steps, shadows=0), silent)
+    assert (report.verdict, report.obstacle) == (Verdict.INCONCLUSIVE, Obstacle.NO_NOISE)
 
 
 @pytest.mark.parametrize(

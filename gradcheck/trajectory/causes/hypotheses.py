@@ -1,0 +1,97 @@
+"""Why a step is wrong: the likeliest cause, named only if it explains every element of the wrong tensor.
+
+Gradients are judged by those hypotheses of `gradcheck.diagnosis.gradients` that need only one cotangent, all other
+tensors of a step by those of this package. None is an acceptable answer, a wrong cause is not.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradcheck import words
+from gradcheck.diagnosis.factors import constant_factor
+from gradcheck.diagnosis.gradients import exchanged, not_finite
+from gradcheck.diagnosis.patterns import part_wrong, rearranged
+from gradcheck.diagnosis.shapes import reduced_too_far
+from gradcheck.diagnosis.terms import term_in_value
+from gradcheck.trajectory.causes.data import labels_shifted, other_order, rescaled
+from gradcheck.trajectory.causes.gradients import (
+    accumulated,
+    loss_factor,
+    micro_batches,
+    of_another_shape,
+    of_gradient,
+    stale,
+)
+from gradcheck.trajectory.causes.outputs import all_zero, dropout, other_precision
+from gradcheck.trajectory.causes.scene import Found, Hypothesis, Scene, is_floating
+from gradcheck.trajectory.causes.updates import (
+    carried_over,
+    correction,
+    decay_in_slot,
+    momentum,
+    moved_by_factor,
+    not_updated,
+    other_beta,
+    other_eps,
+    weight_decay,
+)
+from gradcheck.trajectory.divergence import Divergence, Moment, split
+
+HYPOTHESES: dict[str, tuple[Hypothesis, ...]] = {
+    "data": (other_order, labels_shifted, rescaled),
+    "forward": (
+        other_precision,
+        dropout,
+        of_gradient(not_finite),
+        all_zero,
+        of_gradient(constant_factor),
+        of_gradient(rearranged),
+        of_gradient(part_wrong),
+    ),
+    "loss": (loss_factor,),
+    "backward": (
+        of_gradient(not_finite),
+        all_zero,
+        stale,
+        accumulated,
+        micro_batches,
+        of_gradient(constant_factor),
+        of_gradient(rearranged),
+        of_gradient(exchanged),
+        of_gradient(reduced_too_far),
+        of_gradient(part_wrong),
+        of_gradient(term_in_value),
+        other_precision,
+    ),
+    "update": (
+        not_updated,
+        decay_in_slot,
+        momentum,
+        other_beta,
+        correction,
+        other_eps,
+        moved_by_factor,
+        weight_decay,
+        carried_over,
+    ),
+}
+
+
+def explained(found: Divergence, moment: Moment) -> str | None:
+    """Return why the tensor of a divergence is wrong, as a sentence, or None if no cause is found."""
+    why = diagnose_step(f"{found.phase}/{found.tensor}", moment)
+    return None if why is None else words.cause(why, found)
+
+
+def diagnose_step(name: str, moment: Moment) -> Found | None:
+    """Return the first cause that explains the tensor ``phase/tensor`` of a step, or None."""
+    scene = Scene(name, moment)
+    alike = scene.ours.shape == scene.theirs.shape
+    if not all(is_floating(array) or np.issubdtype(array.dtype, np.integer) for array in (scene.ours, scene.theirs)):
+        return None
+    with np.errstate(all="ignore"):
+        for hypothesis in HYPOTHESES[split(name)[0]] if alike else (of_another_shape,):
+            if found := hypothesis(scene):
+                return found
+    return None

@@ -1,0 +1,125 @@
+"""A tensor in which a step is wrong, with the step around it, and what can be wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gradcheck.contract import Array
+from gradcheck.diagnosis.evidence import Diagnosis
+from gradcheck.diagnosis.fits import PRECISION, Comparison
+from gradcheck.diagnosis.updates import moved
+from gradcheck.trajectory.divergence import Moment, split
+
+# Allowances of steps are for whole tensors and may be wide beside an element, as in float32. But tensors are large, and
+# three elements off by a hundred tolerances each are about as unlikely a coincidence as one off by a million.
+LEVELS = (PRECISION, 100.0)
+
+
+class StepCause(StrEnum):
+    """What can be wrong with a step, besides its gradients; the comments list the details of each."""
+
+    OTHER_ORDER = "other order"  # rolled (by how many, or None)
+    LABELS_SHIFTED = "labels shifted"  # by, classes
+    RESCALED = "rescaled"  # factor, offset
+    OTHER_PRECISION = "other precision"  # precision, lower
+    DROPOUT = "dropout"  # p, on, training
+    STALE = "stale"
+    ACCUMULATED = "accumulated"  # reference (whether it is the one that accumulates)
+    MICRO_BATCHES = "micro-batches"  # parts, reference (whether it does not divide)
+    NOT_UPDATED = "not updated"
+    MOVED_BY_FACTOR = "moved by factor"  # factor, everything, lr (given and as if, or None)
+    MOMENTUM = "momentum"  # lost, multiple
+    CORRECTION = "correction"  # t, given
+    WEIGHT_DECAY = "weight decay"  # decay, more
+    BETA = "beta"  # name, slot, ours, theirs
+    EPS = "eps"  # place, ours, theirs
+    CARRIED_OVER = "carried over"  # multiple, reference (whether it carries)
+
+
+@dataclass(frozen=True)
+class StepDiagnosis:
+    """The cause of a wrong step, with the details for its sentence."""
+
+    cause: StepCause
+    details: dict[str, Any]
+
+
+Found = Diagnosis | StepDiagnosis
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The tensor ``phase/tensor`` in which a step is wrong, and the step."""
+
+    name: str
+    moment: Moment
+
+    @property
+    def ours(self) -> Array:
+        """The engine's tensor."""
+        return self.moment.ours[self.name]
+
+    @property
+    def theirs(self) -> Array:
+        """The reference's tensor."""
+        return self.moment.theirs[self.name]
+
+    @property
+    def tensor(self) -> str:
+        """The tensor's name, without the phase."""
+        return split(self.name)[1]
+
+    @property
+    def parameter(self) -> str:
+        """The name of the parameter of an update: ``0.weight`` for ``optim/exp_avg/0.weight``."""
+        return self.tensor.rpartition("/")[2]
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        """Both tensors, and the allowance of each element."""
+        return self.compared(self.name)
+
+    @cached_property
+    def before(self) -> Array | None:
+        """An updated tensor before the step, if it existed."""
+        return self.moment.before.get(self.tensor)
+
+    def compared(self, name: str) -> Comparison:
+        """Return both sides' tensor of some name, and the allowance of each element.
+
+        If ours has another shape, it is NaN, which no hypothesis explains.
+        """
+        arrays = (self.moment.ours[name], self.moment.theirs[name])
+        ours, theirs = (np.asarray(array, dtype=np.float64) for array in arrays)
+        ours = ours if ours.shape == theirs.shape else np.full(theirs.shape, np.nan)
+        return Comparison(ours, theirs, np.full(theirs.shape, self.moment.allowed[name]), LEVELS)
+
+    def moved(self, name: str) -> Comparison | None:
+        """Return how far both sides moved a tensor, or None if it was not there before."""
+        before = self.moment.before.get(name.removeprefix("update/"))
+        return None if before is None else moved(self.compared(name), before)
+
+    def slot(self, slot: str, of: str = "theirs") -> Array | None:
+        """Return the parameter's array in a slot of the optimizer, after the step on one side or ``before`` it."""
+        key = f"optim/{slot}/{self.parameter}"
+        array = self.moment.before.get(key) if of == "before" else getattr(self.moment, of).get(f"update/{key}")
+        return None if array is None else np.asarray(array, dtype=np.float64)
+
+
+Hypothesis = Callable[[Scene], Found | None]
+
+
+def is_floating(array: Array) -> bool:
+    """Return whether an array holds floating-point numbers."""
+    return bool(np.issubdtype(array.dtype, np.floating))
+
+
+def is_within(array: Array, predicted: Array, allowed: Array) -> bool:
+    """Return whether an array is as predicted, to within twice the allowance."""
+    return bool(np.all(np.abs(array - predicted) <= 2 * allowed))

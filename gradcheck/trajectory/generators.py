@@ -1,0 +1,83 @@
+"""The generators of random numbers that an engine draws from: the global ones, and those that it holds itself."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from gradcheck.contract import Key
+from gradcheck.subjects.randomness import is_generator, state_of
+
+GLOBAL = ("np.random", "random", "torch")
+
+
+def standing() -> dict[str, Any]:
+    """Return where the global generators stand; torch's only where torch is imported already."""
+    torch: Any = sys.modules.get("torch")
+    found = {"np.random": np.random.get_state(legacy=False), "random": random.getstate()}
+    return found if torch is None else found | {"torch": torch.get_rng_state()}
+
+
+def put_back(states: Mapping[str, Any]) -> None:
+    """Put the global generators where they stood."""
+    np.random.set_state(states["np.random"])
+    random.setstate(states["random"])
+    if "torch" in states:
+        sys.modules["torch"].set_rng_state(states["torch"])
+
+
+def moved(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:
+    """Return the generators that stand elsewhere now, and where, as text."""
+    return {name: _text(after[name]) for name in before if _text(before[name]) != _text(after[name])}
+
+
+@contextmanager
+def seeded(key: Key) -> Iterator[None]:
+    """Seed the global generators from a key for the time of a call, and put them back afterwards."""
+    states = standing()
+    seed = int(key.generator().integers(2**32))
+    np.random.seed(seed)
+    random.seed(seed)
+    if "torch" in states:
+        sys.modules["torch"].manual_seed(seed)
+    try:
+        yield
+    finally:
+        put_back(states)
+
+
+def held(owner: object) -> dict[str, Any]:
+    """Return where the generators stand that an object holds, in attributes, containers and objects below it."""
+    found: dict[str, Any] = {}
+    seen: set[int] = set()
+    waiting: list[tuple[str, object]] = [("", owner)]
+    while waiting:
+        path, current = waiting.pop()
+        if id(current) in seen or isinstance(current, (type, str, bytes, int, float, np.ndarray)):
+            continue
+        seen.add(id(current))
+        if is_generator(current):
+            found[path] = state_of(current)
+        elif isinstance(current, Mapping):
+            waiting += [(f"{path}.{key}", value) for key, value in current.items()]
+        elif isinstance(current, (list, tuple)):
+            waiting += [(f"{path}.{i}", value) for i, value in enumerate(current)]
+        elif type(current).__module__.partition(".")[0] == "torch" and hasattr(current, "get_state"):
+            found[path] = current.get_state()  # a torch.Generator
+        else:
+            waiting += [(f"{path}.{name}", value) for name, value in getattr(current, "__dict__", {}).items()]
+    return {path.removeprefix("."): state for path, state in found.items()}
+
+
+def _text(state: Any) -> str:  # noqa: ANN401  of any generator
+    """Return a state as a text that is equal only for equal states."""
+    if isinstance(state, Mapping):
+        return str({name: _text(value) for name, value in state.items()})
+    if isinstance(state, np.ndarray):
+        return state.tobytes().hex()
+    return str(state.tolist()) if hasattr(state, "tolist") else str(state)
