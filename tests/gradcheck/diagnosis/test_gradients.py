@@ -736,6 +736,6 @@ def test_a_fault_is_named_by_its_kind_or_not_at_all(
 
 def test_every_cause_has_been_found() -> None:
     found = [diagnose(problem.with_fault(tensor, wrong)) for _, (problem, tensor, wrong), _ in NAMED]
-    # In test_verdicts.py, test_losses.py, test_guards.py and test_exchanged.py.
-    elsewhere = {Cause.TIED_IN_FULL, Cause.OTHER_LOSS, Cause.GUARD, Cause.ARGUMENTS_EXCHANGED}
+    # In test_verdicts.py, test_losses.py, test_guards.py, test_exchanged.py and test_whole_numbers.py.
+    elsewhere = {Cause.TIED_IN_FULL, Cause.OTHER_LOSS, Cause.GUARD, Cause.ARGUMENTS_EXCHANGED, Cause.WHOLE_NUMBERS}
     assert {one.cause for one in found if one} == set(Cause) - elsewhere
