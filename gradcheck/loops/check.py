@@ -17,6 +17,7 @@ from gradcheck.loops.judging import (
     floor,
     is_exact,
     judged,
+    may_be_noise,
     near,
     norm,
     same,
@@ -75,12 +76,13 @@ class LoopsReport(Told):
     """The result of a comparison of two loops; ``bool(report)`` is True only on a pass.
 
     ``links`` say which of ours' tensors are which of theirs. ``ratios`` holds disagreement over allowance of every
-    comparison that need not be equal. ``only_ours`` and ``only_theirs`` were compared with nothing, ``unseen`` is what
-    could not be seen of each. ``precisions`` are those of the two; where they differ, every tensor is judged by the
-    rounding of the lower one. ``smallest`` is the smallest error of each gradient, as a share of its largest element,
-    that would have been seen in the best of the steps. ``kinks`` are the steps whose backward pass was not judged,
-    since the two rounded to different sides of a kink. ``doubt`` says why the verdict is inconclusive, and ``told`` of
-    what.
+    comparison that need not be equal. ``only_ours`` and ``only_theirs`` were compared with nothing, of those
+    ``unmeasured`` no noise is known in some step, ``unseen`` is what could not be seen of each. ``loss_scale`` is by
+    how much ours scales its loss up, and its gradients down again before the update. ``precisions`` are those of the
+    two; where they differ, every tensor is judged by the rounding of the lower one. ``smallest`` is the smallest error
+    of each gradient, as a share of its largest element, that would have been seen in the best of the steps. ``kinks``
+    are the steps whose backward pass was not judged, since the two rounded to different sides of a kink. ``doubt`` says
+    why the verdict is inconclusive, and ``told`` of what.
     """
 
     verdict: Verdict
@@ -95,6 +97,8 @@ class LoopsReport(Told):
     links: tuple[Link, ...]
     only_ours: tuple[str, ...]
     only_theirs: tuple[str, ...]
+    unmeasured: tuple[str, ...]
+    loss_scale: float
     unseen: tuple[tuple[str, ...], tuple[str, ...]]
     kinks: tuple[int, ...]
     precisions: tuple[str, str]
@@ -119,8 +123,8 @@ def check_loops(
     """Check that two training loops are the same program, in their first ``steps`` steps.
 
     Each is a function that trains and is given ``watch``: it trains inside ``with watch(model, optimizer):``, as with
-    `gradcheck.watch`, or calls ``watch.step(params=..., ...)`` at the end of each step (`Watch.step`). Each is called
-    several times, and must begin anew each time::
+    `gradcheck.watch`, or calls ``watch.start(params)`` before the first step and ``watch.step(params=..., ...)`` at the
+    end of each (`Watch.step`). Each is called several times, and must begin anew each time::
 
         def ours(watch):
             model, optimizer = make()
@@ -184,6 +188,7 @@ class _Comparison:
         self.count = min(self.counts)
         self.state_links = self._link_states(names)
         self._compare_starts(start)
+        self.unmeasured: dict[str, None] = {}  # in the order of execution
         self.shown_links: dict[tuple[object, ...], list[Link]] = {}
         self.forced = self._run_ours(self._states())
         self._require_hold()
@@ -387,7 +392,8 @@ class _Comparison:
     def _scale_of_loss(self) -> float:
         """Return by how much ours' loss is scaled, if its parameters' gradients are not: 1 where that is not so.
 
-        Gradients are divided by the scale before the update; the loss and all gradients on the way are not.
+        Gradients are divided by the scale before the update; the loss and all gradients on the way are not, of which
+        one at least has to show it.
         """
         pairs = [(a.tensors, b.tensors) for a, b in zip(self.forced.steps, self.theirs.steps, strict=False)]
         losses = [
@@ -413,7 +419,17 @@ class _Comparison:
                 if all(name in pairs[0][0] for name in link.ours) and all(name in pairs[0][1] for name in link.theirs)
             )
         )
-        return nearest if alike else 1.0
+        ours, theirs = pairs[0]
+        clipped = any(name.endswith(".unclipped") for name in theirs)
+        scaled = [
+            name
+            for name in ours.keys() & theirs.keys()
+            if name.startswith("backward/")
+            and name.endswith(("outputs", ".output"))
+            and ours[name].shape == theirs[name].shape
+        ]
+        on_the_way = any(theirs[name].any() and near(ours[name] / nearest, theirs[name]) for name in scaled)
+        return nearest if alike and on_the_way and not clipped else 1.0
 
     def _trial(self, step: int) -> Trial:
         ours, theirs = self.forced.steps[step], self.theirs.steps[step]
@@ -427,7 +443,13 @@ class _Comparison:
             spread = self._spread(step, link, largest_magnitude(other))
             unit = max(eps(mine, ours, link.ours), eps(other, theirs, link.theirs))
             start = start_of(before, link)
-            trial.judgements[name] = judged(name, mine, other, spread, self.factor, unit, start)
+            judgement = judged(name, mine, other, spread, self.factor, unit, start)
+            if self._measured(step, link) or is_exact(name, other) or not may_be_noise(judgement, other):
+                trial.judgements[name] = judgement
+            else:
+                self.unmeasured[name] = None
+        if step and (ours.start or theirs.start):
+            self._judge_starts(trial, step)
         if not math.isnan(ours.lr) and not math.isnan(theirs.lr):
             rates = np.asarray(ours.lr), np.asarray(theirs.lr)
             trial.ours["data/lr"], trial.theirs["data/lr"] = rates
@@ -438,24 +460,45 @@ class _Comparison:
             trial.judgements = {n: j for n, j in trial.judgements.items() if not n.startswith(("backward/", "update/"))}
         return trial
 
+    def _judge_starts(self, trial: Trial, step: int) -> None:
+        """Compare the parameters before a step, which a loop may have changed after the update before."""
+        forced = self._states()(step - 1, self.forced.steps[step - 1].state())
+        mine = {**forced, **self.forced.steps[step].start}
+        first: dict[str, Judgement] = {}
+        for link in (one for one in self.state_links if one.theirs[0].startswith("param/")):
+            if all(name in mine for name in link.ours) and all(name in trial.before for name in link.theirs):
+                name, other = f"update/before/{link.theirs[0]}", link.of_theirs(trial.before)
+                trial.theirs[name], trial.ours[name] = other, link.of_ours(mine, other.shape)
+                update = link.moved("update/")
+                unit = max(
+                    eps(trial.ours[name], self.forced.steps[step], update.ours),
+                    eps(other, self.theirs.steps[step], update.theirs),
+                )
+                first[name] = judged(name, trial.ours[name], other, 0.0, self.factor, self.factor * unit, None)
+        trial.judgements = first | trial.judgements
+
     def _spread(self, step: int, link: Link, size: float) -> float:
         """Return how far nudged runs of either side move a tensor of theirs.
 
         A loop that does not show its start cannot be nudged before its first step is over. That step is judged by the
-        others, in proportion to the size of the tensor.
+        next one, in proportion to the size of the tensor.
         """
         found = [self.spreads[0][step].get(key, 0.0) for key in link.ours]
         found += [self.spreads[1][step].get(key, 0.0) for key in link.theirs]
         for side, run, names in ((0, self.own, link.ours), (1, self.theirs, link.theirs)):
             if step or run.by_hooks or run.before(0):
                 continue
-            for later in range(1, self.count):
-                for key in names:
-                    largest = (
-                        largest_magnitude(run.steps[later].tensors[key]) if key in run.steps[later].tensors else 0.0
-                    )
-                    found.append(self.spreads[side][later].get(key, 0.0) / largest * size if largest else 0.0)
+            for key in names if self.count > 1 else ():
+                largest = largest_magnitude(run.steps[1].tensors[key]) if key in run.steps[1].tensors else 0.0
+                found.append(self.spreads[side][1].get(key, 0.0) / largest * size if largest else 0.0)
         return max(found)
+
+    def _measured(self, step: int, link: Link) -> bool:
+        """Return whether any nudged run shows a tensor: not a gradient of a result on which nothing depends there."""
+        shown = [key in self.spreads[0][step] for key in link.ours] + [
+            key in self.spreads[1][step] for key in link.theirs
+        ]
+        return any(shown)
 
     def report(self) -> LoopsReport:
         """Run what is needed, and say what was found."""
@@ -531,6 +574,8 @@ class _Comparison:
             links=tuple(dict.fromkeys(links)),
             only_ours=only[0],
             only_theirs=only[1],
+            unmeasured=tuple(self.unmeasured),
+            loss_scale=self._scale_of_loss(),
             unseen=(self.own.steps[0].unseen, self.theirs.steps[0].unseen),
             kinks=crossed,
             precisions=self._precisions(),
@@ -571,7 +616,10 @@ class _Comparison:
             allowed={name: judgement.allowed for name, judgement in trial.judgements.items()},
             previous=previous,
         )
-        why = self._late() if found.tensor == "lr" and found.phase == "data" else explained(found, moment)
+        if found.tensor.startswith("before/"):
+            why: str | None = "the two differ before the step: one of the loops changes it after optimizer.step()"
+        else:
+            why = self._late() if found.tensor == "lr" and found.phase == "data" else explained(found, moment)
         return replace(found, diagnosis=why)
 
     def _late(self) -> str | None:

@@ -108,16 +108,15 @@ def smallest(trials: list[Trial]) -> dict[str, float]:
     return found
 
 
-def may_be_noise(trial: Trial, name: str) -> bool:
+def may_be_noise(judgement: Judgement, theirs: Array) -> bool:
     """Return whether more shadows could explain a difference: not if there may be none, nor one of some per cent."""
-    judgement = trial.judgements[name]
-    return judgement.allowed > 0 and judgement.disagreement <= USEFUL * largest_magnitude(trial.theirs[name])
+    return judgement.allowed > 0 and judgement.disagreement <= USEFUL * largest_magnitude(theirs)
 
 
 def before_what_is_sure(trials: list[Trial]) -> Iterator[Trial]:
     """Yield the steps before the first one with a difference that no shadows could explain."""
     for trial in trials:
-        if not all(may_be_noise(trial, name) for name in trial.failing()):
+        if not all(may_be_noise(trial.judgements[name], trial.theirs[name]) for name in trial.failing()):
             return
         yield trial
 

@@ -366,7 +366,7 @@ class TorchHooks:
         )
         if forced := self.onlooker.step(seen):
             self.put(forced)
-            self.after |= {key: array for key, array in forced.items() if key in self.after}
+            self.after = self.state()  # rounded to the precision of the parameters
         self._nudge_parameters()
 
     def _nudge_parameters(self) -> None:

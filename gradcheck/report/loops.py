@@ -37,6 +37,10 @@ def describe_loops(report: LoopsReport) -> str:
     for side, names in (("ours", report.only_ours), ("theirs", report.only_theirs)):
         if names:
             lines.append(listed(f"  not compared, in {side} only", _grouped(names)))
+    if report.unmeasured:
+        lines.append(listed("  not judged, for want of measured noise", report.unmeasured))
+    if report.loss_scale != 1:
+        lines.append(f"  ours scales its loss by {report.loss_scale:g}, and its gradients back before the update")
     for side, sentences in zip(("ours", "theirs"), report.unseen, strict=True):
         lines += [f"  not seen in {side}: {sentence}" for sentence in sentences]
     if report.ratios.size:
@@ -49,8 +53,8 @@ def describe_loops(report: LoopsReport) -> str:
     if report and gradients:
         worst = max(gradients, key=gradients.__getitem__)
         lines.append(
-            f"  smallest error seen: {gradients[worst]:.1g} of the gradient of {worst.removeprefix('backward/')}, "
-            f"{min(gradients.values()):.1g} of the sharpest one"
+            f"  an error of {gradients[worst]:.1g} of its largest element would have been seen in the gradient of "
+            f"{worst.removeprefix('backward/')}, in all others a smaller one"
         )
     if report.kinks:
         lines.append(
@@ -105,7 +109,8 @@ def _link(link: Link) -> str:
 def _grouped(names: tuple[str, ...]) -> list[str]:
     """Return names, those of an optimizer's state by the slot alone."""
     slots = Counter("/".join(name.split("/")[:3]) for name in names if name.startswith("update/optim/"))
-    return [name for name in names if not name.startswith("update/optim/")] + [
+    calls = Counter(name.partition("@")[0] for name in names if not name.startswith("update/optim/"))
+    return [f"{name} of {count} calls" if count > 1 else name for name, count in calls.items()] + [
         f"{slot} of {count} parameters" if count > 1 else slot for slot, count in slots.items()
     ]
 
@@ -128,11 +133,13 @@ def loops_to_json(report: LoopsReport) -> Json:
         "matched": [{"ours": list(link.ours), "theirs": list(link.theirs), "by": link.how} for link in report.links],
         "only_ours": list(report.only_ours),
         "only_theirs": list(report.only_theirs),
+        "unmeasured": list(report.unmeasured),
+        "loss_scale": report.loss_scale,
         "unseen_in_ours": list(report.unseen[0]),
         "unseen_in_theirs": list(report.unseen[1]),
         "steps_across_kinks": list(report.kinks),
         "precisions": list(report.precisions),
-        "smallest_error_seen": report.smallest,
+        "smallest_errors": report.smallest,
         "horizon_step": free and free.horizon,
         "free_steps": free and len(free.envelope),
     }

@@ -96,6 +96,7 @@ class Numpy:
     shows_taps: bool = True
     one_hot: bool = False
     rate_in_velocity: bool = False
+    loss_times: float = 1.0
     wrong: Callable[[dict[str, Array]], dict[str, Array]] = lambda grads: grads
 
     def __call__(self, watch: Any) -> None:  # noqa: ANN401  as above
@@ -124,7 +125,7 @@ class Numpy:
                 params=shown,
                 grads=grads,
                 state=state if self.shows_state else None,
-                loss=-log_p[np.arange(BATCH), y].mean(),
+                loss=-self.loss_times * log_p[np.arange(BATCH), y].mean(),
                 data=(x, np.eye(CLASSES)[y] if self.one_hot else y),
                 taps={"hidden": hidden, "scores": scores} if self.shows_taps else None,
                 lr=rate,
