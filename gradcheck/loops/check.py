@@ -420,7 +420,10 @@ class _Comparison:
             )
         )
         ours, theirs = pairs[0]
-        clipped = any(name.endswith(".unclipped") for name in theirs)
+        clipped = any(
+            name.endswith(".unclipped") and not near(array * nearest, theirs[name.removesuffix(".unclipped")])
+            for name, array in theirs.items()
+        )
         scaled = [
             name
             for name in ours.keys() & theirs.keys()

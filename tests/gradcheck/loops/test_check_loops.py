@@ -354,6 +354,7 @@ def test_a_loss_that_is_scaled_with_its_gradients_is_told_and_one_that_is_wrong_
     report = gradcheck.check_loops(by_hand, SGD, steps=4)
     assert report, str(report)
     assert "ours scales its loss by 64, and its gradients back before the update" in str(report)
+    assert gradcheck.check_loops(by_scaler, by_hand, steps=4)
     wrong = gradcheck.check_loops(Numpy(loss_times=2.0), SGD, steps=4)
     assert "part at step 0, loss, loss.value" in str(wrong)
 

@@ -1,0 +1,220 @@
+"""Training loops compared: verdicts on right and on wrong pairs in drawn settings, and what watching a loop costs.
+
+python benchmarks/loops.py [--part right|wrong|cost] [--pairs 200] [--seed 0]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import gradcheck
+
+STEPS = 12
+ACTIVATIONS = (nn.Tanh, nn.ReLU, nn.GELU, nn.SiLU, nn.Softplus, nn.LeakyReLU)
+NORMS = (None, None, nn.BatchNorm1d, nn.LayerNorm)
+OPTIMIZERS: tuple[tuple[type[torch.optim.Optimizer], dict[str, Any]], ...] = (
+    (torch.optim.SGD, {"lr": 0.1}),
+    (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-3}),
+    (torch.optim.SGD, {"lr": 0.05, "momentum": 0.9, "nesterov": True}),
+    (torch.optim.Adam, {"lr": 0.01}),
+    (torch.optim.AdamW, {"lr": 0.01, "weight_decay": 0.1}),
+    (torch.optim.RMSprop, {"lr": 0.01, "momentum": 0.5}),
+    (torch.optim.Adagrad, {"lr": 0.1}),
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a pair of loops has in common, and ``fault``, what is wrong with ours."""
+
+    activation: type[nn.Module]
+    norm: Any
+    optimizer: type[torch.optim.Optimizer]
+    options: dict[str, Any]
+    dtype: torch.dtype
+    width: int
+    batch: int
+    clip: float | None
+    scheduled: bool
+    seed: int
+    fault: str = ""
+
+    def build(self) -> nn.Module:
+        """Return the model, with the same parameters each time."""
+        torch.manual_seed(self.seed)
+        norm = [] if self.norm is None else [self.norm(self.width)]
+        layers = [nn.Linear(6, self.width), *norm, self.activation(), nn.Linear(self.width, 4)]
+        return nn.Sequential(*layers).to(self.dtype)
+
+    def loop(self, *, ours: bool) -> Callable[[Any], None]:
+        """Return a loop: ours takes each batch in two, if no layer forbids that, and updates tensor by tensor."""
+        fault = self.fault if ours else ""
+
+        def train(watch: Any) -> None:  # noqa: ANN401  what check_loops gives
+            model, options = self.build(), dict(self.options)
+            if fault == "decay":
+                options["weight_decay"] = options.get("weight_decay", 0.0) + 1e-4
+            optimizer = self.optimizer(model.parameters(), foreach=not ours, **options)  # type: ignore[call-arg]
+            schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.9**step)
+            rng = np.random.default_rng(self.seed)
+            parts = 2 if ours and self.norm is not nn.BatchNorm1d else 1
+            with watch(model, optimizer):
+                for step in range(STEPS):
+                    x = torch.from_numpy(rng.standard_normal((self.batch, 6))).to(self.dtype)
+                    y = torch.from_numpy(rng.integers(0, 4, self.batch))
+                    if fault == "samples":
+                        x = x.roll(1, 0)
+                    if fault != "zero_grad":
+                        optimizer.zero_grad()
+                    for part, labels in zip(x.chunk(parts), y.chunk(parts), strict=True):
+                        smoothing = 0.1 if fault == "smoothing" else 0.0
+                        loss = nn.functional.cross_entropy(model(part), labels, label_smoothing=smoothing)
+                        torch.autograd.backward(loss if fault == "sum" else loss / parts)
+                    if fault == "bias":
+                        next(p for p in model.parameters() if p.ndim == 1).grad.zero_()  # type: ignore[union-attr]
+                    if fault == "scale":
+                        next(model.parameters()).grad.mul_(1.001)  # type: ignore[union-attr]
+                    if self.clip and fault != "clip":
+                        nn.utils.clip_grad_norm_(model.parameters(), self.clip)
+                    optimizer.step()
+                    if self.scheduled and not (fault == "late" and step == 0):
+                        schedule.step()
+
+        return train
+
+
+# By name: whether a setting shows it.
+FAULTS: dict[str, Callable[[Setting], bool]] = {
+    "zero_grad": lambda _: True,
+    "decay": lambda _: True,
+    "samples": lambda _: True,
+    "smoothing": lambda _: True,
+    "bias": lambda setting: setting.norm is not nn.BatchNorm1d,  # a bias before it has no gradient
+    "scale": lambda _: True,
+    "sum": lambda setting: setting.norm is not nn.BatchNorm1d,
+    "clip": lambda setting: setting.clip is not None,
+    "late": lambda setting: setting.scheduled,
+}
+
+
+def drawn(seed: int) -> Setting:
+    """Return a setting."""
+    rng = np.random.default_rng([seed, 17])
+    optimizer, options = OPTIMIZERS[rng.integers(len(OPTIMIZERS))]
+    return Setting(
+        activation=ACTIVATIONS[rng.integers(len(ACTIVATIONS))],
+        norm=NORMS[rng.integers(len(NORMS))],
+        optimizer=optimizer,
+        options=options,
+        dtype=(torch.float64, torch.float32)[rng.integers(2)],
+        width=int(rng.integers(3, 40)),
+        batch=int(2 * rng.integers(2, 33)),
+        clip=(None, 0.1)[rng.integers(2)],
+        scheduled=bool(rng.integers(2)),
+        seed=seed,
+    )
+
+
+def right(pairs: int, seed: int) -> None:
+    """Print the verdicts on right pairs."""
+    verdicts: Counter[str] = Counter()
+    largest = []
+    for number in range(seed, seed + pairs):
+        setting = drawn(number)
+        report = gradcheck.check_loops(setting.loop(ours=True), setting.loop(ours=False), steps=STEPS)
+        verdicts[f"{report.verdict}{f' ({report.doubt})' if report.doubt else ''}"] += 1
+        largest.append(report.ratios.max())
+        if report.verdict == "fail":
+            print(setting, report, sep="\n")
+    shares = ", ".join(f"{share:.2g}" for share in np.quantile(largest, [0.5, 0.99, 1.0]))
+    print(f"{pairs} right pairs: {dict(verdicts)}; largest ratio of a pair, median, 99 %, all: {shares}")
+
+
+def wrong(pairs: int, seed: int) -> None:
+    """Print for each fault how many of the pairs fail, and at which step."""
+    for fault, shows in FAULTS.items():
+        found: Counter[str] = Counter()
+        steps: Counter[int] = Counter()
+        number = seed
+        while sum(found.values()) < max(1, pairs // len(FAULTS)):
+            setting = replace(drawn(number), fault=fault)
+            number += 1
+            if not shows(setting):
+                continue
+            report = gradcheck.check_loops(setting.loop(ours=True), setting.loop(ours=False), steps=STEPS)
+            found[str(report.verdict)] += 1
+            if report.first_divergence is not None:
+                steps[report.first_divergence.step] += 1
+        print(f"{fault:>10}: {dict(found)}, at step {dict(steps)}")
+
+
+def cost() -> None:
+    """Print how long a step takes bare and watched, and a comparison of two loops in units of the two loops alone."""
+    for width, batch in ((32, 8), (256, 64), (1024, 256)):
+        model = nn.Sequential(
+            nn.Linear(784, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10)
+        )
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+        x, y = torch.randn(batch, 784), torch.randint(0, 10, (batch,))
+
+        def steps(count: int) -> float:
+            start = time.perf_counter()
+            for _ in range(count):
+                optimizer.zero_grad()  # noqa: B023  called within the round
+                torch.autograd.backward(nn.functional.cross_entropy(model(x), y))  # noqa: B023  as above
+                optimizer.step()  # noqa: B023  as above
+            return (time.perf_counter() - start) / count
+
+        steps(20)
+        bare, watched, sparse = [], [], []
+        for _ in range(7):  # in turn, so that a slower moment is one for all
+            bare.append(steps(20))
+            with gradcheck.watch(model, optimizer):
+                watched.append(steps(20))
+            with gradcheck.watch(model, optimizer, every=10):
+                sparse.append(steps(20))
+        every, tenth = (np.median(np.divide(times, bare)) for times in (watched, sparse))
+        print(f"784-{width}-{width}-10, batch {batch}: watched {every:.2f} x bare, every tenth step {tenth:.2f} x")
+    setting = drawn(3)
+    loops = [setting.loop(ours=ours) for ours in (True, False)]
+    alone, compared = [], []
+    for _ in range(3):
+        start = time.perf_counter()
+        for loop in loops:
+            loop(lambda *_: nullwatch())
+        alone.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        gradcheck.check_loops(*loops, steps=STEPS)
+        compared.append(time.perf_counter() - start)
+    print(f"check_loops of {STEPS} steps takes {np.median(np.divide(compared, alone)):.0f} x both loops alone")
+
+
+class nullwatch:  # noqa: N801  as contextlib.nullcontext
+    """Watches nothing."""
+
+    def __enter__(self) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=["right", "wrong", "cost"])
+    parser.add_argument("--pairs", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.part in (None, "right"):
+        right(arguments.pairs, arguments.seed)
+    if arguments.part in (None, "wrong"):
+        wrong(arguments.pairs, arguments.seed)
+    if arguments.part in (None, "cost"):
+        cost()
