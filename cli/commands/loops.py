@@ -45,7 +45,7 @@ def compare_loops(
     """
     from cli.console import STYLES, print_json, results, say
     from gradcheck.loops.check import check_loops
-    from gradcheck.report.loops import describe_loops, loops_to_json
+    from gradcheck.report.loops import describe_loops, loops_to_json, summarise_loops
     from gradcheck.subjects.attributes import AdapterError
     from gradcheck.trajectory.trace import Trace
 
@@ -60,11 +60,10 @@ def compare_loops(
     if json:
         print_json({"command": "compare-loops", "ours": ours, "theirs": list(theirs), **loops_to_json(report)})
         return ExitCode.of(report.verdict)
-    verdict, *rest = describe_loops(report).split("\n")
     out = results()
-    for line in rest:
-        say(out, line.strip() if not line.startswith("      ") else line[2:])
-    say(out, verdict, STYLES[report.verdict])
+    for line in describe_loops(report):
+        say(out, line)
+    say(out, summarise_loops(report), STYLES[report.verdict])
     return ExitCode.of(report.verdict)
 
 

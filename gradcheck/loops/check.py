@@ -20,6 +20,7 @@ from gradcheck.loops.judging import (
     may_be_noise,
     near,
     norm,
+    of_a_mean,
     same,
     smallest,
     start_of,
@@ -445,6 +446,8 @@ class _Comparison:
             trial.ours[name], trial.theirs[name] = mine, other
             spread = self._spread(step, link, largest_magnitude(other))
             unit = max(eps(mine, ours, link.ours), eps(other, theirs, link.theirs))
+            if name == "loss/loss.value":
+                unit *= of_a_mean(_terms(theirs))
             start = start_of(before, link)
             judgement = judged(name, mine, other, spread, self.factor, unit, start)
             if self._measured(step, link) or is_exact(name, other) or not may_be_noise(judgement, other):
@@ -677,3 +680,9 @@ class _Comparison:
 
 def _steps(count: int) -> str:
     return f"{count:,} step{'' if count == 1 else 's'}"
+
+
+def _terms(seen: Seen) -> int:
+    """Return of how many terms a loss is the mean: at most the numbers of the model's results, or of the targets."""
+    shown = [array.size for name, array in seen.tensors.items() if name.startswith(("forward/outputs", "data/"))]
+    return max(shown, default=1)

@@ -65,6 +65,14 @@ def judged(
     return Judgement(largest_difference(*wide), max(factor * spread, floor(theirs, eps, before)))
 
 
+def of_a_mean(samples: int) -> int:
+    """Return by how many roundings of each side a mean of positive terms may err: ``ceil(log2 samples) + 2``.
+
+    Terms are summed in pairs, then divided and scaled. No nudge of single terms shows that, since these average out.
+    """
+    return math.ceil(math.log2(max(samples, 1))) + 2
+
+
 def floor(theirs: Array, eps: float, before: Array | None) -> float:
     """Return what one rounding of each side can set apart: that of an update, where the tensor before it is known."""
     if before is None:

@@ -349,7 +349,8 @@ class TorchHooks:
         """Show the step to the onlooker; go on from the state that it returns."""
         ordered = {name: array for name, array in self.tensors.items() if not name.startswith("backward/")}
         if self.losses:
-            ordered["loss/loss.value"] = np.asarray(sum(self.losses))
+            total = np.sum([loss.astype(np.float64) for loss in self.losses])
+            ordered["loss/loss.value"] = np.asarray(total).astype(self.losses[0].dtype)
         ordered |= self.tensors
         self.after = self.state()
         shown = {key: array - self.nudges[key] if key in self.nudges else array for key, array in self.after.items()}

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
-import numpy as np
-
 from gradcheck import words
 from gradcheck.loops.check import Doubt, LoopsReport
 from gradcheck.loops.names import Link
 from gradcheck.numerics.agreement import Verdict
-from gradcheck.report.json import divergence_to_json, dump_json
+from gradcheck.report.json import divergence_to_json, dump_json, quantiles
 from gradcheck.report.steps import describe_divergence
-from gradcheck.report.text import Json, listed, wrapped
+from gradcheck.report.text import Json, describe_ratios, page
 from gradcheck.report.traces import _steps
 
 DOUBTS = {
@@ -29,51 +27,52 @@ COARSEST = ("bfloat16", "float16", "float32", "float64")
 
 
 @words.text.register
-def describe_loops(report: LoopsReport) -> str:
-    """Return the verdict and why, how the tensors were matched, what was compared with nothing, and the noise."""
-    lines = [_verdict(report)]
+def _page(report: LoopsReport) -> str:
+    return page([summarise_loops(report), *(f"  {line}" for line in describe_loops(report))])
+
+
+def describe_loops(report: LoopsReport) -> list[str]:
+    """Return how the tensors were matched, what was compared with nothing, where the comparisons lie, and what next."""
+    lines: list[str] = []
     for how, matches in _matches(report).items():
-        lines.append(listed(f"  matched by {how}", list(dict.fromkeys(matches))))
+        lines.append(f"matched by {how}: {'; '.join(dict.fromkeys(matches))}")
     for side, names in (("ours", report.only_ours), ("theirs", report.only_theirs)):
         if names:
-            lines.append(listed(f"  not compared, in {side} only", _grouped(names)))
+            lines.append(f"not compared, in {side} only: {'; '.join(_grouped(names))}")
     if report.unmeasured:
-        lines.append(listed("  not judged, for want of measured noise", report.unmeasured))
+        lines.append(f"not judged, for want of measured noise: {'; '.join(report.unmeasured)}")
     if report.loss_scale != 1:
-        lines.append(f"  ours scales its loss by {report.loss_scale:g}, and its gradients back before the update")
+        lines.append(f"ours scales its loss by {report.loss_scale:g}, and its gradients back before the update")
     for side, sentences in zip(("ours", "theirs"), report.unseen, strict=True):
-        lines += [f"  not seen in {side}: {sentence}" for sentence in sentences]
+        lines += [f"not seen in {side}: {sentence}" for sentence in sentences]
     if report.ratios.size:
-        median, tail, largest = _quantiles(report)
-        lines.append(
-            f"  {report.ratios.size:,} comparisons in {_steps(report.steps)}, as shares of the allowance: "
-            f"median {median:.2g}, 99.9 % below {tail:.2g}, largest {largest:.2g}"
-        )
+        lines.append(describe_ratios(report.ratios.size, *_quantiles(report)))
     gradients = {name: share for name, share in report.smallest.items() if name.startswith("backward/")}
     if report and gradients:
         worst = max(gradients, key=gradients.__getitem__)
         lines.append(
-            f"  an error of {gradients[worst]:.1g} of its largest element would have been seen in the gradient of "
+            f"an error of {gradients[worst]:.1g} of its largest element would have been seen in the gradient of "
             f"{worst.removeprefix('backward/')}, in all others a smaller one"
         )
     if report.kinks:
         lines.append(
-            f"  backward passes not judged, one side alone across a kink: steps {', '.join(map(str, report.kinks))}"
+            f"backward passes not judged, one side alone across a kink: steps {', '.join(map(str, report.kinks))}"
         )
     if report.precisions[0] != report.precisions[1]:
-        lines.append(
-            f"  ours computes in {report.precisions[0]}, theirs in {report.precisions[1]}: judged by the lower"
-        )
+        lines.append(f"ours computes in {report.precisions[0]}, theirs in {report.precisions[1]}: judged by the lower")
     if report.counts[0] != report.counts[1]:
-        lines.append(f"  ours took {_steps(report.counts[0])}, theirs {report.counts[1]:,}: compared as far as both go")
+        lines.append(f"ours took {_steps(report.counts[0])}, theirs {report.counts[1]:,}: compared as far as both go")
     if report.free is not None and report.free.horizon is not None:
         lines.append(
-            f"  by themselves compared for {_steps(report.free.horizon)}: from there rounding alone parts any two runs"
+            f"by themselves compared for {_steps(report.free.horizon)}: from there rounding alone parts any two runs"
         )
-    return wrapped("\n".join(lines))
+    if report.verdict is Verdict.FAIL:
+        lines.append("mend the first difference: those after it may follow from it")
+    return lines
 
 
-def _verdict(report: LoopsReport) -> str:
+def summarise_loops(report: LoopsReport) -> str:
+    """Return the verdict, and where and why the loops part, or why that cannot be told."""
     if report.verdict is Verdict.FAIL and report.first_divergence is not None:
         where = describe_divergence(report.first_divergence, report.factor, "ours", "theirs")
         return f"FAIL: the loops are not the same program. They part at {where}."
@@ -127,7 +126,7 @@ def loops_to_json(report: LoopsReport) -> Json:
         "steps_of_ours": report.counts[0],
         "steps_of_theirs": report.counts[1],
         "comparisons": int(report.ratios.size),
-        "ratios": dict(zip(("median", "99.9 %", "largest"), _quantiles(report), strict=True)),
+        "ratios": dict(zip(("median", "p99.9", "largest"), _quantiles(report), strict=True)),
         "first_divergence": divergence_to_json(report.first_divergence, "ours", "theirs"),
         "worst": divergence_to_json(report.worst, "ours", "theirs"),
         "matched": [{"ours": list(link.ours), "theirs": list(link.theirs), "by": link.how} for link in report.links],
@@ -151,4 +150,4 @@ def _as_json(report: LoopsReport) -> str:
 
 
 def _quantiles(report: LoopsReport) -> list[float]:
-    return [float(one) for one in np.quantile(report.ratios, [0.5, 0.999, 1.0])] if report.ratios.size else [0.0] * 3
+    return quantiles(report.ratios, [0.5, 0.999, 1.0]) if report.ratios.size else [0.0] * 3
