@@ -113,7 +113,7 @@ RIGHT: dict[str, tuple[Loop, Loop]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", later(RIGHT, after=9))
+@pytest.mark.parametrize("name", later(RIGHT, after=7))
 def test_right_loops_pass(name: str) -> None:
     report = gradcheck.check_loops(*RIGHT[name], steps=STEPS)
     assert report, str(report)
@@ -149,7 +149,7 @@ WRONG: dict[str, tuple[Loop, Loop, int, str]] = {  # with the step and the tenso
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", later(WRONG, after=11))
+@pytest.mark.parametrize("name", later(WRONG, after=8))
 def test_wrong_loops_fail_where_they_first_differ(name: str) -> None:
     ours, theirs, step, where = WRONG[name]
     report = gradcheck.check_loops(ours, theirs, steps=STEPS)

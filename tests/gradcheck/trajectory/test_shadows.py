@@ -16,6 +16,7 @@ from gradcheck.trajectory.engine import Batch, State, Step, observed, tensors_of
 from gradcheck.trajectory.reference import ReferenceRounding
 from gradcheck.trajectory.shadows import Shadows
 from tests.gradcheck.trajectory.neuron import Neuron, batches, weights
+from tests.long import later
 
 EPS = float(np.finfo(float).eps)
 DECAY = 0.1
@@ -93,7 +94,7 @@ class Untapped(Neuron):
         return super().step(x, y, lr, context.tapped_by(lambda name, array: (context.tap(name, array), array)[1]))
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("dtype", later([np.float64, np.float32], after=1))
 @pytest.mark.parametrize("seed", range(2))
 def test_without_taps_inputs_and_parameters_are_nudged(seed: int, dtype: type) -> None:
     start, given = weights(200, seed=seed, dtype=dtype), batches(60, 200, seed=seed, lr=1e-3, dtype=dtype)
