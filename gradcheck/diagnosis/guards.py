@@ -64,13 +64,22 @@ class Place(StrEnum):
     NORM = "norm"  # beside a norm of the input, on one side only
 
 
+class Beside(NamedTuple):
+    """An eps that is added to a power of a norm of the input along axes: of which ``measure`` is the number."""
+
+    eps: float
+    power: int
+    axes: tuple[int, ...]
+    measure: int
+
+
 @dataclass(frozen=True)
 class Guard:
     """An eps with its error, 0 for a bound alone, and its place.
 
     Without it the numeric gradient is ``ratio`` times as large, to within ``unsure`` times. It is flat ``outside``,
-    where a bound cuts the value off. Beside a norm it is larger by ``shift``, to within ``blur``. The guard is ``sure``
-    unless it may be an accident.
+    where a bound cuts the value off. Beside a norm it is larger by ``shift``, to within ``blur``; it is ``beside`` that
+    norm, if outputs show which. The guard is ``sure`` unless it may be an accident.
     """
 
     eps: float
@@ -82,6 +91,7 @@ class Guard:
     shift: Array | float = 0.0
     blur: Array | float = 0.0
     sure: bool = True
+    beside: Beside | None = None
 
     def __str__(self) -> str:
         """Return how large eps is, to as many digits as are known."""

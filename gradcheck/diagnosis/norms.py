@@ -13,23 +13,31 @@ import numpy as np
 
 from gradcheck.contract import Array
 from gradcheck.diagnosis.fits import ROUNDING, TWO, Comparison, axis_sets, distinct, multiple_of
-from gradcheck.diagnosis.guards import DIGITS, INVISIBLE, USUAL, Guard, Place
+from gradcheck.diagnosis.guards import DIGITS, INVISIBLE, USUAL, Beside, Guard, Place
 
 POWERS = (1, 2)  # of the input, that an eps is added to
 LARGEST_SHARE = 0.1  # of a gradient, by which an eps may move it: then the square of that is small beside it
 SECOND_ORDER = 8.0  # times the square of the share: what the next term of an expansion in eps may come to
 ROUGH = 0.75  # relative error of an eps that is only known by what it does: there may be two or three of it, or half
 FAR_ROUNDING = 64 * float(np.finfo(np.float64).eps)  # of the largest element, of a gradient at another scale
-ALIKE = 1e-3  # of the largest element, by which elements deviate that are no accident of equal ones
+EQUAL = 1e-9  # of the largest element, below which elements deviate by rounding alone
+FROM_SHARE = 16.0  # times what an eps makes of a norm, which it may make of a gradient: 6 is seen where terms cancel
 PLAIN = 1e-3  # relative, to which an eps that is read off the outputs is the same for all, and a usual one
 
 
 def guard_of_norm(
-    once: Comparison, twice: Comparison, own: Array, x: Array, y: Array, y_of_twice: Array
+    once: Comparison,
+    twice: Comparison,
+    own: Array,
+    x: Array,
+    y: Array,
+    y_of_twice: Array,
+    known: Beside | None = None,
 ) -> Guard | None:
     """Return the guard that gradients at ``x`` differ by, given those and the outputs at ``2 x``, too, or None.
 
-    They are those of ``own``: of ``x``, or of a parameter.
+    They are those of ``own``: of ``x``, or of a parameter. An eps ``known`` from another input is taken if it may move
+    the gradient by as much.
     """
     with np.errstate(all="ignore"):
         share, degree = share_of(once), _degree(once.numeric, twice.numeric)
@@ -39,13 +47,13 @@ def guard_of_norm(
             scale = 2.0 ** (power - degree)
             expected, unsure = scale * twice.error, scale * twice.allowed + SECOND_ORDER * share * _most(once)
             if _tells(once, np.where(twice.judged, expected, np.nan), unsure, share):
-                eps = next(_read_off(x, y, y_of_twice, power), None)
-                rough = share * float(x.std()) ** power
-                # It is that of the rows that it moves most, of which the size is not known: these may be the smallest.
-                least = share * min(float(x.std()), _smallest(x)) ** power
-                known = (rough, max(ROUGH * rough, rough - least)) if eps is None else (eps, 0.0)
+                beside = next(_read_off(x, y, y_of_twice, power, share), None)
+                if beside is None and known is not None and known.power == power and _possible(known, x, share):
+                    beside = known
+                rough = share * _size(x) ** power
+                eps, error = (rough, ROUGH * rough) if beside is None else (beside.eps, 0.0)
                 nowhere, one = np.zeros(own.shape, bool), np.ones(own.shape)
-                return Guard(*known, Place.NORM, one, 0 * one, nowhere, expected, unsure)
+                return Guard(eps, error, Place.NORM, one, 0 * one, nowhere, expected, unsure, beside=beside)
     return None
 
 
@@ -112,33 +120,45 @@ def _tells(once: Comparison, expected: Array, unsure: Array, share: float) -> bo
     return share <= INVISIBLE or (digits >= DIGITS and distinct(once.error[level > 1]) >= TWO)
 
 
-def _read_off(x: Array, y: Array, y_of_twice: Array, power: int) -> Iterator[float]:
-    """Yield what may be added to a usual measure of the input's size, as outputs show, if it is a usual eps."""
+def _read_off(x: Array, y: Array, y_of_twice: Array, power: int, share: float) -> Iterator[Beside]:
+    """Yield what may be added to a usual measure of the input's size, as outputs show, if it is a usual eps.
+
+    It must also be able to move the gradient by this share: one of a parameter may hold another eps.
+    """
     if y.shape != x.shape:
         return
     grown = y_of_twice / 2.0 ** _degree(y, y_of_twice) / y
     for root in (1, 2):
-        share = grown**root - 1
-        for size in _sizes(x):
-            eps = (share * size**power / (1 - 0.5**power - share * 0.5**power))[np.isfinite(grown)]
-            middle = float(np.median(eps)) if eps.size else 0.0
-            usual = USUAL[int(np.argmin(np.abs(np.array(USUAL) - middle)))]
-            if np.all(np.abs(eps - usual) <= PLAIN * usual):
-                yield usual
+        part = grown**root - 1
+        for axes in axis_sets(x.shape):
+            for measure, size in enumerate(_sizes(x, axes)):
+                eps = (part * size**power / (1 - 0.5**power - part * 0.5**power))[np.isfinite(grown)]
+                middle = float(np.median(eps)) if eps.size else 0.0
+                usual = USUAL[int(np.argmin(np.abs(np.array(USUAL) - middle)))]
+                beside = Beside(usual, power, axes, measure)
+                if np.all(np.abs(eps - usual) <= PLAIN * usual) and _possible(beside, x, share):
+                    yield beside
 
 
-def _smallest(x: Array) -> float:
-    """Return the smallest deviation along axes that is not zero."""
-    deviations = np.concatenate([x.std(axis=axes).reshape(-1) for axes in axis_sets(x.shape)])
-    top = float(np.abs(x).max(initial=0.0))
-    return float(np.min(deviations, where=deviations > ALIKE * top, initial=top))
+def _possible(beside: Beside, x: Array, share: float) -> bool:
+    """Return whether an eps can move a gradient by this share of it, given the norms of ``x`` that it is beside."""
+    if max(beside.axes) >= x.ndim:
+        return False
+    size = list(_sizes(x, beside.axes))[beside.measure]
+    moved = beside.eps / size[size > 0] ** beside.power
+    return bool(moved.min(initial=np.inf) / FROM_SHARE <= share <= FROM_SHARE * moved.max(initial=0.0))
 
 
-def _sizes(x: Array) -> Iterator[Array]:
+def _size(x: Array) -> float:
+    """Return the deviation of all elements, or where they are equal, the largest."""
+    deviation, top = float(x.std()), float(np.abs(x).max(initial=0.0))
+    return deviation if deviation > EQUAL * top else top
+
+
+def _sizes(x: Array, axes: tuple[int, ...]) -> Iterator[Array]:
     """Yield norms and deviations along axes."""
-    for axes in axis_sets(x.shape):
-        yield np.sqrt((x**2).sum(axis=axes, keepdims=True))
-        yield np.sqrt((x**2).mean(axis=axes, keepdims=True))
-        yield x.std(axis=axes, keepdims=True)
-        yield np.abs(x).sum(axis=axes, keepdims=True)
-        yield np.abs(x).max(axis=axes, keepdims=True)
+    yield np.sqrt((x**2).sum(axis=axes, keepdims=True))
+    yield np.sqrt((x**2).mean(axis=axes, keepdims=True))
+    yield x.std(axis=axes, keepdims=True)
+    yield np.abs(x).sum(axis=axes, keepdims=True)
+    yield np.abs(x).max(axis=axes, keepdims=True)

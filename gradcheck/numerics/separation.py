@@ -15,10 +15,13 @@ LINES = 6  # in random directions, in which every element shrinks: that stays wi
 POINTS = 9  # on each, and as many distances between them, of an element's own size
 DISTANCES = (2.0**-9, 2.0**-6, 2.0**-3)
 # Rounding errors change sign from a point to the next in half of all cases, a wrong term hardly ever does: of 48 pairs
-# of points, rounding changes less than a quarter's signs once in 5,000 times.
-CHANGING = 0.25
+# of points, rounding changes less than a quarter's signs once in 3,000 times. Signs of far smaller differences than the
+# largest do not count: those tell nothing of it, as where code is wrong above a bound alone.
+CHANGING, FAR_SMALLER = 0.25, 64
 BESIDE = 2.0  # times the largest difference on the lines, which is allowed at the point
-ROUNDED = 16.0  # units in the last place of 1, or of the largest input: what does not move may be rounded by these
+NEARER_0 = (2.0**-6, 2.0**-3, 0.5, 0.75, 0.875, 0.9375, 0.96875)  # by which shares inputs shrink until a value moves
+HALVINGS = 40
+ROUNDED = 16.0  # units in the last place of 1, which is as high as a step of a gradient may be to be of rounding
 
 
 def separation(one: Compute, other: Compute, variables: Mapping[str, Array], name: str) -> float:
@@ -27,12 +30,12 @@ def separation(one: Compute, other: Compute, variables: Mapping[str, Array], nam
     Nudges do not show rounding where code drops them, nor that of the other. But rounding changes sign from point to
     point, as no wrong term does. The ``other`` is not to swing itself on the lines, by more than such differences: of
     sin(1e8 x), whatever is wrong changes sign as well. What does not move at all near the point, while the other does,
-    is rounded, too, if the difference is as low as that of numbers like 1 or the input: log(1 - 1e-20) is 0. Where
-    enough elements of a tensor round so, any may differ by as much as these do.
+    is rounded, too, if the difference is as low as its own first step on the way to smaller inputs: log(1 - 1e-20) is
+    0. Of a gradient, which may be masked, that step has to be one of rounding. Where enough elements of a tensor round
+    so, any may differ by as much as these do.
     """
     rng = stream("lines on which rounding changes sign")
-    eps = max(float(np.finfo(x.dtype).eps) for x in variables.values() if x.dtype.kind == "f")
-    lowest = ROUNDED * eps * max(1.0, *(float(np.abs(x).max(initial=0.0)) for x in variables.values()))
+    lowest = ROUNDED * max(float(np.finfo(x.dtype).eps) for x in variables.values() if x.dtype.kind == "f")
     allowed = 0.0
     for distance in DISTANCES:
         first = _line(one, other, variables, distance, rng, name)
@@ -44,12 +47,16 @@ def separation(one: Compute, other: Compute, variables: Mapping[str, Array], nam
         with np.errstate(all="ignore"):
             apart = ours - theirs
             most = np.abs(apart).max(axis=(0, 1))
-            rounds = (apart[:, 1:] * apart[:, :-1] < 0).mean(axis=(0, 1)) >= CHANGING
+            signs = np.sign(apart) * (np.abs(apart) > most / FAR_SMALLER)
+            rounds = (signs[:, 1:] * signs[:, :-1] < 0).mean(axis=(0, 1)) >= CHANGING
             swings = np.abs(np.diff(theirs, axis=1)).sum(axis=1) - np.abs(theirs[:, -1] - theirs[:, 0])
             rounds &= swings.mean(axis=0) <= BESIDE * POINTS * most
             if near:
                 rests = np.all([_rests(*line) for line in zip(ours, theirs, strict=True)], axis=0)
-                rounds |= rests & (most <= lowest)
+                still = np.ptp(ours, axis=(0, 1)) == 0
+                for side, compute in ((rests & still, one), (rests & ~still, other)):
+                    if side.any() and ((step := _first_step(compute, variables, name)) <= lowest or name == "output"):
+                        rounds |= side & (most <= BESIDE * step)
         if rounds.sum() >= max(1.0, CHANGING * np.sum(most > 0)) and np.all(np.isfinite(most[rounds])):
             allowed = max(allowed, BESIDE * float(most[rounds].max()))
     return allowed
@@ -64,6 +71,36 @@ def _changes(ours: Array, theirs: Array) -> bool:
 def _rests(ours: Array, theirs: Array) -> Array:
     """Return which elements of one alone do not move on a line."""
     return np.asarray((np.ptp(ours, axis=0) == 0) != (np.ptp(theirs, axis=0) == 0))
+
+
+def _first_step(compute: Compute, variables: Mapping[str, Array], name: str) -> float:
+    """Return by how much a tensor moves where it first does as inputs shrink: 0 if it never does."""
+
+    def at(share: float) -> Array | None:
+        found = compute(
+            {each: (x * (1 - share)).astype(x.dtype) if x.dtype.kind == "f" else x for each, x in variables.items()}
+        )
+        return None if found is None else np.asarray(found[name], np.float64)
+
+    start, low = at(0.0), 0.0
+    for high in NEARER_0:
+        moved = at(high)
+        if start is None or moved is None or not np.all(np.isfinite(moved)):
+            return 0.0
+        if np.any(moved != start):
+            break
+        low = high
+    else:
+        return 0.0
+    height = float(np.abs(moved - start).max())
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        between = at(middle)
+        if between is None or np.array_equal(between, start):
+            low = middle
+        else:
+            high, height = middle, float(np.abs(between - start).max())
+    return height
 
 
 def _line(

@@ -81,7 +81,7 @@ def _by_differences(case: Case, settings: Settings, count: int | None, *, briefl
         found[name] = judge.tensor(name)
         if count is not None and (found[name].disagrees or found[name].remark) and not briefly:
             return None
-    found = {name: freed(judge, name, one) if one.disagrees else one for name, one in found.items()}
+    found = freed(judge, found)
     remark = "; ".join([*(one.remark for one in found.values() if one.remark), *remarks_of(found)])
     wrong = [name for name, one in found.items() if one.disagrees]
     if wrong and stopped_in_twin(case, wrong):

@@ -11,7 +11,7 @@ from gradcheck.contract import Array
 from gradcheck.diagnosis.evidence import Cause, Diagnosis
 from gradcheck.diagnosis.fits import Comparison
 from gradcheck.diagnosis.guards import LARGEST as LARGEST_GUARD
-from gradcheck.diagnosis.guards import Guard, Place, bound, guard_of, guard_of_samples, surest
+from gradcheck.diagnosis.guards import USUAL, Guard, Place, bound, guard_of, guard_of_samples, surest
 from gradcheck.diagnosis.norms import LARGEST_SHARE, POWERS, guard_of_norm, share_of, without_norm
 from gradcheck.numerics.agreement import compare, largest
 from gradcheck.numerics.differences import RICHARDSON_WEIGHTS, SHORTER, STEPS, derivatives
@@ -25,12 +25,15 @@ from gradcheck.properties.outcome import DIAGNOSED, useful
 SAMPLES = 256  # of which each is tried alone, to tell an eps from a fault
 LIFTED = 2.0**-15  # an element just above what a guard cuts off, and below what any other bound does
 ROUGHLY = 0.05  # of itself, to which a slope is that of 1 / x there, by a step of a quarter
+NEXT_TO_0 = 1e-30  # below every eps
 SHOWN = 16.0  # roundings of the value, by which a gradient would move it where it is flat
 
 FARTHEST = {np.float64: 2.0**40, np.float32: 2.0**16}  # of its size, where no eps counts beside an input
 AT_MOST = 4.0  # times the share that an eps has at another scale, and that power of the scale
 WORST = 4  # elements of which one that is wrong there, too, tells that no eps is all
 SCALES = (2.0**-6, 2.0**3, 2.0**6, 2.0**10, 2.0**14)  # of its size, at which the size of an eps is looked for
+
+BESIDE = "eps beside a norm"  # what outputs have shown of it, for any input
 
 PLACES = {
     Place.LOGARITHM: "inside the value's logarithm",
@@ -39,7 +42,21 @@ PLACES = {
 }
 
 
-def freed(judge: Judge, name: str, found: TensorFinding) -> TensorFinding:
+def freed(judge: Judge, found: Mapping[str, TensorFinding]) -> dict[str, TensorFinding]:
+    """Judge gradients that disagree again, without an eps on one side alone.
+
+    An eps beside a norm explains that of a parameter only if it explains that of an input, or the outputs show it.
+    """
+    result, normed = dict(found), False
+    for name in sorted(found, key=lambda name: name not in judge.point.function.inputs):
+        if found[name].disagrees:
+            result[name] = _freed(judge, name, found[name], normed=normed)
+            guard = result[name].guard
+            normed |= guard is not None and guard.place is Place.NORM
+    return result
+
+
+def _freed(judge: Judge, name: str, found: TensorFinding, *, normed: bool) -> TensorFinding:
     """Judge a gradient that disagrees again, without an eps that guards a logarithm in the value or in it alone."""
     grad = judge.grads[name]
     if grad.size > DIAGNOSED:
@@ -60,7 +77,7 @@ def freed(judge: Judge, name: str, found: TensorFinding) -> TensorFinding:
     # What does not move is known no better than the outputs: a share of 1e-20 in a logarithm may still count.
     blurred = np.where(numeric == 0, allowed + _grain(judge, name), allowed)
     comparison = Comparison(grad, numeric, blurred)
-    guard = _best(name, comparison, _guards(judge, name, comparison)) or _bound(judge, name, comparison)
+    guard = _best(name, comparison, _guards(judge, name, comparison, normed=normed)) or _bound(judge, name, comparison)
     if guard is not None and np.any(guard.outside) and _is_right_above(judge, name, guard.outside, flat=True) is False:
         guard = None  # what is flat is so beyond any guard
     if guard is None and clipped:
@@ -69,7 +86,8 @@ def freed(judge: Judge, name: str, found: TensorFinding) -> TensorFinding:
         return found
     if guard.sure and guard.place is Place.LOGARITHM and guard.eps:
         judge.case.tally.eps[guard.eps] = guard.error
-    guard = _as_read_off(judge, guard)
+    if guard.beside is not None:
+        judge.case.measured.setdefault(BESIDE, guard.beside)
     without, margin = guard.without(numeric, blurred)
     smooth, off = compare(name, grad, without, margin), guard.moves(numeric)
     if guard.eps - guard.error > LARGEST_GUARD and smooth is not None and smooth.ratio <= 1:
@@ -79,16 +97,6 @@ def freed(judge: Judge, name: str, found: TensorFinding) -> TensorFinding:
     smooth = smooth if np.isfinite(margin).any() else None
     worst, told = largest(smooth, found.kinks), useful(margin, grad, without) or found.kinks is not None
     return replace(found, worst=worst, told=told, numeric=without, allowed=margin, guard=guard, off=off)
-
-
-def _as_read_off(judge: Judge, guard: Guard) -> Guard:
-    """Return the guard of a norm with the eps that another input has shown, where it is only known roughly."""
-    if guard.place is not Place.NORM:
-        return guard
-    if not guard.error:
-        judge.case.measured.setdefault("eps of a norm", guard.eps)
-    eps = judge.case.measured.get("eps of a norm")
-    return guard if eps is None else replace(guard, eps=eps, error=0.0)
 
 
 def _best(name: str, comparison: Comparison, guards: Iterator[Guard | None]) -> Guard | None:
@@ -103,14 +111,16 @@ def _best(name: str, comparison: Comparison, guards: Iterator[Guard | None]) -> 
     return surest(found)
 
 
-def _guards(judge: Judge, name: str, comparison: Comparison) -> Iterator[Guard | None]:
+def _guards(judge: Judge, name: str, comparison: Comparison, *, normed: bool) -> Iterator[Guard | None]:
     """Yield what may guard the value or the gradient, the cheapest to find first."""
     known, is_input = judge.case.tally.eps, name in judge.point.function.inputs
     if is_input:
         yield guard_of(comparison, judge.point.variables[name], judge.point.dy, target_of(judge.point.function), known)
     yield _guard_of_samples(judge, name, comparison, known)
     if judge.point.function.inputs:
-        yield _guard_of_norm(judge, name, comparison)
+        guard = _guard_of_norm(judge, name, comparison)
+        if is_input or normed or (guard is not None and guard.beside is not None):
+            yield guard
 
 
 def _bound(judge: Judge, name: str, comparison: Comparison) -> Guard | None:
@@ -131,9 +141,9 @@ def _is_right_above(judge: Judge, name: str, beyond: Array, *, flat: bool) -> bo
     """Return whether the value moves as the gradient says where elements beyond a bound are just above any guard.
 
     Where they are now it has to be flat: that is known, or it is looked at a step inwards by which the gradient would
-    move it. Of a number that is 0 or 1, the gradient has to be that just above, or that of a logarithm: the value of a
-    square is flat at 0, too. None if nothing can be told: of numbers that are not near 0 or 1, outside the domain, or
-    where rounding hides the slope.
+    move it. Of a number that is 0 or 1, the gradient has to be that just above, or that of a logarithm with a usual
+    eps: the value of a square is flat at 0, too. None if nothing can be told: of numbers that are not near 0 or 1,
+    outside the domain, or where rounding hides the slope.
     """
     point, x, places = judge.point, judge.point.variables[name], np.flatnonzero(beyond)
     end = np.where(np.abs(x - 1) < 0.5, 1.0, 0.0)
@@ -146,12 +156,18 @@ def _is_right_above(judge: Judge, name: str, beyond: Array, *, flat: bool) -> bo
         y, pullback = point.function.call(lifted, point.context())
         grad = pullback(point.dy)[name].reshape(-1)[places]
         if np.any(away == 0):
-            farther = {**lifted, name: np.where(beyond, end + 2 * inwards * LIFTED, x).astype(x.dtype)}
-            twice = 2 * point.function.call(farther, point.context())[1](point.dy)[name].reshape(-1)[places]
-            same, logarithmic = (
-                np.abs(one - grad) <= ROUGHLY * np.abs(grad) for one in (judge.grads[name][beyond], twice)
-            )
-            if not np.all((away > 0) | same | (logarithmic & (np.abs(judge.grads[name][beyond]) > np.abs(grad)))):
+            inside = end + inwards * np.where(end == 1.0, np.finfo(x.dtype).eps / 2, NEXT_TO_0)
+
+            def slopes(ends: Array) -> Array:
+                there = {**point.variables, name: np.where(beyond, ends, x).astype(x.dtype)}
+                return np.asarray(point.function.call(there, point.context())[1](point.dy)[name].reshape(-1)[places])
+
+            own, twice = judge.grads[name][beyond], 2 * slopes(end + 2 * inwards * LIFTED)
+            same, logarithmic = (np.abs(one - grad) <= ROUGHLY * np.abs(grad) for one in (own, twice))
+            goes_on, usual = _of_eps(own, slopes(inside), grad, np.abs(inside - end)[beyond])
+            if np.any((away == 0) & (own != 0) & ~same & ~goes_on):
+                return False
+            if not np.all((away > 0) | same | (logarithmic & goes_on & usual)):
                 return None
         lines = coordinates(replace(point, variables=lifted, y=y), name).only(places)
         (above, right), (below, left) = lines.at(every, step), lines.at(every, -step)
@@ -167,6 +183,19 @@ def _is_right_above(judge: Judge, name: str, beyond: Array, *, flat: bool) -> bo
     except Exception:  # noqa: BLE001  whatever it raises there
         return None
     return bool(np.all(np.abs(slope - grad) <= ROUGHLY * np.abs(grad) + noise / step))
+
+
+def _of_eps(own: Array, inside: Array, above: Array, distance: Array) -> tuple[Array, Array]:
+    """Return where a slope at 0 or 1 goes on inside as ``k / eps`` does, and where that is a usual eps.
+
+    The k is that of ``k / p`` at `LIFTED` ``above``. At a ``distance`` inside the slope is the same, or
+    ``k / (eps + distance)``: what is wrong at 0 and 1 alone is not.
+    """
+    with np.errstate(all="ignore"):
+        eps, shifted = above * LIFTED / own, above * LIFTED / inside
+        nearest = np.array(USUAL)[np.argmin(np.abs(np.log(np.array(USUAL)[:, None] / np.abs(eps))), axis=0)]
+        goes_on = (eps > 0) & (eps <= (1 + ROUGHLY) * shifted) & (eps >= (1 - ROUGHLY) * shifted - distance)
+        return goes_on, np.abs(eps - nearest) <= ROUGHLY * nearest + distance
 
 
 def _guard_of_samples(judge: Judge, name: str, whole: Comparison, known: Mapping[float, float]) -> Guard | None:
@@ -192,7 +221,7 @@ def _guard_of_norm(judge: Judge, name: str, once: Comparison) -> Guard | None:
 
     Twice as large they tell how it shrinks. Where it is too large for that, or hardly larger than rounding, its size is
     found at inputs that are much larger or smaller, and at these it must be all that parts the gradient from what it is
-    where the eps no longer counts.
+    where the eps no longer counts. That must be so of a parameter's gradient in any case.
     """
     source = name if name in judge.point.function.inputs else judge.point.function.inputs[0]
 
@@ -215,13 +244,16 @@ def _guard_of_norm(judge: Judge, name: str, once: Comparison) -> Guard | None:
         if share_of(once) > AT_MOST * share_of(one) * max(scale, scale ** max(POWERS)):
             return None
         own, x = (near.point.variables[each] for each in (name, source))
-        return guard_of_norm(one, two, own, x, near.point.y, far.point.y)
+        return guard_of_norm(one, two, own, x, near.point.y, far.point.y, judge.case.measured.get(BESIDE))
 
-    if (guard := of(1.0)) is not None or source != name:
+    guard = of(1.0)
+    if guard is None if source != name else guard is not None:
         return guard
     beyond = None if _differs_beyond(judge, name, once) else at(FARTHEST[judge.point.precision])
     if beyond is None or (limit := without_norm(once, beyond[1], FARTHEST[judge.point.precision])) is None:
         return None
+    if source != name:
+        return guard
     for scale in SCALES:
         if (guard := of(scale)) is not None and guard.eps - guard.error <= LARGEST_GUARD:
             return replace(guard, shift=limit.shift, blur=limit.blur)

@@ -62,12 +62,13 @@ def _agreement(case: Case, settings: Settings, wanted: Callable[[str], bool]) ->
 
 
 def compared_with_twin(
-    case: Case, given: Arrays, dtypes: tuple[str, ...], terms: float = 0.0
+    case: Case, given: Arrays, dtypes: tuple[str, ...], terms: float = 0.0, *, excusing: bool = True
 ) -> list[tuple[str, Worst | None, bool]] | Outcome:
     """Return for output and gradients the worst element and whether it is informative, in each precision.
 
     ``terms`` is the largest of extreme inputs: the output is allowed eps times that in addition. Any tensor is allowed
     ``tiny / eps``: near underflow it may be 0, since torch flushes subnormal numbers to 0, as of a sigmoid at -745.
+    Unless ``excusing``, neither a `Separation` nor an eps is allowed for.
     """
     function, twin, rng = function_of(case), twin_of(case), case.rng("nudges")
     compared: list[tuple[str, Worst | None, bool]] = []
@@ -104,10 +105,10 @@ def compared_with_twin(
                 more = float(info.tiny / info.eps + info.eps * terms * (name == "output"))
                 allowed = rounding.allowed(name, array, theirs[name], more)
                 allowed += second.of(name, array, theirs[name], allowed)
-                allowed += apart.of(name, array, theirs[name], allowed)
+                allowed += apart.of(name, array, theirs[name], allowed) if excusing else 0.0
                 told = useful(allowed, array, theirs[name], share=USEFUL[precision_of(case)])
                 worst = compare(name, array, theirs[name], allowed)
-                if worst is not None and worst.ratio > 1:
+                if excusing and worst is not None and worst.ratio > 1:
                     worst = guarded.worst(name, array, theirs[name], allowed, variables, dy) or worst
                 compared.append((name, worst, told))
     case.found[("guards of twins",)] = guarded.said

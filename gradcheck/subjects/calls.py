@@ -23,7 +23,8 @@ RATE = 1.0  # given to a backward pass that asks for a rate: what it subtracts f
 class Together:
     """A function that returns a value and its gradient, or a function of dy that returns it, as an object.
 
-    A generator yields the value, is sent dy, and yields the gradient: ``dy = yield y``, then ``yield dx``.
+    A generator yields the value, is sent dy, and yields the gradient: ``dy = yield y``, then ``yield dx``. What it
+    yields after that are the gradients of the next arguments. Raises `AdapterError` where it yields less or more.
     """
 
     def __init__(self, owner: Any, method: str) -> None:
@@ -33,14 +34,39 @@ class Together:
     def forward(self, *inputs: Any, **keywords: Any) -> Any:
         self.kept = (getattr(self.whole, self.method) if self.method else self.whole)(*inputs, **keywords)
         if inspect.isgenerator(self.kept):
-            self.kept = next(self.kept), self.kept.send
+            generator = self.kept
+            # A function is not copied with what holds it: a generator cannot be.
+            self.kept = self._sent(generator, None), lambda dy: self._gradients(generator, len(inputs), dy)
         if not isinstance(self.kept, tuple) or len(self.kept) < 2:
-            what = self.method or getattr(self.whole, "__name__", "it")
             raise AdapterError(
-                f"there is no backward, and {what} does not return (value, gradients): name the method that goes back "
-                "with backward="
+                f"there is no backward, and {self._name} does not return (value, gradients): name the method that goes "
+                "back with backward="
             )
         return self.kept[0]
+
+    def _sent(self, generator: Any, dy: Any) -> Any:
+        try:
+            return generator.send(dy)
+        except StopIteration:
+            raise AdapterError(
+                f"{self._name} yields too little: yield the output, and yield the gradient after the output"
+            ) from None
+
+    def _gradients(self, generator: Any, most: int, dy: Any) -> Any:
+        """Return what a generator yields for dy until it ends; one that waits for the next dy yields the same again."""
+        found = [self._sent(generator, dy)]
+        for _ in range(most):
+            try:
+                found.append(generator.send(dy))
+            except StopIteration:
+                return found[0] if len(found) == 1 else tuple(found)
+        if all(_equal(found[0], other) for other in found[1:]):
+            return found[0]
+        raise AdapterError(f"{self._name} yields more gradients than it takes arguments: yield one for each")
+
+    @property
+    def _name(self) -> str:
+        return self.method or str(getattr(self.whole, "__name__", "it"))
 
     def backward(self, *given: Any) -> Any:
         if self.pulls:
@@ -51,6 +77,12 @@ class Together:
     def pulls(self) -> bool:
         """Whether the last forward pass returned a function that goes back."""
         return self.kept is not None and len(self.kept) == 2 and callable(self.kept[1])
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, (tuple, list)):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    return np.array_equal(one, other)
 
 
 class Contextual:

@@ -16,6 +16,7 @@ from gradcheck.subjects.calls import (
     OBJECT,
     RESULT,
     Calls,
+    Together,
     found,
 )
 from gradcheck.subjects.parameters import (
@@ -51,7 +52,9 @@ class PullbackReader(Caller):
             self.calls = candidate
             try:
                 layer, result, back, _ = self.both(training=True)
-            except Exception as error:  # noqa: BLE001  a candidate that does not fit; if none does, it is told
+            except Exception as error:  # a candidate that does not fit; if none does, it is told
+                if isinstance(error, AdapterError) and isinstance(self.subject, Together):
+                    raise  # of a generator, which says what it lacks
                 errors.append(raised(error))
                 continue
             paths = self._located(layer, back, parameters)

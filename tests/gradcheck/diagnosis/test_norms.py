@@ -128,3 +128,16 @@ def test_an_eps_that_counts_as_much_as_the_variance_or_hardly_at_all_passes(seed
 def test_an_eps_is_no_reason_for_more_than_it_can_come_to() -> None:
     report = gradcheck.check_gradients(np.round, (2 * X,), lambda inputs, dy: (dy * np.ones_like(inputs[0]),))
     assert "beside a norm" not in str(report)  # though rounding counts for nothing where numbers are large
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, "pass"), (1 + 1e-4, "fail")])
+def test_of_more_axes_than_are_searched_for_norms_none_is_read_off(factor: float, verdict: str) -> None:
+    class Deep(Normed):
+        def forward(self, x: Array) -> Array:
+            return super().forward(x.reshape(-1, 3)).reshape(x.shape)
+
+        def backward(self, dy: Array) -> Array:
+            return super().backward(dy.reshape(-1, 3)).reshape(dy.shape)
+
+    x = np.random.default_rng(0).standard_normal((2, 2, 2, 2, 3))
+    assert judged(Deep(1e-6, factor=factor), x).verdict == verdict

@@ -111,3 +111,18 @@ def test_probabilities_of_exactly_0_and_1_lie_beyond_a_bound(factor, verdict):
     report = gradcheck.check_loss(Clipped(factor), p, t)
     assert report.verdict == verdict, str(report)
     assert factor != 1 or "there the value is clipped, and flat" in str(report)
+
+
+@pytest.mark.parametrize("wrong", [-1.0, 100.0, 0.5])
+def test_a_wrong_gradient_at_exactly_0_and_1_is_caught(wrong):
+    class Sure(Clipped):
+        def forward(self, p, t):
+            self.factors = np.where((p == 0) | (p == 1), wrong, 1.0)
+            return super().forward(p, t)
+
+        def backward(self):
+            return self.factors * super().backward()
+
+    p, t = np.array([[0.0, 0.3, 0.6], [0.4, 1.0, 0.7]]), np.array([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
+    assert gradcheck.check_loss(Sure(), p, t, variations=False).verdict == "fail"
+    assert gradcheck.check_loss(Clipped(), p, t, variations=False).verdict == "pass"

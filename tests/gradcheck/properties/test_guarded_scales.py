@@ -13,10 +13,11 @@ from gradcheck.contract import Array
 
 @dataclass
 class LayerNorm:
-    """``gamma (x - mean) / (deviation + eps) + beta``, whose gradients know of no eps."""
+    """``gamma (x - mean) / (deviation + eps) + beta``, whose gradients know no eps, or gamma's an ``other``."""
 
     eps: float = 1e-5
     factor: float = 1.0
+    other: float = 0.0
     gamma: Array = field(default_factory=lambda: np.linspace(0.5, 1.5, 4))
     beta: Array = field(default_factory=lambda: np.zeros(4))
 
@@ -26,7 +27,8 @@ class LayerNorm:
         return self.gamma * self.normed * (self.deviation / (self.deviation + self.eps)) + self.beta
 
     def backward(self, dy: Array) -> Array:
-        self.dgamma, self.dbeta = self.factor * (dy * self.normed).sum(axis=0), dy.sum(axis=0)
+        scaled = self.normed * (self.deviation / (self.deviation + self.other))
+        self.dgamma, self.dbeta = self.factor * (dy * scaled).sum(axis=0), dy.sum(axis=0)
         g = dy * self.gamma
         mean, along = g.mean(axis=-1, keepdims=True), (g * self.normed).mean(axis=-1, keepdims=True)
         return np.asarray((g - mean - self.normed * along) / self.deviation)
@@ -41,3 +43,34 @@ def test_a_scales_gradient_may_lack_an_eps_and_nothing_else(layer: LayerNorm, ve
     x = np.random.default_rng(1).standard_normal((samples, 4))
     report = gradcheck.check_layer(layer, x)
     assert report.verdict == verdict, str(report)
+
+
+@pytest.mark.parametrize("other", [1e-4, 1e-3])
+def test_a_scales_gradient_with_another_eps_than_the_outputs_show_is_wrong(other: float) -> None:
+    x = np.random.default_rng(0).standard_normal((3, 4))
+    assert gradcheck.check_layer(LayerNorm(other=other), x, variations=False).verdict == "fail"
+
+
+@dataclass
+class Dense:
+    """``x W``, whose gradient of W is that of another input."""
+
+    more: float
+    W: Array = field(default_factory=lambda: np.random.default_rng(1).standard_normal((4, 2)))
+
+    def forward(self, x: Array) -> Array:
+        self.x = x
+        return np.asarray(x @ self.W)
+
+    def backward(self, dy: Array) -> Array:
+        self.dW = (self.x + self.more).T @ dy
+        return np.asarray(dy @ self.W.T)
+
+
+@pytest.mark.parametrize(("more", "close"), [(0.0, False), (1e-5, False), (0.0, True), (1e-3, True)])
+def test_where_the_input_has_no_eps_beside_a_norm_a_weight_has_none(more: float, *, close: bool) -> None:
+    x = np.random.default_rng(0).standard_normal((3, 4))
+    if close:
+        x[:, 0] = x[0, 0] + np.array([0.0, 3e-3, -2e-3])
+    report = gradcheck.check_layer(Dense(more), x, variations=False)
+    assert report.verdict == ("fail" if more else "pass"), str(report)

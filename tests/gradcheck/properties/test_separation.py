@@ -119,3 +119,72 @@ class SwingingTwin(torch.nn.Module):
 def test_what_swings_faster_than_can_be_followed_is_not_taken_for_rounding() -> None:
     report = gradcheck.check_layer(Swinging(), X, twin=SwingingTwin(), claims=("forward_agrees_with_twin",))
     assert report.verdict == "fail"
+
+
+class Log:
+    """``log x``, whose gradient in float32 is 0: everywhere, or above a bound."""
+
+    def __init__(self, bound: float) -> None:
+        self.bound = bound
+
+    def forward(self, x: Array) -> Array:
+        self.x = x
+        return np.log(x)
+
+    def backward(self, dy: Array) -> Array:
+        return dy / self.x * ((self.x.dtype == np.float64) | (self.x < self.bound))
+
+
+@pytest.mark.parametrize(("bound", "verdict"), [(np.inf, "pass"), (0.0, "fail"), (900.0, "fail")])
+def test_a_gradient_that_does_not_move_is_not_taken_for_rounded(bound: float, verdict: str) -> None:
+    x = np.random.default_rng(0).uniform(1000, 2000, (4, 3))
+    assert gradcheck.check_layer(Log(bound), x, variations=False).verdict == verdict
+
+
+class Sigmoid:
+    """A sigmoid, or 0; and its gradient, or 0."""
+
+    def __init__(self, value: float = 1.0, slope: float = 1.0) -> None:
+        self.value, self.slope = value, slope
+
+    def forward(self, x: Array) -> Array:
+        self.y = 1 / (1 + np.exp(-x))
+        return self.value * self.y
+
+    def backward(self, dy: Array) -> Array:
+        return self.slope * dy * self.y * (1 - self.y)
+
+
+@pytest.mark.parametrize(
+    ("layer", "verdict"), [(Sigmoid(), "pass"), (Sigmoid(slope=0.0), "fail"), (Sigmoid(value=0.0, slope=0.0), "fail")]
+)
+def test_zeros_beside_a_small_twin_are_wrong(layer: Sigmoid, verdict: str) -> None:
+    x = -36 + X / 2
+    assert gradcheck.check_layer(layer, x, twin=torch.nn.Sigmoid(), variations=False).verdict == verdict
+
+
+class OfArrays(Sigmoid):
+    """The same, without nudges."""
+
+    def forward(self, x: Array) -> Array:
+        return super().forward(np.asarray(x))
+
+
+@pytest.mark.parametrize("about", [25.0, 36.0])
+def test_a_slope_that_its_own_steps_round_to_nothing_accuses_nothing(about: float) -> None:
+    report = gradcheck.check_layer(OfArrays(), about + X / 2, twin=torch.nn.Sigmoid(), variations=False)
+    assert report.verdict != "fail", str(report)
+
+
+class OneLess(Sigmoid):
+    """``1 - 1 / (1 + exp x)``, which rounds to 0."""
+
+    def forward(self, x: Array) -> Array:
+        super().forward(x)
+        return 1 - 1 / (1 + np.exp(x))
+
+
+def test_a_value_that_its_own_steps_round_to_nothing_agrees_with_a_twin() -> None:
+    for about in (-40.0, -100.0):
+        report = gradcheck.check_layer(OneLess(), about + X / 2, twin=torch.nn.Sigmoid(), variations=False)
+        assert report.verdict != "fail", str(report)

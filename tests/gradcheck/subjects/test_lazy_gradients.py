@@ -38,6 +38,66 @@ def test_a_generator_that_is_sent_dy_is_taken(layer: object, verdict: str) -> No
     assert gradcheck.check_layer(layer, X).verdict == verdict
 
 
+class Product:
+    """``x w``, whose gradients come one after another."""
+
+    factor = 1.0
+
+    def forward(self, x: Array, w: Array) -> Generator[Array, Array, None]:
+        dy = yield x @ w
+        yield dy @ w.T
+        yield self.factor * x.T @ dy
+
+
+class WrongProduct(Product):
+    factor = 3.0
+
+
+class Endless(Tanh):
+    def forward(self, x: Array) -> Generator[Array, Array, None]:
+        result = np.tanh(x)
+        while True:
+            dy = yield result
+            result = dy * (1 - np.tanh(x) ** 2)
+
+
+@pytest.mark.parametrize(("layer", "verdict"), [(Product(), "pass"), (WrongProduct(), "fail")])
+def test_further_gradients_of_a_generator_are_those_of_the_next_arguments(layer: Product, verdict: str) -> None:
+    assert gradcheck.check_layer(layer, X, X.T @ X, variations=False).verdict == verdict
+
+
+def test_a_generator_that_goes_on_for_each_dy_is_taken() -> None:
+    assert gradcheck.check_layer(Endless(), X, variations=False).verdict == "pass"
+
+
+def returned(x: Array) -> Generator[Array, Array, Array]:
+    dy = yield np.tanh(x)
+    return dy * (1 - np.tanh(x) ** 2)
+
+
+def alone(x: Array) -> Generator[Array, Array, None]:
+    yield np.tanh(x)
+
+
+def too_many(x: Array) -> Generator[Array, Array, None]:
+    dy = yield np.tanh(x)
+    yield dy * (1 - np.tanh(x) ** 2)
+    yield dy
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        (returned, "^returned yields too little: yield the output, and yield the gradient after the output$"),
+        (alone, "^alone yields too little: yield the output, and yield the gradient after the output$"),
+        (too_many, "^too_many yields more gradients than it takes arguments: yield one for each$"),
+    ],
+)
+def test_a_generator_that_yields_less_or_more_is_told(layer: object, said: str) -> None:
+    with pytest.raises(AdapterError, match=said):
+        gradcheck.check_layer(layer, X)
+
+
 class Dense:
     """Gradients are properties."""
 
