@@ -9,6 +9,7 @@ import pytest
 
 import gradcheck
 from gradcheck.contract import Array
+from tests.long import later
 
 
 class Square:
@@ -26,9 +27,10 @@ class Square:
 
 
 @pytest.mark.parametrize(
-    ("whole", "how"), [(np.round, "rounded to"), (np.trunc, "cut off at the point, to"), (np.floor, "rounded down to")]
+    ("whole", "how"),
+    later([(np.round, "rounded to"), (np.trunc, "cut off at the point, to"), (np.floor, "rounded down to")], after=2),
 )
-@pytest.mark.parametrize("size", [1.0, 100.0])
+@pytest.mark.parametrize("size", later([1.0, 100.0], after=1))
 def test_a_gradient_of_whole_numbers_is_called_so(whole: Callable[[Array], Array], how: str, size: float) -> None:
     x = size * np.random.default_rng(0).standard_normal((4, 3))
     report = gradcheck.check_layer(Square(whole), x)

@@ -9,6 +9,7 @@ import pytest
 
 import gradcheck
 from gradcheck.contract import Array
+from tests.long import later
 
 
 @dataclass
@@ -34,7 +35,7 @@ class LayerNorm:
         return np.asarray((g - mean - self.normed * along) / self.deviation)
 
 
-@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("samples", later([1, 3], after=1))
 @pytest.mark.parametrize(
     ("layer", "verdict"),
     [(LayerNorm(), "pass"), (LayerNorm(factor=1 + 1e-5), "fail"), (LayerNorm(eps=1e-3), "fail")],
@@ -45,7 +46,7 @@ def test_a_scales_gradient_may_lack_an_eps_and_nothing_else(layer: LayerNorm, ve
     assert report.verdict == verdict, str(report)
 
 
-@pytest.mark.parametrize("other", [1e-4, 1e-3])
+@pytest.mark.parametrize("other", later([1e-4, 1e-3], after=1))
 def test_a_scales_gradient_with_another_eps_than_the_outputs_show_is_wrong(other: float) -> None:
     x = np.random.default_rng(0).standard_normal((3, 4))
     assert gradcheck.check_layer(LayerNorm(other=other), x, variations=False).verdict == "fail"

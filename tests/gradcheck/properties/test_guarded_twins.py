@@ -11,6 +11,7 @@ import torch
 
 import gradcheck
 from gradcheck.contract import Array
+from tests.long import later
 
 EPS = 1e-7
 RNG = np.random.default_rng(0)
@@ -56,7 +57,7 @@ class OfTorch(torch.nn.Module):
         (Binary(1e-12, 1e-12), OfTorch(0.0)),
     ],
 )
-@pytest.mark.parametrize("t", [T, RNG.uniform(size=P.shape)])
+@pytest.mark.parametrize("t", later([T, RNG.uniform(size=P.shape)], after=1))
 def test_a_guard_on_one_side_passes_with_a_remark(loss: Binary, twin: torch.nn.Module, t: Array) -> None:
     report = gradcheck.check_loss(loss, P, t, twin=twin)
     assert report.verdict == "pass", str(report)
