@@ -42,12 +42,13 @@ lint: $(READY)  ## ruff and mypy --strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-demo: $(READY)  ## train NumPy and PyTorch side by side on bundled digits and prove them the same
+demo: $(READY)  ## train NumPy and PyTorch side by side on bundled digits and compare every step
 	$(BIN)/mnistcheck train --fair --dataset digits $(ARGS)
 
 bench: $(READY)  ## measure the checks, and what a fair run costs and catches (on MNIST, if it is found)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/gradient_checks.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/agreement.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/loops.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/trajectories.py --part cost $(ARGS)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/trajectories.py --part smallest $(ARGS)
 
