@@ -40,8 +40,9 @@ def compare_loops(
     THEIRS may also be a folder with a trace, or those of all ranks of a distributed run.
 
     The function trains, and is given one argument, watch. It trains inside `with watch(model, optimizer):`, or calls
-    watch.step(params=..., grads=..., ...) at the end of each step. It is called several times and must begin anew each
-    time. Each step of OURS is judged from the state of THEIRS before it; then both train by themselves.
+    watch.start(params) before the first step and watch.step(params=..., grads=..., ...) at the end of each. It is
+    called several times and must begin anew each time. Each step of OURS is judged from the state of THEIRS before
+    it; then both train by themselves.
     """
     from cli.console import STYLES, print_json, results, say
     from gradcheck.loops.check import check_loops

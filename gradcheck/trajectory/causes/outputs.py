@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from gradcheck.contract import Array
 from gradcheck.diagnosis.evidence import Cause, Diagnosis
 from gradcheck.diagnosis.fits import FITTED, Comparison, distinct, factor_of, rounded
 from gradcheck.trajectory.causes.scene import LEVELS, Scene, StepCause, StepDiagnosis, is_floating
@@ -47,6 +48,8 @@ def dropout(scene: Scene) -> StepDiagnosis | None:
         return None
     on = bool(zeros[0].any())
     dropped, full = (ours, theirs) if on else (theirs, ours)
+    if _drops(scene, full):
+        return None  # both have dropout, of other rates
     counted, kept = full != 0, dropped != 0
     pair = Comparison(dropped[kept], full[kept], scene.comparison.allowed[kept], LEVELS)
     scale = factor_of(pair, ()) if kept.any() else None
@@ -59,6 +62,14 @@ def dropout(scene: Scene) -> StepDiagnosis | None:
         return None
     details = {"p": rounded(p), "on": on, "training": scene.moment.context.training}
     return StepDiagnosis(StepCause.DROPOUT, details)
+
+
+def _drops(scene: Scene, outputs: Array) -> bool:
+    """Return whether outputs are zero where the tensor of the same shape before them in the step is not."""
+    side = scene.moment.ours if np.array_equal(outputs, scene.comparison.analytic) else scene.moment.theirs
+    earlier = list(side)[: list(side).index(scene.name)]
+    before = [side[name] for name in earlier if name.startswith("forward/") and side[name].shape == outputs.shape]
+    return bool(before) and bool(np.any((outputs == 0) & (before[-1] != 0)))
 
 
 def all_zero(scene: Scene) -> Diagnosis | None:

@@ -159,6 +159,16 @@ def test_wrong_loops_fail_where_they_first_differ(name: str) -> None:
         report.raise_if_failed()
 
 
+def test_another_rate_of_dropout_is_not_called_none() -> None:
+    for ours, theirs in ((0.4, 0.5), (0.5, 0.4)):
+        report = gradcheck.check_loops(dropped(ours), dropped(theirs), steps=2)
+        assert report.verdict is Verdict.FAIL
+        assert report.first_divergence is not None
+        assert report.first_divergence.diagnosis is None
+    named = gradcheck.check_loops(dropped(0.0), dropped(0.5), steps=2)
+    assert "1.output has no dropout in it, of which the reference has p = 0.5" in said(named)
+
+
 def test_a_late_schedule_is_named() -> None:
     delayed = replace(
         SGD, schedule=lambda o: torch.optim.lr_scheduler.LambdaLR(o, lambda step: 0.9 ** max(step - 1, 0))
