@@ -9,7 +9,9 @@ import argparse
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,10 +20,14 @@ from torch import nn
 
 import gradcheck
 
+# What check_loops gives to a loop: called with a model and an optimizer, it returns a context manager.
+Watching = Callable[[nn.Module, torch.optim.Optimizer], AbstractContextManager[object]]
+Loop = Callable[[Watching], None]
+
 STEPS = 12
 ACTIVATIONS = (nn.Tanh, nn.ReLU, nn.GELU, nn.SiLU, nn.Softplus, nn.LeakyReLU)
 NORMS = (None, None, nn.BatchNorm1d, nn.LayerNorm)
-OPTIMIZERS: tuple[tuple[type[torch.optim.Optimizer], dict[str, Any]], ...] = (
+OPTIMIZERS: tuple[tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]], ...] = (
     (torch.optim.SGD, {"lr": 0.1}),
     (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-3}),
     (torch.optim.SGD, {"lr": 0.05, "momentum": 0.9, "nesterov": True}),
@@ -38,7 +44,7 @@ class Setting:
 
     activation: type[nn.Module]
     norm: Any
-    optimizer: type[torch.optim.Optimizer]
+    optimizer: Callable[..., torch.optim.Optimizer]
     options: dict[str, Any]
     dtype: torch.dtype
     width: int
@@ -55,15 +61,15 @@ class Setting:
         layers = [nn.Linear(6, self.width), *norm, self.activation(), nn.Linear(self.width, 4)]
         return nn.Sequential(*layers).to(self.dtype)
 
-    def loop(self, *, ours: bool) -> Callable[[Any], None]:
+    def loop(self, *, ours: bool) -> Loop:
         """Return a loop: ours takes each batch in two, if no layer forbids that, and updates tensor by tensor."""
         fault = self.fault if ours else ""
 
-        def train(watch: Any) -> None:  # noqa: ANN401  what check_loops gives
+        def train(watch: Watching) -> None:
             model, options = self.build(), dict(self.options)
             if fault == "decay":
                 options["weight_decay"] = options.get("weight_decay", 0.0) + 1e-4
-            optimizer = self.optimizer(model.parameters(), foreach=not ours, **options)  # type: ignore[call-arg]
+            optimizer = self.optimizer(model.parameters(), foreach=not ours, **options)
             schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.9**step)
             rng = np.random.default_rng(self.seed)
             parts = 2 if ours and self.norm is not nn.BatchNorm1d else 1
@@ -80,9 +86,9 @@ class Setting:
                         loss = nn.functional.cross_entropy(model(part), labels, label_smoothing=smoothing)
                         torch.autograd.backward(loss if fault == "sum" else loss / parts)
                     if fault == "bias":
-                        next(p for p in model.parameters() if p.ndim == 1).grad.zero_()  # type: ignore[union-attr]
+                        scale_gradient(next(p for p in model.parameters() if p.ndim == 1), 0.0)
                     if fault == "scale":
-                        next(model.parameters()).grad.mul_(1.001)  # type: ignore[union-attr]
+                        scale_gradient(next(model.parameters()), 1.001)
                     if self.clip and fault != "clip":
                         nn.utils.clip_grad_norm_(model.parameters(), self.clip)
                     optimizer.step()
@@ -90,6 +96,12 @@ class Setting:
                         schedule.step()
 
         return train
+
+
+def scale_gradient(parameter: torch.Tensor, factor: float) -> None:
+    """Multiply a parameter's gradient."""
+    if parameter.grad is not None:
+        parameter.grad.mul_(factor)
 
 
 # By name: whether a setting shows it.
@@ -157,6 +169,18 @@ def wrong(pairs: int, seed: int) -> None:
         print(f"{fault:>10}: {dict(found)}, at step {dict(steps)}")
 
 
+def seconds_a_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor, count: int
+) -> float:
+    """Take so many steps on one batch; return the seconds that one took."""
+    start = time.perf_counter()
+    for _ in range(count):
+        optimizer.zero_grad()
+        torch.autograd.backward(nn.functional.cross_entropy(model(x), y))
+        optimizer.step()
+    return (time.perf_counter() - start) / count
+
+
 def cost() -> None:
     """Print how long a step takes bare and watched, and a comparison of two loops in units of the two loops alone."""
     for width, batch in ((32, 8), (256, 64), (1024, 256)):
@@ -164,16 +188,7 @@ def cost() -> None:
             nn.Linear(784, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10)
         )
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-        x, y = torch.randn(batch, 784), torch.randint(0, 10, (batch,))
-
-        def steps(count: int) -> float:
-            start = time.perf_counter()
-            for _ in range(count):
-                optimizer.zero_grad()  # noqa: B023  called within the round
-                torch.autograd.backward(nn.functional.cross_entropy(model(x), y))  # noqa: B023  as above
-                optimizer.step()  # noqa: B023  as above
-            return (time.perf_counter() - start) / count
-
+        steps = partial(seconds_a_step, model, optimizer, torch.randn(batch, 784), torch.randint(0, 10, (batch,)))
         steps(20)
         bare, watched, sparse = [], [], []
         for _ in range(7):  # in turn, so that a slower moment is one for all
@@ -190,19 +205,12 @@ def cost() -> None:
     for _ in range(3):
         start = time.perf_counter()
         for loop in loops:
-            loop(lambda *_: nullwatch())
+            loop(lambda *_: nullcontext())
         alone.append(time.perf_counter() - start)
         start = time.perf_counter()
         gradcheck.check_loops(*loops, steps=STEPS)
         compared.append(time.perf_counter() - start)
     print(f"check_loops of {STEPS} steps takes {np.median(np.divide(compared, alone)):.0f} x both loops alone")
-
-
-class nullwatch:  # noqa: N801  as contextlib.nullcontext
-    """Watches nothing."""
-
-    def __enter__(self) -> None: ...
-    def __exit__(self, *_: object) -> None: ...
 
 
 if __name__ == "__main__":

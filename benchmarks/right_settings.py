@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,8 @@ from nets.engines.torch_engine import TorchEngine, one_thread_each
 from nets.losses import CrossEntropyLoss, HuberLoss, MSELoss
 
 ACTIVATIONS = ("ELU", "GELU", "LeakyReLU", "ReLU", "SELU", "SiLU", "Sigmoid", "Softplus", "Tanh")
+T = TypeVar("T")
+
 CLASSES = 4
 STEPS = (60, 200)
 PLANTED = 10  # the step from which a gradient is scaled
@@ -47,7 +49,7 @@ def drawn(number: int) -> Setting:
     """Return the setting of a number."""
     rng = np.random.default_rng(number)
 
-    def one(*choices: Any) -> Any:  # noqa: ANN401  whatever is chosen from
+    def one(*choices: T) -> T:
         return choices[int(rng.integers(len(choices)))]
 
     dtype = one(np.float64, np.float32)

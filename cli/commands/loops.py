@@ -7,6 +7,7 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 import click
@@ -75,7 +76,7 @@ def _function(text: str) -> Callable[[Any], object]:
         raise click.UsageError(f"needs FILE.py:FUNCTION or MODULE:FUNCTION, got {text}")
     try:
         module = _of_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
-    except Exception as error:  # noqa: BLE001  the file is anybody's
+    except Exception as error:  # noqa: BLE001  importing runs the user's file, which may raise anything
         raise click.UsageError(f"{where} cannot be imported: {type(error).__name__}: {error}") from None
     function = getattr(module, name, None)
     if not callable(function):
@@ -83,7 +84,7 @@ def _function(text: str) -> Callable[[Any], object]:
     return cast("Callable[[Any], object]", function)
 
 
-def _of_file(path: Path) -> Any:  # noqa: ANN401  a module
+def _of_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise FileNotFoundError(str(path))
     sys.path.insert(0, str(path.parent.resolve()))  # its neighbours, as if it were run

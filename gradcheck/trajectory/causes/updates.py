@@ -109,16 +109,21 @@ def _joined(parts: list[Comparison]) -> Comparison:
 
 def other_eps(scene: Scene) -> StepDiagnosis | None:
     """Adam's move with eps inside the root, before the bias correction, or of another size."""
-    moves, moments = scene.moved(scene.name), _moments(scene)
-    if moves is None or moments is None or not scene.tensor.startswith("param/"):
-        return None
-    for eps in EPS_OF_ADAM:
-        if not is_within(moves.numeric, moments.move(moments.t, eps), moves.allowed):
-            continue
+    for moves, moments, eps in _as_by_adam(scene):
         for place, other, predicted in _moves_by_eps(moments, eps):
             if moves.explained_by(predicted, moves.allowed, ONE):
                 return StepDiagnosis(StepCause.EPS, {"place": place, "ours": other, "theirs": eps})
     return None
+
+
+def _as_by_adam(scene: Scene) -> Iterator[tuple[Comparison, Moments, float]]:
+    """Yield both moves of a parameter, the reference's moments and each usual eps by which these give its move."""
+    moves, moments = scene.moved(scene.name), _moments(scene)
+    if moves is None or moments is None or not scene.tensor.startswith("param/"):
+        return
+    for eps in EPS_OF_ADAM:
+        if is_within(moves.numeric, moments.move(moments.t, eps), moves.allowed):
+            yield moves, moments, eps
 
 
 def _moves_by_eps(moments: Moments, eps: float) -> Iterator[tuple[str, float, Array]]:
@@ -152,12 +157,7 @@ def correction(scene: Scene) -> StepDiagnosis | None:
 
     The betas are computed from how the reference's moments moved, and they must reproduce the reference's move.
     """
-    moves, moments = scene.moved(scene.name), _moments(scene)
-    if moves is None or moments is None or not scene.tensor.startswith("param/"):
-        return None
-    for eps in EPS_OF_ADAM:
-        if not is_within(moves.numeric, moments.move(moments.t, eps), moves.allowed):
-            continue
+    for moves, moments, eps in _as_by_adam(scene):
         for t in (1.0, moments.t - 1, moments.t + 1, math.inf):
             if t >= 1 and t != moments.t and moves.explained_by(moments.move(t, eps), moves.allowed, ONE):
                 return StepDiagnosis(StepCause.CORRECTION, {"t": t, "given": int(moments.t)})
