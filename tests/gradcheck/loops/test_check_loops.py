@@ -414,6 +414,47 @@ def test_a_state_that_is_handed_on_is_not_judged_without_noise(seed: int) -> Non
     assert report, str(report)
 
 
+class Cancelling(nn.Module):
+    """``s w - s v``, with s = [x > 0], of two matrices that are nearly the same: large numbers cancel inside.
+
+    Nudges of x show nothing of it; those of the parameters do.
+    """
+
+    def __init__(self, *, joined: bool) -> None:
+        super().__init__()
+        start = torch.linspace(-90, 110, 15, dtype=torch.float64).reshape(5, 3)
+        self.w, self.v = nn.Parameter(start + 0.3), nn.Parameter(start.clone())
+        self.joined = joined
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        signs = (x > 0).double()
+        return signs @ (self.w - self.v) if self.joined else signs @ self.w - signs @ self.v
+
+
+def test_what_cancels_inside_of_a_module_is_measured() -> None:
+    loops = [replace(SGD, make=partial(Cancelling, joined=joined)) for joined in (True, False)]
+    report = gradcheck.check_loops(*loops, steps=STEPS)
+    assert report, str(report)
+
+
+def without_biases(model: nn.Module) -> nn.Module:
+    model.load_state_dict({n: 0 * p if n.endswith("bias") else p for n, p in model.state_dict().items()})
+    return model
+
+
+def test_biases_of_zero_are_matched_as_the_weights_beside_them() -> None:
+    ours, theirs = (replace(ADAM, make=lambda make=make: without_biases(make())) for make in (fused, separate))  # type: ignore[misc]
+    report = gradcheck.check_loops(ours, theirs, steps=3)
+    assert report, str(report)
+    assert "param/qkv.bias = param/q.bias + param/k.bias + param/v.bias" in said(report)
+
+
+def test_a_loss_may_err_as_its_mean_does() -> None:
+    eps = float(np.finfo(np.float64).eps)
+    assert gradcheck.check_loops(Numpy(loss_times=1 + 6 * eps), Numpy(), steps=3)
+    assert gradcheck.check_loops(Numpy(loss_times=1 + 60 * eps), Numpy(), steps=3).verdict is Verdict.FAIL
+
+
 def clamped(model: nn.Module) -> None:
     for parameter in model.parameters():
         parameter.data.clamp_(-0.2, 0.2)
