@@ -36,7 +36,7 @@ from gradcheck.subjects.reader import read
 from gradcheck.subjects.reading import Reading
 from gradcheck.subjects.references import optimizer_with_reference, schedule_with_reference
 from gradcheck.subjects.signatures import BACKWARDS, WHOLES
-from gradcheck.subjects.twin import import_torch
+from gradcheck.subjects.twin import import_torch, mode_of_twin
 from gradcheck.subjects.variations import AFTER_ANOTHER, AS_GIVEN, DEGENERATE, Variation, variations
 from gradcheck.trials import EXAMPLES, Subject, drawn_cases, found_in, joined, properties_of, unless_torch_is_missing
 
@@ -129,8 +129,11 @@ def check_layer(
         if twin is not None:
             subject = _with_buffers(subject, twin)
     case = Case(subject, arrays, seed, twin=twin, twin_params=dict(twin_params or {}))
+    remark = ""
+    if training is None and isinstance(subject, ForeignLayer) and (as_twin := _mode_of_twin(case)):
+        scope, remark = replace(scope, training=as_twin), f"{subject.name} has no modes: its twin is in training mode"
     call = ("check_layer", (layer, *inputs), options | {"twin_params": twin_params})
-    return _check(case, settings, call, claims, scope)
+    return _check(case, settings, call, claims, scope, remark)
 
 
 def check_loss(
@@ -479,6 +482,13 @@ def _with_constants(loss: ForeignLoss, constant: Sequence[str]) -> ForeignLoss:
     return replace(loss, layer=replace(loss.layer, reading=_without(loss.reading, constant)))
 
 
+@np.errstate(all="ignore")
+def _mode_of_twin(case: Case) -> bool | None:
+    with suppress(ModuleNotFoundError):  # a property that needs torch says that it is missing
+        return mode_of_twin(case)
+    return None
+
+
 def _with_buffers(layer: ForeignLayer, twin: torch.nn.Module) -> ForeignLayer:
     """Return the layer with those of its arrays named that are the twin's buffers, by the same name and shape."""
     state = {name: tuple(buffer.shape) for name, buffer in twin.named_buffers()}
@@ -599,7 +609,9 @@ def _tried(
         explain = explained < VARIATIONS_EXPLAINED and variation.name not in DEGENERATE
         if variation.name.startswith(AFTER_ANOTHER):  # the case as given once more, if that has failed
             explain = explain and not any(o.verdict is Verdict.FAIL for _, o in outcomes)
-        outcome = unless_torch_is_missing(variation.case, claim, replace(settings, explain=explain, until=budget.until))
+        derived = not variation.name.startswith(AS_GIVEN)
+        asked = replace(settings, explain=explain, derived=derived, until=budget.until)
+        outcome = unless_torch_is_missing(variation.case, claim, asked)
         if outcome is not None:
             outcomes.append((variation, outcome))
 

@@ -45,7 +45,7 @@ class Point:
 
     def value(self, name: str, array: Array) -> Array:
         """Return f with one variable replaced."""
-        return self.function.call({**self.variables, name: array}, self.context())[0]
+        return self.function.value_of({**self.variables, name: array}, self.context())
 
     def value_or_nan(self, name: str, array: Array) -> Array:
         """Return f with one variable replaced, in float64, and NaN where f raises: that is outside its domain."""
@@ -143,6 +143,18 @@ def complex_step(point: Point, name: str) -> Array | None:
             return None
         gradient[index] = np.vdot(point.dy, y.imag) / tiny
     return gradient
+
+
+def complex_along(point: Point, name: str, directions: Array) -> Array | None:
+    """Return the derivatives of ``<dy, f>`` in the given directions by complex steps, to be confirmed like these."""
+    x, tiny = point.variables[name], 2.0**-100
+    slopes = np.empty(len(directions))
+    for line, direction in enumerate(directions):
+        y = point.value(name, x + 1j * tiny * direction)
+        if y.dtype.kind != "c":
+            return None
+        slopes[line] = np.vdot(point.dy, y.imag) / tiny
+    return slopes
 
 
 def stacked_complex_step(point: Point, name: str) -> Array | None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from gradcheck.contract import Array, Case, Context, Layer, Loss
 from gradcheck.numerics.decimals import decimal_of
-from gradcheck.numerics.memory import copied
+from gradcheck.numerics.memory import copied, read_only
 from gradcheck.numerics.monte_carlo import nudging
 from gradcheck.numerics.precision import OFF, Precision, precision_seen
 from gradcheck.numerics.rounding import nudged
@@ -21,6 +21,7 @@ GRAINS_SEEN = 6  # points at which results are seen to be multiples of a power o
 
 Arrays = Mapping[str, Array]
 Pullback = Callable[[Array], dict[str, Array]]
+T = TypeVar("T")
 
 
 class GradientNamesError(ValueError):
@@ -39,7 +40,7 @@ class Function:
     value. Variables that are not arguments are parameters. ``foreign`` objects are not asked for what only the
     contract promises: taps, and arithmetic that also takes complex numbers. A foreign ``call`` takes `constants` by
     their names, too, in place of the values in ``arguments``. Results that code rounds to some decimals are multiples
-    of ``grain`` at most.
+    of ``grain`` at most. ``value`` gives the value alone, where that takes less than a call.
     """
 
     variables: dict[str, Array]
@@ -47,6 +48,11 @@ class Function:
     call: Callable[[Arrays, Context], tuple[Array, Pullback]]
     foreign: bool = False
     grain: float = 0.0
+    value: Callable[[Arrays, Context], Array] | None = None
+
+    def value_of(self, variables: Arrays, context: Context) -> Array:
+        """Return the value alone."""
+        return self.call(variables, context)[0] if self.value is None else self.value(variables, context)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -69,6 +75,9 @@ def names_of_arguments(arguments: tuple[str | Array, ...]) -> list[str]:
 
 def values_of_arguments(arguments: tuple[str | Array, ...], given: Arrays) -> list[Array]:
     """Return the arguments of a call: as they are given, and constants that are not given as they are."""
+    known = [given[a] for a in arguments if isinstance(a, str)]
+    if len(known) == len(arguments):
+        return known
     names = names_of_arguments(arguments)
     return [given[a] if isinstance(a, str) else given.get(n, a) for n, a in zip(names, arguments, strict=True)]
 
@@ -231,18 +240,23 @@ def _counted(case: Case, function: Function) -> Function:
         case.tally.evaluations += 1
         return function.call(variables, context)
 
-    return replace(function, call=counted)
+    def value(variables: Arrays, context: Context) -> Array:
+        case.tally.evaluations += 1
+        return function.value_of(variables, context)
+
+    return replace(function, call=counted, value=value if function.value else None)
 
 
 def _on_copies(function: Function) -> Function:
     constants, inputs = function.constants, function.inputs
 
-    def begin(variables: Arrays, context: Context) -> tuple[Array, Pullback]:
+    def given(of: Callable[[Arrays, Context], T], variables: Arrays, context: Context) -> T:
         # Parameters are copied where they are put into the object.
-        given = {name: copied(array) if name in inputs else _read_only(array) for name, array in variables.items()}
-        given |= {name: copied(array) for name, array in constants.items()}
+        copies = {name: copied(array) if name in inputs else array for name, array in variables.items()}
+        if constants:
+            copies |= {name: copied(array) for name, array in constants.items()}
         try:
-            return function.call(given, context)
+            return of(copies, context)
         except ImportError:
             raise
         except Exception as error:  # anybody's code raises anything: of other arrays than its own, that is a refusal
@@ -252,23 +266,24 @@ def _on_copies(function: Function) -> Function:
                 f"the forward pass refuses what is made of the input given: {type(error).__name__}: {error}"
             ) from error
 
+    def begin(copies: Arrays, context: Context) -> tuple[Array, Pullback]:
+        kept = {n: read_only(array) for n, array in copies.items() if n not in inputs and n not in constants}
+        return function.call({**copies, **kept}, context)
+
     def call(variables: Arrays, context: Context) -> tuple[Array, Pullback]:
-        y, first = begin(variables, context)
+        y, first = given(begin, variables, context)
         waiting = [first]
 
         def pullback(dy: Array) -> dict[str, Array]:
-            current = waiting.pop() if waiting else begin(variables, context)[1]
+            current = waiting.pop() if waiting else given(begin, variables, context)[1]
             return {name: np.array(grad) for name, grad in current(copied(dy)).items()}
 
         return np.array(y), pullback
 
-    return replace(function, call=call)
+    def value(variables: Arrays, context: Context) -> Array:
+        return np.array(given(function.value_of, variables, context))
 
-
-def _read_only(array: Array) -> Array:
-    view = array.view()
-    view.setflags(write=False)
-    return view
+    return replace(function, call=call, value=value if function.value else None)
 
 
 def _are_those_of(function: Function, variables: Arrays) -> bool:

@@ -22,3 +22,10 @@ def copied(array: Array) -> Array:
     if not array.flags.writeable:
         copy.setflags(write=False)
     return copy
+
+
+def read_only(array: Array) -> Array:
+    """Return a view that cannot be written."""
+    view = array.view()
+    view.setflags(write=False)
+    return view

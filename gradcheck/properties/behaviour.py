@@ -25,6 +25,7 @@ from gradcheck.numerics.functions import (
     precision_of,
     precision_taken,
 )
+from gradcheck.numerics.memory import read_only
 from gradcheck.properties.changes import changes_of, not_judged_if_changed
 from gradcheck.properties.noise import FEW, Rounding, Separation, allowance, shadows_of
 from gradcheck.properties.outcome import (
@@ -139,10 +140,10 @@ def arguments_are_left_untouched(case: Case, settings: Settings = Settings()) ->
     if changes:
         return failure("; ".join(map(str, changes)))
     function = function_on_its_arguments(case)
-    frozen = {name: _read_only(array) for name, array in function.variables.items()}
+    frozen = {name: read_only(array) for name, array in function.variables.items()}
     try:
         y, pullback = function.call(frozen, case.context())
-        pullback(_read_only(cotangent(y, case.rng("cotangent"))))
+        pullback(read_only(cotangent(y, case.rng("cotangent"))))
     except ValueError as error:
         message = f"read-only arrays are not taken: {error}"
         return inconclusive(message) if function.foreign else failure(message)
@@ -487,12 +488,6 @@ def _wrong(subject: Layer | Loss, x: Array) -> list[Array]:
 
 def _same(a: Array, b: Array) -> bool:
     return np.array_equal(a, b, equal_nan=True)
-
-
-def _read_only(array: Array) -> Array:
-    array = array.copy()
-    array.setflags(write=False)
-    return array
 
 
 def _fortran(array: Array) -> Array:

@@ -34,7 +34,9 @@ class Settings:
     ``mode`` is ``full`` (every element of every tensor is perturbed), ``fast`` (random directions) or ``auto`` (full
     where that is cheap). ``max_evaluations`` bounds the forward calls that perturb a case's single elements. ``dtypes``
     are the precisions in which values and gradients are compared with those of a twin. ``steps`` is the number of steps
-    of an optimizer, or of epochs of a schedule. ``explain`` is whether the causes of wrong gradients are sought.
+    of an optimizer, or of epochs of a schedule. ``explain`` is whether the causes of wrong gradients are sought. In a
+    ``derived`` case, one of several that were made from the one given, auto mode perturbs single elements only where
+    random directions leave something open.
     """
 
     mode: Mode = "auto"
@@ -42,6 +44,7 @@ class Settings:
     dtypes: tuple[str, ...] = DTYPES
     steps: int = 20
     explain: bool = True
+    derived: bool = False
     seconds: float | None = None
     until: float = math.inf
 

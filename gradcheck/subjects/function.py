@@ -89,7 +89,11 @@ class PlainFunction:
 
             return y, pullback
 
-        return Function(variables, arguments, call, foreign=True)
+        def value(given: Arrays, context: Context) -> Array:
+            with randomness(context):
+                return value_of(self.f(*values_of_arguments(arguments, given)))
+
+        return Function(variables, arguments, call, foreign=True, value=value)
 
 
 def value_of(result: Any) -> Array:

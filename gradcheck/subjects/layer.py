@@ -19,11 +19,13 @@ from gradcheck.numerics.functions import (
     like,
     values_of_arguments,
 )
+from gradcheck.numerics.memory import read_only
 from gradcheck.numerics.precision import Precision
 from gradcheck.subjects.attributes import AdapterError, assign, input_names, resolve
 from gradcheck.subjects.caller import Given
 from gradcheck.subjects.calls import found, packed, unpacked
 from gradcheck.subjects.copies import copier, fresh
+from gradcheck.subjects.one_copy import OneCopy
 from gradcheck.subjects.randomness import is_generator, same_randomness
 from gradcheck.subjects.reader import read
 from gradcheck.subjects.reading import Reading
@@ -98,22 +100,47 @@ class ForeignLayer:
                 yield
             quiet[training] = quiet.get(training, True) and not drawn()
 
-        def begin(given: Arrays, context: Context) -> tuple[Any, Any, list[Any], list[Array]]:
-            floating = [array.dtype for array in given.values() if array.dtype.kind == "f"]
-            layer = kinds[np.float32 if floating and all(d == np.float32 for d in floating) else np.float64](given)
+        def precision(given: Arrays) -> Precision:
+            kinds = {array.dtype.char for array in given.values() if array.dtype.kind == "f"}
+            return np.float32 if kinds == {"f"} else np.float64
+
+        def values_in(given: Arrays) -> list[Any]:
+            if len(variable) == len(arguments):
+                return values_of_arguments(arguments, given)
             first = next(iter(given.values()), np.empty(0))
             pairs = zip(arguments, values_of_arguments(arguments, given), strict=True)
-            values = [value if isinstance(argument, str) else like(value, first) for argument, value in pairs]
+            return [value if isinstance(argument, str) else like(value, first) for argument, value in pairs]
+
+        def outputs_of(layer: Any, result: Any, given: Arrays) -> list[Array]:
+            outputs = calls.values(layer, result)
+            if type(result) is float:  # which has no precision of its own
+                floating = [array.dtype for array in given.values() if array.dtype.kind == "f"]
+                return [y.astype(np.result_type(*floating)) for y in outputs] if floating else outputs
+            return outputs
+
+        def begin(given: Arrays, context: Context) -> tuple[Any, Any, list[Any], list[Array]]:
+            layer, values = kinds[precision(given)](given), values_in(given)
             with randomness(context.key.seed + context.key.step, context.training):
                 result = calls.go_forward(layer, values, training=context.training)
             self._show_changes(layer, given, paths)
             if context.updates is not None:
                 for name, path in self.untrained.items():
                     context.update(name, np.array(resolve(layer, path)))
-            outputs = calls.values(layer, result)
-            if floating and type(result) is float:  # which has no precision of its own
-                outputs = [y.astype(np.result_type(*floating)) for y in outputs]
-            return layer, result, values, outputs
+            return layer, result, values, outputs_of(layer, result, given)
+
+        def once(given: Arrays, context: Context) -> Array:
+            return packed(begin({**given, **{name: read_only(given[name]) for name in paths}}, context)[3])
+
+        def forward(layer: Any, given: Arrays, context: Context) -> Array:
+            result = calls.go_forward(layer, values_in(given), training=context.training)
+            return packed(outputs_of(layer, result, given))
+
+        again = {kind: OneCopy(make, paths, forward, once) for kind, make in kinds.items()}
+
+        def value(given: Arrays, context: Context) -> Array:
+            if not quiet.get(context.training):  # it draws random numbers, or has not been called
+                return once(given, context)
+            return again[precision(given)](given, context)
 
         def call(given: Arrays, context: Context) -> tuple[Array, Pullback]:
             first = begin(given, context)
@@ -130,7 +157,7 @@ class ForeignLayer:
 
             return packed(first[3]), pullback
 
-        return Function(variables, arguments, call, foreign=True)
+        return Function(variables, arguments, call, foreign=True, value=value)
 
     @staticmethod
     def _show_changes(layer: Any, given: Arrays, paths: Mapping[str, str]) -> None:

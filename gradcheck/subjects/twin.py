@@ -108,6 +108,29 @@ def twin_of(case: Case) -> Function:
     return Function(function.variables, function.arguments, call)
 
 
+def mode_of_twin(case: Case) -> bool | None:
+    """Return whether a layer that has no modes computes what a given twin does in training (True) or evaluation.
+
+    Batch normalisation that always takes its statistics from the batch is a twin's training mode. None if there is no
+    such twin, if it refuses the input, or if both of its modes are as near, as they mostly are one.
+    """
+    if case.twin is None or case.subject.has_modes:
+        return None
+    function = function_of(case)
+    apart = []
+    for training in (False, True):
+        one = replace(case, training=training)
+        try:
+            y = function.call(function.variables, one.context())[0]
+            theirs = twin_of(one).call(function.variables, one.context())[0]
+        except ImportError:
+            raise
+        except Exception:  # noqa: BLE001  it is judged as it is, and the properties report what it raises
+            return None
+        apart.append(float(np.abs(y - theirs).max(initial=0.0)) if y.shape == theirs.shape else np.inf)
+    return None if apart[0] == apart[1] else bool(apart[1] < apart[0])
+
+
 def _output(result: Any, shape: Callable[[], tuple[int, ...]]) -> torch.Tensor:
     """Return the output of a module; of several, as of an LSTM's (y, (h, c)), the first that fits the shape of ours.
 
