@@ -160,7 +160,7 @@ class _Try(NamedTuple):
 _Rule = Callable[[Lines, Integers, Array], _Try]
 
 
-def derivatives(lines: Lines, first_step: Array | float | None = None) -> Estimate:
+def derivatives(lines: Lines, first_step: Array | float | None = None, *, confirm: bool = True) -> Estimate:
     """Estimate the derivative of ``<dy, f>`` along every line.
 
     Central differences D at h, h/2 and h/4, extrapolated by Richardson's rule. The bound is that of truncation, the
@@ -175,7 +175,7 @@ def derivatives(lines: Lines, first_step: Array | float | None = None) -> Estima
     side, by differences from there.
     """
     h = np.broadcast_to((lines.steps.first if first_step is None else first_step) * lines.scale, len(lines.scale))
-    found, defined = _descend(lines, h, _richardson, CENTRAL_ORDER, _sides)
+    found, defined = _descend(lines, h, _richardson, CENTRAL_ORDER, _sides, confirm=confirm)
     for sign in (1, -1):
         part: Integers = np.flatnonzero(defined == sign)
         if part.size:
@@ -190,7 +190,13 @@ BOTH, NEITHER = 0, 2  # of the sides of a point, those to which f is defined; on
 
 
 def _descend(
-    lines: Lines, first: Array, rule: _Rule, order: int, sides: Callable[[Lines, Integers], Array]
+    lines: Lines,
+    first: Array,
+    rule: _Rule,
+    order: int,
+    sides: Callable[[Lines, Integers], Array],
+    *,
+    confirm: bool = True,
 ) -> tuple[Estimate, Integers]:
     """Try shorter and shorter steps; return the estimates, and to which sides of the point f is defined.
 
@@ -199,7 +205,8 @@ def _descend(
     count, outputs = len(lines.scale), lines.y.shape[1]
     value, error, used = np.zeros(count), np.full(count, np.inf), np.zeros(count)
     sure: Array = np.full(count, np.inf)  # the error, but for rounding that is less likely
-    kinked, suspect, confirmed, moved, leaves = (np.zeros(count, bool) for _ in range(5))
+    kinked, suspect, moved, leaves = (np.zeros(count, bool) for _ in range(4))
+    confirmed: Array = np.full(count, not confirm)
     defined: Integers = np.full(count, BOTH)
     rough = np.zeros((count, outputs), bool)
     h = first.copy()

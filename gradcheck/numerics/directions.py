@@ -43,19 +43,20 @@ class Point:
         kinds = {array.dtype.type for array in (*self.variables.values(), self.y)}
         return np.float32 if np.float32 in kinds else np.float64
 
-    def value(self, name: str, array: Array) -> Array:
-        """Return f with one variable replaced."""
-        return self.function.value_of({**self.variables, name: array}, self.context())
+    def value(self, moved: Arrays) -> Array:
+        """Return f with some variables replaced."""
+        return self.function.value_of({**self.variables, **moved}, self.context())
 
-    def value_or_nan(self, name: str, array: Array) -> Array:
-        """Return f with one variable replaced, in float64, and NaN where f raises: that is outside its domain."""
+    def value_or_nan(self, moved: Arrays) -> Array:
+        """Return f with some variables replaced, in float64, and NaN where f raises: that is outside its domain."""
         try:
-            return self.value(name, array).astype(np.float64, copy=False)
+            return self.value(moved).astype(np.float64, copy=False)
         except ImportError:
             raise
         except Exception as error:  # noqa: BLE001  whatever it raises, here it is not defined
             cause = error.__cause__ if isinstance(error, RefusedError) else error
-            self.refusals.setdefault(name, f"{type(cause).__name__}: {cause}")
+            if len(moved) == 1:
+                self.refusals.setdefault(next(iter(moved)), f"{type(cause).__name__}: {cause}")
             return np.full(self.y.shape, np.nan)
 
 
@@ -69,7 +70,7 @@ def coordinates(point: Point, name: str) -> Lines:
             moved = x.copy()
             moved.flat[line] += distance
             taken[row] = float(moved.flat[line]) - float(x.flat[line])
-            values[row] = point.value_or_nan(name, moved).reshape(-1)
+            values[row] = point.value_or_nan({name: moved}).reshape(-1)
         return values, taken
 
     return _lines(point, at, np.full(x.size, unit(x)), np.zeros(x.size, np.intp), 1, np.abs(x).reshape(-1))
@@ -98,7 +99,7 @@ def stacked_coordinates(point: Point, name: str) -> Lines:
             stack[where] += t[rows]
             taken[rows] = stack[where].astype(np.float64) - x.reshape(samples, size)[where[1:]]
             try:
-                result = point.value(name, stack.reshape(-1, *x.shape[1:]))
+                result = point.value({name: stack.reshape(-1, *x.shape[1:])})
             except RefusedError:  # which does not say of which: single elements are moved
                 alone, _ = one_by_one.at(lines[rows], t[rows])
                 values[rows] = alone.reshape(-1, samples, outputs)[np.arange(len(rows)), sample[rows]]
@@ -114,16 +115,28 @@ def along(point: Point, name: str, directions: Array) -> Lines:
 
     Distances are nominal: they ignore how the moved point rounds. Shadows measure that, as a nudge of its elements.
     """
-    x = point.variables[name]
+    return along_all(point, {name: directions})
+
+
+def along_all(point: Point, directions: dict[str, Array]) -> Lines:
+    """Return the lines in the given directions of several variables, each (lines, *shape of the variable)."""
+    count = len(next(iter(directions.values())))
 
     def at(lines: Integers, t: Array) -> tuple[Array, Array]:
-        steps = (d * directions[line] for line, d in zip(lines, t, strict=True))
-        moved = (point.value_or_nan(name, (x + step).astype(x.dtype)) for step in steps)
-        return np.array([value.reshape(-1) for value in moved]).reshape(len(lines), point.y.size), t
+        values = np.empty((len(lines), point.y.size))
+        for row, (line, distance) in enumerate(zip(lines, t, strict=True)):
+            moved = {}
+            for name, u in directions.items():
+                x = point.variables[name]
+                moved[name] = (x + distance * u[line]).astype(x.dtype, copy=False)
+            values[row] = point.value_or_nan(moved).reshape(-1)
+        return values, t
 
-    largest = np.abs(directions).reshape(len(directions), -1).max(axis=1, initial=0.0)
-    scale = unit(x) / np.where(largest > 0, largest, 1.0)
-    return _lines(point, at, scale, np.zeros(len(directions), np.intp), 1, scale)
+    units = np.array([unit(point.variables[name]) for name in directions])[:, None]
+    largest = np.array([np.abs(u).reshape(count, -1).max(axis=1, initial=0.0) for u in directions.values()])
+    with np.errstate(divide="ignore"):  # a variable that does not move says nothing
+        scale = np.min(units / np.where(largest > 0, largest, np.where(largest.any(axis=0), 0.0, 1.0)), axis=0)
+    return _lines(point, at, scale, np.zeros(count, np.intp), 1, scale)
 
 
 def complex_step(point: Point, name: str) -> Array | None:
@@ -137,7 +150,7 @@ def complex_step(point: Point, name: str) -> Array | None:
     moved = x.astype(np.complex128)
     for index in np.ndindex(x.shape):
         moved[index] += 1j * tiny
-        y = point.value(name, moved)
+        y = point.value({name: moved})
         moved[index] = x[index]
         if y.dtype.kind != "c":
             return None
@@ -145,16 +158,16 @@ def complex_step(point: Point, name: str) -> Array | None:
     return gradient
 
 
-def complex_along(point: Point, name: str, directions: Array) -> Array | None:
-    """Return the derivatives of ``<dy, f>`` in the given directions by complex steps, to be confirmed like these."""
-    x, tiny = point.variables[name], 2.0**-100
-    slopes = np.empty(len(directions))
-    for line, direction in enumerate(directions):
-        y = point.value(name, x + 1j * tiny * direction)
+def complex_along(point: Point, directions: dict[str, Array]) -> Array | None:
+    """Return the derivatives of ``<dy, f>`` along lines through variables by complex steps, to be confirmed, too."""
+    tiny, slopes = 2.0**-100, []
+    for line in zip(*directions.values(), strict=True):
+        moved = {name: point.variables[name] + 1j * tiny * u for name, u in zip(directions, line, strict=True)}
+        y = point.value(moved)
         if y.dtype.kind != "c":
             return None
-        slopes[line] = np.vdot(point.dy, y.imag) / tiny
-    return slopes
+        slopes.append(float(np.vdot(point.dy, y.imag)) / tiny)
+    return np.array(slopes)
 
 
 def stacked_complex_step(point: Point, name: str) -> Array | None:
@@ -167,7 +180,7 @@ def stacked_complex_step(point: Point, name: str) -> Array | None:
         places = np.arange(start, min(start + width, size))
         stack = np.tile(x.reshape(1, samples, size).astype(np.complex128), (len(places), 1, 1))
         stack[np.arange(len(places)), :, places] += 1j * tiny
-        y = point.value(name, stack.reshape(-1, *x.shape[1:]))
+        y = point.value({name: stack.reshape(-1, *x.shape[1:])})
         if y.dtype.kind != "c":
             return None
         rows = y.imag.reshape(len(places), samples, -1)
@@ -185,7 +198,7 @@ def samples_are_independent(point: Point, name: str) -> bool:
     rng = stream("other samples", len(x))
     other = (x + 2.0**-7 * unit(x) * rng.standard_normal(x.shape)).astype(x.dtype)
     try:
-        together, alone = point.value(name, np.concatenate([x, other])), point.value(name, other)
+        together, alone = point.value({name: np.concatenate([x, other])}), point.value({name: other})
     except Exception:  # noqa: BLE001  a function that takes no other batch is simply not stacked
         return False
     if together.shape != (2 * len(x), *y.shape[1:]) or alone.shape != y.shape:

@@ -77,7 +77,9 @@ def _by_differences(case: Case, settings: Settings, count: int | None, *, briefl
             message = f"{name} has shape {x.shape}, its gradient {grads[name].shape}"
             return replace(failure(message), causes=causes_of(judge, [name], {}))
     found: dict[str, TensorFinding] = {}
-    for name in (name for name, x in variables.items() if x.size):
+    if settings.derived and settings.mode == "auto":
+        found = judge.together() or {}
+    for name in (name for name, x in variables.items() if x.size and name not in found):
         found[name] = judge.tensor(name)
         if count is not None and (found[name].disagrees or found[name].remark) and not briefly:
             return None

@@ -21,12 +21,14 @@ from gradcheck.numerics.differences import DEVIATIONS, Estimate, Integers, Lines
 from gradcheck.numerics.directions import (
     Point,
     along,
+    along_all,
     complex_along,
     complex_step,
     coordinates,
     samples_are_independent,
     stacked_complex_step,
     stacked_coordinates,
+    unit,
 )
 from gradcheck.numerics.functions import Function, Pullback, grains_of
 from gradcheck.numerics.generalised import generalised_gradient
@@ -41,6 +43,7 @@ PROBES = 8  # of fast mode, a tensor;
 PROBES_OF_LARGE = 2  # fewer where there are so many elements that a call takes long
 PROBES_OF_A_GROUP = 2  # of a derived case in auto mode, in elements whose gradients are of one size:
 BITS_OF_A_GROUP, GROUPS = 10, 3  # within 2^10 of the largest, of that and so on; the rest, and zeros, are the last
+MANY, PILOTS = 16, 4  # elements above which, in auto mode, so many of them are to find the step for all
 CONFIRMED = 32  # disagreeing elements that are measured again at other steps, the worst first
 AT_ONCE, BLATANT = 4, 1e3  # of which so many of those that exceed their allowance so many times are measured first
 EVALUATIONS_A_LINE = 12  # two steps of six
@@ -151,10 +154,6 @@ class Judge:
         return replace(self, point=replace(self.point, function=replace(function, value=None)))._tensor(name)
 
     def _tensor(self, name: str) -> TensorFinding:
-        if self.settings.derived and self.settings.mode == "auto" and self.grads[name].size > SMALL:
-            found = self._in_groups(name)
-            if found is not None:
-                return found
         rng = stream("directions within a domain", self.case.seed)
         within = directions_within(self.point, name, PROBES, rng) if self.point.function.foreign else None
         stacked = name in self.point.function.inputs and samples_are_independent(self.point, name)
@@ -273,7 +272,12 @@ class Judge:
                     compare(name, grad, exact, allowed), self._told(allowed, grad, exact), "", exact, allowed
                 )
         kind = stacked_coordinates if stacked else coordinates
-        found = self._by_differences(name, kind(self.point, name).only(chosen), chosen, leaving_out=leaving_out)
+        lines = kind(self.point, name).only(chosen)
+        if self.settings.mode == "auto" and len(chosen) == grad.size > MANY and not (stacked or leaving_out):
+            estimate = self._at_one_step(name, lines)
+            if estimate is not None:
+                return self._by_differences(name, lines, chosen, estimate)
+        found = self._by_differences(name, lines, chosen, leaving_out=leaving_out)
         judge, said = self._with_steps(found, coordinates(self.point, name))
         if judge is None:
             return found
@@ -300,9 +304,38 @@ class Judge:
         point = replace(self.point, size=max(self.point.size, height / self._eps))
         return replace(self, point=point), f"outputs move by steps of {height:.1e}: differences cannot see below that"
 
-    def _by_differences(self, name: str, lines: Lines, chosen: Integers, *, leaving_out: bool = False) -> TensorFinding:
+    def _at_one_step(self, name: str, lines: Lines) -> Estimate | None:
+        """Return the derivatives by one step an element, as suits some of them, if the gradient agrees with all.
+
+        Two random directions confirm them together: an element whose step shows another slope would show in these. None
+        if they do not, if anything disagrees or is not judged: then each element is looked at again, by itself.
+        """
+        some = self.rng.choice(len(lines.scale), PILOTS, replace=False)
+        pilot = derivatives(lines.only(some))
+        if not np.isfinite(pilot.error).all():
+            return None
+        first = float(np.median(pilot.step / lines.scale[some])) / 2  # at half of it, truncation shows in none
+        estimate = derivatives(lines, first, confirm=False)
+        gradient = self.grads[name].reshape(-1)
+        if not np.all(np.abs(gradient - estimate.value) <= estimate.error + self.noise(name).reshape(-1)):
+            return None
+        directions = self.rng.standard_normal((2, *self.grads[name].shape))
+        joint, flat = derivatives(along(self.point, name, directions)), directions.reshape(2, -1)
+        apart = np.abs(joint.value - flat @ estimate.value)
+        fits = np.isfinite(joint.error) & (apart <= joint.error + np.abs(flat) @ estimate.error)
+        return estimate if np.isfinite(estimate.error).all() and fits.all() else None
+
+    def _by_differences(
+        self,
+        name: str,
+        lines: Lines,
+        chosen: Integers,
+        estimate: Estimate | None = None,
+        *,
+        leaving_out: bool = False,
+    ) -> TensorFinding:
         grad, noise = self.grads[name].reshape(-1), self.noise(name).reshape(-1)
-        estimate = derivatives(lines)
+        estimate = derivatives(lines) if estimate is None else estimate
         if leaving_out:
             error = np.where(estimate.leaves, np.inf, estimate.error)
             estimate = replace(estimate, error=error, kinked=estimate.kinked & ~estimate.leaves)
@@ -471,42 +504,58 @@ class Judge:
         )
         return TensorFinding(worst, told, remark, seen=seen, domain=domain, outside=outside == len(directions))
 
-    def _in_groups(self, name: str) -> TensorFinding | None:
-        """Judge <g, u> for Gaussian u in elements alone whose gradients are of one size; None if anything is open.
+    def together(self) -> dict[str, TensorFinding] | None:
+        """Judge all gradients by <g, u> for Gaussian u in all variables at once; None if anything is open.
 
-        So those of a small gradient are judged beside their like: in one sum with others their rounding would hide
-        them. An error is missed as `fast` says, of the norm of its group.
+        Each line moves elements alone whose gradients, times the size of their tensor, are of one size: in one sum with
+        larger ones a small one would be lost in their rounding. An error is missed as `fast` says, of the norm of its
+        group.
         """
-        grad = self.grads[name]
-        if not np.isfinite(grad).all():
+        names = [name for name, x in self.point.variables.items() if x.size]
+        scales = {name: unit(self.point.variables[name]) for name in names}
+        if not names or not all(np.isfinite(self.grads[name]).all() for name in names):
             return None
-        masks = [mask for group in _groups(grad) for mask in [group] * min(PROBES_OF_A_GROUP, int(group.sum()))]
-        directions = self.rng.standard_normal((len(masks), *grad.shape)) * masks
-        if not self.point.function.foreign and self._by_complex_steps(name, directions):
-            directions = directions.sum(axis=0, keepdims=True)  # one line confirms them all
-        lines = along(self.point, name, directions)
-        estimate = derivatives(lines)
-        allowed = estimate.error + self._projected_noise(name, directions)
-        projected = np.tensordot(directions, grad, grad.ndim)
+        sizes = {name: scales[name] * np.abs(self.grads[name], dtype=np.float64) for name in names}
+        top = max(float(size.max()) for size in sizes.values())
+        groups = {name: _groups(size, top) for name, size in sizes.items()}
+        counts = [sum(int((group == each).sum()) for group in groups.values()) for each in range(GROUPS + 1)]
+        lines = [each for each, count in enumerate(counts) for _ in range(min(PROBES_OF_A_GROUP, count))]
+        directions = {
+            name: scales[name] * self.rng.standard_normal((len(lines), *group.shape)) * [group == n for n in lines]
+            for name, group in groups.items()
+        }
+        if not self.point.function.foreign and self._by_complex_steps(directions):
+            directions = {
+                name: each.sum(axis=0, keepdims=True) for name, each in directions.items()
+            }  # confirms them all
+        projected, noise = self._projected(directions)
+        estimate = derivatives(along_all(self.point, directions))
+        allowed = estimate.error + noise
         judged = np.isfinite(allowed) & (np.abs(projected - estimate.value) <= allowed)
         if not judged.all() or not self._told(allowed, projected, estimate.value):
             return None
-        worst = compare(name, projected, estimate.value, allowed)
-        seen = _seen(estimate.value, allowed)
-        return TensorFinding(worst and replace(worst, index=()), told=True, seen=seen)
+        worst, seen = compare(" and ".join(names), projected, estimate.value, allowed), _seen(estimate.value, allowed)
+        found = TensorFinding(worst and replace(worst, index=()), told=True, seen=seen)
+        return dict.fromkeys(names, found)
 
-    def _by_complex_steps(self, name: str, directions: Array) -> bool:
+    def _projected(self, directions: dict[str, Array]) -> tuple[Array, Array]:
+        """Return <g, u> of all variables, and its allowance for rounding."""
+        projected = sum(np.tensordot(u, self.grads[name], self.grads[name].ndim) for name, u in directions.items())
+        noise = sum(self._projected_noise(name, u) for name, u in directions.items())
+        return np.asarray(projected), np.asarray(noise)
+
+    def _by_complex_steps(self, directions: dict[str, Array]) -> bool:
         """Return whether complex steps give <g, u>, if f takes them."""
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             try:
-                exact = complex_along(self.point, name, directions)
+                exact = complex_along(self.point, directions)
             except Exception:  # noqa: BLE001  what does not take complex numbers is differenced
                 return False
         if exact is None:
             return False
-        projected = np.tensordot(directions, self.grads[name], self.grads[name].ndim)
-        return bool(np.all(np.abs(exact - projected) <= self._projected_noise(name, directions)))
+        projected, noise = self._projected(directions)
+        return bool(np.all(np.abs(exact - projected) <= noise))
 
     def _some(self, name: str) -> TensorFinding:
         """Judge a few elements, where no random direction stays within the domain."""
@@ -594,13 +643,12 @@ class Judge:
         return replace(found, index=where)
 
 
-def _groups(gradient: Array) -> list[Array]:
-    """Return where elements are of one size: within 2^`BITS_OF_A_GROUP` of the largest, of the rest of these, ..."""
-    sizes = np.abs(gradient, dtype=np.float64)
-    top = float(sizes.max())
+def _groups(sizes: Array, top: float) -> Array:
+    """Return the group of each element: 0 within 2^`BITS_OF_A_GROUP` of the largest, 1 within that of 0, and so on."""
+    if not top:
+        return np.zeros(sizes.shape)
     with np.errstate(divide="ignore", over="ignore"):
-        group = np.minimum(np.floor(np.log2(top / sizes) / BITS_OF_A_GROUP), GROUPS) if top else sizes
-    return [group == each for each in np.unique(group)]
+        return np.asarray(np.minimum(np.floor(np.log2(top / sizes) / BITS_OF_A_GROUP), GROUPS))
 
 
 def _ratios(difference: Array, allowed: Array) -> Array:
