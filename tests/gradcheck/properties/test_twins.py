@@ -72,3 +72,43 @@ class Exponential:
 def test_only_a_sample_that_was_finite_has_to_stay_so():
     report = gradcheck.check_layer(Exponential(), np.array([[1.0, 2.0], [800.0, 1.0], [0.5, 0.25]]))
     assert "not finite for" not in str(report)
+
+
+class Normalise:
+    """Batch normalisation that has no modes: by the batch's statistics, or by kept ones, in every call."""
+
+    def __init__(self, kept=False, times=1.0):
+        self.gamma, self.beta = np.array([0.5, 1.5, -1.0]), np.array([0.1, 0.2, 0.3])
+        self.kept, self.times = kept, times
+
+    def forward(self, x):
+        mean, var = (np.zeros(3), np.ones(3)) if self.kept else (x.mean(axis=0), x.var(axis=0))
+        self.std = np.sqrt(var + 1e-5)
+        self.normal = (x - mean) / self.std
+        return self.gamma * self.normal + self.beta
+
+    def backward(self, dy):
+        self.dgamma, self.dbeta = self.times * (dy * self.normal).sum(axis=0), dy.sum(axis=0)
+        g = dy * self.gamma
+        if not self.kept:
+            g = g - g.mean(axis=0) - self.normal * (g * self.normal).mean(axis=0)
+        return g / self.std
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_a_layer_without_modes_is_compared_in_the_mode_that_it_computes(kept, training):
+    x = np.random.default_rng(2).standard_normal((6, 3))
+    options = {
+        "twin": torch.nn.BatchNorm1d(3).train(training),
+        "params": {"weight": "gamma", "bias": "beta"},
+        "grads": {"weight": "dgamma", "bias": "dbeta"},
+        "claims": ["forward_agrees_with_twin", "gradients_agree_with_twin"],
+        "variations": False,
+    }
+    report = gradcheck.check_layer(Normalise(kept), x, **options)
+    assert report.verdict is Verdict.PASS, str(report)
+    assert ("no modes: its twin is in training mode" in str(report)) == (not kept)
+    report = gradcheck.check_layer(Normalise(kept, times=1.001), x, **options)
+    assert report.verdict is Verdict.FAIL
+    assert report.worst.tensor == "weight"
