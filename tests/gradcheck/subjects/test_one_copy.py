@@ -44,7 +44,7 @@ class Remembers(Scale):
 
 
 class ChangesLater(Scale):
-    """Forgets a part of its weights in its hundredth call."""
+    """Forgets a part of its weights in its twentieth call."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class ChangesLater(Scale):
 
     def forward(self, x: Array) -> Array:
         self.calls += 1
-        if self.calls == 100:
+        if self.calls == 20:
             self.kept = 0.999
         return np.asarray(self.kept * super().forward(x))
 
