@@ -143,11 +143,13 @@ class Judge:
     def tensor(self, name: str) -> TensorFinding:
         """Judge one tensor's gradient, in the mode that the settings say.
 
-        What disagrees is judged again by calls that share nothing, unless the others are seen to give the same.
+        Where anything but agreement is found, calls that share nothing judge again, unless the others are seen to give
+        the same.
         """
         found = self._tensor(name)
         function = self.point.function
-        if not found.disagrees or function.value is None or self._alike(function.value):
+        agrees = found.told and not found.disagrees and not found.remark
+        if agrees or function.value is None or self._alike(function.value):
             return found
         return replace(self, point=replace(self.point, function=replace(function, value=None)))._tensor(name)
 
