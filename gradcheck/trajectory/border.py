@@ -64,6 +64,10 @@ class Border(Engine):
         loss, outputs = self._array(step.loss, "the loss"), self._array(step.outputs, "the outputs")
         return Step(loss, outputs, grads, self._shown(step.updated), step.taps)
 
+    @property
+    def opaque(self) -> bool:
+        return self.engine.opaque
+
     def evaluate(self, x: Array, context: Context) -> Array:
         with self._drawing(context.key):
             return self._array(self.engine.evaluate(x, context), "the outputs")

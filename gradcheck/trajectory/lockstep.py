@@ -81,8 +81,8 @@ class LockStep:
     """Compares single steps of ``engine`` with a reference's, from the reference's states.
 
     The allowance of a tensor is ``factor`` times the spread of ``shadows`` nudged steps, at least the floor of
-    `noise_of`. If nudged taps move nothing, inputs and parameters are nudged, too. Where a comparison fails,
-    ``rounding`` measures the reference's own error.
+    `noise_of`. If nudged taps move nothing, or the engine is opaque, inputs and parameters are nudged, too. Where a
+    comparison fails, ``rounding`` measures the reference's own error.
 
     If one side or a shadow crosses a kink that the others do not, what flows back from there cannot be compared. Then
     the step is repeated, by the shadows too, with the outputs of the reference's layers in place of its own, so that
@@ -147,7 +147,7 @@ class LockStep:
         try:
             trial = Taken(before, batch, context, observed(self.engine, batch, context), reference, order, self.known)
             self._require_names(trial)
-            trial.untapped = self.untapped and bool(self.along)
+            trial.untapped = self.engine.opaque or (self.untapped and bool(self.along))
             for shadow in self.along or [self.shadow] * self.shadows:
                 self._nudge(trial, shadow)
             computed = ["forward/outputs", *(f"backward/{name}" for name in reference.grads)]
@@ -439,7 +439,7 @@ class Taken:
         self.ours, self.theirs = tensors_of(step), tensors_of(reference)
         self.spreads = dict.fromkeys(order, 0.0)
         self.crossings: list[Crossing] = []
-        self.untapped = False  # nudged taps move nothing
+        self.untapped = False  # nudged taps show too little
         self.forced: dict[str, Array] = {}  # outputs of the reference's layers, where some crossed a kink
         self.shadows: list[dict[str, Kinks]] = []
         self.settled = False  # the spreads are of copies that carry nothing over

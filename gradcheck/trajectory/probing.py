@@ -164,6 +164,8 @@ class _Trial:
         try:
             with seeded(context.key):
                 step: Any = shown.step(*_copied(self.batches[0]), context)
+        except AdapterError:
+            raise
         except Exception:  # noqa: BLE001  the engine is anybody's
             return None
         if not isinstance(step, Step):

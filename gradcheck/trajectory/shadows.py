@@ -66,7 +66,7 @@ class Shadows:
         self.rests: list[dict[str, Array]] = [{} for _ in range(count)]
         self.signs: list[dict[str, _Signs]] = [{} for _ in range(count)]
         self.factor, self.rng = factor, rng
-        self.untapped, self.reloads = False, True
+        self.untapped, self.reloads = engine.opaque, True
         self.next_look = 0
 
     def look(self, engine: Engine, batch: Batch, context: Context) -> None:
@@ -83,7 +83,7 @@ class Shadows:
                 for key, array in ours.updated.items()
                 if key.startswith("param/")
             )
-            if self.next_look == 0:
+            if self.next_look == 0 and not self.untapped:
                 self.untapped = unmoved(ours.grads, [observed(shadow, batch, context, self.rng).grads])
         except StepError:
             pass  # raised again by the step itself, unless a nudge was the reason
