@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
@@ -221,9 +222,13 @@ def test_both_must_start_alike() -> None:
         check_trajectory(Neuron(weights()), Neuron(weights(seed=2)), batches(1))
 
 
-def test_names_must_be_shared() -> None:
-    with pytest.raises(AdapterError, match=r"the engine shows no forward/0.output, which its reference does"):
-        check_trajectory(Neuron(weights(), tap="dense.output"), Neuron(weights()), batches(1))
+def test_what_one_side_alone_shows_is_not_compared_and_listed() -> None:
+    report = check_trajectory(Neuron(weights(), tap="dense.output"), Neuron(weights()), batches(3), sensitivity=False)
+    assert report, report.first_divergence
+    assert report.lock_step.alone == {"ours": ("forward/dense.output",), "theirs": ("forward/0.output",)}
+    assert report.lock_step.ratios.size == 3 * 6
+    assert "not compared, since only the reference shows them: forward/0.output" in str(report)
+    assert json.loads(report.to_json())["lock_step"]["not_compared"]["ours"] == ["forward/dense.output"]
 
 
 def test_progress_is_told_of_every_step() -> None:
