@@ -120,7 +120,7 @@ def _shapes(ours: State, theirs: State) -> list[str]:
 
 def _values(key: str, ours: Array, theirs: Array) -> list[str]:
     if ours.dtype != theirs.dtype and "f" in (ours.dtype.kind, theirs.dtype.kind):
-        return [f"{key} is {ours.dtype} in ours, {theirs.dtype} in the reference; compare both in one precision"]
+        return [f"{key} is {ours.dtype} in ours and is {theirs.dtype} in the reference; compare both in one precision"]
     if np.array_equal(ours, theirs, equal_nan=theirs.dtype.kind == "f"):
         return []
     apart = disagreement(np.asarray(ours, np.float64), np.asarray(theirs, np.float64))

@@ -85,8 +85,8 @@ class LockStep:
 
     The allowance of a tensor is ``factor`` times the spread of ``shadows`` nudged steps, at least the floor of
     `noise_of`. If nudged taps move nothing, or the engine is opaque, inputs and parameters are nudged, too. Where a
-    comparison fails, ``rounding`` measures the reference's own error, and if nudged taps show too little, that of the
-    engine is measured likewise.
+    comparison fails, ``rounding`` measures the reference's own error, and if nudged taps show too little, ``own`` that
+    of the engine.
 
     If one side or a shadow crosses a kink that the others do not, what flows back from there cannot be compared. Then
     the step is repeated, by the shadows too, with the outputs of the reference's layers in place of its own, so that
@@ -113,8 +113,10 @@ class LockStep:
         *,
         hidden: bool = False,
         tapped: bool = True,
+        own: Rounding | None = None,
     ) -> None:
         self.rounding, self.watch = rounding, watch
+        self.own = own or ReferenceRounding(engine, engine, seed)
         self.engine, self.shadow = copy.deepcopy(engine), copy.deepcopy(engine)
         self.factor, self.shadows, self.seed = factor, shadows, seed
         self.along = [copy.deepcopy(engine) for _ in range(shadows + SHADOWS_OF_A_RETAKE if hidden else 0)]
@@ -344,8 +346,7 @@ class LockStep:
                 and not self.along
                 and (needed := {name: needed[name] for name in trial.inexact_failing()})
             ):
-                own = ReferenceRounding(self.engine, self.engine, self.seed)
-                self._ask(trial, own.by_differences(needed, trial.before, trial.batch, trial.context))
+                self._ask(trial, self.own.by_differences(needed, trial.before, trial.batch, trial.context))
         if not self.tapped:
             self._leave_open(trial)
 

@@ -427,7 +427,7 @@ def test_two_precisions_are_refused_where_the_values_are_equal() -> None:
             super().__init__()
             self.w = np.zeros(6, dtype)
 
-    with pytest.raises(AdapterError, match=r"param/0.weight is float32 in ours, float64 in the reference"):
+    with pytest.raises(AdapterError, match=r"param/0.weight is float32 in ours and is float64 in the reference"):
         checked(Narrow(np.float32), Narrow(np.float64))
 
 
@@ -506,7 +506,7 @@ def test_other_names_and_values_at_the_start_are_listed() -> None:
     moved.w[2] = 7.0
     with pytest.raises(AdapterError, match=r"param/0.weight\[2\] is 7.0 in ours, .* in the reference"):
         checked(moved, Plain())
-    with pytest.raises(AdapterError, match=r"param/0.weight is float32 in ours, float64 in the reference; compare"):
+    with pytest.raises(AdapterError, match=r"param/0.weight is float32 in ours and is float64 in the reference"):
         checked(Neuron(weights().astype(np.float32)), Neuron(weights()))
 
 
