@@ -421,16 +421,6 @@ def test_an_evaluation_that_draws_from_a_global_generator_is_put_back_and_told()
     assert "note: ours draws random numbers from the global generator np.random" in str(report).replace("\n    ", " ")
 
 
-def test_two_precisions_are_refused_where_the_values_are_equal() -> None:
-    class Narrow(Plain):
-        def __init__(self, dtype: type) -> None:
-            super().__init__()
-            self.w = np.zeros(6, dtype)
-
-    with pytest.raises(AdapterError, match=r"param/0.weight is float32 in ours and is float64 in the reference"):
-        checked(Narrow(np.float32), Narrow(np.float64))
-
-
 class Momentum(Tensors):
     """Makes its velocity, a tensor, in its first step, and loads nothing but tensors."""
 
