@@ -20,6 +20,7 @@ FORBIDDEN = {"gradcheck": {"nets", "cli", "click", "rich"}, "nets": {"cli", "cli
 TORCH_FILES = {
     "gradcheck/loops/torch_hooks.py",
     "gradcheck/subjects/twin.py",
+    "gradcheck/trajectory/torch_engine.py",
     "nets/engines/torch_engine.py",
     "nets/weights.py",
 }

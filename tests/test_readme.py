@@ -20,11 +20,15 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCS = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
 
 
-def example_of(page: str) -> str:
-    """Return the program that a page shows: the first of its blocks of Python that imports something."""
+def examples_of(page: str) -> list[str]:
+    """Return the programs that a page shows: its blocks of Python that import something."""
     sources = re.findall(r"```python\n(.*?)```", DOCS[page], flags=re.DOTALL)
-    source = next(source for source in sources if "import " in source)
-    return str(source)
+    return [str(source) for source in sources if "import " in source]
+
+
+def example_of(page: str) -> str:
+    """Return the first program that a page shows."""
+    return examples_of(page)[0]
 
 
 def test_the_index_lists_every_page() -> None:
@@ -63,8 +67,8 @@ def test_the_network_of_the_docs_trains_and_torch_reads_its_weights(
         assert np.array_equal(tensor.numpy(), (model.parameters() | model.buffers())[name])
 
 
-def test_the_engines_of_the_docs_are_the_same_program() -> None:
-    source = example_of("compare-your-engines.md")
+@pytest.mark.parametrize("source", examples_of("compare-your-engines.md"))
+def test_the_engines_of_the_docs_are_the_same_program(source: str) -> None:
     given: dict[str, object] = {}
     exec(compile(source, "docs", "exec"), given)  # noqa: S102  our own page
     report = given["report"]

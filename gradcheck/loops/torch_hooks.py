@@ -10,14 +10,14 @@ import numpy as np
 
 from gradcheck.contract import Array
 from gradcheck.loops.seen import Onlooker, Seen
-from gradcheck.loops.trees import as_array, leaves
 from gradcheck.numerics.rounding import nudged
 from gradcheck.trajectory.engine import State
+from gradcheck.trajectory.torch_modules import showing, unwrapped
+from gradcheck.trajectory.trees import as_array, leaves
 
 if TYPE_CHECKING:
     import torch
 
-WRAPPERS = ("module", "_orig_mod")  # of DataParallel and DDP, of torch.compile
 TARGETS = ("_saved_target", "_saved_self_target")  # where torch's losses keep what they compare with
 DEPTH = 8  # functions from the loss back to the one that keeps the target: a mean, a scale, a sum of terms
 
@@ -47,15 +47,14 @@ class TorchHooks:
         self.torch, self.onlooker, self.optimizers = torch, onlooker, optimizers
         self.roots = _roots(torch, model)
         whole = torch.nn.ModuleDict(self.roots) if "" not in self.roots and self.roots else None
-        self.inner = whole or self.roots.get("")
+        root = whole or self.roots.get("")
+        self.inner: torch.nn.Module | None = None
         self.compiled = False
-        while self.inner is not None and (name := _wrapper(self.inner)):
-            self.compiled |= name == "_orig_mod"
-            self.inner = getattr(self.inner, name)
-        self.compiled |= getattr(self.inner, "_compiled_call_impl", None) is not None
+        if root is not None:
+            self.inner, self.compiled = unwrapped(root)
         self.params = dict(self._parameters(model))
         self.buffers = dict(self.inner.named_buffers()) if self.inner is not None else {}
-        self.modules = self._watched()
+        self.modules = {} if self.inner is None else showing(self.inner, compiled=self.compiled)
         self.hooks: list[Hook] = []
         self.index = 0
         self.scale = 1.0
@@ -74,16 +73,6 @@ class TorchHooks:
         groups = [group["params"] for optimizer in self.optimizers for group in optimizer.param_groups]
         unknown = [param for group in groups for param in group if id(param) not in known]
         yield from ((f"parameter{place}", param) for place, param in enumerate(unknown))
-
-    def _watched(self) -> dict[str, torch.nn.Module]:
-        """Return the modules whose results are seen, by name; of a compiled model none: their hooks are not run."""
-        if self.inner is None or self.compiled:
-            return {}
-        return {
-            name: module
-            for name, module in self.inner.named_modules()
-            if name and (not _any(module.children()) or _any(module.parameters(recurse=False)))
-        }
 
     # Of a step
 
@@ -408,14 +397,6 @@ class TorchHooks:
         return tuple(found)
 
 
-def _wrapper(module: torch.nn.Module) -> str:
-    """Return under which name a module that wraps another one holds it, or ""."""
-    name = next((name for name in WRAPPERS if name in module._modules), "")
-    alone = len(module._modules) == 1 and not _any(module.parameters(recurse=False))
-    known = type(module).__name__ in ("DataParallel", "DistributedDataParallel", "OptimizedModule")
-    return name if name and alone and known else ""
-
-
 def _roots(torch: Any, model: Any) -> dict[str, torch.nn.Module]:  # noqa: ANN401  the library; a module, several, or tensors
     """Return the modules that a loop calls, by name; the name of a single one is ""."""
     if isinstance(model, torch.nn.Module):
@@ -430,10 +411,6 @@ def _roots(torch: Any, model: Any) -> dict[str, torch.nn.Module]:  # noqa: ANN40
     if several and all(isinstance(one, torch.nn.Module) for one in several.values()):
         return {str(name): one for name, one in several.items()}
     return {}
-
-
-def _any(things: Iterable[object]) -> bool:
-    return next(iter(things), None) is not None
 
 
 def _targets(function: Any) -> Iterator[torch.Tensor]:  # noqa: ANN401  a node of autograd's graph

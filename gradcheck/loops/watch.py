@@ -11,10 +11,10 @@ from typing import Any, Self
 from gradcheck.contract import PHASES, Array
 from gradcheck.loops.seen import Onlooker, Seen
 from gradcheck.loops.torch_hooks import TorchHooks
-from gradcheck.loops.trees import Tree, arrays, filled
 from gradcheck.numerics.rounding import nudged
 from gradcheck.trajectory.engine import STATE, State, below
 from gradcheck.trajectory.trace import Header, TraceWriter
+from gradcheck.trajectory.trees import Tree, arrays, filled
 
 
 class Watch:

@@ -69,7 +69,8 @@ SILENCES: Mapping[Silence, str] = {
     Silence.OTHER_DRAWS: ("both draw random numbers, and not the same ones. Draw from context.key.generator() in both"),
     Silence.NO_TAPS: (
         "they differ by no more than rounding may explain, which cannot be measured, since taps are missing: in the "
-        "step of ours, pass every intermediate array through x = context.tapped('forward', '0.output', x)"
+        "step of ours, pass every intermediate array through x = context.tapped('forward', '0.output', x), or through "
+        "the third argument of a function, x = tap('0.output', x)"
     ),
     Silence.NO_GRADIENTS: "no gradients are shown: return them in Step(loss, outputs, grads, self.state())",
     Silence.NO_INFORMATION: "none could tell right from wrong: no gradient was above rounding noise",
@@ -78,7 +79,7 @@ SILENCES: Mapping[Silence, str] = {
 
 def describe_note(note: Note, sides: Mapping[str, str]) -> str:
     """Return what was found out about an engine, and what to do, in one sentence; ``sides`` are ours and theirs."""
-    return TRAITS[note.trait](sides[note.side], _names(note.names))
+    return TRAITS[note.trait](sides[note.side], named(note.names))
 
 
 def describe_reason(silence: Silence, steps: int) -> str:
@@ -92,6 +93,7 @@ def note_to_json(note: Note, sides: Mapping[str, str]) -> Json:
     return {"side": note.side, "trait": str(note.trait), "names": list(note.names), "text": describe_note(note, sides)}
 
 
-def _names(names: Sequence[str]) -> str:
+def named(names: Sequence[str]) -> str:
+    """Return some names, and how many more there are."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return f"{', '.join(names[:NAMED])}{more}"

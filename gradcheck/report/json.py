@@ -20,6 +20,7 @@ from gradcheck.trajectory.divergence import Divergence
 from gradcheck.trajectory.freerun import FreeRunResult
 from gradcheck.trajectory.kinks import Crossing
 from gradcheck.trajectory.lockstep import LockStepResult
+from gradcheck.trajectory.probing import SIDES
 from gradcheck.trajectory.replay import Replay, Replayed
 from gradcheck.trajectory.sensitivity import Sensitivity
 from gradcheck.trajectory.trace_comparison import TraceReport
@@ -153,6 +154,7 @@ def lock_step_to_json(result: LockStepResult) -> Json:
         "comparisons": int(result.ratios.size),
         "informative_share": result.informative / result.ratios.size if result.ratios.size else 0.0,
         "uninformative": list(result.uninformative),
+        "not_compared": {side: list(names) for side, names in result.alone.items()},
         "ratios": dict(zip(("median", "p99.9", "largest"), tail, strict=True)),
         "failed_steps": len(result.failed_steps),
         "cleared_by_more_shadows": result.retakes,
@@ -211,6 +213,7 @@ def evaluation_to_json(report: EvaluationReport) -> Json:
         "factor": report.factor,
         "noise": report.noise,
         "first_divergence": divergence_to_json(report.first_divergence, "ours", "theirs"),
+        "notes": [note_to_json(note, SIDES) for note in report.notes],
     }
 
 

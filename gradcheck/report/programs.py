@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from gradcheck import words
 from gradcheck.numerics.agreement import Verdict
-from gradcheck.report.engines import describe_note
+from gradcheck.report.engines import describe_note, named
 from gradcheck.report.json import trajectory_to_json
 from gradcheck.report.runs import (
     describe_free_run,
@@ -59,6 +59,9 @@ def _of_a_run(report: TrajectoryReport) -> Iterator[str]:
             f"note: from step {lock.hidden_from:,} on, ours carries something over from step to step that state() does "
             "not show"
         )
+    for side, names in lock.alone.items():
+        if names:
+            yield f"not compared, since only {SIDES[side]} shows them: {named(names)}"
     yield NEXT[report.verdict]
 
 
@@ -87,16 +90,16 @@ def describe_evaluation(report: EvaluationReport) -> str:
     ours, theirs = SIDES.values()
     worst = f"worst {noise_units(report.noise, 1)} x rounding noise, {report.factor:g} allowed"
     if report.verdict is Verdict.INCONCLUSIVE:
-        return page(
-            [
-                "INCONCLUSIVE: rounding alone may move the outputs by more than a hundredth of the largest",
-                "Compare in a higher precision, or at inputs at which the outputs are not the rest of a cancellation.",
-            ]
-        )
-    if report.first_divergence is None:
-        return page([f"{report.verdict.upper()}: {ours} and {theirs} give the same outputs: {worst}."])
-    where = divergence_lines(report.first_divergence, report.factor, ours, theirs)
-    return page([f"FAIL: {ours} and {theirs} give other outputs.", *where])
+        told = [
+            "INCONCLUSIVE: rounding alone may move the outputs by more than a hundredth of the largest",
+            "Compare in a higher precision, or at inputs at which the outputs are not the rest of a cancellation.",
+        ]
+    elif report.first_divergence is None:
+        told = [f"{report.verdict.upper()}: {ours} and {theirs} give the same outputs: {worst}."]
+    else:
+        where = divergence_lines(report.first_divergence, report.factor, ours, theirs)
+        told = [f"FAIL: {ours} and {theirs} give other outputs.", *where]
+    return page([*told, *(f"note: {describe_note(note, SIDES)}" for note in report.notes)])
 
 
 @words.text.register

@@ -12,7 +12,7 @@ from gradcheck.numerics.agreement import disagreement
 from gradcheck.subjects.attributes import AdapterError
 from gradcheck.trajectory.border import Terms
 from gradcheck.trajectory.engine import Batch, Engine, State
-from gradcheck.trajectory.probing import Note, Trait, Tried, tried
+from gradcheck.trajectory.probing import Note, Trait, Tried, tried, tried_in_evaluation
 
 LISTED = 6  # names that a message lists, of any number
 
@@ -31,6 +31,20 @@ def both_tried(engine: Engine, reference: Engine, batches: Sequence[Batch], seed
     return ours, theirs
 
 
+def both_tried_in_evaluation(engine: Engine, reference: Engine, x: Array, seed: int) -> tuple[Tried, Tried]:
+    """Return both sides as they can be compared where the engine evaluates ``x`` in the state of the reference.
+
+    What an optimizer keeps has no part in it. Raises `AdapterError` where they cannot be compared.
+    """
+    sides = counted(tried_in_evaluation(engine, "ours", x, seed), tried_in_evaluation(reference, "theirs", x, seed))
+    ours, theirs = (
+        {key: array for key, array in side.engine.state().items() if key.startswith(("param/", "buffer/"))}
+        for side in sides
+    )
+    require_same_names(ours, theirs)
+    return sides
+
+
 def counted(ours: Tried, theirs: Tried) -> tuple[Tried, Tried]:
     """Return both with a number of steps in their states, if one of them has it."""
     sides = {"ours": ours, "theirs": theirs}
@@ -42,9 +56,7 @@ def counted(ours: Tried, theirs: Tried) -> tuple[Tried, Tried]:
 
 def require_alike(ours: State, theirs: State) -> None:
     """Raise `AdapterError` where two states differ, which says in what: names, then shapes, then values."""
-    lines = [*_names(ours, theirs), *_shapes(ours, theirs)]
-    if lines:
-        raise AdapterError("\n".join(["both states need the same names and shapes:", *(f"  {line}" for line in lines)]))
+    require_same_names(ours, theirs)
     lines = [line for key in theirs for line in _values(key, ours[key], theirs[key])]
     if lines:
         raise AdapterError(
@@ -55,6 +67,13 @@ def require_alike(ours: State, theirs: State) -> None:
                 ]
             )
         )
+
+
+def require_same_names(ours: State, theirs: State) -> None:
+    """Raise `AdapterError` where two states have other names or shapes."""
+    lines = [*unlike_names(ours, theirs), *_shapes(ours, theirs)]
+    if lines:
+        raise AdapterError("\n".join(["both states need the same names and shapes:", *(f"  {line}" for line in lines)]))
 
 
 def require_gradients(ours: Tried, theirs: Tried) -> None:
@@ -75,7 +94,8 @@ def require_gradients(ours: Tried, theirs: Tried) -> None:
             )
 
 
-def _names(ours: State, theirs: State) -> list[str]:
+def unlike_names(ours: State, theirs: State) -> list[str]:
+    """Return lines that say which names one state alone has, and which of them may be the same."""
     lines = []
     only = [key for key in ours if key not in theirs], [key for key in theirs if key not in ours]
     for who, keys, state in zip(("ours", "the reference"), only, (ours, theirs), strict=True):
@@ -99,13 +119,13 @@ def _shapes(ours: State, theirs: State) -> list[str]:
 
 
 def _values(key: str, ours: Array, theirs: Array) -> list[str]:
+    if ours.dtype != theirs.dtype and "f" in (ours.dtype.kind, theirs.dtype.kind):
+        return [f"{key} is {ours.dtype} in ours and is {theirs.dtype} in the reference; compare both in one precision"]
     if np.array_equal(ours, theirs, equal_nan=theirs.dtype.kind == "f"):
         return []
     apart = disagreement(np.asarray(ours, np.float64), np.asarray(theirs, np.float64))
     index = np.unravel_index(np.argmax(apart), apart.shape)
     where = f"[{', '.join(map(str, index))}]" if index else ""
-    if ours.dtype != theirs.dtype:
-        return [f"{key} is {ours.dtype} in ours, {theirs.dtype} in the reference; compare both in one precision"]
     return [f"{key}{where} is {float(ours[index])!r} in ours, {float(theirs[index])!r} in the reference"]
 
 

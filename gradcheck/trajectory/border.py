@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -54,7 +55,9 @@ class Border(Engine):
         own = self.engine.state() if self.terms.counted or self.terms.converted else {}
         if self.terms.counted:
             kept.pop("step")
-        self.engine.load({key: like(own.get(key), array) for key, array in kept.items()})
+        # What is first made in a step is not there yet; it is kept as other arrays are.
+        other = next((value for value in own.values() if hasattr(value, "new_tensor")), None)
+        self.engine.load({key: like(own.get(key, other), array) for key, array in kept.items()})
 
     def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
         with self._drawing(context.key):
@@ -63,6 +66,10 @@ class Border(Engine):
         grads = {name: self._array(grad, f"the gradient of {name}") for name, grad in step.grads.items()}
         loss, outputs = self._array(step.loss, "the loss"), self._array(step.outputs, "the outputs")
         return Step(loss, outputs, grads, self._shown(step.updated), step.taps)
+
+    @property
+    def opaque(self) -> bool:
+        return self.engine.opaque
 
     def evaluate(self, x: Array, context: Context) -> Array:
         with self._drawing(context.key):
@@ -105,7 +112,8 @@ def array_of(value: Any, name: str) -> Array:  # noqa: ANN401  whatever an engin
 def like(own: Any, array: Array) -> Any:  # noqa: ANN401  whatever an engine shows
     """Return an array as what the engine itself keeps: a tensor, a Python number or an array."""
     if hasattr(own, "new_tensor"):
-        return own.new_tensor(array)
+        torch: Any = sys.modules["torch"]
+        return own.new_tensor(array, dtype=torch.from_numpy(np.array(array)).dtype)
     return type(own)(array) if isinstance(own, (bool, int, float)) else array
 
 

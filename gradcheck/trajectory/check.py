@@ -14,7 +14,7 @@ import numpy as np
 from gradcheck.contract import Array, Context, Key
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.numerics.rounding import FACTOR, SHADOWS
-from gradcheck.trajectory.beginnings import both_tried
+from gradcheck.trajectory.beginnings import both_tried, both_tried_in_evaluation
 from gradcheck.trajectory.divergence import Divergence, split, unlike
 from gradcheck.trajectory.engine import (
     Batch,
@@ -29,13 +29,11 @@ from gradcheck.trajectory.engine import (
 from gradcheck.trajectory.faults import Fault
 from gradcheck.trajectory.freerun import FreeRun, FreeRunResult
 from gradcheck.trajectory.lockstep import LockStep, LockStepResult, Taken
-from gradcheck.trajectory.probing import Note, Trait, Tried, drawn, require_engine
+from gradcheck.trajectory.probing import TRIED, Note, Trait, Tried, drawn, require_engine
 from gradcheck.trajectory.reference import ReferenceRounding
 from gradcheck.trajectory.sensitivity import Sampler, Sensitivity
 from gradcheck.trajectory.sensitivity import sensitivity as planted_faults
 from gradcheck.trajectory.told import Told
-
-TRIED = 2  # batches on which copies of the engines are tried before the run
 
 
 @dataclass(frozen=True)
@@ -91,12 +89,14 @@ class EvaluationReport(Told):
     """Whether two engines give the same outputs for some inputs; ``bool(report)`` is True only on a pass.
 
     ``noise`` is the worst disagreement of an output of any layer, in units of rounding noise; ``factor`` are allowed.
+    ``notes`` are what was found out about the two engines before.
     """
 
     verdict: Verdict
     noise: float
     first_divergence: Divergence | None
     factor: float = FACTOR
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -256,10 +256,16 @@ def check_evaluation(
     """Check that ``engine``, in ``reference``'s state, gives the reference's outputs for ``x`` (batch, ...).
 
     Both evaluate, and neither is changed. The outputs of every layer are compared as in lock-step. The verdict is
-    INCONCLUSIVE if the allowance of the network's outputs exceeds a hundredth of the largest. Raises ValueError where
-    one of the two cannot evaluate, `StepError` where the reference cannot take ``x``.
+    INCONCLUSIVE if the allowance of the network's outputs exceeds a hundredth of the largest. Before, copies of both
+    are tried, as `check_trajectory` does. Raises `AdapterError` for what is no engine, cannot be copied, or has other
+    names or shapes than the other; ValueError where one of the two cannot evaluate, `StepError` where the reference
+    cannot take ``x``.
     """
+    for side, one in (("ours", engine), ("theirs", reference)):
+        require_engine(one, side)
     _require_evaluate(engine, reference)
+    sides = both_tried_in_evaluation(engine, reference, x, seed)
+    engine, reference = (side.engine for side in sides)
     passed: list[Taken] = []
     rounding = ReferenceRounding(reference, engine, seed, opinion)
     lock = LockStep(engine, factor, shadows, seed, rounding, passed.append)
@@ -269,7 +275,7 @@ def check_evaluation(
     verdict = Verdict.PASS if ratio <= 1 else Verdict.FAIL
     if passed and not passed[0].tells("forward/outputs"):
         verdict = Verdict.INCONCLUSIVE
-    return EvaluationReport(verdict, ratio * factor, lock.first_failure, factor)
+    return EvaluationReport(verdict, ratio * factor, lock.first_failure, factor, sides[0].notes + sides[1].notes)
 
 
 def _require_evaluate(*engines: Engine) -> None:

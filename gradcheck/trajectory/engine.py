@@ -12,6 +12,7 @@ import numpy as np
 
 from gradcheck.contract import Array, Context, Gradients, Kinks
 from gradcheck.numerics.rounding import Recorder
+from gradcheck.subjects.attributes import AdapterError
 from gradcheck.trajectory.faults import Fault, Planted
 
 State = dict[str, Array]
@@ -31,7 +32,7 @@ class Step:
     """What one training step computed. ``updated`` is the state after it, ``taps`` the tapped arrays.
 
     The arrays may be views of the engine's own: they are valid until its next `step` or `load`. An evaluation has
-    outputs and taps, and an empty loss.
+    outputs and taps, and an empty loss. Empty outputs or an empty loss are not shown.
     """
 
     loss: Array
@@ -75,6 +76,11 @@ class Engine(ABC):
     def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
         """Take one step on a batch and pass every tap through ``context``; ``taps`` of the result may stay empty."""
 
+    @property
+    def opaque(self) -> bool:
+        """Whether a step computes much that no tap shows; then shadows nudge inputs and parameters as well as taps."""
+        return False
+
     def evaluate(self, x: Array, context: Context) -> Array:
         """Return the outputs for ``x`` in evaluation mode, and pass every tap through ``context``; nothing changes."""
         raise NotImplementedError(f"{type(self).__name__} has no evaluate(x, context), so evaluation is not compared")
@@ -112,6 +118,10 @@ class FaultyEngine(Engine):
         step = self.engine.step(*batch, self.plant.context(context))
         return replace(step, grads=self.plant.gradients(index, step.grads, len(x)))
 
+    @property
+    def opaque(self) -> bool:
+        return self.engine.opaque
+
     def evaluate(self, x: Array, context: Context) -> Array:
         return self.engine.evaluate(x, self.plant.context(context))
 
@@ -129,7 +139,7 @@ def observed(
     """Take one step with every tap recorded in ``taps``, nudged if given a generator, or replaced by a ``forced`` one.
 
     In a context that does not train, ``batch.x`` is evaluated. Any exception of the engine becomes a `StepError` with
-    the taps shown before it.
+    the taps shown before it, but for an `AdapterError`.
     """
     recorder = Recorder(rng, forced=forced)
     tapped = context.tapped_by(recorder)
@@ -140,6 +150,8 @@ def observed(
             step = Step(np.empty(0), engine.evaluate(tapped.tapped("data", "x", batch.x), tapped), {}, {})
     except StepError as error:
         raise StepError(error.message, error.at, tuple(recorder.taps)) from error
+    except AdapterError:
+        raise
     except Exception as error:  # the engine is anybody's
         raise StepError(f"raises {type(error).__name__}: {error}", shown=tuple(recorder.taps)) from error
     return replace(step, taps=recorder.taps)
@@ -149,7 +161,7 @@ def tensors_of(step: Step) -> dict[str, Array]:
     """Return everything that a step shows, by the name ``phase/tensor``."""
     return {
         **step.taps,
-        "forward/outputs": step.outputs,
+        **({"forward/outputs": step.outputs} if np.size(step.outputs) else {}),
         **({"loss/loss.value": np.asarray(step.loss)} if np.size(step.loss) else {}),
         **{f"backward/{name}": grad for name, grad in step.grads.items()},
         **{f"update/{key}": np.asarray(array) for key, array in step.updated.items()},
@@ -171,7 +183,7 @@ def step_of(tensors: Mapping[str, Array]) -> Step:
     rest = {"forward/outputs", "loss/loss.value", *named, *(f"update/{key}" for key in updated)}
     return Step(
         loss=tensors.get("loss/loss.value", np.empty(0)),
-        outputs=tensors["forward/outputs"],
+        outputs=tensors.get("forward/outputs", np.empty(0)),
         grads=grads,
         updated=updated,
         taps={name: array for name, array in tensors.items() if name not in rest},
@@ -216,7 +228,7 @@ def execution_order(step: Step) -> list[str]:
     return [
         *(name for name in taps if name.startswith("data/")),
         *(name for name in taps if name.startswith("forward/")),
-        "forward/outputs",
+        *(["forward/outputs"] if np.size(step.outputs) else []),
         *(name for name in taps if name.startswith("loss/") and name != "loss/loss.value"),
         *(["loss/loss.value"] if np.size(step.loss) else []),
         *backward,

@@ -13,14 +13,16 @@ import numpy as np
 from gradcheck.contract import Key
 from gradcheck.subjects.randomness import is_generator, state_of
 
-GLOBAL = ("np.random", "random", "torch")
-
 
 def standing() -> dict[str, Any]:
-    """Return where the global generators stand; torch's only where torch is imported already."""
+    """Return where the global generators stand; those of torch and CUDA only where they are in use already."""
     torch: Any = sys.modules.get("torch")
     found = {"np.random": np.random.get_state(legacy=False), "random": random.getstate()}
-    return found if torch is None else found | {"torch": torch.get_rng_state()}
+    if torch is not None:
+        found["torch"] = torch.get_rng_state()
+        if torch.cuda.is_initialized():
+            found["torch.cuda"] = torch.stack(torch.cuda.get_rng_state_all())
+    return found
 
 
 def put_back(states: Mapping[str, Any]) -> None:
@@ -29,6 +31,8 @@ def put_back(states: Mapping[str, Any]) -> None:
     random.setstate(states["random"])
     if "torch" in states:
         sys.modules["torch"].set_rng_state(states["torch"])
+    if "torch.cuda" in states:
+        sys.modules["torch"].cuda.set_rng_state_all(list(states["torch.cuda"]))
 
 
 def moved(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +13,7 @@ from gradcheck.contract import Array, Context, Gradients, Key, Kinks
 from gradcheck.numerics.agreement import Verdict, ratio_of
 from gradcheck.numerics.rounding import largest_difference, largest_magnitude, spread, two_norm
 from gradcheck.subjects.attributes import AdapterError
+from gradcheck.trajectory.beginnings import unlike_names
 from gradcheck.trajectory.causes import explained
 from gradcheck.trajectory.divergence import Divergence, Moment, locate, split, unlike
 from gradcheck.trajectory.engine import (
@@ -27,9 +28,9 @@ from gradcheck.trajectory.engine import (
 )
 from gradcheck.trajectory.judgement import USEFUL, Judgement, exact, informative, judged
 from gradcheck.trajectory.kinks import Crossing, crossings, kinks_of
-from gradcheck.trajectory.reference import Rounding
+from gradcheck.trajectory.reference import ReferenceRounding, Rounding
 from gradcheck.trajectory.shadows import ERRING, shadow_from_nudged_state, share_of_rounding
-from gradcheck.trajectory.unmeasured import unexplained
+from gradcheck.trajectory.unmeasured import HALF_OF_FLOAT32, unexplained, untold
 
 # Shadows added where a comparison exceeds its allowance, before it counts: the spread of three is small by chance more
 # often than that of two dozen.
@@ -57,7 +58,8 @@ class LockStepResult:
     informative in no step. ``retakes`` and ``second_opinions`` count the comparisons that each has cleared. ``moment``
     is the first step that failed, if it could be taken. From the step ``hidden_from`` on, the engine carries over what
     its state does not show; None if nothing of the kind was found during the run. ``unmeasured`` counts the comparisons
-    that nothing could be told of, because an engine without taps shows no rounding.
+    that nothing could be told of, because an engine without taps shows no rounding. ``alone`` holds, by the side that
+    alone has shown them in some step, ``ours`` or ``theirs``, the tensors that were not compared.
     """
 
     verdict: Verdict
@@ -75,14 +77,16 @@ class LockStepResult:
     second_opinions: int
     hidden_from: int | None
     unmeasured: int
+    alone: Mapping[str, tuple[str, ...]]
 
 
 class LockStep:
     """Compares single steps of ``engine`` with a reference's, from the reference's states.
 
     The allowance of a tensor is ``factor`` times the spread of ``shadows`` nudged steps, at least the floor of
-    `noise_of`. If nudged taps move nothing, inputs and parameters are nudged, too. Where a comparison fails,
-    ``rounding`` measures the reference's own error.
+    `noise_of`. If nudged taps move nothing, or the engine is opaque, inputs and parameters are nudged, too. Where a
+    comparison fails, ``rounding`` measures the reference's own error, and if nudged taps show too little, ``own`` that
+    of the engine.
 
     If one side or a shadow crosses a kink that the others do not, what flows back from there cannot be compared. Then
     the step is repeated, by the shadows too, with the outputs of the reference's layers in place of its own, so that
@@ -109,14 +113,17 @@ class LockStep:
         *,
         hidden: bool = False,
         tapped: bool = True,
+        own: Rounding | None = None,
     ) -> None:
         self.rounding, self.watch = rounding, watch
+        self.own = own or ReferenceRounding(engine, engine, seed)
         self.engine, self.shadow = copy.deepcopy(engine), copy.deepcopy(engine)
         self.factor, self.shadows, self.seed = factor, shadows, seed
         self.along = [copy.deepcopy(engine) for _ in range(shadows + SHADOWS_OF_A_RETAKE if hidden else 0)]
         self.untrained, self.doubtful = copy.deepcopy(engine), False
         self.hidden_from: int | None = None
         self.tapped, self.unmeasured = tapped, 0
+        self.alone: dict[str, dict[str, None]] = {"ours": {}, "theirs": {}}
         self.rng = Key(seed).generator()  # of the step that is compared
         self.known: Known = {}
         self.orders: dict[tuple[object, ...], list[str]] = {}  # of execution, by what a step shows
@@ -147,11 +154,11 @@ class LockStep:
         try:
             trial = Taken(before, batch, context, observed(self.engine, batch, context), reference, order, self.known)
             self._require_names(trial)
-            trial.untapped = self.untapped and bool(self.along)
+            trial.untapped = self.engine.opaque or (self.untapped and bool(self.along))
             for shadow in self.along or [self.shadow] * self.shadows:
                 self._nudge(trial, shadow)
             computed = ["forward/outputs", *(f"backward/{name}" for name in reference.grads)]
-            if not trial.untapped and not any(trial.spreads[name] for name in computed):
+            if not trial.untapped and not any(trial.spreads.get(name) for name in computed):
                 self.untapped = trial.untapped = True
                 for _ in range(0 if self.along else self.shadows):  # a step with hidden state cannot be repeated
                     self._nudge(trial, self.shadow)
@@ -159,7 +166,7 @@ class LockStep:
                 self._doubt(trial)
             if self._parted(trial):
                 self._agree(trial)
-            self._judge(trial, order, trial.spreads)
+            self._judge(trial, trial.order, trial.spreads)
             if trial.failing():
                 self._look_again(trial)
         except StepError as error:
@@ -196,24 +203,26 @@ class LockStep:
             second_opinions=self.second_opinions,
             hidden_from=self.hidden_from,
             unmeasured=self.unmeasured,
+            alone={side: tuple(names) for side, names in self.alone.items()},
         )
 
     def _require_names(self, trial: Taken) -> None:
-        """Raise `StepError` for a missing gradient, `AdapterError` where the two sides name their tensors otherwise."""
-        for name in trial.order:
-            if name not in trial.ours and name.removeprefix("backward/") in trial.reference.grads:
-                raise StepError("has no gradient", name)
+        """Raise `StepError` where one side alone has a gradient, `AdapterError` where the states have other names.
+
+        What else one side alone shows is not compared, and kept in ``alone``.
+        """
+        for name in trial.reference.grads:
+            if name not in trial.step.grads:
+                raise StepError("has no gradient", f"backward/{name}")
         for name in trial.step.grads:
             if name not in trial.reference.grads:
                 raise StepError("has a gradient, the reference's has none", f"backward/{name}")
-        for key in trial.step.updated:
-            if key not in trial.reference.updated:
-                raise StepError("is kept, by the reference it is not", f"update/{key}")
-        if missing := [name for name in trial.order if name not in trial.ours]:
+        if lines := unlike_names(trial.step.updated, trial.reference.updated):
             raise AdapterError(
-                f"the engine shows no {', '.join(missing)}, which its reference does; name them alike, or leave out "
-                "the taps of the reference"
+                "\n".join(["both states need the same names after a step:", *(f"  {line}" for line in lines)])
             )
+        self.alone["ours"] |= dict.fromkeys(name for name in trial.ours if name not in trial.theirs)
+        self.alone["theirs"] |= dict.fromkeys(name for name in trial.theirs if name not in trial.ours)
 
     def _parted(self, trial: Taken) -> bool:
         """Return whether the two sides and the shadows do not all make the same choices."""
@@ -332,15 +341,43 @@ class LockStep:
         if not (believed or self.unmeasured) and (names := trial.inexact_failing()):
             needed = {name: trial.judgements[name].disagreement / self.factor for name in names}
             self._ask(trial, self.rounding.by_differences(needed, trial.before, trial.batch, trial.context))
+            if (
+                trial.untapped
+                and not self.along
+                and (needed := {name: needed[name] for name in trial.inexact_failing()})
+            ):
+                self._ask(trial, self.own.by_differences(needed, trial.before, trial.batch, trial.context))
         if not self.tapped:
             self._leave_open(trial)
 
     def _leave_open(self, trial: Taken) -> None:
         """Take for uninformative what exceeds an allowance that knows nothing of rounding inside, but by little."""
-        for name in trial.inexact_failing():
-            if not unexplained(name, trial.ours, trial.theirs, trial.before):
+        little = [
+            name for name in trial.inexact_failing() if not unexplained(name, trial.ours, trial.theirs, trial.before)
+        ]
+        widest = self._by_half_digits(trial, [name for name in little if untold(name, trial.theirs[name])])
+        for name in little:
+            if trial.judgements[name].disagreement <= widest.get(name, math.inf):
                 trial.judgements[name] = trial.judgements[name]._replace(allowed=math.inf)
                 self.unmeasured += 1
+
+    def _by_half_digits(self, trial: Taken, names: list[str]) -> dict[str, float]:
+        """Return how far some tensors move if inputs and parameters lose half of their digits, kinks included.
+
+        Nothing is returned for an engine with hidden state, whose steps cannot be repeated.
+        """
+        if not names or self.along or trial.settled:
+            return {}
+        widest = dict.fromkeys(names, 0.0)
+        for _ in range(SHADOWS_OF_A_RETAKE):
+            given = self.shadow, trial.before, trial.batch, trial.context, self.rng
+            try:
+                shown = tensors_of(shadow_from_nudged_state(*given, precision=HALF_OF_FLOAT32)[0])
+            except StepError:
+                return {}
+            apart = {name: largest_difference(shown[name], trial.ours[name]) for name in names}
+            widest = {name: max(widest[name], apart[name]) for name in names}
+        return widest
 
     def _ask(self, trial: Taken, errors: dict[str, float]) -> None:
         """Judge again, with the reference's own errors, and remember these."""
@@ -421,6 +458,7 @@ class LockStep:
 class Taken:
     """One step, taken by both sides and by the shadows, and its comparisons, in execution order.
 
+    ``order`` is that of the reference, of what both sides show.
     ``known`` is what was known before the step of the reference's rounding.
     """
 
@@ -435,11 +473,12 @@ class Taken:
         known: Known,
     ) -> None:
         self.before, self.batch, self.context = before, batch, context
-        self.step, self.reference, self.order, self.known = step, reference, order, known
+        self.step, self.reference, self.known = step, reference, known
         self.ours, self.theirs = tensors_of(step), tensors_of(reference)
-        self.spreads = dict.fromkeys(order, 0.0)
+        self.order = [name for name in order if name in self.ours]
+        self.spreads = dict.fromkeys(self.order, 0.0)
         self.crossings: list[Crossing] = []
-        self.untapped = False  # nudged taps move nothing
+        self.untapped = False  # nudged taps show too little
         self.forced: dict[str, Array] = {}  # outputs of the reference's layers, where some crossed a kink
         self.shadows: list[dict[str, Kinks]] = []
         self.settled = False  # the spreads are of copies that carry nothing over

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ from gradcheck.trajectory.engine import STATE, Batch, Engine, State, Step, StepE
 from gradcheck.trajectory.generators import held, moved, put_back, seeded, standing
 from gradcheck.trajectory.judgement import exact, judged
 from gradcheck.trajectory.unmeasured import unexplained
+
+TRIED = 2  # batches on which copies of an engine are tried before a run
 
 # Nudged steps that say how far rounding moves a step, where it differs from the same step taken otherwise.
 SHADOWS_OF_A_TRIAL = 24
@@ -131,6 +134,16 @@ def tried(engine: Engine, side: str, batches: Sequence[Batch], seed: int) -> Tri
         put_back(states)
 
 
+def tried_in_evaluation(engine: Engine, side: str, x: Array, seed: int) -> Tried:
+    """Try copies of an engine that is to evaluate ``x`` and takes no step, as `tried` does."""
+    states = standing()
+    try:
+        with np.errstate(all="ignore"):
+            return _Trial(engine, side, (), seed).found_in_evaluation(x)
+    finally:
+        put_back(states)
+
+
 class _Trial:
     """One engine under trial."""
 
@@ -139,6 +152,30 @@ class _Trial:
         self.who = SIDES[side]
 
     def found(self) -> Tried:
+        state = self._state()
+        first = self._first()
+        if first is None:  # what it raises is told by the run
+            return Tried(self.engine).on(Terms(names=self._named(state, ())))
+        own, kept = self._shared()
+        values = {"the loss": first.loss, "the outputs": first.outputs}
+        values |= {f"the gradient of {name}": grad for name, grad in first.grads.items()}
+        if isinstance(first.loss, float):  # which the contract has always taken
+            del values["the loss"]
+        terms, notes = self._terms(state, values, tuple(first.grads), own, kept)
+        return self._behaviour(Tried(self.engine).on(terms, *notes), terms)
+
+    def found_in_evaluation(self, x: Array) -> Tried:
+        state = self._state()
+        self._require_copy("load()", _load_other)
+        stands = standing()
+        outputs = self._evaluated(x)
+        drawn_from = moved(stands, standing())
+        terms, notes = self._terms(state, {"the outputs": outputs}, (), [], [])
+        terms = replace(terms, seeded=bool(drawn_from))
+        notes += [self._note(Trait.GLOBAL_GENERATOR, *drawn_from)] if drawn_from else []
+        return Tried(self.engine).on(terms, *notes)
+
+    def _state(self) -> Mapping[str, Any]:
         state = self.engine.state()
         if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
             raise AdapterError(
@@ -146,26 +183,41 @@ class _Trial:
             )
         for key, value in state.items():
             array_of(value, f"{self.who}: {key}")
-        first = self._first()
-        if first is None:  # what it raises is told by the run
-            return Tried(self.engine).on(Terms(names=self._named(state, ())))
-        terms, notes = self._terms(state, first)
-        result = Tried(self.engine).on(terms, *notes)
-        return self._behaviour(result, terms)
+        return state
+
+    def _evaluated(self, x: Array) -> Any:  # noqa: ANN401  whatever an engine shows
+        with _suppressed():
+            return copy.deepcopy(self.engine).evaluate(np.array(x), Context(training=False, key=Key(self.seed, 0)))
+        return np.empty(0)
+
+    def _require_copy(self, what: str, use: Callable[[Engine], object]) -> None:
+        """Raise `AdapterError` where ``use`` of a copy changes the engine itself, which is put back."""
+        original = {key: np.array(array_of(value, key)) for key, value in self.engine.state().items()}
+        use(copy.deepcopy(self.engine))
+        after = self.engine.state()
+        if changed := [key for key in original if not _equal(original[key], after.get(key))]:
+            self.engine.load(original)
+            raise AdapterError(
+                f"{self.who} cannot be copied: {what} of copy.deepcopy({type(self.engine).__name__}) changed "
+                f"{changed[0]} of the engine itself; write a __deepcopy__ that returns an independent copy"
+            )
 
     def _first(self) -> Step | None:
         """Return the first step of a copy, with its taps, as it is; None if there is no batch, or it raises."""
         if not self.batches:
             return None
-        shown = copy.deepcopy(self.engine)
-        original = {key: np.array(array_of(value, key)) for key, value in self.engine.state().items()}
         recorder = Recorder()
         context = self._context(0).tapped_by(recorder)
-        try:
-            with seeded(context.key):
-                step: Any = shown.step(*_copied(self.batches[0]), context)
-        except Exception:  # noqa: BLE001  the engine is anybody's
+        steps: list[Any] = []
+
+        def take(engine: Engine) -> None:
+            with seeded(context.key), _suppressed():
+                steps.append(engine.step(*_copied(self.batches[0]), context))
+
+        self._require_copy("a step", take)
+        if not steps:
             return None
+        step = steps[0]
         if not isinstance(step, Step):
             raise AdapterError(
                 f"{self.who}: step() of {type(self.engine).__name__} returns {_what(step)}; it is to return "
@@ -176,25 +228,19 @@ class _Trial:
                 raise AdapterError(
                     f"{self.who}: {name} of a Step is {_what(value)}; a dict of arrays by name is needed"
                 )
-        after = self.engine.state()
-        if changed := [key for key in original if not _equal(original[key], after.get(key))]:
-            self.engine.load(original)
-            raise AdapterError(
-                f"{self.who} cannot be copied: a step of copy.deepcopy({type(self.engine).__name__}) changed "
-                f"{changed[0]} of the engine itself; write a __deepcopy__ that returns an independent copy"
-            )
         return replace(step, taps=recorder.taps)
 
-    def _terms(self, state: Mapping[str, Any], first: Step) -> tuple[Terms, list[Note]]:
-        """Return what is to be mended, and say so."""
-        names = self._named(state, tuple(first.grads))
-        values = {**state, "the loss": first.loss, "the outputs": first.outputs}
-        values |= {f"the gradient of {name}": grad for name, grad in first.grads.items()}
-        loss = isinstance(first.loss, float)  # which the contract has always taken
-        converted = [
-            name for name, value in values.items() if is_converted(value) and not (loss and name == "the loss")
-        ]
-        own, kept = self._shared()
+    def _terms(
+        self,
+        state: Mapping[str, Any],
+        values: Mapping[str, Any],
+        grads: tuple[str, ...],
+        own: Sequence[str],
+        kept: Sequence[str],
+    ) -> tuple[Terms, list[Note]]:
+        """Return what is to be mended of a state and of the ``values`` of a step, and say so."""
+        names = self._named(state, grads)
+        converted = [name for name, value in {**state, **values}.items() if is_converted(value)]
         notes = [
             self._note(trait, *named)
             for trait, named in (
@@ -371,6 +417,24 @@ class _Trial:
 
     def _note(self, trait: Trait, *names: str) -> Note:
         return Note(self.side, trait, names)
+
+
+@contextmanager
+def _suppressed() -> Iterator[None]:
+    """Suppress every exception but `AdapterError`: the engine is anybody's, and the run tells what it raises."""
+    try:
+        yield
+    except AdapterError:
+        raise
+    except Exception:  # noqa: BLE001, S110  as said
+        pass
+
+
+def _load_other(engine: Engine) -> None:
+    """Load other parameters than the engine has."""
+    with _suppressed():
+        state = {key: np.array(array_of(value, key)) for key, value in engine.state().items()}
+        engine.load({key: array + 1 if array.dtype.kind == "f" else array for key, array in state.items()})
 
 
 def _copied(batch: Batch) -> Batch:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from gradcheck.contract import Array, Context, Key
 from gradcheck.numerics.rounding import hashed, largest_magnitude
-from gradcheck.trajectory.engine import Batch, Engine, State, StepError, observed, tensors_of
+from gradcheck.trajectory.engine import Batch, Engine, State, Step, StepError, observed, tensors_of
 from gradcheck.trajectory.kinks import kinks_of
 
 LINES, POINTS = 8, 9  # nine equal distances give five fourth differences
@@ -48,8 +48,8 @@ class ReferenceRounding:
     Parameters and inputs are moved so far that the last places change, and not so far that anything smooth shows. Equal
     elements move alike, since those of a flat background, added one by one, all err in one direction. A jump at a kink
     is no rounding and is left out; ``engine`` finds the kinks. Of engines with ``hidden`` state every point has a copy
-    of its own, so that nothing is carried over from point to point. More and Wild (2011), "Estimating computational
-    noise".
+    of its own, so that nothing is carried over from point to point. Whether there is such a state is seen on the first
+    line of each measurement, since it may begin late. More and Wild (2011), "Estimating computational noise".
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class ReferenceRounding:
     ) -> None:
         self.reference, self.engine, self.seed, self.opinion = reference, engine, seed, opinion
         self.hidden = hidden
-        self.copies: tuple[Engine, Engine] | None = None
+        self.copies: tuple[_Copies, _Copies] | None = None
         if opinion is not None:
             state = opinion.state()
             self.dtype = next(array.dtype for key, array in state.items() if key.startswith("param/"))
@@ -109,8 +109,10 @@ class ReferenceRounding:
         """
         found: dict[str, list[float]] = {name: [] for name in needed}
         largest, rng = dict.fromkeys(needed, 0.0), self._generator(context)
-        for _ in range(LINES):
+        for index in range(LINES):
             line = self._line(before, batch, rng)
+            if not index:
+                self._look_for_hidden(self._copies()[:1], line, before, batch, context)
             for name, stack in self._fourths(self._copies()[0], line, tuple(needed), before, batch, context).items():
                 error = largest_magnitude(stack) / STANDARD
                 found[name].append(error if math.isfinite(error) else 0.0)
@@ -132,8 +134,10 @@ class ReferenceRounding:
         names = tuple(f"update/{key}" for key in keys if key.startswith(("param/", "optim/")))
         found: tuple[dict[str, list[Array]], dict[str, list[Array]]] = ({}, {})
         rng = self._generator(context)
-        for _ in range(LINES_OF_EXCESS):
+        for index in range(LINES_OF_EXCESS):
             line = self._line(before, batch, rng)
+            if not index:
+                self._look_for_hidden(self._copies(), line, before, batch, context)
             for side, engine in zip(found, self._copies(), strict=True):
                 for name, stack in self._fourths(engine, line, names, before, batch, context).items():
                     side.setdefault(name, []).append(np.mean((stack / STANDARD) ** 2, axis=0))
@@ -147,9 +151,9 @@ class ReferenceRounding:
                     excess[name.removeprefix("update/")] = np.sqrt(np.maximum(squared - ours, 0))
         return excess
 
-    def _copies(self) -> tuple[Engine, Engine]:
+    def _copies(self) -> tuple[_Copies, _Copies]:
         """Return copies of the reference and of the engine, made when they are first needed."""
-        self.copies = self.copies or (copy.deepcopy(self.reference), copy.deepcopy(self.engine))
+        self.copies = self.copies or (_Copies(self.reference), _Copies(self.engine))
         return self.copies
 
     def _generator(self, context: Context) -> np.random.Generator:
@@ -160,8 +164,36 @@ class ReferenceRounding:
         start = {"x": batch.x, **{key: array for key, array in before.items() if key.startswith("param/")}}
         return {key: _unit(array, rng) for key, array in start.items() if np.issubdtype(array.dtype, np.floating)}
 
+    def _look_for_hidden(
+        self, copies: Sequence[_Copies], line: Shown, before: State, batch: Batch, context: Context
+    ) -> None:
+        """See whether a copy that has taken other steps takes those of a line as others do that have taken none."""
+        for copies_of_one in () if self.hidden else copies:
+            for k in range(1, POINTS + 1):
+                steps = [
+                    self._point(one, line, k, before, batch, context)
+                    for one in (copies_of_one.used, copy.deepcopy(copies_of_one.unused))
+                ]
+                shown = [{} if step is None else tensors_of(step) for _, step in steps]
+                if any(not _same(array, shown[1].get(name)) for name, array in shown[0].items()):
+                    self.hidden = True
+                    return
+
+    def _point(
+        self, engine: Engine, line: Shown, distance: float, before: State, batch: Batch, context: Context
+    ) -> tuple[Array, Step | None]:
+        """Return the input at a point of a line, and the step that is taken there, None if it raises."""
+        start = {**before, "x": batch.x}
+        moved = {key: start[key] + unit.dtype.type(distance) * unit for key, unit in line.items()}
+        x = moved.pop("x", batch.x)
+        engine.load({**before, **moved})
+        try:
+            return x, observed(engine, batch._replace(x=x), context)
+        except StepError:
+            return x, None
+
     def _fourths(
-        self, engine: Engine, line: Shown, names: tuple[str, ...], before: State, batch: Batch, context: Context
+        self, engine: _Copies, line: Shown, names: tuple[str, ...], before: State, batch: Batch, context: Context
     ) -> Shown:
         """Return the fourth differences (differences, ...) of tensors along a line, or {} if none is free of kinks."""
         fives = self._smooth(engine, line, names, before, batch, context)
@@ -172,21 +204,16 @@ class ReferenceRounding:
         }
 
     def _smooth(
-        self, engine: Engine, line: Shown, names: tuple[str, ...], before: State, batch: Batch, context: Context
+        self, engine: _Copies, line: Shown, names: tuple[str, ...], before: State, batch: Batch, context: Context
     ) -> list[list[Shown]]:
         """Return all groups of five neighbours without a kink between them, at the longest distance that has any."""
-        start = {**before, "x": batch.x}
         for shrink in SHRINKS:
             points: list[Shown] = []
             choices: list[dict[str, bytes]] = []
             for k in range(1, POINTS + 1):
-                moved = {key: start[key] + unit.dtype.type(k / shrink) * unit for key, unit in line.items()}
-                x = moved.pop("x", batch.x)
-                one = copy.deepcopy(engine) if self.hidden else engine
-                one.load({**before, **moved})
-                try:
-                    step = observed(one, batch._replace(x=x), context)
-                except StepError:
+                one = copy.deepcopy(engine.unused) if self.hidden else engine.used
+                x, step = self._point(one, line, k / shrink, before, batch, context)
+                if step is None:
                     return []
                 shown = tensors_of(step)
                 if any(name not in shown for name in names):
@@ -198,6 +225,17 @@ class ReferenceRounding:
             if starts:
                 return [points[k : k + 5] for k in starts]
         return []
+
+
+class _Copies:
+    """Two copies of an engine: one is used, of the other only copies are."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.unused, self.used = copy.deepcopy(engine), copy.deepcopy(engine)
+
+
+def _same(array: Array, other: Array | None) -> bool:
+    return other is not None and np.array_equal(array, other, equal_nan=array.dtype.kind == "f")
 
 
 def _unit(array: Array, rng: np.random.Generator) -> Array:

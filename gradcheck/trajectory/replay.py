@@ -135,7 +135,6 @@ def load_replay(path: str | Path) -> Replay:
         )
         found = Divergence(**{name: FIELDS.get(name, _as_it_is)(value) for name, value in about["divergence"].items()})
         factor, shadows, configuration = float(about["factor"]), int(about["shadows"]), dict(about["configuration"])
-        step_of(theirs)
         _require(moment, found, factor, shadows)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
@@ -172,6 +171,8 @@ def replay(case: Replay, engine: Engine, reference: Engine | None = None, *, see
             load(engine, moment.before)
             lock = LockStep(engine, case.factor, case.shadows, seed, _SavedRounding(case))
             lock.compare(moment.before, moment.batch, moment.context, step_of(moment.theirs))
+            if unshown := lock.alone["theirs"]:
+                raise AdapterError(f"the engine shows no {', '.join(unshown)}, which was compared")
             if reference is not None:
                 load(reference, moment.before)
                 changed = _changed(moment, reference)
@@ -205,6 +206,8 @@ def _same_bits(a: Array | None, b: Array) -> bool:
 
 
 def _require(moment: Moment, found: Divergence, factor: float, shadows: int) -> None:
+    if (name := f"{found.phase}/{found.tensor}") not in moment.theirs:
+        raise KeyError(name)
     if moment.context.key.step < 0 or not math.isfinite(moment.batch.lr):
         raise ValueError(f"step {moment.context.key.step} and rate {moment.batch.lr} are not those of one")
     if found.phase not in PHASES or not 0 < factor < math.inf or not 1 <= shadows <= MOST_SHADOWS:

@@ -192,7 +192,8 @@ class _Trials:
     ) -> None:
         self.engine, self.rounding, self.factor, self.shadows, self.seed = engine, rounding, factor, shadows, seed
         self.tapped = tapped
-        self.asked: dict[int, _AskedOnce] = {}
+        self.own = ReferenceRounding(engine, engine, seed)
+        self.asked: dict[int, tuple[_AskedOnce, _AskedOnce]] = {}
 
     def caught(self, fault: Fault, sample: _Sample, draw: int = 0) -> bool:
         """Return whether lock-step fails in a step with the fault; an engine that raises is caught too.
@@ -207,8 +208,10 @@ class _Trials:
                 observed(planted, *previous[1:])
             except StepError:
                 return True
-        asked = self.asked.setdefault(id(sample), _AskedOnce(self.rounding, sample))
-        lock = LockStep(planted, self.factor, self.shadows, self.seed + draw, asked, tapped=self.tapped)
+        if id(sample) not in self.asked:
+            self.asked[id(sample)] = _AskedOnce(self.rounding, sample), _AskedOnce(self.own, sample)
+        asked, own = self.asked[id(sample)]
+        lock = LockStep(planted, self.factor, self.shadows, self.seed + draw, asked, tapped=self.tapped, own=own)
         lock.known = known
         lock.compare(before, batch, context, step_of(theirs))
         return lock.first_failure is not None

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from gradcheck.contract import Array, Context, Gradients
 from gradcheck.numerics.agreement import ratio_of
@@ -22,16 +23,23 @@ LOOKS = 2
 
 
 def shadow_from_nudged_state(
-    engine: Engine, before: State, batch: Batch, context: Context, rng: np.random.Generator
+    engine: Engine,
+    before: State,
+    batch: Batch,
+    context: Context,
+    rng: np.random.Generator,
+    precision: DTypeLike | None = None,
 ) -> tuple[Step, State]:
     """Take a nudged step from ``before`` with inputs and parameters nudged, too; return it, and the state after it.
 
     The nudges of the parameters are taken off what is updated. A shadow of an engine that shows no taps, or ignores
-    what they return, would otherwise be a mere copy.
+    what they return, would otherwise be a mere copy. Inputs and parameters are nudged in a ``precision``, by default
+    their own.
     """
-    nudges = {key: nudged(array, rng) - array for key, array in before.items() if key.startswith("param/")}
+    params = {key: array for key, array in before.items() if key.startswith("param/")}
+    nudges = {key: nudged(array, rng, precision) - array for key, array in params.items()}
     engine.load(before | {key: before[key] + nudge for key, nudge in nudges.items()})
-    step = observed(engine, batch._replace(x=nudged(batch.x, rng)), context, rng)
+    step = observed(engine, batch._replace(x=nudged(batch.x, rng, precision)), context, rng)
     after, shown = engine.state(), dict(step.updated)
     for key, nudge in nudges.items():
         after[key] = np.asarray(after[key] - nudge)
@@ -66,7 +74,7 @@ class Shadows:
         self.rests: list[dict[str, Array]] = [{} for _ in range(count)]
         self.signs: list[dict[str, _Signs]] = [{} for _ in range(count)]
         self.factor, self.rng = factor, rng
-        self.untapped, self.reloads = False, True
+        self.untapped, self.reloads = engine.opaque, True
         self.next_look = 0
 
     def look(self, engine: Engine, batch: Batch, context: Context) -> None:
@@ -83,7 +91,7 @@ class Shadows:
                 for key, array in ours.updated.items()
                 if key.startswith("param/")
             )
-            if self.next_look == 0:
+            if self.next_look == 0 and not self.untapped:
                 self.untapped = unmoved(ours.grads, [observed(shadow, batch, context, self.rng).grads])
         except StepError:
             pass  # raised again by the step itself, unless a nudge was the reason

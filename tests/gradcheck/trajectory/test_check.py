@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
@@ -221,9 +222,13 @@ def test_both_must_start_alike() -> None:
         check_trajectory(Neuron(weights()), Neuron(weights(seed=2)), batches(1))
 
 
-def test_names_must_be_shared() -> None:
-    with pytest.raises(AdapterError, match=r"the engine shows no forward/0.output, which its reference does"):
-        check_trajectory(Neuron(weights(), tap="dense.output"), Neuron(weights()), batches(1))
+def test_what_one_side_alone_shows_is_not_compared_and_listed() -> None:
+    report = check_trajectory(Neuron(weights(), tap="dense.output"), Neuron(weights()), batches(3), sensitivity=False)
+    assert report, report.first_divergence
+    assert report.lock_step.alone == {"ours": ("forward/dense.output",), "theirs": ("forward/0.output",)}
+    assert report.lock_step.ratios.size == 3 * 6
+    assert "not compared, since only the reference shows them: forward/0.output" in str(report)
+    assert json.loads(report.to_json())["lock_step"]["not_compared"]["ours"] == ["forward/dense.output"]
 
 
 def test_progress_is_told_of_every_step() -> None:
@@ -315,13 +320,10 @@ def test_another_precision_is_named_in_its_tensor_with_both(fault: Fault, phase:
     assert found.ratio == math.inf
 
 
-def test_an_engine_of_the_other_precision_is_no_twin() -> None:
+def test_an_engine_of_the_other_precision_is_refused_though_its_values_are_equal() -> None:
     start = np.arange(6.0)  # which both precisions hold
-    ours, theirs = Neuron(start), Neuron(start.astype(np.float32))
-    found = check_trajectory(ours, theirs, batches(2, dtype=np.float32)).first_divergence
-    assert found is not None
-    assert (found.step, found.phase, found.tensor) == (0, "forward", "0.output")
-    assert found.message == "is float64, the reference's float32"
+    with pytest.raises(AdapterError, match="is float64 in ours and is float32 in the reference; compare both in one"):
+        check_trajectory(Neuron(start), Neuron(start.astype(np.float32)), batches(2, dtype=np.float32))
 
 
 def test_an_update_in_another_precision_is_one_of_the_update() -> None:

@@ -8,6 +8,7 @@ import random
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,12 @@ from gradcheck.contract import Array, Context, Key
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.subjects.attributes import AdapterError
 from gradcheck.trajectory import TrajectoryReport, check_trajectory
-from gradcheck.trajectory.check import Silence
+from gradcheck.trajectory.check import Silence, check_evaluation
 from gradcheck.trajectory.engine import Batch, Engine, State, Step
 from gradcheck.trajectory.probing import Trait
+from gradcheck.trajectory.recording import record, record_along
+from gradcheck.trajectory.trace import Trace
+from gradcheck.trajectory.trace_comparison import compare_traces
 from tests.gradcheck.trajectory.neuron import Neuron, batches, weights
 
 
@@ -329,6 +333,155 @@ def test_what_cannot_be_mended_is_refused(kind: Callable[[], Engine], message: s
     assert np.array_equal(np.ravel(next(iter(engine.state().values()))), weights())  # nothing has happened to it
 
 
+class InPlace(Plain):
+    """Writes what it loads into its array, which `Shallow` shares."""
+
+    def load(self, state: Mapping[str, Array]) -> None:
+        self.w[:] = state[self.name]
+        self.steps = int(state["step"])
+
+    def evaluate(self, x: Array, context: Context) -> Array:
+        return context.tapped("forward", "0.output", x @ self.w)
+
+
+class SharedInPlace(InPlace, Shallow):
+    """Shares its array with its copy."""
+
+    def __deepcopy__(self, memo: object) -> SharedInPlace:
+        other = SharedInPlace()
+        other.w = self.w
+        return other
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Itself, "ours cannot be copied, copy.deepcopy(Itself) returns the engine itself"),
+        (Shallow, "ours cannot be copied: a step of copy.deepcopy(Shallow) changed param/0.weight of the engine"),
+        (Nothing, "ours: step() of Nothing returns None"),
+    ],
+)
+def test_what_cannot_be_mended_is_not_recorded(kind: Callable[[], Engine], message: str, tmp_path: Path) -> None:
+    engine = kind()
+    with pytest.raises(AdapterError) as caught:
+        record(engine, batches(2), tmp_path / "trace", program="mine")
+    assert str(caught.value).startswith(message)
+    assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize("kind", [OwnArrays, KeptArrays, Tensors, Bare])
+def test_what_can_be_mended_is_recorded_as_if_it_were_right(kind: Callable[[], Engine], tmp_path: Path) -> None:
+    told = record(kind(), batches(4), tmp_path / "ours", program="mine")
+    assert {note.trait for note in told.notes} <= {
+        Trait.OWN_ARRAYS, Trait.KEPT_ARRAYS, Trait.CONVERTED, Trait.RENAMED,
+    }  # fmt: skip
+    assert told.notes
+    right = record(Plain(), batches(4), tmp_path / "theirs", program="right")
+    assert not right.notes
+    ours, theirs = (list(Trace(tmp_path / name).steps()) for name in ("ours", "theirs"))
+    for a, b in zip(ours, theirs, strict=True):
+        assert {name: array.tolist() for name, array in a.tensors().items()} == {
+            name: array.tolist() for name, array in b.tensors().items()
+        }
+    record(Neuron(weights()), batches(4), tmp_path / "neuron", program="neuron", shadows=0)
+    along = record_along(kind(), Trace(tmp_path / "neuron"), tmp_path / "along", program="mine")
+    assert {note.trait for note in along.notes} == {note.trait for note in told.notes}
+    assert compare_traces(Trace(tmp_path / "along"), Trace(tmp_path / "neuron"))
+
+
+def test_an_evaluation_tries_its_engines() -> None:
+    x = batches(1)[0].x
+    assert check_evaluation(InPlace(), InPlace(), x)
+    shared = SharedInPlace()
+    with pytest.raises(
+        AdapterError, match=r"ours cannot be copied: load\(\) of copy.deepcopy\(SharedInPlace\) changed"
+    ):
+        check_evaluation(shared, InPlace(), x)
+    assert np.array_equal(shared.w, weights())
+    with pytest.raises(AdapterError, match="ours is the class InPlace; give an instance"):
+        check_evaluation(InPlace, InPlace(), x)  # type: ignore[arg-type]
+    other = InPlace()
+    other.name = "param/other"
+    with pytest.raises(AdapterError, match="only ours has param/other"):
+        check_evaluation(other, InPlace(), x)
+    bare = InPlace()
+    bare.name = "buffer/0.weight"
+    with pytest.raises(AdapterError, match="both states need the same names and shapes"):
+        check_evaluation(bare, InPlace(), x)
+
+
+def test_an_evaluation_that_draws_from_a_global_generator_is_put_back_and_told() -> None:
+    class Noisy(InPlace):
+        def evaluate(self, x: Array, context: Context) -> Array:
+            return super().evaluate(x, context) + np.random.rand()  # noqa: NPY002  what is found
+
+    report = check_evaluation(Noisy(), Noisy(), batches(1)[0].x)
+    assert report, report.first_divergence
+    assert [note.trait for note in report.notes] == [Trait.GLOBAL_GENERATOR] * 2
+    assert "note: ours draws random numbers from the global generator np.random" in str(report).replace("\n    ", " ")
+
+
+class Momentum(Tensors):
+    """Makes its velocity, a tensor, in its first step, and loads nothing but tensors."""
+
+    key = "optim/momentum_buffer/0.weight"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.v: Array | None = None
+
+    def state(self) -> State:
+        import torch
+
+        made: Any = {} if self.v is None else {self.key: torch.tensor(self.v)}
+        return super().state() | made
+
+    def load(self, state: Mapping[str, Array]) -> None:
+        super().load(state)
+        self.v = state[self.key].clone().numpy() if self.key in state else None  # type: ignore[attr-defined]
+
+    def gradient(self, grad: Array) -> Array:
+        self.v = grad if self.v is None else 0.9 * self.v + grad
+        return grad
+
+    def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
+        before = self.w.copy()
+        step = super().step(x, y, lr, context)
+        assert self.v is not None
+        self.w = before - lr * self.v
+        return replace(step, updated=self.state())
+
+
+def test_a_tensor_that_is_made_in_the_first_step_is_loaded_as_one() -> None:
+    report = checked(Momentum(), Momentum())
+    assert report, report.first_divergence
+    assert {note.trait for note in report.notes} == {Trait.CONVERTED}
+
+
+class HalfWay(Plain):
+    """Goes back half way every fifth step, to where no state says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slow, self.taken = self.w.copy(), 0
+
+    def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
+        step = super().step(x, y, lr, context)
+        self.taken += 1
+        if self.taken % 5 == 0:
+            self.slow = (self.slow + self.w) / 2
+            self.w = self.slow.copy()
+        return replace(step, updated=self.state())
+
+
+def test_what_a_reference_begins_to_carry_late_is_no_rounding_of_it() -> None:
+    report = check_trajectory(Plain(), HalfWay(), batches(8), sensitivity=False)
+    assert report.first_divergence is not None
+    assert (report.first_divergence.step, report.first_divergence.tensor) == (4, "param/0.weight")
+    assert report.free_run.first_failure is not None
+    assert report.free_run.first_failure.step == 4
+
+
 def test_other_names_and_values_at_the_start_are_listed() -> None:
     other = Plain()
     other.name = "param/first.weight"
@@ -343,7 +496,7 @@ def test_other_names_and_values_at_the_start_are_listed() -> None:
     moved.w[2] = 7.0
     with pytest.raises(AdapterError, match=r"param/0.weight\[2\] is 7.0 in ours, .* in the reference"):
         checked(moved, Plain())
-    with pytest.raises(AdapterError, match=r"param/0.weight is float32 in ours, float64 in the reference; compare"):
+    with pytest.raises(AdapterError, match=r"param/0.weight is float32 in ours and is float64 in the reference"):
         checked(Neuron(weights().astype(np.float32)), Neuron(weights()))
 
 

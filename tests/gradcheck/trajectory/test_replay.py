@@ -124,7 +124,7 @@ def test_what_is_not_finite_is_kept(tmp_path: Path) -> None:
     [
         (Neuron(weights(4)), "needs param/0.weight to be float64 of shape (4,), got float64 of shape (6,)"),
         (Neuron(weights(dtype=np.float32)), "needs param/0.weight to be float32 of shape (6,), got float64"),
-        (Neuron(weights(), tap="dense.output"), "the engine shows no forward/0.output, which its reference does"),
+        (Neuron(weights(), tap="dense.output"), "the engine shows no forward/0.output, which was compared"),
     ],
 )
 def test_an_engine_of_another_network_is_refused(engine: Neuron, message: str) -> None:
@@ -146,7 +146,7 @@ def retold(**told: Any) -> Callable[[dict[str, Any]], object]:  # noqa: ANN401  
         (retold(lr=[]), "float() argument must be"),
         (retold(key=[0]), "not enough values to unpack"),
         (retold(order=["forward/outputs", "forward/9.output"]), "it lacks 'ours/forward/9.output'"),
-        (retold(order=["data/x"]), "it lacks 'forward/outputs'"),
+        (retold(order=["data/x"]), "it lacks 'backward/0.weight'"),
         (retold(divergence={"phase": "data", "index": []}), "missing 8 required positional arguments"),
         (lambda about: about["divergence"].update(ours="much"), "could not convert string to float: 'much'"),
         (retold(shadows=10**9), "shadows 1000000000 are not those of one"),

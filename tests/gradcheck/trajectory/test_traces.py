@@ -67,6 +67,26 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         assert set(one.entry.noise) == {name for name in tensors if not name.startswith("data/")} - {"update/step"}
 
 
+class Untapped(Neuron):
+    """A neuron that shows taps, and ignores what they return."""
+
+    def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
+        return super().step(x, y, lr, context.tapped_by(lambda name, array: (context.tap(name, array), array)[1]))
+
+
+def test_an_engine_that_ignores_its_taps_has_noise_of_nudged_inputs_and_parameters(tmp_path: Path) -> None:
+    theirs = recorded(tmp_path / "theirs", Neuron(weights(), direction=-1), shadows=0)
+    free = recorded(tmp_path / "free", Untapped(weights()), shadows=24)
+    along = followed(tmp_path / "along", theirs, Untapped(weights()))
+    for ours in (free, along):
+        assert all(one.entry.noise["backward/0.weight"] > 0 for one in ours.steps())
+        assert compare_traces(ours, theirs)
+    wrong = followed(tmp_path / "wrong", theirs, Untapped(weights(), corrupt=scaled(1 + 1e-10)))
+    found = compare_traces(wrong, theirs).first_divergence
+    assert found is not None
+    assert (found.step, found.tensor) == (0, "0.weight")
+
+
 def test_a_step_is_what_its_tensors_say() -> None:
     step = observed(Neuron(weights()), batches(1)[0], Context(training=True))
     again = step_of({name: tensors_of(step)[name] for name in execution_order(step)})
