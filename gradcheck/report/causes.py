@@ -63,9 +63,8 @@ def _dropout(tensor: str, found: Json) -> str:
 
 
 def _moved_by_factor(tensor: str, found: Json) -> str:
-    factor = found["factor"]
-    times = f"{factor:.12g}" if isinstance(factor, float) else "/".join(map(str, factor)).removesuffix("/1")
-    moved = f"{'every update' if found['everything'] else f'the update of {tensor}'} is {times} times the reference's"
+    what = "every update" if found["everything"] else f"the update of {tensor}"
+    moved = f"{what} is {_times(found['factor'])} times the reference's"
     if found["lr"] is None:
         return moved
     given, used = found["lr"]
@@ -106,9 +105,49 @@ def _accumulated(tensor: str, found: Json) -> str:
 def _micro_batches(_: str, found: Json) -> str:
     parts, whose = found["parts"], "the reference" if found["reference"] else "ours"
     factor = f"1/{parts}" if found["reference"] else f"{parts} times"
+    what = "the loss and every gradient are" if found["loss"] else "every gradient is"
     return (
-        f"every gradient is exactly {factor} the reference's: as where {whose} adds up {parts} micro-batches without "
+        f"{what} exactly {factor} the reference's: as where {whose} adds up {parts} micro-batches without "
         f"dividing their losses by {parts}"
+    )
+
+
+def _times(factor: tuple[int, int] | float) -> str:
+    return f"{factor:.12g}" if isinstance(factor, float) else "/".join(map(str, factor)).removesuffix("/1")
+
+
+def _loss_factor(_: str, found: Json) -> str:
+    whose = "the reference" if found["reference"] else "ours"
+    parts = f", or 2 micro-batches that {whose} adds up without dividing their losses by 2" if found["parts"] else ""
+    return (
+        f"the loss and every gradient are {_times(found['factor'])} times the reference's: a factor in the loss{parts}"
+    )
+
+
+def _loss_scale(_: str, found: Json) -> str:
+    scale = found["scale"]
+    if found["late"]:
+        return (
+            f"every gradient is 1/{scale} of the reference's: as where ours clips its gradients before it divides out "
+            f"a loss scale of {scale}, or divides it out twice, or the reference does not divide it out"
+        )
+    factor, whose = (f"1/{scale} of", "the reference") if found["reference"] else (f"{scale} times", "ours")
+    return f"every gradient is {factor} the reference's: as where {whose} does not divide out a loss scale of {scale}"
+
+
+def _smoothing(_: str, found: Json) -> str:
+    ours, theirs = (f"{found[side]:g}" if found[side] else "none" for side in ("ours", "theirs"))
+    return f"the loss is cross-entropy with a label smoothing of {ours}, where the reference's is {theirs}".replace(
+        "a label smoothing of none", "no label smoothing"
+    )
+
+
+def _unequal_parts(_: str, found: Json) -> str:
+    whose = "the reference" if found["reference"] else "ours"
+    sizes = ", ".join(map(str, found["sizes"]))
+    return (
+        f"{whose} takes the mean of the means over {len(found['sizes'])} micro-batches of {sizes} samples: with "
+        "unequal sizes that is not the mean over the batch; weight each by its size"
     )
 
 
@@ -151,6 +190,11 @@ STEP_SENTENCES: dict[StepCause, Callable[[str, Json], str]] = {
     StepCause.WEIGHT_DECAY: _weight_decay,
     StepCause.ACCUMULATED: _accumulated,
     StepCause.MICRO_BATCHES: _micro_batches,
+    StepCause.LOSS_FACTOR: _loss_factor,
+    StepCause.LOSS_SCALE: _loss_scale,
+    StepCause.SMOOTHING: _smoothing,
+    StepCause.UNEQUAL_PARTS: _unequal_parts,
+    StepCause.OTHER_LOSS: lambda _, found: f"the loss is {found['ours']}, where the reference's is {found['theirs']}",
     StepCause.BETA: _beta,
     StepCause.EPS: _eps,
     StepCause.CARRIED_OVER: _carried_over,

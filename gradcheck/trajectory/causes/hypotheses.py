@@ -18,11 +18,13 @@ from gradcheck.trajectory.causes.data import labels_shifted, other_order, rescal
 from gradcheck.trajectory.causes.gradients import (
     accumulated,
     loss_factor,
+    loss_scale,
     micro_batches,
     of_another_shape,
     of_gradient,
     stale,
 )
+from gradcheck.trajectory.causes.losses import factor_in_loss, other_loss, smoothing, unequal_parts
 from gradcheck.trajectory.causes.outputs import all_zero, dropout, other_precision
 from gradcheck.trajectory.causes.scene import Found, Hypothesis, Scene, is_floating
 from gradcheck.trajectory.causes.updates import (
@@ -49,13 +51,14 @@ HYPOTHESES: dict[str, tuple[Hypothesis, ...]] = {
         of_gradient(rearranged),
         of_gradient(part_wrong),
     ),
-    "loss": (loss_factor,),
+    "loss": (loss_factor, factor_in_loss, smoothing, unequal_parts, other_loss),
     "backward": (
         of_gradient(not_finite),
         all_zero,
         stale,
         accumulated,
         micro_batches,
+        loss_scale,
         of_gradient(constant_factor),
         of_gradient(rearranged),
         of_gradient(exchanged),

@@ -31,7 +31,14 @@ class StepCause(StrEnum):
     DROPOUT = "dropout"  # p, on, training
     STALE = "stale"
     ACCUMULATED = "accumulated"  # reference (whether it is the one that accumulates)
-    MICRO_BATCHES = "micro-batches"  # parts, reference (whether it does not divide)
+    MICRO_BATCHES = "micro-batches"  # parts, reference (whether it does not divide), loss (whether that is off, too)
+    LOSS_FACTOR = "loss factor"  # factor, parts (or None), reference
+    LOSS_SCALE = (
+        "loss scale"  # scale, reference (whether ours' gradients are the smaller), late (whether after clipping)
+    )
+    SMOOTHING = "smoothing"  # ours, theirs
+    UNEQUAL_PARTS = "unequal parts"  # sizes, reference (whether it is the one that has them)
+    OTHER_LOSS = "other loss"  # ours, theirs: their names
     NOT_UPDATED = "not updated"
     MOVED_BY_FACTOR = "moved by factor"  # factor, everything, lr (given and as if, or None)
     MOMENTUM = "momentum"  # lost, multiple
@@ -123,3 +130,11 @@ def is_floating(array: Array) -> bool:
 def is_within(array: Array, predicted: Array, allowed: Array) -> bool:
     """Return whether an array is as predicted, to within twice the allowance."""
     return bool(np.all(np.abs(array - predicted) <= 2 * allowed))
+
+
+def joined(parts: list[Comparison]) -> Comparison:
+    """Return several comparisons as one, without axes."""
+    analytic, numeric, allowed = (
+        np.concatenate([getattr(part, name).ravel() for part in parts]) for name in ("analytic", "numeric", "allowed")
+    )
+    return Comparison(analytic, numeric, allowed, LEVELS)

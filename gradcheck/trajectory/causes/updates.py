@@ -10,7 +10,7 @@ import numpy as np
 from gradcheck.contract import Array
 from gradcheck.diagnosis.fits import ONE, TWO, Comparison, factor_of, multiple_of, rounded
 from gradcheck.diagnosis.updates import EPS, Moments, decay_of, stayed
-from gradcheck.trajectory.causes.scene import LEVELS, Scene, StepCause, StepDiagnosis, is_within
+from gradcheck.trajectory.causes.scene import Scene, StepCause, StepDiagnosis, is_within, joined
 
 # The usual defaults.
 EPS_OF_ADAM = (1e-8, 1e-7)
@@ -50,7 +50,7 @@ def decay_in_slot(scene: Scene) -> StepDiagnosis | None:
         starts = [scene.moment.before.get(f"param/{name}") for name in names]
         parts = [scene.compared(f"update/optim/{slot}/{name}") for name in names]
         kept = [np.asarray(start, dtype=np.float64).ravel() for start in starts if start is not None]
-        multiple = multiple_of(_joined(parts), np.concatenate(kept)) if len(kept) == len(parts) > 0 else None
+        multiple = multiple_of(joined(parts), np.concatenate(kept)) if len(kept) == len(parts) > 0 else None
         if multiple is not None:
             details = {"decay": rounded(abs(multiple) / share), "more": multiple > 0}
             return StepDiagnosis(StepCause.WEIGHT_DECAY, details)
@@ -97,14 +97,6 @@ def _share(scene: Scene) -> float | None:
         if 0 < share <= 1 and is_within(new, start + share * away, scene.comparison.allowed):
             return share
     return None
-
-
-def _joined(parts: list[Comparison]) -> Comparison:
-    """Return several comparisons as one, without axes."""
-    analytic, numeric, allowed = (
-        np.concatenate([getattr(part, name).ravel() for part in parts]) for name in ("analytic", "numeric", "allowed")
-    )
-    return Comparison(analytic, numeric, allowed, LEVELS)
 
 
 def other_eps(scene: Scene) -> StepDiagnosis | None:
