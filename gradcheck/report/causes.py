@@ -151,6 +151,20 @@ def _unequal_parts(_: str, found: Json) -> str:
     )
 
 
+def _not_carried(tensor: str, found: Json) -> str:
+    whose, other = ("the reference", "ours") if found["reference"] else ("ours", "the reference")
+    if found["inside"]:
+        return f"{tensor} begins from a hidden state of zero in {whose}: it is not carried from the step before"
+    return (
+        f"{tensor} is zero in {whose} and not in {other}: as where a hidden state is not carried from the step before"
+    )
+
+
+def _running_variance(tensor: str, found: Json) -> str:
+    kinds = ("biased", "unbiased") if found["biased"] else ("unbiased", "biased")
+    return f"{tensor} moved by the {kinds[0]} variance of the batch, where the reference's moved by the {kinds[1]} one"
+
+
 def _beta(tensor: str, found: Json) -> str:
     return (
         f"{tensor}'s {found['slot']} moved as by {found['name']} = {found['ours']:g}, where the reference's is "
@@ -195,6 +209,20 @@ STEP_SENTENCES: dict[StepCause, Callable[[str, Json], str]] = {
     StepCause.SMOOTHING: _smoothing,
     StepCause.UNEQUAL_PARTS: _unequal_parts,
     StepCause.OTHER_LOSS: lambda _, found: f"the loss is {found['ours']}, where the reference's is {found['theirs']}",
+    StepCause.ACTIVATION: lambda tensor, found: (
+        f"the activation in {tensor} is {found['ours']}, where the reference's is {found['theirs']}"
+    ),
+    StepCause.NORMALISATION: lambda tensor, found: (
+        f"{tensor} is normalised by {found['ours']}, where the reference's is by {found['theirs']}"
+    ),
+    StepCause.RUNNING_VARIANCE: _running_variance,
+    StepCause.RUNNING_MOMENTUM: lambda tensor, found: (
+        f"{tensor} moved by a momentum of {found['ours']:g}, where the reference's is {found['theirs']:g}"
+    ),
+    StepCause.ATTENTION: lambda tensor, found: (
+        f"the attention in {tensor} has {found['ours']}, where the reference's has {found['theirs']}"
+    ),
+    StepCause.NOT_CARRIED: _not_carried,
     StepCause.BETA: _beta,
     StepCause.EPS: _eps,
     StepCause.CARRIED_OVER: _carried_over,

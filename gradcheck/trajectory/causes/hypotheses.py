@@ -14,6 +14,8 @@ from gradcheck.diagnosis.gradients import exchanged, not_finite
 from gradcheck.diagnosis.patterns import part_wrong, rearranged
 from gradcheck.diagnosis.shapes import reduced_too_far
 from gradcheck.diagnosis.terms import term_in_value
+from gradcheck.trajectory.causes.activations import activation
+from gradcheck.trajectory.causes.attention import attention, attention_weights
 from gradcheck.trajectory.causes.data import labels_shifted, other_order, rescaled
 from gradcheck.trajectory.causes.gradients import (
     accumulated,
@@ -25,7 +27,9 @@ from gradcheck.trajectory.causes.gradients import (
     stale,
 )
 from gradcheck.trajectory.causes.losses import factor_in_loss, other_loss, smoothing, unequal_parts
+from gradcheck.trajectory.causes.normalisation import normalisation, running_momentum, running_variance
 from gradcheck.trajectory.causes.outputs import all_zero, dropout, other_precision
+from gradcheck.trajectory.causes.recurrence import not_carried
 from gradcheck.trajectory.causes.scene import Found, Hypothesis, Scene, is_floating
 from gradcheck.trajectory.causes.updates import (
     carried_over,
@@ -46,7 +50,12 @@ HYPOTHESES: dict[str, tuple[Hypothesis, ...]] = {
         other_precision,
         dropout,
         of_gradient(not_finite),
+        not_carried,
         all_zero,
+        activation,
+        normalisation,
+        attention,
+        attention_weights,
         of_gradient(constant_factor),
         of_gradient(rearranged),
         of_gradient(part_wrong),
@@ -69,6 +78,8 @@ HYPOTHESES: dict[str, tuple[Hypothesis, ...]] = {
     ),
     "update": (
         not_updated,
+        running_variance,
+        running_momentum,
         decay_in_slot,
         momentum,
         other_beta,

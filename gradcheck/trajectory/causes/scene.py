@@ -39,6 +39,12 @@ class StepCause(StrEnum):
     SMOOTHING = "smoothing"  # ours, theirs
     UNEQUAL_PARTS = "unequal parts"  # sizes, reference (whether it is the one that has them)
     OTHER_LOSS = "other loss"  # ours, theirs: their names
+    ACTIVATION = "activation"  # ours, theirs: their names
+    NORMALISATION = "normalisation"  # ours, theirs: in words, what each computes by
+    RUNNING_VARIANCE = "running variance"  # biased (whether ours is), momentum
+    RUNNING_MOMENTUM = "running momentum"  # ours, theirs
+    ATTENTION = "attention"  # ours, theirs: in words
+    NOT_CARRIED = "not carried"  # reference (whether it does not carry it), inside (whether the layer itself keeps it)
     NOT_UPDATED = "not updated"
     MOVED_BY_FACTOR = "moved by factor"  # factor, everything, lr (given and as if, or None)
     MOMENTUM = "momentum"  # lost, multiple
