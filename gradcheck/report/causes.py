@@ -27,6 +27,9 @@ def _of_a_gradient(why: Diagnosis, found: Divergence) -> str:
     return SENTENCES[why.cause](name, why.details | {"reference": "the reference's"})
 
 
+SIDES = {"ours": "ours", "theirs": "the reference"}
+
+
 def _other_order(tensor: str, found: Json) -> str:
     whose = {"x": "the samples", "y": "the labels"}.get(tensor, tensor)
     if found["rolled"] is not None:
@@ -151,6 +154,30 @@ def _unequal_parts(_: str, found: Json) -> str:
     )
 
 
+def _clipped(_: str, found: Json) -> str:
+    by = found["by"]
+    said = [f"the gradients of {who} are {_bound(found[side], by)}" for side, who in SIDES.items()]
+    norms = f", norms {found['norms'][0]:.4g} and {found['norms'][1]:.4g}" if by == "norm" else ""
+    return f"{', '.join(said)}{norms}"
+
+
+def _bound(bound: float | None, by: str) -> str:
+    return "not clipped" if bound is None else f"clipped to a {by} of {bound:g}"
+
+
+HOW = {
+    "sum so far": "after each of {parts} micro-batches, the sum so far",
+    "its own": "of each of {parts} micro-batches before they are added up",
+    "its own, then all": "of each of {parts} micro-batches before they are added up, and then their sum",
+    "of the mean": "of each of {parts} micro-batches before these are averaged",
+}
+
+
+def _clipped_in_parts(_: str, found: Json) -> str:
+    how = HOW[found["how"]].format(parts=found["parts"])
+    return f"ours clips the gradients {how}, where the reference clips them once, to a norm of {found['bound']:.4g}"
+
+
 def _not_carried(tensor: str, found: Json) -> str:
     whose, other = ("the reference", "ours") if found["reference"] else ("ours", "the reference")
     if found["inside"]:
@@ -222,6 +249,8 @@ STEP_SENTENCES: dict[StepCause, Callable[[str, Json], str]] = {
     StepCause.ATTENTION: lambda tensor, found: (
         f"the attention in {tensor} has {found['ours']}, where the reference's has {found['theirs']}"
     ),
+    StepCause.CLIPPED: _clipped,
+    StepCause.CLIPPED_IN_PARTS: _clipped_in_parts,
     StepCause.NOT_CARRIED: _not_carried,
     StepCause.BETA: _beta,
     StepCause.EPS: _eps,

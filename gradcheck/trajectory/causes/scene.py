@@ -45,6 +45,8 @@ class StepCause(StrEnum):
     RUNNING_MOMENTUM = "running momentum"  # ours, theirs
     ATTENTION = "attention"  # ours, theirs: in words
     NOT_CARRIED = "not carried"  # reference (whether it does not carry it), inside (whether the layer itself keeps it)
+    CLIPPED = "clipped"  # ours, theirs: bounds or None, norms (or None), by (norm or value)
+    CLIPPED_IN_PARTS = "clipped in parts"  # parts, how, bound
     NOT_UPDATED = "not updated"
     MOVED_BY_FACTOR = "moved by factor"  # factor, everything, lr (given and as if, or None)
     MOMENTUM = "momentum"  # lost, multiple
