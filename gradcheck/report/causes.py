@@ -71,6 +71,8 @@ def _moved_by_factor(tensor: str, found: Json) -> str:
     if found["lr"] is None:
         return moved
     given, used = found["lr"]
+    if given == used:
+        return f"{moved}, though both show a learning rate of {given:g}"
     return f"{moved}: as with a learning rate of {used:g} in place of {given:g}"
 
 
@@ -89,11 +91,48 @@ def _correction(tensor: str, found: Json) -> str:
 
 
 def _weight_decay(tensor: str, found: Json) -> str:
+    if found["coupled"]:
+        sides = ("ours", "the reference") if found["more"] else ("the reference", "ours")
+        return (
+            f"{tensor}: {sides[0]} adds a weight decay of {found['decay']:g} to the gradient, where {sides[1]} takes "
+            "it off the parameter itself, as AdamW does"
+        )
     how = "more" if found["more"] else "less"
     return (
         f"{tensor}'s update is off by a multiple of the parameter: as by a weight decay of {found['decay']:g} {how} "
         "than the reference's"
     )
+
+
+def _decay_after(tensor: str, found: Json) -> str:
+    whose, other = ("the reference", "ours") if found["reference"] else ("ours", "the reference")
+    does = "has none" if found["alone"] else "does so before the step"
+    return f"{tensor}: {whose} decays it after its step, by lr x {found['decay']:g}, where {other} {does}"
+
+
+def _averaged(tensor: str, found: Json) -> str:
+    if found["ours"] is None:
+        return f"the mean of {tensor} is what it was: it is not updated, or takes in the parameter before the step"
+    if found["late"]:
+        return f"{tensor}'s mean takes in the parameter before the step, where the reference's takes in that after it"
+    return f"{tensor}'s mean keeps {found['ours']:g} of itself, where the reference's keeps {found['theirs']:g}"
+
+
+def _low_slot(tensor: str, found: Json) -> str:
+    return f"{tensor}'s {found['slot']} is kept in {found['ours']}, where the reference's is in {found['theirs']}"
+
+
+def _nesterov(tensor: str, found: Json) -> str:
+    whose, other = ("the reference", "ours") if found["reference"] else ("ours", "the reference")
+    return (
+        f"{tensor}: {whose} moves by g + {found['momentum']:g} v, which is Nesterov's momentum, where {other} moves by "
+        "its velocity v"
+    )
+
+
+def _hidden_velocity(tensor: str, found: Json) -> str:
+    ours = f"a momentum of {found['ours']:g}" if found["ours"] else "no momentum"
+    return f"{tensor} moved as by {ours}, where the reference's is {found['theirs']:g}"
 
 
 def _accumulated(tensor: str, found: Json) -> str:
@@ -210,11 +249,12 @@ def _eps(tensor: str, found: Json) -> str:
 
 
 def _carried_over(tensor: str, found: Json) -> str:
-    whose = "the reference" if found["reference"] else "ours"
-    return (
-        f"{tensor} is off by {found['multiple']:g} times its move in the step before: as by a momentum of "
-        f"{found['multiple']:g} in {whose}, whose velocity state() does not show"
-    )
+    whose, other = ("the reference", "ours") if found["reference"] else ("ours", "the reference")
+    off = f"{tensor} is off by {found['multiple']:g} times its move in the step before"
+    shown = "whose velocity state() does not show" if found["engine"] else "whose velocity is not shown"
+    if found["none"]:
+        return f"{off}: as by a momentum of {found['multiple']:g} in {whose}, {shown}"
+    return f"{off}: as by a momentum that is {found['multiple']:g} more in {whose} than in {other}"
 
 
 STEP_SENTENCES: dict[StepCause, Callable[[str, Json], str]] = {
@@ -252,6 +292,15 @@ STEP_SENTENCES: dict[StepCause, Callable[[str, Json], str]] = {
     StepCause.CLIPPED: _clipped,
     StepCause.CLIPPED_IN_PARTS: _clipped_in_parts,
     StepCause.NOT_CARRIED: _not_carried,
+    StepCause.DECAY_AFTER: _decay_after,
+    StepCause.AVERAGED: _averaged,
+    StepCause.LOW_SLOT: _low_slot,
+    StepCause.NESTEROV: _nesterov,
+    StepCause.HIDDEN_VELOCITY: _hidden_velocity,
+    StepCause.DAMPENING: lambda tensor, found: (
+        f"the gradient enters {tensor}'s velocity {found['share']:g} times, where it enters the reference's once: "
+        "as by a dampening"
+    ),
     StepCause.BETA: _beta,
     StepCause.EPS: _eps,
     StepCause.CARRIED_OVER: _carried_over,

@@ -20,6 +20,8 @@ from gradcheck.trajectory.divergence import Moment, split
 # three elements off by a hundred tolerances each are about as unlikely a coincidence as one off by a million.
 LEVELS = (PRECISION, 100.0)
 
+FITTED_TO = 1e-4  # the precision of a multiple that was fitted
+
 
 class StepCause(StrEnum):
     """What can be wrong with a step, besides its gradients; the comments list the details of each."""
@@ -51,10 +53,16 @@ class StepCause(StrEnum):
     MOVED_BY_FACTOR = "moved by factor"  # factor, everything, lr (given and as if, or None)
     MOMENTUM = "momentum"  # lost, multiple
     CORRECTION = "correction"  # t, given
-    WEIGHT_DECAY = "weight decay"  # decay, more
+    WEIGHT_DECAY = "weight decay"  # decay, more, coupled (whether the other side takes it off the parameter)
     BETA = "beta"  # name, slot, ours, theirs
     EPS = "eps"  # place, ours, theirs
-    CARRIED_OVER = "carried over"  # multiple, reference (whether it carries)
+    DAMPENING = "dampening"  # share (of the gradient that enters the velocity)
+    HIDDEN_VELOCITY = "hidden velocity"  # ours, theirs: the momenta
+    NESTEROV = "nesterov"  # momentum, reference (whether it is the one that looks ahead)
+    DECAY_AFTER = "decay after"  # decay, reference (whether it is the one that decays last), alone (the only one)
+    AVERAGED = "averaged"  # ours, theirs: shares kept, None if not known; late (whether ours averages what was before)
+    LOW_SLOT = "low slot"  # slot, ours, theirs: precisions
+    CARRIED_OVER = "carried over"  # multiple, reference (whether it carries), none (on the other side), engine
 
 
 @dataclass(frozen=True)
@@ -125,6 +133,17 @@ class Scene:
         key = f"optim/{slot}/{self.parameter}"
         array = self.moment.before.get(key) if of == "before" else getattr(self.moment, of).get(f"update/{key}")
         return None if array is None else np.asarray(array, dtype=np.float64)
+
+    def elsewhere(self, off: Callable[[Scene], Array | None]) -> bool:
+        """Return whether in every other parameter that is wrong ours is off by what is given, known to 4 digits."""
+        for name in self.moment.theirs:
+            one = self.compared(name) if name.startswith("update/param/") and name != self.name else None
+            if one is None or not one.failing.any():
+                continue
+            by = off(Scene(name, self.moment))
+            if by is None or not np.all(np.abs(one.error - by) <= 2 * one.allowed + FITTED_TO * np.abs(by)):
+                return False
+        return True
 
 
 Hypothesis = Callable[[Scene], Found | None]
