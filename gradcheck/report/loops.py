@@ -127,8 +127,8 @@ def _untied(report: LoopsReport, tensor: str) -> str | None:
             if trained:
                 several = " and ".join([_bare(other[0]), *trained])
                 return (
-                    f"{_bare(one[0])} of {whose} is {several} of {others}, which begin with the same values: as weights "
-                    f"that are tied in {whose} alone"
+                    f"{_bare(one[0])} of {whose} is {several} of {others}, which begin with the same values: as "
+                    f"weights that are tied in {whose} alone"
                 )
     return None
 
