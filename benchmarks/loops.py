@@ -121,9 +121,9 @@ FAULTS: dict[str, Callable[[Setting], bool]] = {
 CAUSES = {
     "zero_grad": "zero_grad is missing",
     "decay": "weight decay of 0.0001",
-    "samples": "the samples are the reference's",
+    "samples": "are the reference's, moved along the batch by 1",  # of micro-batches the labels, beside the samples
     "smoothing": "label smoothing of 0.1",
-    "bias": "identically zero",
+    "bias": "zero",
     "scale": "1.001 times",
     "sum": "micro-batches",
     "clip": "clipped",

@@ -204,6 +204,16 @@ def _bound(bound: float | None, by: str) -> str:
     return "not clipped" if bound is None else f"clipped to a {by} of {bound:g}"
 
 
+def _one_before_clipping(_: str, found: Json) -> str:
+    wrong = (
+        "zero" if found["zero"] else f"{_times(found['times'])} times the reference's" if found["times"] else "wrong"
+    )
+    return (
+        f"{found['odd']}'s gradient is {wrong} before clipping, which divides by the norm of all: hence the others are "
+        f"{found['factor']:.6g} times the reference's"
+    )
+
+
 HOW = {
     "sum so far": "after each of {parts} micro-batches, the sum so far",
     "its own": "of each of {parts} micro-batches before they are added up",
@@ -290,6 +300,7 @@ STEP_SENTENCES: dict[StepCause, Callable[[str, Json], str]] = {
         f"the attention in {tensor} has {found['ours']}, where the reference's has {found['theirs']}"
     ),
     StepCause.CLIPPED: _clipped,
+    StepCause.ONE_BEFORE_CLIPPING: _one_before_clipping,
     StepCause.CLIPPED_IN_PARTS: _clipped_in_parts,
     StepCause.NOT_CARRIED: _not_carried,
     StepCause.DECAY_AFTER: _decay_after,

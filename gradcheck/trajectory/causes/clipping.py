@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import reduce
 
 import numpy as np
 
 from gradcheck.contract import Array
-from gradcheck.diagnosis.fits import FITTED, ONE, ROUNDING, Comparison
+from gradcheck.diagnosis.fits import FITTED, ONE, ROUNDING, Comparison, factor_of
 from gradcheck.trajectory.causes.gradients import gradients_of
 from gradcheck.trajectory.causes.layers import EPS_UNITS
-from gradcheck.trajectory.causes.scene import Scene, StepCause, StepDiagnosis, joined
+from gradcheck.trajectory.causes.scene import Scene, StepCause, StepDiagnosis, is_within, joined
 
 # What torch adds to the norm that it divides by.
 TORCH = 1e-6
 
-ROUND = 3e-5  # how well a norm has to be known, to be called a number of 2 digits
+ROUND = 5e-3  # how well a norm has to be known, to be called a number of 2 digits: as a share of a unit of the second
+
+SAME = 1e-4  # of two norms that are clipped to the same bound, of which torch makes up to that much less
+
+FEWEST_CLIPPED = 3  # gradients, of which one is odd
 
 MOST_NUMBERS = 10**7  # of the gradients of all samples of a parameter, which are not kept for more
 
@@ -40,6 +45,35 @@ def clipped_norm(scene: Scene) -> StepDiagnosis | None:
         return None
     details = {"ours": bounds[0], "theirs": bounds[1], "norms": (ours, theirs), "by": "norm"}
     return StepDiagnosis(StepCause.CLIPPED, details)
+
+
+def one_before_clipping(scene: Scene) -> StepDiagnosis | None:
+    """One gradient that is wrong before all are clipped by their norm, so that all others are off by one factor."""
+    parts = {key: scene.compared(name) for key, name in gradients_of(scene, clipped=True).items()}
+    every = _every(scene)
+    if every is None or len(parts) < FEWEST_CLIPPED:
+        return None
+    norms = [float(np.linalg.norm(side)) for side in (every.analytic, every.numeric)]
+    if abs(norms[0] - norms[1]) > float(np.linalg.norm(every.allowed)) + SAME * norms[1]:
+        return None
+    for part in list(parts.values())[:2]:  # of which one is right at least
+        found = factor_of(part, ())
+        size = float(np.linalg.norm(part.numeric))
+        if found is None or not size > 0:
+            continue
+        factor = float(np.linalg.norm(part.analytic)) / size
+        unsure = 2 * part.allowed.max() * math.sqrt(part.allowed.size) / size
+        odd = [
+            key
+            for key, one in parts.items()
+            if not is_within(one.analytic, factor * one.numeric, 2 * one.allowed + unsure * np.abs(one.numeric))
+        ]
+        if len(odd) == 1 and part.failing.any():
+            one = parts[odd[0]]
+            own = factor_of(Comparison(one.analytic / factor, one.numeric, 2 * one.allowed, one.levels), ())
+            details = {"odd": odd[0], "factor": factor, "zero": not one.analytic.any(), "times": own and own["factor"]}
+            return StepDiagnosis(StepCause.ONE_BEFORE_CLIPPING, details)
+    return None
 
 
 def clipped_values(scene: Scene) -> StepDiagnosis | None:
@@ -112,10 +146,12 @@ def _every(scene: Scene) -> Comparison | None:
 def _bound(norm: float, whole: float, unsure: float) -> float | None:
     """Return the number to which a norm may be clipped, one of 2 digits, or None."""
     bound = float(f"{norm:.2g}")
+    if not 0 < bound < math.inf:
+        return None
+    digit = 10.0 ** (math.floor(math.log10(bound)) - 1)
     made = [bound, bound * whole / (whole + TORCH)]
-    return (
-        bound if unsure <= bound * ROUND and min(abs(norm - one) for one in made) <= unsure + ROUNDING * norm else None
-    )
+    near = min(abs(norm - one) for one in made) <= unsure + ROUNDING * norm
+    return bound if near and unsure <= digit * ROUND else None
 
 
 def _of_samples(scene: Scene, key: str, total: Array) -> Array | None:

@@ -35,13 +35,21 @@ def stale(scene: Scene) -> StepDiagnosis | None:
 
 def accumulated(scene: Scene) -> StepDiagnosis | None:
     """The sum of the gradients of this step and of the one before, on one side."""
-    previous = scene.moment.previous.get(scene.tensor)
-    if previous is None or previous.shape != scene.ours.shape:
-        return None
-    comparison = scene.comparison
-    for sign, reference in ((1, False), (-1, True)):
-        if comparison.explained_by(comparison.numeric + sign * previous, comparison.allowed, TWO):
-            return StepDiagnosis(StepCause.ACCUMULATED, {"reference": reference})
+    every = [scene.name, *gradients_of(scene, clipped=not scene.name.endswith(".unclipped")).values()]
+    for names in ([scene.name], every):  # of few elements, or in float32, the others have to tell
+        previous = [
+            scene.moment.previous.get(name.removeprefix("backward/").removesuffix(".unclipped")) for name in names
+        ]
+        known = [array for array in previous if array is not None]
+        comparison = joined([scene.compared(name) for name in names])
+        flat = (
+            np.concatenate([np.asarray(array, dtype=np.float64).ravel() for array in known]) if known else np.zeros(0)
+        )
+        if len(known) < len(names) or flat.shape != comparison.numeric.shape:
+            continue
+        for sign, reference in ((1, False), (-1, True)):
+            if comparison.explained_by(comparison.numeric + sign * flat, comparison.allowed, TWO):
+                return StepDiagnosis(StepCause.ACCUMULATED, {"reference": reference})
     return None
 
 

@@ -18,7 +18,12 @@ from gradcheck.diagnosis.shapes import reduced_too_far
 from gradcheck.diagnosis.terms import term_in_value
 from gradcheck.trajectory.causes.activations import activation
 from gradcheck.trajectory.causes.attention import attention, attention_weights
-from gradcheck.trajectory.causes.clipping import clipped_in_parts, clipped_norm, clipped_values
+from gradcheck.trajectory.causes.clipping import (
+    clipped_in_parts,
+    clipped_norm,
+    clipped_values,
+    one_before_clipping,
+)
 from gradcheck.trajectory.causes.data import labels_shifted, other_order, rescaled
 from gradcheck.trajectory.causes.gradients import (
     accumulated,
@@ -74,6 +79,7 @@ HYPOTHESES: dict[str, tuple[Hypothesis, ...]] = {
         clipped_norm,
         clipped_values,
         clipped_in_parts,
+        one_before_clipping,
         of_gradient(constant_factor),
         of_gradient(rearranged),
         of_gradient(exchanged),

@@ -48,6 +48,7 @@ class StepCause(StrEnum):
     ATTENTION = "attention"  # ours, theirs: in words
     NOT_CARRIED = "not carried"  # reference (whether it does not carry it), inside (whether the layer itself keeps it)
     CLIPPED = "clipped"  # ours, theirs: bounds or None, norms (or None), by (norm or value)
+    ONE_BEFORE_CLIPPING = "one before clipping"  # odd, factor (of all others), zero, times (as `factor_of`, or None)
     CLIPPED_IN_PARTS = "clipped in parts"  # parts, how, bound
     NOT_UPDATED = "not updated"
     MOVED_BY_FACTOR = "moved by factor"  # factor, everything, lr (given and as if, or None)
