@@ -51,10 +51,11 @@ def size(found: Divergence, factor: float) -> str:
 
 
 def sentence(text: str, tensor: str) -> str:
-    """Return a text with a capital letter, unless it begins with the name of the tensor that it is about."""
-    if re.match(rf"(?:{re.escape(tensor)}|{re.escape(tensor.rpartition('/')[2])})(?![\w.])", text):
-        return text
-    return f"{text[:1].upper()}{text[1:]}"
+    """Return a text with a capital letter, unless it begins with the name of a tensor, which is left as it is."""
+    first = re.match(r"[^\s:']*", text)
+    word = first.group() if first else ""
+    named = not word.isalpha() or re.search(rf"(?<!\w){re.escape(word)}(?!\w)", tensor)
+    return text if named else f"{text[:1].upper()}{text[1:]}"
 
 
 def describe_crossing(step: int, crossing: Json) -> str:
