@@ -11,7 +11,7 @@ import numpy as np
 from gradcheck.contract import Array
 from gradcheck.diagnosis.fits import ONE
 from gradcheck.diagnosis.losses import sigmoid
-from gradcheck.trajectory.causes.layers import lasts, sources, unit
+from gradcheck.trajectory.causes.layers import Linear, lasts, row, sources, unit
 from gradcheck.trajectory.causes.scene import Scene, StepCause, StepDiagnosis
 
 erf = np.vectorize(math.erf, otypes=[float])
@@ -46,14 +46,26 @@ def activation(scene: Scene) -> StepDiagnosis | None:
     for source, last in product(sources(scene), lasts(scene)):
         if not last.takes(one.numeric.shape, source.theirs.shape):
             continue
-        theirs, ours = list[str](), list[str]()
-        for name, function in ACTIVATIONS.items():
-            made = function(source.theirs)
-            if np.all(np.abs(one.numeric - last(made)) <= 2 * one.allowed + last.rounding(made, eps)):
-                theirs.append(name)
-            made = function(source.ours)
-            if one.explained_by(last(made), one.allowed + last.rounding(made, eps), ONE):
-                ours.append(name)
+        theirs = [
+            name for name, f in ACTIVATIONS.items() if _gives(f, last, source.theirs, one.numeric, one.allowed, eps)
+        ]
+        ours = list[str]()
+        for name, f in ACTIVATIONS.items() if theirs else ():
+            if _gives(f, last, source.ours, one.analytic, one.allowed, eps):
+                made = f(source.ours)
+                if one.explained_by(last(made), one.allowed + last.rounding(made, eps), ONE):
+                    ours.append(name)
         if theirs and ours:
             return StepDiagnosis(StepCause.ACTIVATION, {"ours": " or ".join(ours), "theirs": " or ".join(theirs)})
     return None
+
+
+def _gives(
+    function: Callable[[Array], Array], last: Linear, x: Array, result: Array, allowed: Array, eps: float
+) -> bool:
+    """Return whether an activation gives a result, in the first row and then in all."""
+    for some in (row, np.asarray):
+        made = function(some(x))
+        if not np.all(np.abs(some(result) - last(made)) <= 2 * some(allowed) + last.rounding(made, eps)):
+            return False
+    return True

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise, product
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 
 from gradcheck.contract import Array
 from gradcheck.diagnosis.fits import ONE, TWO
-from gradcheck.trajectory.causes.layers import EPS_UNITS, Source, lasts, sources, unit
+from gradcheck.trajectory.causes.layers import EPS_UNITS, Linear, Source, lasts, row, sources, unit
 from gradcheck.trajectory.causes.scene import Scene, StepCause, StepDiagnosis
 
 MOST_HEADS = 32
+GLANCE = 2  # positions, at which most that does not fit is seen
+MOST_TRIPLES = 4  # results that may be queries, keys and values, the nearest
+
 SHORT = 2  # positions, of which those that are off by one see as much as all or none
 FAR = -1e30  # the score of what is masked: with all of a row masked, that attends to all alike
 
@@ -56,17 +59,35 @@ def attention(scene: Scene) -> StepDiagnosis | None:
     for (q, k, v), last in product(_triples(scene), lasts(scene)):
         if not last.takes(one.numeric.shape, q.theirs.shape) or q.theirs.shape[-2] <= SHORT:
             continue
-        theirs = ours = None
-        for how in _all(q.theirs.shape[-1]):
-            mixed = [_attended(how, *arrays) for arrays in ((q.ours, k.ours, v.ours), (q.theirs, k.theirs, v.theirs))]
-            unsure = EPS_UNITS * last.rounding(np.abs(v.theirs).max(axis=-2, keepdims=True) + 0 * q.theirs, eps)
-            if ours is None and one.explained_by(last(mixed[0]), one.allowed + unsure, ONE):
-                ours = how
-            if theirs is None and np.all(np.abs(last(mixed[1]) - one.numeric) <= 2 * one.allowed + unsure):
-                theirs = how
-        if ours is not None and theirs is not None:
-            return StepDiagnosis(StepCause.ATTENTION, {"ours": ours.told(theirs), "theirs": theirs.told(ours)})
+        arrays = (q.theirs, k.theirs, v.theirs), (q.ours, k.ours, v.ours)
+        hows = list(_all(q.theirs.shape[-1]))
+        theirs = next((how for how in hows if _gives(how, last, arrays[0], one.numeric, one.allowed, eps)), None)
+        for how in hows if theirs is not None else ():
+            if not _gives(how, last, arrays[1], one.analytic, one.allowed, eps):
+                continue
+            made = _attended(how, *arrays[1])
+            if theirs is not None and one.explained_by(last(made), one.allowed + _unsure(last, arrays[1], eps), ONE):
+                return StepDiagnosis(StepCause.ATTENTION, {"ours": how.told(theirs), "theirs": theirs.told(how)})
     return None
+
+
+def _gives(
+    how: Attention, last: Linear, given: tuple[Array, Array, Array], result: Array, allowed: Array, eps: float
+) -> bool:
+    """Return whether attention to what is given gives a result: at the last positions, and then at all."""
+    for positions in (GLANCE, result.shape[-2]):
+        some = row if positions == GLANCE and result.ndim > 2 else np.asarray
+        q, k, v, wanted, near = (some(array) for array in (*given, result, allowed))
+        off = np.abs(last(_attended(how, q[..., -positions:, :], k, v)) - wanted[..., -positions:, :])
+        unsure = _unsure(last, (q, k, v), eps)[..., -positions:, :]
+        if not np.all(off <= 2 * near[..., -positions:, :] + unsure):
+            return False
+    return True
+
+
+def _unsure(last: Linear, given: tuple[Array, Array, Array], eps: float) -> Array:
+    """Return by how much rounding moves what is made of values, whose means have their size."""
+    return np.asarray(EPS_UNITS * last.rounding(np.abs(given[2]).max(axis=-2, keepdims=True) + 0 * given[2], eps))
 
 
 def attention_weights(scene: Scene) -> StepDiagnosis | None:
@@ -100,15 +121,14 @@ def attention_weights(scene: Scene) -> StepDiagnosis | None:
 
 def _triples(scene: Scene) -> Iterator[tuple[Source, Source, Source]]:
     """Yield queries, keys and values: three results of one shape, or the thirds of one, in the order of execution."""
-    given = list(sources(scene))[::-1]
-    for (q, k), v in zip(pairwise(given), given[2:], strict=False):
-        if q.theirs.shape == k.theirs.shape == v.theirs.shape and q.theirs.ndim >= 2:
-            yield q, k, v
-    for whole in given:
-        if whole.theirs.ndim >= 2 and whole.theirs.shape[-1] % 3 == 0:
-            parts = [np.split(side, 3, axis=-1) for side in (whole.ours, whole.theirs)]
-            q, k, v = (Source(whole.name, ours, theirs) for ours, theirs in zip(*parts, strict=True))
-            yield q, k, v
+    given = [source for source in sources(scene) if source.theirs.ndim >= 2]
+    following = zip(given, given[1:], given[2:], strict=False)
+    apart = [(q, k, v) for v, k, q in following if q.theirs.shape == k.theirs.shape == v.theirs.shape]
+    yield from apart[:MOST_TRIPLES]
+    for whole in [source for source in given if source.theirs.shape[-1] % 3 == 0][:MOST_TRIPLES]:
+        parts = [np.split(side, 3, axis=-1) for side in (whole.ours, whole.theirs)]
+        q, k, v = (Source(whole.name, ours, theirs) for ours, theirs in zip(*parts, strict=True))
+        yield q, k, v
 
 
 def _all(size: int) -> Iterator[Attention]:
@@ -123,11 +143,14 @@ def _mask(ahead: int | None, size: int) -> Array:
 
 
 def _attended(how: Attention, q: Array, k: Array, v: Array) -> Array:
-    """Return ``softmax(q k^T scale + mask) v``, head by head, of arrays ``(..., positions, features)``."""
-    length, size = q.shape[-2:]
+    """Return ``softmax(q k^T scale + mask) v``, head by head, of arrays ``(..., positions, features)``.
+
+    The queries may be those of the last positions alone.
+    """
+    length, size = k.shape[-2:]
     heads = [np.swapaxes(x.reshape(*x.shape[:-1], how.heads, size // how.heads), -2, -3) for x in (q, k, v)]
     scale = {"of a head": (size // how.heads) ** -0.5, "of all": size**-0.5, "none": 1.0}[how.scale]
-    scores = np.where(_mask(how.mask, length), heads[0] @ np.swapaxes(heads[1], -1, -2) * scale, FAR)
+    scores = np.where(_mask(how.mask, length)[-q.shape[-2] :], heads[0] @ np.swapaxes(heads[1], -1, -2) * scale, FAR)
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     mixed = weights / weights.sum(axis=-1, keepdims=True) @ heads[2]
     return np.asarray(np.swapaxes(mixed, -2, -3).reshape(q.shape))

@@ -162,8 +162,8 @@ def _of_samples(scene: Scene, key: str, total: Array) -> Array | None:
         return None
     delta = of_result.astype(np.float64)
     candidates: list[Array] = [delta]
-    for name, array in shown.items():
-        if name.startswith(("data/x", "forward/")) and array.ndim == 2 and len(array) == len(delta):
+    for name, array in shown.items() if total.ndim == 2 else ():
+        if name.startswith(("data/x", "forward/")) and array.shape == (len(delta), total.shape[1]):
             candidates.append(delta[:, :, None] * array.astype(np.float64)[:, None, :])
     for each in candidates:
         allowed = 2 * scene.moment.allowed[f"backward/{key}"] + EPS_UNITS * ROUNDING * np.abs(each).sum(axis=0)

@@ -75,3 +75,8 @@ def own(scene: Scene, name: str, kind: str = "param") -> Array | None:
 def unit(scene: Scene) -> float:
     """Return the unit of rounding of the wrong tensor, the coarser one of the two sides."""
     return max(float(np.finfo(array.dtype).eps) for array in (scene.ours, scene.theirs) if array.dtype.kind == "f")
+
+
+def row(array: Array) -> Array:
+    """Return the first of several rows, by which most that does not fit is seen at a glance."""
+    return array[:1] if array.ndim > 1 else array

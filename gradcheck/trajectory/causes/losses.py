@@ -24,6 +24,8 @@ from gradcheck.trajectory.causes.scene import Scene, StepCause, StepDiagnosis, i
 # How well a smoothing or a formula has to be known by the loss alone, in allowances; else a gradient must agree.
 KNOWN = 1e4
 
+MOST_PARTS = 64  # micro-batches of a step
+
 NEAREST = 3  # results that may be the prediction: the last ones
 
 
@@ -168,11 +170,11 @@ def _gradient(scene: Scene) -> Comparison | None:
 
 def _partitions(count: int) -> Iterator[tuple[int, ...]]:
     """Yield how torch.chunk and np.array_split cut a batch into parts of unequal sizes."""
-    for size in range(1, count):
+    for parts in range(2, min(count, MOST_PARTS + 1)):
+        size = -(-count // parts)
         if count % size:
             yield (*[size] * (count // size), count % size)
-    for parts in range(2, count):
-        if count % parts > 0 and count // parts > 0:
+        if count % parts:
             yield (*[count // parts + 1] * (count % parts), *[count // parts] * (parts - count % parts))
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 
 from gradcheck.contract import Array
 from gradcheck.diagnosis.fits import ONE, Comparison, rounded
-from gradcheck.trajectory.causes.layers import EPS_UNITS, own, sources, unit
+from gradcheck.trajectory.causes.layers import EPS_UNITS, own, row, sources, unit
 from gradcheck.trajectory.causes.scene import Scene, StepCause, StepDiagnosis, is_within
 
 EPS = (1e-5, 1e-3, 1e-6, 1e-8, 1e-12, 0.0, 1e-4, 1e-7)
@@ -47,18 +48,27 @@ def normalisation(scene: Scene) -> StepDiagnosis | None:
     for source in sources(scene):
         if source.theirs.shape != one.numeric.shape:
             continue
-        theirs = ours = None
-        for how in _all(scene):
-            made = [_normalised(scene, how, side) for side in (source.ours, source.theirs)]
-            if made[0] is None or made[1] is None:
-                continue
-            if ours is None and one.explained_by(made[0][0], one.allowed + made[0][1], ONE):
-                ours = how
-            if theirs is None and np.all(np.abs(one.numeric - made[1][0]) <= 2 * one.allowed + made[1][1]):
-                theirs = how
-        if theirs is not None and ours is not None:
-            return StepDiagnosis(StepCause.NORMALISATION, {"ours": ours.told(theirs), "theirs": theirs.told(ours)})
+        theirs = next((how for how, _ in _fitting(scene, source.theirs, one.numeric)), None)
+        for how, made in _fitting(scene, source.ours, one.analytic) if theirs is not None else ():
+            if theirs is not None and one.explained_by(made[0], one.allowed + made[1], ONE):
+                return StepDiagnosis(StepCause.NORMALISATION, {"ours": how.told(theirs), "theirs": theirs.told(how)})
     return None
+
+
+def _fitting(scene: Scene, x: Array, result: Array) -> Iterator[tuple[Statistics, tuple[Array, Array]]]:
+    """Yield which normalisations of x give a result, in the first row and in all, with what they give."""
+    for axes, variance in _kinds(scene):
+        given = _statistics(scene, axes, variance, x)
+        for eps, inside in product(EPS, (True, False)) if given is not None else ():
+            how, made = Statistics(axes, variance, eps, inside), None
+            for some in (row, np.asarray):
+                made = _normalised(scene, how, x, given, some) if given is not None else None
+                allowed = some(scene.comparison.allowed)
+                if made is None or not np.all(np.abs(some(result) - made[0]) <= 2 * allowed + made[1]):
+                    break
+            else:
+                if made is not None:
+                    yield how, made
 
 
 def running_variance(scene: Scene) -> StepDiagnosis | None:
@@ -112,32 +122,40 @@ def _but_channels(ndim: int) -> tuple[int, ...]:
     return (0, *range(2, ndim))
 
 
-def _all(scene: Scene) -> Iterator[Statistics]:
-    """Yield how a normalisation may be computed, the likeliest first."""
+def _kinds(scene: Scene) -> Iterator[tuple[tuple[int, ...], str]]:
+    """Yield over which axes, and by which variance, a normalisation may be computed, the likeliest first."""
     ndim = scene.theirs.ndim
-    kinds = ["biased", "unbiased", *(["running"] if own(scene, "running_var", "buffer") is not None else [])]
     for axes in dict.fromkeys([_but_channels(ndim), (ndim - 1,), tuple(range(1, ndim))]):
-        for kind in kinds:
-            if kind != "running" or axes == _but_channels(ndim):
-                yield from (Statistics(axes, kind, eps, inside) for eps in EPS for inside in (True, False))
+        yield from ((axes, variance) for variance in ("biased", "unbiased"))
+        if axes == _but_channels(ndim) and own(scene, "running_var", "buffer") is not None:
+            yield axes, "running"
 
 
-def _normalised(scene: Scene, how: Statistics, x: Array) -> tuple[Array, Array] | None:
-    """Return what a normalisation makes of x, and by how much rounding moves it; None if the shapes do not fit."""
-    wide = tuple(1 if axis in how.axes else extent for axis, extent in enumerate(x.shape))
-    mean, variance = x.mean(axis=how.axes), x.var(axis=how.axes, ddof=int(how.variance == "unbiased"))
-    if how.variance == "running":
-        kept = [own(scene, name, "buffer") for name in ("running_mean", "running_var")]
-        mean, variance = (given if one is None else one for one, given in zip(kept, (mean, variance), strict=True))
-    scale, shift = (own(scene, name) for name in ("weight", "bias"))
-    scale, shift = np.asarray(1.0 if scale is None else scale), np.asarray(0.0 if shift is None else shift)
+def _statistics(scene: Scene, axes: tuple[int, ...], variance: str, x: Array) -> tuple[Array, Array] | None:
+    """Return mean and variance, with axes of 1 where they are taken over; None if the shapes do not fit."""
+    wide = tuple(1 if axis in axes else extent for axis, extent in enumerate(x.shape))
+    if variance != "running":
+        return x.mean(axis=axes, keepdims=True), x.var(axis=axes, keepdims=True, ddof=int(variance == "unbiased"))
+    mean, square = (own(scene, name, "buffer") for name in ("running_mean", "running_var"))
+    if mean is None or square is None or mean.size != np.prod(wide):
+        return None
+    return mean.reshape(wide), square.reshape(wide)
+
+
+def _normalised(
+    scene: Scene, how: Statistics, x: Array, given: tuple[Array, Array], some: Callable[[Array], Array]
+) -> tuple[Array, Array] | None:
+    """Return what a normalisation makes of ``some`` of x, and how far rounding moves it; None if it does not fit."""
+    mean, variance = given if 0 in how.axes else (some(given[0]), some(given[1]))
+    weight, bias = (own(scene, name) for name in ("weight", "bias"))
+    scale, shift = np.asarray(1.0 if weight is None else weight), np.asarray(0.0 if bias is None else bias)
     if 0 in how.axes and scale.ndim:  # a number for each channel
-        if any(array.size not in (1, np.prod(wide)) for array in (mean, scale, shift)):
+        if any(array.size not in (1, mean.size) for array in (scale, shift)):
             return None
-        scale, shift = (array.reshape(wide) if array.ndim else array for array in (scale, shift))
+        scale, shift = (array.reshape(mean.shape) if array.ndim else array for array in (scale, shift))
     elif scale.shape != x.shape[x.ndim - scale.ndim :] or shift.shape not in ((), scale.shape):
         return None
-    mean, variance = mean.reshape(wide), variance.reshape(wide)
+    x = some(x)
     root = np.sqrt(variance + how.eps) if how.inside else np.sqrt(variance) + how.eps
-    size = (np.abs(x) + np.abs(mean)).max(axis=how.axes, keepdims=True) / root * np.abs(scale) + np.abs(shift)
-    return (x - mean) / root * scale + shift, np.broadcast_to(EPS_UNITS * unit(scene) * size, x.shape)
+    size = (np.abs(x) + np.abs(mean)) / root * np.abs(scale) + np.abs(shift)
+    return (x - mean) / root * scale + shift, np.asarray(EPS_UNITS * unit(scene) * size)
