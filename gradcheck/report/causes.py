@@ -174,7 +174,9 @@ def _loss_scale(_: str, found: Json) -> str:
             f"a loss scale of {scale}, or divides it out twice, or the reference does not divide it out"
         )
     factor, whose = (f"1/{scale} of", "the reference") if found["reference"] else (f"{scale} times", "ours")
-    return f"every gradient is {factor} the reference's: as where {whose} does not divide out a loss scale of {scale}"
+    what = "the loss and every gradient are" if found["loss"] else "every gradient is"
+    summed = f", or sums {scale} terms of which the other takes the mean" if found["loss"] else ""
+    return f"{what} {factor} the reference's: as where {whose} does not divide out a loss scale of {scale}{summed}"
 
 
 def _smoothing(_: str, found: Json) -> str:

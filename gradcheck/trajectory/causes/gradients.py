@@ -67,7 +67,7 @@ def loss_scale(scene: Scene) -> StepDiagnosis | None:
     times = _times(scene)
     if times is None or not is_loss_scale(max(times, 1 / times)):
         return None
-    details = {"scale": round(max(times, 1 / times)), "reference": times < 1, "late": times < 1}
+    details = {"scale": round(max(times, 1 / times)), "reference": times < 1, "late": times < 1, "loss": False}
     return StepDiagnosis(StepCause.LOSS_SCALE, details)
 
 

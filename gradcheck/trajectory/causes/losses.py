@@ -44,7 +44,9 @@ def factor_in_loss(scene: Scene) -> StepDiagnosis | None:
     times = max(factor, 1 / factor) if factor > 0 else 0.0
     if last is not None and is_loss_scale(times):
         late = bool(np.isclose(number(last["factor"]) * factor, 1, rtol=SCALE_KNOWN))
-        return StepDiagnosis(StepCause.LOSS_SCALE, {"scale": round(times), "reference": factor < 1, "late": late})
+        return StepDiagnosis(
+            StepCause.LOSS_SCALE, {"scale": round(times), "reference": factor < 1, "late": late, "loss": True}
+        )
     if not hidden and (last is None or last["factor"] != found["factor"]):
         return None  # what clipping hides in the gradients is there all the same
     if is_number_of_parts(times, scene):
