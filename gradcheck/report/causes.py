@@ -305,6 +305,10 @@ STEP_SENTENCES: dict[StepCause, Callable[[str, Json], str]] = {
     StepCause.ONE_BEFORE_CLIPPING: _one_before_clipping,
     StepCause.CLIPPED_IN_PARTS: _clipped_in_parts,
     StepCause.NOT_CARRIED: _not_carried,
+    StepCause.DECAY_IN_SQUARES: lambda tensor, found: (
+        f"{tensor}'s {found['slot']} is of the gradient with a weight decay of {found['decay']:g} "
+        f"{'more' if found['more'] else 'less'} in it than the reference's"
+    ),
     StepCause.DECAY_AFTER: _decay_after,
     StepCause.AVERAGED: _averaged,
     StepCause.LOW_SLOT: _low_slot,

@@ -35,7 +35,7 @@ from gradcheck.trajectory.causes.gradients import (
     stale,
 )
 from gradcheck.trajectory.causes.losses import factor_in_loss, other_loss, smoothing, unequal_parts
-from gradcheck.trajectory.causes.moments import averaged, decay_in_slot, low_slot, other_beta
+from gradcheck.trajectory.causes.moments import averaged, decay_in_slot, decay_in_squares, low_slot, other_beta
 from gradcheck.trajectory.causes.normalisation import normalisation, running_momentum, running_variance
 from gradcheck.trajectory.causes.outputs import all_zero, dropout, other_precision
 from gradcheck.trajectory.causes.recurrence import not_carried
@@ -95,6 +95,7 @@ HYPOTHESES: dict[str, tuple[Hypothesis, ...]] = {
         running_momentum,
         low_slot,
         decay_in_slot,
+        decay_in_squares,
         momentum,
         other_beta,
         correction,

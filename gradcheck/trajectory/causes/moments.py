@@ -16,6 +16,8 @@ MEANS = {"exp_avg": (1, "beta1"), "exp_avg_sq": (2, "beta2"), "square_avg": (2, 
 
 ROUNDINGS = 4.0  # of a slot, in a move
 
+STEPS_OF_FIT = 30  # of a decay that enters as its square, too
+
 
 def decay_in_slot(scene: Scene) -> StepDiagnosis | None:
     """A velocity, or mean of gradients, off by a multiple of the parameter, in one tensor or in all."""
@@ -33,6 +35,27 @@ def decay_in_slot(scene: Scene) -> StepDiagnosis | None:
             decay = rounded(abs(multiple) / share)
             coupled = _taken_off(scene, decay, "theirs" if multiple > 0 else "ours")
             return StepDiagnosis(StepCause.WEIGHT_DECAY, {"decay": decay, "more": multiple > 0, "coupled": coupled})
+    return None
+
+
+def decay_in_squares(scene: Scene) -> StepDiagnosis | None:
+    """A mean or sum of squares of ``g + w p`` on one side, and of g on the other."""
+    slot = scene.tensor.removeprefix("optim/").rpartition("/")[0]
+    grad, start = (
+        scene.moment.theirs.get(f"backward/{scene.parameter}"),
+        scene.moment.before.get(f"param/{scene.parameter}"),
+    )
+    share = 1.0 if slot == "sum" else _share(scene) if MEANS.get(slot, (1, ""))[0] == 2 else None
+    if share is None or grad is None or start is None or grad.shape != scene.theirs.shape:
+        return None
+    one, g, p = scene.comparison, grad.astype(np.float64), start.astype(np.float64)
+    for sign in (1, -1):
+        decay, squared = 0.0, float(np.sum((2 * g * p) ** 2))
+        for _ in range(STEPS_OF_FIT if squared > 0 else 0):
+            decay = float(np.sum(2 * g * p * (sign * one.error / share - (decay * p) ** 2))) / squared
+        predicted = one.numeric + sign * share * (2 * decay * g * p + (decay * p) ** 2)
+        if decay > 0 and one.explained_by(predicted, one.allowed, FITTED):
+            return StepDiagnosis(StepCause.DECAY_IN_SQUARES, {"decay": rounded(decay), "slot": slot, "more": sign > 0})
     return None
 
 

@@ -60,6 +60,7 @@ class StepCause(StrEnum):
     DAMPENING = "dampening"  # share (of the gradient that enters the velocity)
     HIDDEN_VELOCITY = "hidden velocity"  # ours, theirs: the momenta
     NESTEROV = "nesterov"  # momentum, reference (whether it is the one that looks ahead)
+    DECAY_IN_SQUARES = "decay in squares"  # decay, slot, more
     DECAY_AFTER = "decay after"  # decay, reference (whether it is the one that decays last), alone (the only one)
     AVERAGED = "averaged"  # ours, theirs: shares kept, None if not known; late (whether ours averages what was before)
     LOW_SLOT = "low slot"  # slot, ours, theirs: precisions

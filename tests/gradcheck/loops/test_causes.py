@@ -396,6 +396,10 @@ NAMED: dict[str, tuple[Loop, Loop]] = {
         by(decayed("")), by(decayed("after"))),
     "0.weight: ours adds a weight decay of 0.1 to the gradient, where the reference takes it off the parameter": (
         next(COUPLED), next(COUPLED)),
+    "0.weight's square_avg is of the gradient with a weight decay of 0.01 more in it than the reference's": (
+        with_optimizer(torch.optim.RMSprop, lr=0.01, weight_decay=0.01), with_optimizer(torch.optim.RMSprop, lr=0.01)),
+    "0.weight's sum is of the gradient with a weight decay of 0.01 less in it than the reference's": (
+        with_optimizer(torch.optim.Adagrad, lr=0.1), with_optimizer(torch.optim.Adagrad, lr=0.1, weight_decay=0.01)),
     "b2's mean keeps 0.9 of itself, where the reference's keeps 0.99": (averaging(0.9), averaging(0.99)),
     "mean takes in the parameter before the step, where the reference's takes in that after it": (
         averaging(0.9, "before"), averaging(0.9)),
