@@ -117,6 +117,19 @@ FAULTS: dict[str, Callable[[Setting], bool]] = {
     "late": lambda setting: setting.scheduled,
 }
 
+# By name: what the sentence that names the cause has in it.
+CAUSES = {
+    "zero_grad": "zero_grad is missing",
+    "decay": "weight decay of 0.0001",
+    "samples": "are the reference's, moved along the batch by 1",  # of micro-batches the labels, beside the samples
+    "smoothing": "label smoothing of 0.1",
+    "bias": "zero",
+    "scale": "1.001 times",
+    "sum": "micro-batches",
+    "clip": "clipped",
+    "late": "the schedule is late",
+}
+
 
 def drawn(seed: int) -> Setting:
     """Return a setting."""
@@ -152,10 +165,12 @@ def right(pairs: int, seed: int) -> None:
 
 
 def wrong(pairs: int, seed: int) -> None:
-    """Print for each fault how many of the pairs fail, and at which step."""
+    """Print for each fault how many of the pairs fail, at which step, and how many with the cause; then of them all."""
+    caught = named = 0
     for fault, shows in FAULTS.items():
         found: Counter[str] = Counter()
         steps: Counter[int] = Counter()
+        causes: Counter[str] = Counter()
         number = seed
         while sum(found.values()) < max(1, pairs // len(FAULTS)):
             setting = replace(drawn(number), fault=fault)
@@ -166,7 +181,11 @@ def wrong(pairs: int, seed: int) -> None:
             found[str(report.verdict)] += 1
             if report.first_divergence is not None:
                 steps[report.first_divergence.step] += 1
-        print(f"{fault:>10}: {dict(found)}, at step {dict(steps)}")
+                said = report.first_divergence.diagnosis
+                causes["none" if said is None else "right" if CAUSES[fault] in said else f"other: {said}"] += 1
+        caught, named = caught + sum(steps.values()), named + causes["right"]
+        print(f"{fault:>10}: {dict(found)}, at step {dict(steps)}, cause named: {dict(causes)}")
+    print(f"cause named in {named} of {caught} caught, {named / max(1, caught):.0%}")
 
 
 def seconds_a_step(

@@ -47,6 +47,7 @@ __all__ = [
     "watch",
 ]
 
+spoken_in("gradcheck.report.causes")
 spoken_in("gradcheck.report.checks")
 spoken_in("gradcheck.report.loops")
 spoken_in("gradcheck.report.programs")

@@ -182,12 +182,13 @@ def _told(one: Illustrated) -> dict[str, Any]:
 def _details(document: dict[str, Any]) -> str:
     """Return what the verdict rests on, in short: where two sides part is told in full further down."""
     from gradcheck.report.runs import describe_result
+    from gradcheck.report.steps import sentence
 
     found = document["first_divergence"]
     if document["verdict"] != "fail" or found is None:
         return _capitalised(describe_result(document, SIDES))
     place = f"They part at step {found['step']:,}, {found['phase']}, {found['tensor']}"
-    why = f" {_capitalised(found['diagnosis'])}." if found["diagnosis"] else ""
+    why = f" {sentence(found['diagnosis'], found['tensor'])}." if found["diagnosis"] else ""
     return f"{place}{_said(found)}.{why}"
 
 

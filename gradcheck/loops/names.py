@@ -12,19 +12,10 @@ import numpy as np
 
 from gradcheck.contract import Array
 from gradcheck.diagnosis.fits import distinct
+from gradcheck.trajectory.slots import by_parameter, kinds
 
 # Of the largest element. Two right programs agree to far more in their first step, two other tensors to far less.
 CLOSE = 1e-3
-
-# What an optimizer's state for a parameter is called, by what torch calls it.
-SLOTS = {
-    "exp_avg": {"exp_avg", "m", "mu", "mt", "m1", "mean", "first", "first_moment", "moment1", "ms"},
-    "exp_avg_sq": {"exp_avg_sq", "v", "nu", "vt", "m2", "var", "second", "second_moment", "moment2", "vs", "s"},
-    "momentum_buffer": {"momentum_buffer", "velocity", "vel", "v", "vw", "trace", "momentum", "mom", "buf", "buffer"},
-    "square_avg": {"square_avg", "cache", "s", "ms", "nu", "v", "acc", "accumulator", "mean_square"},
-    "sum": {"sum", "cache", "g", "h", "acc", "accumulator", "sum_of_squares", "grad_squared"},
-    "step": {"step", "steps", "t", "count", "n", "iteration", "iterations", "it", "step_count"},
-}
 
 
 @dataclass(frozen=True)
@@ -34,7 +25,8 @@ class Link:
     Several are joined along ``axis``, on either side; then ours has its axes in the order ``axes`` of theirs, and
     theirs' shape. With ``one_hot`` ours has rows with a single one, where theirs has the place of it. Ours is ``scale``
     times theirs, as a velocity is that has the learning rate in it. What is joined has the samples of the other side in
-    the ``order`` given, if any. ``how`` says by what they were matched.
+    the ``order`` given, if any. ``how`` says by what they were matched. ``twins`` are further parameters, of ours and
+    of theirs, that begin with the same values and have no other partner: weights that are tied on one side alone.
     """
 
     ours: tuple[str, ...]
@@ -46,6 +38,7 @@ class Link:
     scale: float = 1.0
     order: tuple[int, ...] = ()
     slots: tuple[str, str] = ("", "")
+    twins: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
     def of_ours(self, arrays: Mapping[str, Array], shape: tuple[int, ...]) -> Array:
         """Return ours as theirs has it, in ``shape`` if the sizes agree."""
@@ -127,36 +120,53 @@ def parameters(
     matcher.join()
     matcher.biases()
     matcher.in_order()
-    return matcher.links
+    return [matcher.with_twins(link) for link in matcher.links] if tolerance == 0 else matcher.links
 
 
-def slots(ours: Iterable[str], theirs: Iterable[str], params: Iterable[Link]) -> list[Link]:
+_Slots = Mapping[str, list[tuple[str, str]]]  # by parameter, names and slots
+
+
+def slots(ours: Mapping[str, int], theirs: Mapping[str, int], params: Iterable[Link]) -> list[Link]:
     """Return the links of what optimizers keep for parameters, and of their numbers of steps, by name below ``optim/``.
 
+    Each name comes with the step after which it was first there.
+
     Of each side the parameter and the slot are read from the name, which may have them in any order, as
-    ``exp_avg/0.weight`` or ``W1.m``. Slots of one parameter are the same if they can be called the same (`SLOTS`), or
+    ``exp_avg/0.weight`` or ``W1.m``. Slots of one parameter are the same if they can be called the same (`kinds`), or
     are the only ones left.
     """
     params, found = list(params), list[Link]()
-    mine = _by_parameter(ours, [name for link in params for name in link.ours])
-    other = _by_parameter(theirs, [name for link in params for name in link.theirs])
+    mine = by_parameter(ours, [name for link in params for name in link.ours])
+    other = by_parameter(theirs, [name for link in params for name in link.theirs])
     for link in params:
         if len(link.ours) > 1 or len(link.theirs) > 1:
             found += _fused_slots(link, mine, other)
             continue
         for our, their in _same_slots(mine[link.ours[0]], other[link.theirs[0]]):
-            scalar = "step" in _kinds(our[1]) and "step" in _kinds(their[1])
+            scalar = "step" in kinds(our[1]) and "step" in kinds(their[1])
             axes, called = None if scalar else link.axes, (our[1], their[1])
             found.append(Link((our[0],), (their[0],), "slot", axes=axes, slots=called))
-    known = {name for link in found for name in (*link.ours, "", *link.theirs)}
-    counts = [
-        [name for names in side.values() for name, slot in names if "step" in _kinds(slot)] for side in (mine, other)
-    ]
-    if all(counts):  # one number of steps may stand for those of all parameters
-        step = Link((counts[0][0],), (counts[1][0],), "slot", slots=("step", "step"))
-        found += [replace(step, theirs=(name,)) for name in counts[1] if name not in known]
-        found += [replace(step, ours=(name,)) for name in counts[0] if name not in known]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys([*found, *_counts(found, mine, other, ours, theirs)]))
+
+
+def _counts(
+    known: Iterable[Link], mine: _Slots, other: _Slots, ours: Mapping[str, int], theirs: Mapping[str, int]
+) -> Iterator[Link]:
+    """Yield the links of a number of steps that belongs to no parameter: with those that began when it did.
+
+    A parameter that is added later, as by `add_param_group`, has had fewer steps.
+    """
+    left, right = (
+        [name for slots in side.values() for name, slot in slots if "step" in kinds(slot)] for side in (mine, other)
+    )
+    of_all = [next((name for name, slot in side[""] if "step" in kinds(slot)), None) for side in (mine, other)]
+    taken = {name for link in known for name in link.ours}, {name for link in known for name in link.theirs}
+    for name in right if of_all[0] is not None else ():
+        if name not in taken[1] and theirs[name] == min(theirs[one] for one in right):
+            yield Link((str(of_all[0]),), (name,), "slot", slots=("step", "step"))
+    for name in left if of_all[0] is None and of_all[1] is not None else ():
+        if name not in taken[0] and ours[name] == min(ours[one] for one in left):
+            yield Link((name,), (str(of_all[1]),), "slot", slots=("step", "step"))
 
 
 def shown(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> list[Link]:
@@ -270,12 +280,21 @@ class _Matcher:
             if all(name in self.ours for name in ours) and all(name in self.theirs for name in theirs):
                 self.link(ours, theirs, "parts")
 
+    def with_twins(self, link: Link) -> Link:
+        """Return a link with the parameters left over, of either side, that have the values of its own."""
+        found = []
+        for left, arrays, names in zip((self.ours, self.theirs), self.arrays, (link.ours, link.theirs), strict=True):
+            value = arrays[names[0]]
+            alone = len(names) == 1 and _tells(value)
+            found.append(tuple(name for name in left if alone and np.array_equal(arrays[name], value)))
+        return replace(link, twins=(found[0], found[1]))
+
     def _parts(self, names: list[str], arrays: Mapping[str, Array], whole: Array) -> tuple[tuple[str, ...], int] | None:
         """Return neighbours, of all that are left or of those of one kind, that are one array when they are joined."""
-        kinds = [names, *_grouped(names, lambda name: name.rpartition(".")[2])]
-        kinds += _grouped(names, lambda name: str(arrays[name].shape))
+        groups = [names, *_grouped(names, lambda name: name.rpartition(".")[2])]
+        groups += _grouped(names, lambda name: str(arrays[name].shape))
         found: dict[tuple[str, ...], int] = {}
-        for some, axis in ((part, axis) for kind in kinds for part in _runs(kind) for axis in range(whole.ndim)):
+        for some, axis in ((part, axis) for group in groups for part in _runs(group) for axis in range(whole.ndim)):
             parts = [arrays[name] for name in some]
             if sum(part.size for part in parts) != whole.size or not _joins(parts, axis):
                 continue
@@ -405,21 +424,6 @@ def _joins(parts: list[Array], axis: int) -> bool:
     )
 
 
-def _by_parameter(names: Iterable[str], params: list[str]) -> dict[str, list[tuple[str, str]]]:
-    """Return, by parameter, the names that are kept for it, each with its slot; "" has what belongs to none."""
-    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for name in names:
-        words = re.split(r"[./]", name)
-        owner, slot = "", name
-        for param in params:
-            parts = re.split(r"[./]", param)
-            places = [i for i in range(len(words) - len(parts) + 1) if words[i : i + len(parts)] == parts]
-            if places and len(param) > len(owner):
-                owner, slot = param, ".".join(words[: places[0]] + words[places[0] + len(parts) :])
-        found[owner].append((name, slot))
-    return found
-
-
 def _same_slots(
     ours: list[tuple[str, str]], theirs: list[tuple[str, str]]
 ) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
@@ -428,7 +432,7 @@ def _same_slots(
     for known in (False, True):
         for their in list(right):
             same = [
-                our for our in left if _last(our[1]) == _last(their[1]) or (known and _kinds(our[1]) & _kinds(their[1]))
+                our for our in left if _last(our[1]) == _last(their[1]) or (known and kinds(our[1]) & kinds(their[1]))
             ]
             if same:
                 del left[same[0]], right[their]
@@ -437,30 +441,26 @@ def _same_slots(
         yield next(iter(left)), next(iter(right))
 
 
-def _fused_slots(
-    link: Link, ours: Mapping[str, list[tuple[str, str]]], theirs: Mapping[str, list[tuple[str, str]]]
-) -> Iterator[Link]:
-    """Yield the slots of parameters of which several are one on the other side."""
+def _fused_slots(link: Link, ours: _Slots, theirs: _Slots) -> Iterator[Link]:
+    """Yield the slots of parameters of which several are one on the other side; each has its own number of steps."""
     for _, their_slot in theirs[link.theirs[0]]:
         for _, our_slot in ours[link.ours[0]]:
-            if not _kinds(our_slot) & _kinds(their_slot) - {"step"}:
-                continue
+            same = kinds(our_slot) & kinds(their_slot)
             mine, other = (
                 tuple(next((name for name, slot in side[param] if slot == own), "") for param in params)
                 for side, params, own in ((ours, link.ours, our_slot), (theirs, link.theirs, their_slot))
             )
-            if all(mine) and all(other):
+            if not same or not all(mine) or not all(other):
+                continue
+            if same == {"step"}:
+                called = (our_slot, their_slot)
+                yield from (Link((our,), (their,), "slot", slots=called) for our in mine for their in other)
+            else:
                 yield replace(link, ours=mine, theirs=other, how="slot", slots=(our_slot, their_slot))
 
 
 def _last(slot: str) -> str:
     return re.split(r"[./]", slot)[-1].lower()
-
-
-def _kinds(slot: str) -> set[str]:
-    """Return what torch may call a slot."""
-    words = {word.lower() for word in re.split(r"[./]", slot)}
-    return {kind for kind, names in SLOTS.items() if words & names}
 
 
 def _base(names: tuple[str, ...]) -> str:

@@ -83,9 +83,12 @@ class Run(Onlooker):
         names = [name for name in first if name.startswith("param/")]
         return [name for name in names if single or not np.array_equal(first[name], last.get(name, first[name]))]
 
-    def slots(self) -> dict[str, None]:
-        """Return, in order, the names of what an optimizer kept after any step."""
-        return dict.fromkeys(name for seen in self.steps for name in below("optim/", seen.state()))
+    def slots(self) -> dict[str, int]:
+        """Return, in order, the names of what an optimizer kept, each with the step after which it was first there."""
+        found: dict[str, int] = {}
+        for step, seen in enumerate(self.steps):
+            found |= {name: step for name in below("optim/", seen.state()) if name not in found}
+        return found
 
 
 class Given:

@@ -265,6 +265,7 @@ def replay_to_json(case: Replay, result: Replayed, ours: str, theirs: str) -> Js
         "training": case.moment.context.training,
         "saved_divergence": divergence_to_json(case.divergence, ours, theirs),
         "divergence": divergence_to_json(result.divergence, ours, theirs),
+        "carries_over_hidden_state": result.hidden,
         f"{theirs}_changed": None if changed is None else list(changed),
     }
 

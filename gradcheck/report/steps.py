@@ -1,165 +1,17 @@
-"""Where two programs part, and why, in words."""
+"""Where two programs part, in words."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import re
 
-from gradcheck import words
-from gradcheck.diagnosis.evidence import Diagnosis
-from gradcheck.report.diagnoses import SENTENCES
 from gradcheck.report.text import Json, element, noise_units
-from gradcheck.trajectory.causes import StepCause, StepDiagnosis
 from gradcheck.trajectory.divergence import Divergence
-
-
-@words.cause.register
-def _of_a_step(why: StepDiagnosis, found: Divergence) -> str:
-    return STEP_SENTENCES[why.cause](found.tensor.rpartition("/")[2], why.details)
-
-
-@words.cause.register
-def _of_a_gradient(why: Diagnosis, found: Divergence) -> str:
-    is_gradient = found.phase == "backward" and not found.tensor.endswith((".input", ".prediction"))
-    name = f"{found.tensor}'s gradient" if is_gradient else found.tensor
-    if found.phase == "backward" and not is_gradient:
-        name = f"the gradient of {found.tensor}"
-    return SENTENCES[why.cause](name, why.details | {"reference": "the reference's"})
-
-
-def _other_order(tensor: str, found: Json) -> str:
-    whose = {"x": "the samples", "y": "the labels"}.get(tensor, tensor)
-    if found["rolled"] is not None:
-        by = found["rolled"]
-        return (
-            f"{whose} are the reference's, moved along the batch by {abs(by)} {'forwards' if by > 0 else 'backwards'}"
-        )
-    return f"{whose} are the reference's in another order"
-
-
-def _labels_shifted(_: str, found: Json) -> str:
-    by = found["by"]
-    return (
-        f"every label is {abs(by)} class{'' if abs(by) == 1 else 'es'} {'above' if by > 0 else 'below'} the reference's"
-    )
-
-
-def _rescaled(tensor: str, found: Json) -> str:
-    offset = f" {'+' if found['offset'] > 0 else '-'} {abs(found['offset']):g}" if found["offset"] else ""
-    return f"{tensor} is {found['factor']:g} times the reference's{offset}: another range of the input"
-
-
-def _other_precision(tensor: str, found: Json) -> str:
-    if found["lower"]:
-        return f"{tensor} is the reference's, rounded to {found['precision']}"
-    return f"{tensor} holds the reference's numbers in {found['precision']}"
-
-
-def _dropout(tensor: str, found: Json) -> str:
-    if found["on"]:
-        where = "where the reference has none" if found["training"] else "which is left on in evaluation"
-        return f"{tensor} has dropout in it, p = {found['p']:g}, {where}"
-    return f"{tensor} has no dropout in it, of which the reference has p = {found['p']:g}"
-
-
-def _moved_by_factor(tensor: str, found: Json) -> str:
-    factor = found["factor"]
-    times = f"{factor:.12g}" if isinstance(factor, float) else "/".join(map(str, factor)).removesuffix("/1")
-    moved = f"{'every update' if found['everything'] else f'the update of {tensor}'} is {times} times the reference's"
-    if found["lr"] is None:
-        return moved
-    given, used = found["lr"]
-    return f"{moved}: as with a learning rate of {used:g} in place of {given:g}"
-
-
-def _momentum(tensor: str, found: Json) -> str:
-    velocity = f"{tensor}'s velocity (momentum_buffer)"
-    if found["lost"]:
-        return f"{velocity} is the gradient alone: what it was before the step is not kept"
-    return f"{velocity} is off by {found['multiple']:g} times what it was before the step: another momentum, or none"
-
-
-def _correction(tensor: str, found: Json) -> str:
-    if math.isinf(found["t"]):
-        return f"{tensor} moved as by Adam without its bias correction"
-    power = ": the power t is missing, or t is not counted on" if found["t"] == 1 else ""
-    return f"{tensor} moved as by Adam's bias correction for t = {found['t']:g}, where t is {found['given']}{power}"
-
-
-def _weight_decay(tensor: str, found: Json) -> str:
-    how = "more" if found["more"] else "less"
-    return (
-        f"{tensor}'s update is off by a multiple of the parameter: as by a weight decay of {found['decay']:g} {how} "
-        "than the reference's"
-    )
-
-
-def _accumulated(tensor: str, found: Json) -> str:
-    whose, of = ("the reference's gradient", "ours") if found["reference"] else ("the gradient", "the reference's")
-    where = " in the reference" if found["reference"] else ""
-    return (
-        f"{whose} of {tensor} is the sum of {of} of this step and of the step before: gradients accumulate, as where "
-        f"zero_grad is missing{where}"
-    )
-
-
-def _micro_batches(_: str, found: Json) -> str:
-    parts, whose = found["parts"], "the reference" if found["reference"] else "ours"
-    factor = f"1/{parts}" if found["reference"] else f"{parts} times"
-    return (
-        f"every gradient is exactly {factor} the reference's: as where {whose} adds up {parts} micro-batches without "
-        f"dividing their losses by {parts}"
-    )
-
-
-def _beta(tensor: str, found: Json) -> str:
-    return (
-        f"{tensor}'s {found['slot']} moved as by {found['name']} = {found['ours']:g}, where the reference's is "
-        f"{found['theirs']:g}"
-    )
-
-
-def _eps(tensor: str, found: Json) -> str:
-    if found["place"] == "after":
-        return f"{tensor} moved as by an eps of {found['ours']:g}, where the reference's is {found['theirs']:g}"
-    where = {
-        "inside": "inside the root, sqrt(v + eps)",
-        "before": "before the bias correction of the mean of squares",
-    }[found["place"]]
-    return f"{tensor} moved as with eps {where}, where the reference adds it after both"
-
-
-def _carried_over(tensor: str, found: Json) -> str:
-    whose = "the reference" if found["reference"] else "ours"
-    return (
-        f"{tensor} is off by {found['multiple']:g} times its move in the step before: as by a momentum of "
-        f"{found['multiple']:g} in {whose}, whose velocity state() does not show"
-    )
-
-
-STEP_SENTENCES: dict[StepCause, Callable[[str, Json], str]] = {
-    StepCause.OTHER_ORDER: _other_order,
-    StepCause.LABELS_SHIFTED: _labels_shifted,
-    StepCause.RESCALED: _rescaled,
-    StepCause.OTHER_PRECISION: _other_precision,
-    StepCause.DROPOUT: _dropout,
-    StepCause.STALE: lambda tensor, _: f"{tensor}'s gradient is the reference's of the step before: it is stale",
-    StepCause.NOT_UPDATED: lambda tensor, _: f"{tensor} is what it was before the step: it is not updated",
-    StepCause.MOVED_BY_FACTOR: _moved_by_factor,
-    StepCause.MOMENTUM: _momentum,
-    StepCause.CORRECTION: _correction,
-    StepCause.WEIGHT_DECAY: _weight_decay,
-    StepCause.ACCUMULATED: _accumulated,
-    StepCause.MICRO_BATCHES: _micro_batches,
-    StepCause.BETA: _beta,
-    StepCause.EPS: _eps,
-    StepCause.CARRIED_OVER: _carried_over,
-}
 
 
 def describe_divergence(found: Divergence, factor: float, ours: str = "ours", theirs: str = "the reference") -> str:
     """Return where two engines part, with both values and what was allowed, and why, if that is known."""
-    why = f". {_capitalised(found.diagnosis)}" if found.diagnosis else ""
+    why = f". {sentence(found.diagnosis, found.tensor)}" if found.diagnosis else ""
     if found.message:
         return f"{place(found)}: {ours} {found.message}{why}"
     values = f"{ours} {found.ours!r}, {theirs} {found.theirs!r}"
@@ -178,7 +30,7 @@ def divergence_lines(found: Divergence, factor: float, ours: str = "ours", their
             f"  {theirs:{width}}  {found.theirs!r}",
             f"  {size(found, factor)}",
         ]
-    return [*lines, *([f"Why: {_capitalised(found.diagnosis)}."] if found.diagnosis else [])]
+    return [*lines, *([f"Why: {sentence(found.diagnosis, found.tensor)}."] if found.diagnosis else [])]
 
 
 def place(found: Divergence) -> str:
@@ -198,8 +50,12 @@ def size(found: Divergence, factor: float) -> str:
     return f"difference {difference:.3g}{relative}: {noise}"
 
 
-def _capitalised(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}"
+def sentence(text: str, tensor: str) -> str:
+    """Return a text with a capital letter, unless it begins with the name of a tensor, which is left as it is."""
+    first = re.match(r"[^\s:']*", text)
+    word = first.group() if first else ""
+    named = not word.isalpha() or re.search(rf"(?<!\w){re.escape(word)}(?!\w)", tensor)
+    return text if named else f"{text[:1].upper()}{text[1:]}"
 
 
 def describe_crossing(step: int, crossing: Json) -> str:

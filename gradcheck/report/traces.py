@@ -112,6 +112,11 @@ def describe_replay(case: Replay, result: Replayed, ours: str, theirs: str) -> l
 def summarise_replay(case: Replay, result: Replayed, ours: str, theirs: str) -> str:
     """Return the sentence that ends a replay."""
     step = f"step {case.moment.context.key.step:,}"
+    if result.divergence is None and result.hidden:
+        return (
+            f"INCONCLUSIVE: {step} does not fail now, but {ours} carries over what its state does not show, of which "
+            "only the step before was taken again; train again to be sure."
+        )
     if result.divergence is None:
         return f"PASS: {step} agrees within rounding noise now."
     old, new = case.divergence, result.divergence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -64,13 +65,16 @@ class Replay:
 class Replayed:
     """The result of a step that was repeated; ``bool(replayed)`` is True only on a pass.
 
-    ``divergence`` is where it fails now, None if it does not. ``reference_changed`` names the tensors of the reference
+    ``divergence`` is where it fails now, None if it does not. With ``hidden``, the engine does not repeat the step from
+    the state that it is given: it carries over more than its state holds. Only the step before was taken again, so
+    where it does not fail now, the verdict is inconclusive. ``reference_changed`` names the tensors of the reference
     that are no longer, bit for bit, those saved; None if no reference was given.
     """
 
     verdict: Verdict
     divergence: Divergence | None
     reference_changed: tuple[str, ...] | None
+    hidden: bool = False
 
     def __bool__(self) -> bool:
         return self.verdict is Verdict.PASS
@@ -168,8 +172,9 @@ def replay(case: Replay, engine: Engine, reference: Engine | None = None, *, see
                 load(engine, moment.earlier[0])
                 with suppress(StepError):  # only the step itself counts
                     observed(engine, *moment.earlier[1:])
+            hidden = _hides(copy.deepcopy(engine), moment)
             load(engine, moment.before)
-            lock = LockStep(engine, case.factor, case.shadows, seed, _SavedRounding(case))
+            lock = LockStep(engine, case.factor, case.shadows, seed, _SavedRounding(case), hidden=hidden)
             lock.compare(moment.before, moment.batch, moment.context, step_of(moment.theirs))
             if unshown := lock.alone["theirs"]:
                 raise AdapterError(f"the engine shows no {', '.join(unshown)}, which was compared")
@@ -179,7 +184,20 @@ def replay(case: Replay, engine: Engine, reference: Engine | None = None, *, see
         except (KeyError, ValueError, AdapterError) as error:
             raise ReplayError(f"the saved step is not one of this engine: {error}") from None
     found = lock.result().first_failure
-    return Replayed(Verdict.FAIL if found else Verdict.PASS, found, changed)
+    verdict = Verdict.FAIL if found else Verdict.INCONCLUSIVE if hidden else Verdict.PASS
+    return Replayed(verdict, found, changed, hidden)
+
+
+def _hides(engine: Engine, moment: Moment) -> bool:
+    """Return whether an engine takes the step otherwise the second time, from the same state."""
+    shown = []
+    for _ in range(2):
+        load(engine, moment.before)
+        try:
+            shown.append(tensors_of(observed(engine, moment.batch, moment.context)))
+        except StepError:
+            return False  # which is told where the step is compared
+    return any(not _same_bits(shown[1].get(name), array) for name, array in shown[0].items())
 
 
 class _SavedRounding:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,8 +13,33 @@ from gradcheck.diagnosis.evidence import Cause, Diagnosis
 from gradcheck.diagnosis.fits import FITTED, Comparison, distinct, factor_of, rounded
 from gradcheck.trajectory.causes.scene import LEVELS, Scene, StepCause, StepDiagnosis, is_floating
 
-# Precisions to which numbers may have been rounded, the higher first.
-LOWER: tuple[type[np.floating], ...] = (np.float32, np.float16)
+
+class Lower(NamedTuple):
+    """A precision to which numbers may have been rounded."""
+
+    eps: float
+    smallest: float
+    round: Callable[[Array], Array]  # to float64
+
+
+def _rounding_to(precision: type[np.floating]) -> Lower:
+    given = np.finfo(precision)
+    return Lower(float(given.eps), float(given.smallest_subnormal), lambda x: x.astype(precision).astype(np.float64))
+
+
+def _to_bfloat16(x: Array) -> Array:
+    """Return numbers rounded to the upper half of a float32, to the even one if two are as near."""
+    bits = np.ascontiguousarray(x, dtype=np.float32).view(np.uint32)
+    upper = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) & np.uint32(0xFFFF0000)
+    return np.where(np.isfinite(x), upper.view(np.float32).astype(np.float64), x)
+
+
+# The higher first.
+LOWER = {
+    "float32": _rounding_to(np.float32),
+    "float16": _rounding_to(np.float16),
+    "bfloat16": Lower(2.0**-7, 2.0**-133, _to_bfloat16),
+}
 
 # How far a share of zeros may be from a dropout probability, in standard deviations, and of how many elements.
 SURE = 5.0
@@ -29,14 +56,12 @@ def other_precision(scene: Scene) -> StepDiagnosis | None:
         same = np.all(np.abs(ours.astype(theirs.dtype) - theirs) <= allowed) and np.any(theirs)
         details = {"precision": ours.dtype.name, "lower": False}
         return StepDiagnosis(StepCause.OTHER_PRECISION, details) if same else None
-    for precision in LOWER:
-        eps = float(np.finfo(precision).eps)
-        rounds = np.asarray(theirs.astype(precision).astype(theirs.dtype) != theirs)
-        near = np.abs(ours - theirs) <= eps * np.abs(theirs) + allowed + float(np.finfo(precision).smallest_subnormal)
-        fits = eps > given.eps and np.all(ours.astype(precision) == ours)
+    for name, lower in LOWER.items():
+        rounds = np.asarray(lower.round(theirs) != theirs)
+        near = np.abs(ours - theirs) <= lower.eps * np.abs(theirs) + allowed + lower.smallest
+        fits = lower.eps > given.eps and np.all(lower.round(ours) == ours)
         if fits and np.all(near) and distinct(theirs[rounds]) >= FITTED:
-            details = {"precision": np.dtype(precision).name, "lower": True}
-            return StepDiagnosis(StepCause.OTHER_PRECISION, details)
+            return StepDiagnosis(StepCause.OTHER_PRECISION, {"precision": name, "lower": True})
     return None
 
 

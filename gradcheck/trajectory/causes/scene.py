@@ -20,6 +20,8 @@ from gradcheck.trajectory.divergence import Moment, split
 # three elements off by a hundred tolerances each are about as unlikely a coincidence as one off by a million.
 LEVELS = (PRECISION, 100.0)
 
+FITTED_TO = 1e-4  # the precision of a multiple that was fitted
+
 
 class StepCause(StrEnum):
     """What can be wrong with a step, besides its gradients; the comments list the details of each."""
@@ -31,15 +33,38 @@ class StepCause(StrEnum):
     DROPOUT = "dropout"  # p, on, training
     STALE = "stale"
     ACCUMULATED = "accumulated"  # reference (whether it is the one that accumulates)
-    MICRO_BATCHES = "micro-batches"  # parts, reference (whether it does not divide)
+    MICRO_BATCHES = "micro-batches"  # parts, reference (whether it does not divide), loss (whether that is off, too)
+    LOSS_FACTOR = "loss factor"  # factor, parts (or None), reference
+    LOSS_SCALE = (
+        "loss scale"  # scale, reference (whether ours' gradients are the smaller), late (whether after clipping)
+    )
+    SMOOTHING = "smoothing"  # ours, theirs
+    UNEQUAL_PARTS = "unequal parts"  # sizes, reference (whether it is the one that has them)
+    OTHER_LOSS = "other loss"  # ours, theirs: their names
+    ACTIVATION = "activation"  # ours, theirs: their names
+    NORMALISATION = "normalisation"  # ours, theirs: in words, what each computes by
+    RUNNING_VARIANCE = "running variance"  # biased (whether ours is), momentum
+    RUNNING_MOMENTUM = "running momentum"  # ours, theirs
+    ATTENTION = "attention"  # ours, theirs: in words
+    NOT_CARRIED = "not carried"  # reference (whether it does not carry it), inside (whether the layer itself keeps it)
+    CLIPPED = "clipped"  # ours, theirs: bounds or None, norms (or None), by (norm or value)
+    ONE_BEFORE_CLIPPING = "one before clipping"  # odd, factor (of all others), zero, times (as `factor_of`, or None)
+    CLIPPED_IN_PARTS = "clipped in parts"  # parts, how, bound
     NOT_UPDATED = "not updated"
     MOVED_BY_FACTOR = "moved by factor"  # factor, everything, lr (given and as if, or None)
     MOMENTUM = "momentum"  # lost, multiple
     CORRECTION = "correction"  # t, given
-    WEIGHT_DECAY = "weight decay"  # decay, more
+    WEIGHT_DECAY = "weight decay"  # decay, more, coupled (whether the other side takes it off the parameter)
     BETA = "beta"  # name, slot, ours, theirs
     EPS = "eps"  # place, ours, theirs
-    CARRIED_OVER = "carried over"  # multiple, reference (whether it carries)
+    DAMPENING = "dampening"  # share (of the gradient that enters the velocity)
+    HIDDEN_VELOCITY = "hidden velocity"  # ours, theirs: the momenta
+    NESTEROV = "nesterov"  # momentum, reference (whether it is the one that looks ahead)
+    DECAY_IN_SQUARES = "decay in squares"  # decay, slot, more
+    DECAY_AFTER = "decay after"  # decay, reference (whether it is the one that decays last), alone (the only one)
+    AVERAGED = "averaged"  # ours, theirs: shares kept, None if not known; late (whether ours averages what was before)
+    LOW_SLOT = "low slot"  # slot, ours, theirs: precisions
+    CARRIED_OVER = "carried over"  # multiple, reference (whether it carries), none (on the other side), engine
 
 
 @dataclass(frozen=True)
@@ -111,6 +136,17 @@ class Scene:
         array = self.moment.before.get(key) if of == "before" else getattr(self.moment, of).get(f"update/{key}")
         return None if array is None else np.asarray(array, dtype=np.float64)
 
+    def elsewhere(self, off: Callable[[Scene], Array | None]) -> bool:
+        """Return whether in every other parameter that is wrong ours is off by what is given, known to 4 digits."""
+        for name in self.moment.theirs:
+            one = self.compared(name) if name.startswith("update/param/") and name != self.name else None
+            if one is None or not one.failing.any():
+                continue
+            by = off(Scene(name, self.moment))
+            if by is None or not np.all(np.abs(one.error - by) <= 2 * one.allowed + FITTED_TO * np.abs(by)):
+                return False
+        return True
+
 
 Hypothesis = Callable[[Scene], Found | None]
 
@@ -123,3 +159,11 @@ def is_floating(array: Array) -> bool:
 def is_within(array: Array, predicted: Array, allowed: Array) -> bool:
     """Return whether an array is as predicted, to within twice the allowance."""
     return bool(np.all(np.abs(array - predicted) <= 2 * allowed))
+
+
+def joined(parts: list[Comparison]) -> Comparison:
+    """Return several comparisons as one, without axes."""
+    analytic, numeric, allowed = (
+        np.concatenate([getattr(part, name).ravel() for part in parts]) for name in ("analytic", "numeric", "allowed")
+    )
+    return Comparison(analytic, numeric, allowed, LEVELS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,15 +21,19 @@ from gradcheck.subjects.attributes import AdapterError
 from gradcheck.trajectory import TrajectoryMismatch
 from tests.gradcheck.loops.programs import (
     ADAM,
+    CLASSES,
+    FEATURES,
     SGD,
     Fused,
     Loop,
     Numpy,
+    Separate,
     Torch,
     network,
     scaled,
     separate,
     shuffled,
+    weights,
     with_optimizer,
 )
 from tests.long import later
@@ -447,6 +452,97 @@ def test_biases_of_zero_are_matched_as_the_weights_beside_them() -> None:
     report = gradcheck.check_loops(ours, theirs, steps=3)
     assert report, str(report)
     assert "param/qkv.bias = param/q.bias + param/k.bias + param/v.bias" in said(report)
+
+
+class Twice(nn.Module):
+    """Attention to what attention gives."""
+
+    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+        super().__init__()
+        self.first, self.widen, self.second = first, nn.Linear(CLASSES, FEATURES), second
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return cast("torch.Tensor", self.second(self.widen(self.first(x))))
+
+
+def twice(*, in_one: bool) -> nn.Module:
+    first, second = separate(), Separate()
+    model = Twice(Fused(first), Fused(second)) if in_one else Twice(first, second)
+    torch.manual_seed(6)
+    model.widen.reset_parameters()
+    return without_biases(model.double())
+
+
+def test_biases_of_two_blocks_are_matched_with_those_of_their_own() -> None:
+    loops = [replace(ADAM, make=partial(twice, in_one=in_one)) for in_one in (True, False)]
+    for ours, theirs in (loops, loops[::-1]):
+        report = gradcheck.check_loops(ours, theirs, steps=2)
+        assert report, str(report)
+    assert "param/second.q.bias + param/second.k.bias + param/second.v.bias = param/second.qkv.bias" in said(report)
+
+
+def growing(make: Callable[[], nn.Module], head: str) -> Loop:
+    """Return a loop that trains the last layer alone, and all from the third step on."""
+
+    def loop(watch: Any) -> None:  # noqa: ANN401  as above
+        model = make()
+        named = dict(model.named_parameters())
+        first = [parameter for name, parameter in named.items() if name.startswith(head)]
+        optimizer = torch.optim.Adam(first, lr=0.01)
+        with watch(model, optimizer):
+            for step, (x, y) in enumerate(SGD.data()):
+                if step == 2:
+                    rest = [parameter for name, parameter in named.items() if not name.startswith(head)]
+                    optimizer.add_param_group({"params": rest})
+                model.zero_grad()
+                torch.autograd.backward(nn.functional.cross_entropy(model(torch.from_numpy(x)), torch.from_numpy(y)))
+                optimizer.step()
+
+    return loop
+
+
+def test_a_parameter_that_is_added_later_has_its_own_number_of_steps() -> None:
+    in_one, apart = growing(fused, "head"), growing(separate, "out")
+    for ours, theirs in ((in_one, apart), (apart, in_one)):
+        report = gradcheck.check_loops(ours, theirs, steps=5)
+        assert report, str(report)
+
+
+def late_in_numpy(watch: Any) -> None:  # noqa: ANN401  as above
+    """Train by RMSprop, the last layer alone for two steps; one number of steps counts them all."""
+    params = weights()
+    squares, count = {name: np.zeros_like(array) for name, array in params.items()}, np.zeros(())
+    watch.start(params, {"square_avg": squares, "t": count})
+    for step, (x, y) in enumerate(SGD.data()):
+        hidden = np.tanh(x @ params["W1"] + params["b1"])
+        powers = np.exp(hidden @ params["W2"] + params["b2"])
+        d_scores = (powers / powers.sum(1, keepdims=True) - np.eye(CLASSES)[y]) / len(x)
+        d_hidden = d_scores @ params["W2"].T * (1 - hidden**2)
+        grads = {"W1": x.T @ d_hidden, "b1": d_hidden.sum(0), "W2": hidden.T @ d_scores, "b2": d_scores.sum(0)}
+        count += 1
+        for name in params if step >= 2 else ("W2", "b2"):
+            squares[name][...] = 0.99 * squares[name] + 0.01 * grads[name] ** 2
+            params[name] -= 0.01 * grads[name] / (np.sqrt(squares[name]) + 1e-8)
+        watch.step(params=params, grads=grads, state={"square_avg": squares, "t": count}, data=(x, y), lr=0.01)
+
+
+def late_in_torch(watch: Any) -> None:  # noqa: ANN401  as above
+    model = network()
+    first, last = list(model.parameters())[:2], list(model.parameters())[2:]
+    optimizer = torch.optim.RMSprop(last, lr=0.01)
+    with watch(model, optimizer):
+        for step, (x, y) in enumerate(SGD.data()):
+            if step == 2:
+                optimizer.add_param_group({"params": first})
+            model.zero_grad()
+            torch.autograd.backward(nn.functional.cross_entropy(model(torch.from_numpy(x)), torch.from_numpy(y)))
+            optimizer.step()
+
+
+def test_one_number_of_steps_stands_for_those_that_began_with_it() -> None:
+    for ours, theirs in ((late_in_numpy, late_in_torch), (late_in_torch, late_in_numpy)):
+        report = gradcheck.check_loops(ours, theirs, steps=5)
+        assert report, str(report)
 
 
 def test_a_loss_may_err_as_its_mean_does() -> None:

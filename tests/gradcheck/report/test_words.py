@@ -77,6 +77,10 @@ def test_a_divergence_that_has_no_finite_size() -> None:
     found = replace(found, diagnosis=None)
     assert describe_divergence(replace(found, ratio=math.inf, allowed=0.0), 8).endswith("(they must be equal)")
     assert describe_divergence(replace(found, ratio=math.inf, ours=math.nan), 8).endswith("(one is not finite)")
+    named = replace(found, message="is wrong", tensor="fc1.weight", diagnosis="fc1.weight's gradient is stale")
+    assert describe_divergence(named, 8).endswith("is wrong. fc1.weight's gradient is stale")
+    assert describe_divergence(replace(named, tensor="optim/ema.b", diagnosis="b is"), 8).endswith(". b is")
+    assert describe_divergence(replace(named, diagnosis="every update is off"), 8).endswith(". Every update is off")
     assert describe_divergence(replace(found, message="has no gradient"), 8) == (
         "step 0, backward, 0.weight: ours has no gradient"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from safetensors.numpy import save_file
 import gradcheck
 from gradcheck.contract import Array, Context
 from gradcheck.numerics.agreement import Verdict
+from gradcheck.report.traces import summarise_replay
 from gradcheck.trajectory.check import Evaluation, check_trajectory
+from gradcheck.trajectory.engine import Step
 from gradcheck.trajectory.replay import Replay, ReplayError, load_replay, replay, save_replay
 from tests.gradcheck.trajectory.neuron import Neuron, batches, weights
 
@@ -187,3 +190,38 @@ def test_the_front_door_has_it(tmp_path: Path) -> None:
     save_replay(str(tmp_path / "case.safetensors"), failed(Neuron(weights(), corrupt=wrong)))
     case = load_replay(str(tmp_path / "case.safetensors"))
     assert gradcheck.replay(case, Neuron(weights()))
+
+
+class Carries(Neuron):
+    """Adds up the gradients of all its steps; no state shows what it has added up."""
+
+    def __init__(self) -> None:
+        super().__init__(weights())
+        self.left = np.zeros(6)
+
+    def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
+        self.corrupt = self.added  # of this copy
+        return super().step(x, y, lr, context)
+
+    def added(self, _: int, grad: Array) -> Array:
+        self.left = self.left + grad
+        return self.left
+
+
+def test_what_is_carried_over_from_the_step_before_fails_again_and_once_mended_passes() -> None:
+    case = failed(Carries())
+    assert case.divergence.step == 1
+    again = replay(case, Carries())
+    assert (again.verdict, again.hidden) == (Verdict.FAIL, True)
+    assert again.divergence is not None
+    assert again.divergence.ours == case.divergence.ours
+    mended = replay(case, Neuron(weights()))
+    assert (mended.verdict, mended.hidden) == (Verdict.PASS, False)
+
+
+def test_what_is_carried_over_from_further_back_is_no_pass() -> None:
+    case = failed(Carries())
+    alone = replay(Replay(replace(case.moment, earlier=None), case.divergence), Carries())
+    assert (alone.verdict, alone.divergence, alone.hidden) == (Verdict.INCONCLUSIVE, None, True)
+    told = summarise_replay(case, alone, "ours", "theirs")
+    assert told.startswith("INCONCLUSIVE: step 1 does not fail now, but ours carries over what its state does not show")
