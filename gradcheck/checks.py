@@ -95,13 +95,13 @@ def check_layer(
     the same name, or where ``twin_params`` says: with ``{"Wi": "weight_ih_l0[0:3].T"}`` Wi is a part of a twin's
     weight. Of several outputs of a twin, the first of the layer's own shape is compared.
 
-    From the inputs given, others are derived, unless ``variations`` is False: batches and images of other sizes, zeros,
-    ties, other parameters, modes and precisions, a call after another one. ``mode`` is ``full`` (every element is
-    perturbed), ``fast`` (random directions) or ``auto`` (every element of the inputs given where that is cheap, random
-    directions elsewhere, and every element where these disagree); ``seconds`` bounds the processor time of the whole check (5 in
-    auto mode, 2 in fast, none in full), ``max_evaluations`` the forward calls by which single elements are perturbed,
-    in each case; ``claims`` are the properties to try, or their names, by default all. Raises `AdapterError`, which
-    says in one line what to write, for what cannot be called.
+    From the inputs given, others are derived, unless ``variations`` is False: batches and images of other sizes,
+    zeros, ties, other parameters, modes and precisions, a call after another one. ``mode`` is ``full`` (every
+    element is perturbed), ``fast`` (random directions) or ``auto`` (every element of the inputs given where that is
+    cheap, random directions elsewhere, and every element where these disagree); ``seconds`` bounds the processor
+    time of the whole check (5 in auto mode, 2 in fast, none in full), ``max_evaluations`` the forward calls by
+    which single elements are perturbed, in each case; ``claims`` are the properties to try, or their names, by
+    default all. Raises `AdapterError`, which says in one line what to write, for what cannot be called.
     """
     shared = layer if isinstance(layer, ReadOnce) else ReadOnce(layer)
     layer = shared.subject
