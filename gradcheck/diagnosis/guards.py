@@ -38,6 +38,8 @@ USUAL = (
 )
 OF_USUAL = 1.5
 
+GOES_ON = 1e-2  # of what the guard moves, to which the gradient goes on as a logarithm's where the input is smaller
+
 BLURRED = 4.0  # times itself, by which an eps may be off whose departure is invisible
 STEPS = 8  # of Gauss and Newton: one is enough for most models
 SETTLED = 1e-12  # relative change of eps
@@ -126,18 +128,54 @@ class Fit(NamedTuple):
     sure: bool
 
 
+class Moved(NamedTuple):
+    """Another input of a function, and its analytic gradient there."""
+
+    x: Array
+    analytic: Array
+
+
 def guard_of(
-    comparison: Comparison, x: Array, dy: Array, target: Array | None, known: Mapping[float, float] | None = None
+    comparison: Comparison,
+    x: Array,
+    dy: Array,
+    target: Array | None,
+    moved: Moved | None,
+    known: Mapping[float, float] | None = None,
 ) -> Guard | None:
     """Return the guard that two gradients of ``x`` differ by, alone or beside a fault, or None.
 
-    ``known`` are those of the value that other cases have shown, with their errors: where one explains all, nothing is
-    fitted.
+    Where the input is ``moved``, the gradient has to go on as a logarithm's: ``2 x + 2 eps`` is ``2 x`` over
+    ``x / (x + eps)`` as well. Nothing is sure if the function is not defined there. ``known`` are guards of the value
+    that other cases have shown, with their errors: where one explains all, nothing is fitted.
     """
     with np.errstate(all="ignore"):
-        models = list(_models(x, _weights(x, dy), target, comparison))
-        finders = (partial(of_value, known=known), of_gradient, beside_a_fault)
-        return surest(find(comparison, model) for find in finders for model in models)
+        weights = _weights(x, dy)
+        models = list(_models(x, weights, target, comparison))
+        there = models if moved is None else list(_models(moved.x, weights, target, comparison))
+
+        def found() -> Iterator[Guard | None]:
+            for find in (partial(of_value, known=known), of_gradient, beside_a_factor):
+                for model, model_there in zip(models, there, strict=True):
+                    guard = find(comparison, model)
+                    if guard is None or moved is None:
+                        yield guard and replace(guard, sure=False)
+                    elif _goes_on(comparison, guard, model, model_there, moved.analytic):
+                        yield guard
+            for model in models:
+                yield beside_a_fault(comparison, model)
+
+        return surest(found())
+
+
+def _goes_on(comparison: Comparison, guard: Guard, model: Model, there: Model, analytic: Array) -> bool:
+    """Return whether the gradient elsewhere is that of the model, with the weights that it has here."""
+    eps = guard.eps if guard.place is Place.DIVISOR else 0.0
+    ratio = _ratio(there.gradient(eps), model.gradient(eps))
+    expected = comparison.analytic * ratio
+    unsure = (GOES_ON * np.abs(comparison.error) + comparison.allowed) * (1 + np.abs(ratio))
+    judged = comparison.judged & ~guard.outside & np.isfinite(unsure)
+    return bool(np.all((np.abs(analytic - expected) <= unsure)[judged]))
 
 
 def guard_of_samples(
@@ -254,18 +292,21 @@ def of_gradient(comparison: Comparison, model: Model) -> Guard | None:
     return replace(guard, place=Place.DIVISOR, ratio=ratio, unsure=guard.unsure * ratio**2)
 
 
+def beside_a_factor(comparison: Comparison, model: Model) -> Guard | None:
+    """The value has an eps that the gradient has not, and the gradient is wrong by a factor besides."""
+    plain = model.gradient(0.0)
+    return _of_any_size(comparison, model, lambda eps: comparison.analytic * _ratio(model.gradient(eps), plain))
+
+
 def beside_a_fault(comparison: Comparison, model: Model) -> Guard | None:
     """The value has an eps, as its numeric gradient shows alone, and something else is wrong besides."""
-    plain, outside = model.gradient(0.0), _outside(comparison, model)
-    shapes = (
-        model.gradient,
-        lambda eps: comparison.analytic * _ratio(model.gradient(eps), plain),
-    )
-    for shape in shapes:
-        found = _fitted(comparison, outside, shape, of_any_size=True)
-        if found is not None:
-            return _guard(model, found, outside)
-    return None
+    return _of_any_size(comparison, model, model.gradient)
+
+
+def _of_any_size(comparison: Comparison, model: Model, shape: Callable[[complex], Array]) -> Guard | None:
+    outside = _outside(comparison, model)
+    found = _fitted(comparison, outside, shape, of_any_size=True)
+    return found and _guard(model, found, outside)
 
 
 def _models(x: Array, weights: Array, target: Array | None, comparison: Comparison) -> Iterator[Model]:

@@ -12,13 +12,13 @@ from gradcheck.diagnosis.evidence import Cause, Diagnosis
 from gradcheck.diagnosis.fits import Comparison
 from gradcheck.diagnosis.guards import LARGEST as LARGEST_GUARD
 from gradcheck.diagnosis.guards import USUAL, Guard, Place, bound, guard_of, guard_of_samples, surest
-from gradcheck.diagnosis.norms import LARGEST_SHARE, POWERS, guard_of_norm, share_of, without_norm
+from gradcheck.diagnosis.norms import POWERS, Seen, guard_of_norm, share_of, without_norm
 from gradcheck.numerics.agreement import compare, largest
 from gradcheck.numerics.differences import RICHARDSON_WEIGHTS, SHORTER, STEPS, derivatives
 from gradcheck.numerics.directions import coordinates, unit
 from gradcheck.numerics.functions import cast, function_of
 from gradcheck.numerics.samples import batch_axis, part_of
-from gradcheck.properties.explained import target_of
+from gradcheck.properties.explained import moved_from, target_of
 from gradcheck.properties.judge import Judge, TensorFinding, TooLongError
 from gradcheck.properties.outcome import DIAGNOSED, useful
 
@@ -115,7 +115,9 @@ def _guards(judge: Judge, name: str, comparison: Comparison, *, normed: bool) ->
     """Yield what may guard the value or the gradient, the cheapest to find first."""
     known, is_input = judge.case.tally.eps, name in judge.point.function.inputs
     if is_input:
-        yield guard_of(comparison, judge.point.variables[name], judge.point.dy, target_of(judge.point.function), known)
+        x, target = judge.point.variables[name], target_of(judge.point.function)
+        moved = moved_from(judge.case, judge.point.function, judge.point.variables, name, judge.point.dy)
+        yield guard_of(comparison, x, judge.point.dy, target, moved, known)
     yield _guard_of_samples(judge, name, comparison, known)
     if judge.point.function.inputs:
         guard = _guard_of_norm(judge, name, comparison)
@@ -225,7 +227,7 @@ def _guard_of_norm(judge: Judge, name: str, once: Comparison) -> Guard | None:
     """
     source = name if name in judge.point.function.inputs else judge.point.function.inputs[0]
 
-    def at(scale: float) -> tuple[Judge, Comparison] | None:
+    def at(scale: float) -> Seen | None:
         there = _scaled(judge, scale)
         if there is None:
             return None
@@ -233,24 +235,23 @@ def _guard_of_norm(judge: Judge, name: str, once: Comparison) -> Guard | None:
             numeric, allowed = there.numeric_of({}, name, there.point.dy)
         except Exception:  # noqa: BLE001  outside its domain, or too long to tell
             return None
-        return there, Comparison(there.grads[name], numeric, allowed + there.noise(name))
+        return Seen(Comparison(there.grads[name], numeric, allowed + there.noise(name)), there.point.y)
 
     def of(scale: float) -> Guard | None:
-        first = (judge, once) if scale == 1 else at(scale)
-        if first is None or share_of(first[1]) > LARGEST_SHARE or (second := at(2 * scale)) is None:
-            return None
-        (near, one), (far, two) = first, second
+        first = Seen(once, judge.point.y) if scale == 1 else at(scale)
         # What counts as little there as this cannot come to more here.
-        if share_of(once) > AT_MOST * share_of(one) * max(scale, scale ** max(POWERS)):
+        most = AT_MOST * max(scale, scale ** max(POWERS))
+        if first is None or share_of(once) > most * share_of(first.gradients):
             return None
-        own, x = (near.point.variables[each] for each in (name, source))
-        return guard_of_norm(one, two, own, x, near.point.y, far.point.y, judge.case.measured.get(BESIDE))
+        point = judge.point
+        own, x = ((scale if each in point.function.inputs else 1.0) * point.variables[each] for each in (name, source))
+        return guard_of_norm(first, lambda by: at(scale * by), own, x, judge.case.measured.get(BESIDE))
 
     guard = of(1.0)
     if guard is None if source != name else guard is not None:
         return guard
     beyond = None if _differs_beyond(judge, name, once) else at(FARTHEST[judge.point.precision])
-    if beyond is None or (limit := without_norm(once, beyond[1], FARTHEST[judge.point.precision])) is None:
+    if beyond is None or (limit := without_norm(once, beyond.gradients, FARTHEST[judge.point.precision])) is None:
         return None
     if source != name:
         return guard

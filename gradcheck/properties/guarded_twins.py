@@ -11,10 +11,10 @@ from gradcheck.diagnosis.fits import Comparison
 from gradcheck.diagnosis.guards import LARGEST, guard_of, guard_of_values, values_of
 from gradcheck.numerics.agreement import Worst, compare
 from gradcheck.numerics.functions import Arrays, Function
-from gradcheck.properties.explained import target_of
+from gradcheck.numerics.shrinking import SHRUNK, shrunk
+from gradcheck.properties.explained import moved_from, target_of
 
 POINTS = 6  # at which two values must part as one eps says
-SHRUNK = 1 / 8  # the largest share by which an element is smaller at these: shares of one stay such
 
 
 class Guarded:
@@ -45,7 +45,8 @@ class Guarded:
         wide = [np.asarray(array, np.float64) for array in (ours, theirs, variables[name], dy)]
         comparison = Comparison(wide[0], wide[1], np.full(ours.shape, allowed))
         known = {self._known: 0.0} if self._known else None
-        guard = guard_of(comparison, wide[2], wide[3], target, known)
+        moved = moved_from(self._case, self._function, variables, name, dy)
+        guard = guard_of(comparison, wide[2], wide[3], target, moved, known)
         if guard is None or not guard.sure or guard.eps - guard.error > LARGEST or np.any(guard.outside):
             return None
         left = compare(name, comparison.analytic, *guard.without(comparison.numeric, comparison.allowed))
@@ -55,9 +56,7 @@ class Guarded:
 
     def _of_values(self, place: str, target: Array, allowed: float, variables: Arrays) -> Worst | None:
         x, rng = variables[place], self._case.rng("guards of twins")
-        moved = [
-            (x * (1 - k * SHRUNK / POINTS * rng.uniform(0.5, 1.0, x.shape))).astype(x.dtype) for k in range(POINTS)
-        ]
+        moved = [shrunk(x, rng, k * SHRUNK / POINTS) for k in range(POINTS)]
 
         def sums(function: Function) -> Array:
             values = (function.call({**variables, place: one}, self._case.context())[0] for one in moved)
