@@ -153,7 +153,7 @@ def _read_off(x: Array, y: Array, y_of_twice: Array, power: int, share: float) -
     for root in (1, 2):
         part = grown**root - 1
         for axes in axis_sets(x.shape):
-            for measure, size in enumerate(_sizes(x, axes)):
+            for measure, size in enumerate(sizes(x, axes)):
                 eps = (part * size**power / (1 - 0.5**power - part * 0.5**power))[np.isfinite(grown)]
                 middle = float(np.median(eps)) if eps.size else 0.0
                 usual = USUAL[int(np.argmin(np.abs(np.array(USUAL) - middle)))]
@@ -166,7 +166,7 @@ def _possible(beside: Beside, x: Array, share: float) -> bool:
     """Return whether an eps can move a gradient by this share of it, given the norms of ``x`` that it is beside."""
     if max(beside.axes) >= x.ndim:
         return False
-    size = list(_sizes(x, beside.axes))[beside.measure]
+    size = list(sizes(x, beside.axes))[beside.measure]
     moved = beside.eps / size[size > 0] ** beside.power
     return bool(moved.min(initial=np.inf) / FROM_SHARE <= share <= FROM_SHARE * moved.max(initial=0.0))
 
@@ -177,7 +177,7 @@ def _size(x: Array) -> float:
     return deviation if deviation > EQUAL * top else top
 
 
-def _sizes(x: Array, axes: tuple[int, ...]) -> Iterator[Array]:
+def sizes(x: Array, axes: tuple[int, ...]) -> Iterator[Array]:
     """Yield norms and deviations along axes."""
     yield np.sqrt((x**2).sum(axis=axes, keepdims=True))
     yield np.sqrt((x**2).mean(axis=axes, keepdims=True))
