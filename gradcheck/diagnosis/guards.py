@@ -282,12 +282,12 @@ def of_value(comparison: Comparison, model: Model, known: Mapping[float, float] 
 
 
 def of_gradient(comparison: Comparison, model: Model) -> Guard | None:
-    """The gradient has an eps that the value has not."""
-    plain, none = model.gradient(0.0), np.zeros(comparison.numeric.shape, bool)
-    found = _fitted(comparison, none, lambda eps: comparison.analytic * _ratio(plain, model.gradient(eps)))
+    """The gradient has an eps that the value has not, which may have a bound."""
+    plain, outside = model.gradient(0.0), _outside(comparison, model)
+    found = _fitted(comparison, outside, lambda eps: comparison.analytic * _ratio(plain, model.gradient(eps)))
     if found is None:
         return None
-    guard = _guard(model, found, none)
+    guard = _guard(model, found, outside)
     ratio = 1 / guard.ratio
     return replace(guard, place=Place.DIVISOR, ratio=ratio, unsure=guard.unsure * ratio**2)
 
@@ -334,12 +334,12 @@ def _models(x: Array, weights: Array, target: Array | None, comparison: Comparis
 
 def _of_one(share: Array, weight: Array, eps: complex) -> Array:
     """Return the slope of ``-log(share + eps)``, times -weight."""
-    return np.asarray(weight / (share + eps))
+    return _over(weight, share + eps)
 
 
 def _of_two(p: Array, rest: Array, slope: Array, target: Array, eps: complex) -> Array:
     """Return the slope of binary cross-entropy, given that of p."""
-    return np.asarray(slope * ((1 - target) / (rest + eps) - target / (p + eps)))
+    return np.asarray(slope * (_over(1 - target, rest + eps) - _over(target, p + eps)))
 
 
 def _of_classes(p: Array, q: Array, axis: int, eps: complex) -> Array:
@@ -378,8 +378,13 @@ def _weights(x: Array, dy: Array) -> Array:
 
 
 def _ratio(a: Array, b: Array) -> Array:
-    """Return a / b, and 1 where both are zero."""
-    return np.asarray(np.where((a == 0) & (b == 0), 1.0, a / b))
+    """Return a / b; 1 where both are zero, and at a share of 0, where one is infinite: no guard is taken away there."""
+    return np.asarray(np.where(((a == 0) & (b == 0)) | ~np.isfinite(a) | ~np.isfinite(b), 1.0, a / b))
+
+
+def _over(weight: Array, share: Array) -> Array:
+    """Return weight / share, and 0 where nothing weighs."""
+    return np.asarray(np.where(weight == 0, 0.0, weight / share))
 
 
 def _outside(comparison: Comparison, model: Model) -> Array:

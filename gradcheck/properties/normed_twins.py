@@ -66,6 +66,8 @@ class Normed:
 
         Outputs must be what the eps makes of them. Gradients may differ by what it makes of a norm, a few times over.
         """
+        if self._x.dtype not in FARTHEST:
+            return None, 0.0
         if not self._sought:
             self._sought, self._found = True, self._read_off(allowed if name == "output" else self._agreeing())
         scale = FARTHEST[self._x.dtype] / unit(self._x)
@@ -139,8 +141,10 @@ class Normed:
         here, rng, moved = self._at(1.0), self._case.rng("nudges"), 0.0
         for _ in range(NUDGES):
             given = {key: nudged(x, rng) for key, x in self._given(scale).items()}
-            for side, called in zip(far, (self._called(function, given) for function in self._functions), strict=True):
-                moved = max(moved, largest_difference(called[name], side[name]))
+            called = self._both(given) or far
+            moved = max(
+                moved, *(largest_difference(one[name], side[name]) for one, side in zip(called, far, strict=True))
+            )
         top = 0.0 if here is None else float(np.abs(here.theirs[name]).max(initial=0.0))
         grown = float(np.abs(far.theirs[name]).max(initial=0.0)) / top if top else 1.0
         return max(allowed * grown, factor_of(self._functions[0]) * moved)
@@ -150,18 +154,19 @@ class Normed:
 
     def _at(self, scale: float) -> _Sides | None:
         if scale not in self._kept:
-            given = {
-                key: (scale * x).astype(x.dtype) if key in self._inputs else x for key, x in self._variables.items()
-            }
-            try:
-                self._kept[scale] = _Sides(*(self._called(function, given) for function in self._functions))
-            except Exception:  # noqa: BLE001  outside the domain of either
-                self._kept[scale] = None
+            self._kept[scale] = self._both(self._given(scale))
         return self._kept[scale]
 
-    def _called(self, function: Function, given: Arrays) -> dict[str, Array]:
-        y, pullback = function.call(given, self._case.context())
-        return {"output": y, **pullback(self._dy.astype(y.dtype))}
+    def _both(self, given: Arrays) -> _Sides | None:
+        """Return what both give, or None outside the domain of either."""
+        found = []
+        for function in self._functions:
+            try:
+                y, pullback = function.call(given, self._case.context())
+                found.append({"output": y, **pullback(self._dy.astype(y.dtype))})
+            except Exception:  # noqa: BLE001  whatever it raises there
+                return None
+        return _Sides(*found)
 
 
 def _norms(x: Array) -> Iterator[tuple[tuple[int, ...], int, Array]]:
