@@ -41,7 +41,7 @@ def _tells(case: Case, variables: Arrays, tensors: Sequence[str]) -> bool | None
     compared = compared_with_twin(case, variables, ("float64",), excusing=False)
     if isinstance(compared, Outcome):
         return None
-    chosen = {name: (worst, told) for name, worst, told in compared if name in ("output", *tensors)}
+    chosen = {name: (worst, told) for name, worst, told in compared.tensors if name in ("output", *tensors)}
     if not {"output", *tensors} <= chosen.keys():
         return None
     if any(worst is None or worst.ratio > 1 for worst, _ in chosen.values()):
