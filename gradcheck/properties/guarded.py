@@ -147,9 +147,10 @@ def _is_right_above(judge: Judge, name: str, beyond: Array, *, flat: bool) -> bo
     """Return whether the value moves as the gradient says where elements beyond a bound are just above any guard.
 
     Where they are now it has to be flat: that is known, or it is looked at a step inwards by which the gradient would
-    move it. Of a number that is 0 or 1, the gradient has to be that just above, or that of a logarithm with an eps at
-    which the value begins to move: that of a square is flat at 0, too. None if nothing can be told: of numbers that are
-    not near 0 or 1, outside the domain, or where rounding hides the slope.
+    move it. Nearer to 0 or 1 the gradient is as large at least, and of the same sign. Of a number that is 0 or 1, it
+    has to be that just above, or that of a logarithm with an eps at which the value begins to move: that of a square is
+    flat at 0, too. None if nothing can be told: of numbers that are not near 0 or 1, outside the domain, or where
+    rounding hides the slope.
     """
     point, x, places = judge.point, judge.point.variables[name], np.flatnonzero(beyond)
     end = np.where(np.abs(x - 1) < 0.5, 1.0, 0.0)
@@ -160,7 +161,10 @@ def _is_right_above(judge: Judge, name: str, beyond: Array, *, flat: bool) -> bo
     every, step = np.arange(len(places)), np.full(len(places), LIFTED / 4)
     try:
         y, pullback = point.function.call(lifted, point.context())
-        grad = pullback(point.dy)[name].reshape(-1)[places]
+        grad, own = pullback(point.dy)[name].reshape(-1)[places], judge.grads[name][beyond]
+        grows = (own * grad > 0) & (np.abs(own) >= (1 - ROUGHLY) * np.abs(grad))
+        if np.any((away > 0) & (own != 0) & ~grows):
+            return False
         if np.any(away == 0):
             inside = end + inwards * np.where(end == 1.0, np.finfo(x.dtype).eps / 2, NEXT_TO_0)
 
@@ -174,7 +178,7 @@ def _is_right_above(judge: Judge, name: str, beyond: Array, *, flat: bool) -> bo
                 there = {**point.variables, name: np.where(beyond, ends, x).astype(x.dtype)}
                 return np.asarray(point.function.call(there, point.context())[1](point.dy)[name].reshape(-1)[places])
 
-            own, twice = judge.grads[name][beyond], 2 * slopes(end + 2 * inwards * LIFTED)
+            twice = 2 * slopes(end + 2 * inwards * LIFTED)
             same, logarithmic = (np.abs(one - grad) <= ROUGHLY * np.abs(grad) for one in (own, twice))
             eps, goes_on = _of_eps(own, slopes(inside), grad, np.abs(inside - end)[beyond])
             if np.any((away == 0) & (own != 0) & ~same & ~goes_on):

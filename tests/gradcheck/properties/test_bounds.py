@@ -61,6 +61,15 @@ def test_a_wrong_gradient_beside_a_guard_fails(f, slope, x):
     assert report.verdict is Verdict.FAIL
 
 
+@pytest.mark.parametrize(("f", "slope"), later(PAIRS, 1))
+@pytest.mark.parametrize("wrong", [-1.0, 1e-6])
+def test_a_gradient_that_turns_or_vanishes_beyond_a_guard_fails(f, slope, wrong):
+    def pullback(inputs, dy):
+        return dy * np.where(inputs[0] < BOUND, wrong, 1.0) * slope(inputs[0])
+
+    assert gradcheck.check_gradients(f, (ROW,), pullback, variations=False).verdict is Verdict.FAIL
+
+
 def test_a_loss_of_one_sample_whose_only_share_is_below_the_guard_passes_by_its_other_samples():
     def loss(p, t):
         return (t * log(p)).sum() / len(p)
