@@ -38,6 +38,8 @@ USUAL = (
 )
 OF_USUAL = 1.5
 
+GOES_ON = 1e-2  # of what the guard moves, to which the gradient goes on as a logarithm's where the input is smaller
+
 BLURRED = 4.0  # times itself, by which an eps may be off whose departure is invisible
 STEPS = 8  # of Gauss and Newton: one is enough for most models
 SETTLED = 1e-12  # relative change of eps
@@ -126,18 +128,54 @@ class Fit(NamedTuple):
     sure: bool
 
 
+class Moved(NamedTuple):
+    """Another input of a function, and its analytic gradient there."""
+
+    x: Array
+    analytic: Array
+
+
 def guard_of(
-    comparison: Comparison, x: Array, dy: Array, target: Array | None, known: Mapping[float, float] | None = None
+    comparison: Comparison,
+    x: Array,
+    dy: Array,
+    target: Array | None,
+    moved: Moved | None,
+    known: Mapping[float, float] | None = None,
 ) -> Guard | None:
     """Return the guard that two gradients of ``x`` differ by, alone or beside a fault, or None.
 
-    ``known`` are those of the value that other cases have shown, with their errors: where one explains all, nothing is
-    fitted.
+    Where the input is ``moved``, the gradient has to go on as a logarithm's: ``2 x + 2 eps`` is ``2 x`` over
+    ``x / (x + eps)`` as well. Nothing is sure if the function is not defined there. ``known`` are guards of the value
+    that other cases have shown, with their errors: where one explains all, nothing is fitted.
     """
     with np.errstate(all="ignore"):
-        models = list(_models(x, _weights(x, dy), target, comparison))
-        finders = (partial(of_value, known=known), of_gradient, beside_a_fault)
-        return surest(find(comparison, model) for find in finders for model in models)
+        weights = _weights(x, dy)
+        models = list(_models(x, weights, target, comparison))
+        there = models if moved is None else list(_models(moved.x, weights, target, comparison))
+
+        def found() -> Iterator[Guard | None]:
+            for find in (partial(of_value, known=known), of_gradient, beside_a_factor):
+                for model, model_there in zip(models, there, strict=True):
+                    guard = find(comparison, model)
+                    if guard is None or moved is None:
+                        yield guard and replace(guard, sure=False)
+                    elif _goes_on(comparison, guard, model, model_there, moved.analytic):
+                        yield guard
+            for model in models:
+                yield beside_a_fault(comparison, model)
+
+        return surest(found())
+
+
+def _goes_on(comparison: Comparison, guard: Guard, model: Model, there: Model, analytic: Array) -> bool:
+    """Return whether the gradient elsewhere is that of the model, with the weights that it has here."""
+    eps = guard.eps if guard.place is Place.DIVISOR else 0.0
+    ratio = _ratio(there.gradient(eps), model.gradient(eps))
+    expected = comparison.analytic * ratio
+    unsure = (GOES_ON * np.abs(comparison.error) + comparison.allowed) * (1 + np.abs(ratio))
+    judged = comparison.judged & ~guard.outside & np.isfinite(unsure)
+    return bool(np.all((np.abs(analytic - expected) <= unsure)[judged]))
 
 
 def guard_of_samples(
@@ -244,28 +282,31 @@ def of_value(comparison: Comparison, model: Model, known: Mapping[float, float] 
 
 
 def of_gradient(comparison: Comparison, model: Model) -> Guard | None:
-    """The gradient has an eps that the value has not."""
-    plain, none = model.gradient(0.0), np.zeros(comparison.numeric.shape, bool)
-    found = _fitted(comparison, none, lambda eps: comparison.analytic * _ratio(plain, model.gradient(eps)))
+    """The gradient has an eps that the value has not, which may have a bound."""
+    plain, outside = model.gradient(0.0), _outside(comparison, model)
+    found = _fitted(comparison, outside, lambda eps: comparison.analytic * _ratio(plain, model.gradient(eps)))
     if found is None:
         return None
-    guard = _guard(model, found, none)
+    guard = _guard(model, found, outside)
     ratio = 1 / guard.ratio
     return replace(guard, place=Place.DIVISOR, ratio=ratio, unsure=guard.unsure * ratio**2)
 
 
+def beside_a_factor(comparison: Comparison, model: Model) -> Guard | None:
+    """The value has an eps that the gradient has not, and the gradient is wrong by a factor besides."""
+    plain = model.gradient(0.0)
+    return _of_any_size(comparison, model, lambda eps: comparison.analytic * _ratio(model.gradient(eps), plain))
+
+
 def beside_a_fault(comparison: Comparison, model: Model) -> Guard | None:
     """The value has an eps, as its numeric gradient shows alone, and something else is wrong besides."""
-    plain, outside = model.gradient(0.0), _outside(comparison, model)
-    shapes = (
-        model.gradient,
-        lambda eps: comparison.analytic * _ratio(model.gradient(eps), plain),
-    )
-    for shape in shapes:
-        found = _fitted(comparison, outside, shape, of_any_size=True)
-        if found is not None:
-            return _guard(model, found, outside)
-    return None
+    return _of_any_size(comparison, model, model.gradient)
+
+
+def _of_any_size(comparison: Comparison, model: Model, shape: Callable[[complex], Array]) -> Guard | None:
+    outside = _outside(comparison, model)
+    found = _fitted(comparison, outside, shape, of_any_size=True)
+    return found and _guard(model, found, outside)
 
 
 def _models(x: Array, weights: Array, target: Array | None, comparison: Comparison) -> Iterator[Model]:
@@ -293,12 +334,12 @@ def _models(x: Array, weights: Array, target: Array | None, comparison: Comparis
 
 def _of_one(share: Array, weight: Array, eps: complex) -> Array:
     """Return the slope of ``-log(share + eps)``, times -weight."""
-    return np.asarray(weight / (share + eps))
+    return _over(weight, share + eps)
 
 
 def _of_two(p: Array, rest: Array, slope: Array, target: Array, eps: complex) -> Array:
     """Return the slope of binary cross-entropy, given that of p."""
-    return np.asarray(slope * ((1 - target) / (rest + eps) - target / (p + eps)))
+    return np.asarray(slope * (_over(1 - target, rest + eps) - _over(target, p + eps)))
 
 
 def _of_classes(p: Array, q: Array, axis: int, eps: complex) -> Array:
@@ -337,8 +378,13 @@ def _weights(x: Array, dy: Array) -> Array:
 
 
 def _ratio(a: Array, b: Array) -> Array:
-    """Return a / b, and 1 where both are zero."""
-    return np.asarray(np.where((a == 0) & (b == 0), 1.0, a / b))
+    """Return a / b; 1 where both are zero, and at a share of 0, where one is infinite: no guard is taken away there."""
+    return np.asarray(np.where(((a == 0) & (b == 0)) | ~np.isfinite(a) | ~np.isfinite(b), 1.0, a / b))
+
+
+def _over(weight: Array, share: Array) -> Array:
+    """Return weight / share, and 0 where nothing weighs."""
+    return np.asarray(np.where(weight == 0, 0.0, weight / share))
 
 
 def _outside(comparison: Comparison, model: Model) -> Array:

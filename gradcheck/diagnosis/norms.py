@@ -6,7 +6,7 @@ an input twice as large, or a quarter, at every element; a fault counts as much 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,9 @@ from gradcheck.diagnosis.guards import DIGITS, INVISIBLE, USUAL, Beside, Guard, 
 POWERS = (1, 2)  # of the input, that an eps is added to
 LARGEST_SHARE = 0.1  # of a gradient, by which an eps may move it: then the square of that is small beside it
 SECOND_ORDER = 8.0  # times the square of the share: what the next term of an expansion in eps may come to
+COUNTS = 4.0  # times the norm, that an eps is where it is looked at whether it guards: there less than a half is left
+SATURATED = 0.1  # of an error, by which that of a guard falls short there; that of a root by a sixth
+LEFT = 1e-3  # of an error, that is left there at least: a hundredth where it is in one place of two
 ROUGH = 0.75  # relative error of an eps that is only known by what it does: there may be two or three of it, or half
 FAR_ROUNDING = 64 * float(np.finfo(np.float64).eps)  # of the largest element, of a gradient at another scale
 EQUAL = 1e-9  # of the largest element, below which elements deviate by rounding alone
@@ -25,29 +28,37 @@ FROM_SHARE = 16.0  # times what an eps makes of a norm, which it may make of a g
 PLAIN = 1e-3  # relative, to which an eps that is read off the outputs is the same for all, and a usual one
 
 
+class Seen(NamedTuple):
+    """The gradients and the output of a function at some input."""
+
+    gradients: Comparison
+    y: Array
+
+
 def guard_of_norm(
-    once: Comparison,
-    twice: Comparison,
-    own: Array,
-    x: Array,
-    y: Array,
-    y_of_twice: Array,
-    known: Beside | None = None,
+    once: Seen, at: Callable[[float], Seen | None], own: Array, x: Array, known: Beside | None = None
 ) -> Guard | None:
-    """Return the guard that gradients at ``x`` differ by, given those and the outputs at ``2 x``, too, or None.
+    """Return the guard that gradients at ``x`` differ by, given what is seen ``at`` some times ``x``, too, or None.
 
     They are those of ``own``: of ``x``, or of a parameter. An eps ``known`` from another input is taken if it may move
     the gradient by as much.
     """
+    here, share = once.gradients, share_of(once.gradients)
+    if not share <= LARGEST_SHARE or (twice := at(2.0)) is None:
+        return None
     with np.errstate(all="ignore"):
-        share, degree = share_of(once), _degree(once.numeric, twice.numeric)
-        if not share <= LARGEST_SHARE or not _homogeneous(once, twice, degree) or multiple_of(once, own) is not None:
+        there, degree = twice.gradients, _degree(here.numeric, twice.gradients.numeric)
+        if not _homogeneous(here, there, degree) or multiple_of(here, own) is not None:
             return None
         for power in POWERS:
             scale = 2.0 ** (power - degree)
-            expected, unsure = scale * twice.error, scale * twice.allowed + SECOND_ORDER * share * _most(once)
-            if _tells(once, np.where(twice.judged, expected, np.nan), unsure, share):
-                beside = next(_read_off(x, y, y_of_twice, power, share), None)
+            expected, unsure = scale * there.error, scale * there.allowed + SECOND_ORDER * share * _most(here)
+            if _tells(here, np.where(there.judged, expected, np.nan), unsure, share):
+                nearer = 2.0 ** round(np.log2(share / COUNTS) / power)
+                near = at(nearer)
+                if near is None or not _saturates(here, near.gradients, nearer ** (degree - power)):
+                    continue
+                beside = next(_read_off(x, once.y, twice.y, power, share), None)
                 if beside is None and known is not None and known.power == power and _possible(known, x, share):
                     beside = known
                 rough = share * _size(x) ** power
@@ -55,6 +66,17 @@ def guard_of_norm(
                 nowhere, one = np.zeros(own.shape, bool), np.ones(own.shape)
                 return Guard(eps, error, Place.NORM, one, 0 * one, nowhere, expected, unsure, beside=beside)
     return None
+
+
+def _saturates(once: Comparison, near: Comparison, growth: float) -> bool:
+    """Return whether errors, where eps counts as much as the norm, are not what grew from those here by a power.
+
+    Those of a term of another degree are, as of ``2 x + 1e-5``; it guards nothing.
+    """
+    expected, judged = growth * once.error, once.judged & near.judged
+    apart = np.abs(near.error - expected) - near.allowed - growth * once.allowed
+    most = _most(once) * growth
+    return bool(np.any((apart > SATURATED * most)[judged])) and LEFT * most < _most(near) < COUNTS * most
 
 
 class Limit(NamedTuple):
@@ -117,7 +139,7 @@ def _tells(once: Comparison, expected: Array, unsure: Array, share: float) -> bo
         return False
     level = np.where(judged, np.abs(once.error) / tolerance, 0.0)
     digits = float(np.log10(np.maximum(level, 1.0)).sum())
-    return share <= INVISIBLE or (digits >= DIGITS and distinct(once.error[level > 1]) >= TWO)
+    return share <= INVISIBLE or (digits >= DIGITS and distinct(once.error[level > 1]) >= min(TWO, once.error.size))
 
 
 def _read_off(x: Array, y: Array, y_of_twice: Array, power: int, share: float) -> Iterator[Beside]:
@@ -131,7 +153,7 @@ def _read_off(x: Array, y: Array, y_of_twice: Array, power: int, share: float) -
     for root in (1, 2):
         part = grown**root - 1
         for axes in axis_sets(x.shape):
-            for measure, size in enumerate(_sizes(x, axes)):
+            for measure, size in enumerate(sizes(x, axes)):
                 eps = (part * size**power / (1 - 0.5**power - part * 0.5**power))[np.isfinite(grown)]
                 middle = float(np.median(eps)) if eps.size else 0.0
                 usual = USUAL[int(np.argmin(np.abs(np.array(USUAL) - middle)))]
@@ -144,7 +166,7 @@ def _possible(beside: Beside, x: Array, share: float) -> bool:
     """Return whether an eps can move a gradient by this share of it, given the norms of ``x`` that it is beside."""
     if max(beside.axes) >= x.ndim:
         return False
-    size = list(_sizes(x, beside.axes))[beside.measure]
+    size = list(sizes(x, beside.axes))[beside.measure]
     moved = beside.eps / size[size > 0] ** beside.power
     return bool(moved.min(initial=np.inf) / FROM_SHARE <= share <= FROM_SHARE * moved.max(initial=0.0))
 
@@ -155,7 +177,7 @@ def _size(x: Array) -> float:
     return deviation if deviation > EQUAL * top else top
 
 
-def _sizes(x: Array, axes: tuple[int, ...]) -> Iterator[Array]:
+def sizes(x: Array, axes: tuple[int, ...]) -> Iterator[Array]:
     """Yield norms and deviations along axes."""
     yield np.sqrt((x**2).sum(axis=axes, keepdims=True))
     yield np.sqrt((x**2).mean(axis=axes, keepdims=True))

@@ -118,7 +118,8 @@ def precision_of(case: Case) -> Precision:
 def precision_taken(case: Case) -> Precision | None:
     """Return the one precision that a foreign subject takes, where it raises for another; None where it takes both.
 
-    What is not asked for is not tried: float64 is, and float32 where some of what is given has it.
+    What is not asked for is not tried: float64 is, and float32 where some of what is given has it. If both are given,
+    as an input and a parameter, and it raises for that alone, it is given float64.
     """
     if "taken" not in case.measured:
         case.measured["taken"] = _precision_taken(case)
@@ -132,10 +133,10 @@ def _precision_taken(case: Case) -> Precision | None:
     if not function.foreign or not given:
         return None
 
-    def takes(precision: Precision) -> bool:
+    def takes(variables: Arrays) -> bool:
         try:
             with np.errstate(all="ignore"):
-                y, pullback = function.call(cast(function.variables, precision), case.context())
+                y, pullback = function.call(variables, case.context())
                 pullback(np.ones_like(y))
         except ImportError:
             raise
@@ -143,9 +144,10 @@ def _precision_taken(case: Case) -> Precision | None:
             return False
         return True
 
-    if not takes(np.float64):
-        return np.float32 if takes(np.float32) else None
-    return np.float64 if np.float32 in given and not takes(np.float32) else None
+    wide, narrow = (cast(function.variables, precision) for precision in (np.float64, np.float32))
+    if not takes(wide):
+        return np.float32 if takes(narrow) else None
+    return np.float64 if np.float32 in given and not (takes(narrow) and takes(function.variables)) else None
 
 
 def size_of(case: Case) -> float:

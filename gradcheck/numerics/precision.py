@@ -123,7 +123,9 @@ def _on_a_line(
     seen = {}
     for name in found[0]:
         values = np.array([results[name] for results in found], np.float64)
-        rounding = np.sqrt(np.mean(np.diff(values, 4, axis=0) ** 2, axis=0)) / FOURTH
+        # The input given may be an end, such as a probability of 1 that is clipped: what jumps there is in one of five.
+        fourth = np.sort(np.abs(np.diff(values, 4, axis=0)), axis=0)[:-1]
+        rounding = np.sqrt(np.mean(fourth**2, axis=0)) / FOURTH
         reach = (POINTS - 1) * distance
         seen[name] = _Seen(values[0], rounding, (values[-1] - values[0]) / reach, reach)
     return seen

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from gradcheck.contract import Array
+from gradcheck.numerics.stairs import ROUNDED
 from gradcheck.streams import stream
 
 Compute = Callable[[Mapping[str, Array]], Mapping[str, Array] | None]
@@ -21,7 +22,6 @@ CHANGING, FAR_SMALLER = 0.25, 64
 BESIDE = 2.0  # times the largest difference on the lines, which is allowed at the point
 NEARER_0 = (2.0**-6, 2.0**-3, 0.5, 0.75, 0.875, 0.9375, 0.96875)  # by which shares inputs shrink until a value moves
 HALVINGS = 40
-ROUNDED = 16.0  # units in the last place of 1, which is as high as a step of a gradient may be to be of rounding
 
 
 def separation(one: Compute, other: Compute, variables: Mapping[str, Array], name: str) -> float:

@@ -7,12 +7,14 @@ from functools import partial
 
 import numpy as np
 
-from gradcheck.contract import Array, Context
+from gradcheck.contract import Array, Case, Context
 from gradcheck.diagnosis.evidence import Diagnosis, Evidence
 from gradcheck.diagnosis.gradients import diagnose
+from gradcheck.diagnosis.guards import Moved
 from gradcheck.numerics.directions import coordinates
 from gradcheck.numerics.functions import Arrays, Function, Pullback, cast, function_of, grains_of
 from gradcheck.numerics.samples import batch_axis
+from gradcheck.numerics.shrinking import shrunk
 from gradcheck.properties.judge import LEVELS, Judge, TensorFinding, TooLongError
 from gradcheck.properties.outcome import CERTAIN, DIAGNOSED
 
@@ -63,6 +65,15 @@ def target_of(function: Function) -> Array | None:
     """Return what a loss, or a layer that ends in one, compares its only input with."""
     constants = [argument for argument in function.arguments if not isinstance(argument, str)]
     return constants[0] if len(function.inputs) == 1 and len(constants) == 1 else None
+
+
+def moved_from(case: Case, function: Function, variables: Arrays, name: str, dy: Array) -> Moved | None:
+    """Return a smaller input and its gradient, or None if the function is not defined there."""
+    x = shrunk(variables[name], case.rng("smaller inputs"))
+    try:
+        return Moved(x, function.call({**variables, name: x}, case.context())[1](dy)[name])
+    except Exception:  # noqa: BLE001  whatever it raises there
+        return None
 
 
 def _of_exchanged(judge: Judge) -> dict[str, tuple[Array, Array]]:

@@ -11,14 +11,14 @@ from gradcheck.contract import Array
 from gradcheck.diagnosis.evidence import Cause, Diagnosis
 from gradcheck.diagnosis.fits import Comparison
 from gradcheck.diagnosis.guards import LARGEST as LARGEST_GUARD
-from gradcheck.diagnosis.guards import USUAL, Guard, Place, bound, guard_of, guard_of_samples, surest
-from gradcheck.diagnosis.norms import LARGEST_SHARE, POWERS, guard_of_norm, share_of, without_norm
+from gradcheck.diagnosis.guards import Guard, Place, bound, guard_of, guard_of_samples, surest
+from gradcheck.diagnosis.norms import POWERS, Seen, guard_of_norm, share_of, without_norm
 from gradcheck.numerics.agreement import compare, largest
 from gradcheck.numerics.differences import RICHARDSON_WEIGHTS, SHORTER, STEPS, derivatives
 from gradcheck.numerics.directions import coordinates, unit
 from gradcheck.numerics.functions import cast, function_of
 from gradcheck.numerics.samples import batch_axis, part_of
-from gradcheck.properties.explained import target_of
+from gradcheck.properties.explained import moved_from, target_of
 from gradcheck.properties.judge import Judge, TensorFinding, TooLongError
 from gradcheck.properties.outcome import DIAGNOSED, useful
 
@@ -26,6 +26,7 @@ SAMPLES = 256  # of which each is tried alone, to tell an eps from a fault
 LIFTED = 2.0**-15  # an element just above what a guard cuts off, and below what any other bound does
 ROUGHLY = 0.05  # of itself, to which a slope is that of 1 / x there, by a step of a quarter
 NEXT_TO_0 = 1e-30  # below every eps
+WITHIN, BEYOND = 0.75, 1.5  # times an eps: a bound of that size lies between
 SHOWN = 16.0  # roundings of the value, by which a gradient would move it where it is flat
 
 FARTHEST = {np.float64: 2.0**40, np.float32: 2.0**16}  # of its size, where no eps counts beside an input
@@ -78,8 +79,10 @@ def _freed(judge: Judge, name: str, found: TensorFinding, *, normed: bool) -> Te
     blurred = np.where(numeric == 0, allowed + _grain(judge, name), allowed)
     comparison = Comparison(grad, numeric, blurred)
     guard = _best(name, comparison, _guards(judge, name, comparison, normed=normed)) or _bound(judge, name, comparison)
-    if guard is not None and np.any(guard.outside) and _is_right_above(judge, name, guard.outside, flat=True) is False:
-        guard = None  # what is flat is so beyond any guard
+    if guard is not None and np.any(guard.outside):
+        right = _is_right_above(judge, name, guard.outside, flat=True)
+        if right is False or (guard.place is Place.DIVISOR and not right):
+            guard = None  # what is flat is so beyond any guard
     if guard is None and clipped:
         guard = bound(at_kinks)
     if guard is None:
@@ -94,8 +97,9 @@ def _freed(judge: Judge, name: str, found: TensorFinding, *, normed: bool) -> Te
         return replace(found, cause=Diagnosis(Cause.GUARD, {"eps": str(guard), "place": guard.place, "off": off}))
     if not guard.sure:
         return replace(found, worst=found.kinks, told=found.kinks is not None, guard=guard, off=off)
-    smooth = smooth if np.isfinite(margin).any() else None
-    worst, told = largest(smooth, found.kinks), useful(margin, grad, without) or found.kinks is not None
+    inside = np.isfinite(margin)
+    told = bool(inside.any()) and useful(margin[inside], grad[inside], without[inside])
+    worst, told = largest(smooth if inside.any() else None, found.kinks), told or found.kinks is not None
     return replace(found, worst=worst, told=told, numeric=without, allowed=margin, guard=guard, off=off)
 
 
@@ -115,7 +119,9 @@ def _guards(judge: Judge, name: str, comparison: Comparison, *, normed: bool) ->
     """Yield what may guard the value or the gradient, the cheapest to find first."""
     known, is_input = judge.case.tally.eps, name in judge.point.function.inputs
     if is_input:
-        yield guard_of(comparison, judge.point.variables[name], judge.point.dy, target_of(judge.point.function), known)
+        x, target = judge.point.variables[name], target_of(judge.point.function)
+        moved = moved_from(judge.case, judge.point.function, judge.point.variables, name, judge.point.dy)
+        yield guard_of(comparison, x, judge.point.dy, target, moved, known)
     yield _guard_of_samples(judge, name, comparison, known)
     if judge.point.function.inputs:
         guard = _guard_of_norm(judge, name, comparison)
@@ -141,9 +147,10 @@ def _is_right_above(judge: Judge, name: str, beyond: Array, *, flat: bool) -> bo
     """Return whether the value moves as the gradient says where elements beyond a bound are just above any guard.
 
     Where they are now it has to be flat: that is known, or it is looked at a step inwards by which the gradient would
-    move it. Of a number that is 0 or 1, the gradient has to be that just above, or that of a logarithm with a usual
-    eps: the value of a square is flat at 0, too. None if nothing can be told: of numbers that are not near 0 or 1,
-    outside the domain, or where rounding hides the slope.
+    move it. Nearer to 0 or 1 the gradient is as large at least, and of the same sign. Of a number that is 0 or 1, it
+    has to be that just above, or that of a logarithm with an eps at which the value begins to move: that of a square is
+    flat at 0, too. None if nothing can be told: of numbers that are not near 0 or 1, outside the domain, or where
+    rounding hides the slope.
     """
     point, x, places = judge.point, judge.point.variables[name], np.flatnonzero(beyond)
     end = np.where(np.abs(x - 1) < 0.5, 1.0, 0.0)
@@ -154,20 +161,29 @@ def _is_right_above(judge: Judge, name: str, beyond: Array, *, flat: bool) -> bo
     every, step = np.arange(len(places)), np.full(len(places), LIFTED / 4)
     try:
         y, pullback = point.function.call(lifted, point.context())
-        grad = pullback(point.dy)[name].reshape(-1)[places]
+        grad, own = pullback(point.dy)[name].reshape(-1)[places], judge.grads[name][beyond]
+        grows = (own * grad > 0) & (np.abs(own) >= (1 - ROUGHLY) * np.abs(grad))
+        if np.any((away > 0) & (own != 0) & ~grows):
+            return False
         if np.any(away == 0):
             inside = end + inwards * np.where(end == 1.0, np.finfo(x.dtype).eps / 2, NEXT_TO_0)
+
+            def bounds(eps: Array) -> Array:
+                lines, sign = coordinates(point, name).only(places), inwards[beyond]
+                size = np.where((away == 0) & (eps <= LARGEST_GUARD), eps, LIFTED)
+                below, above = (lines.at(every, share * sign * size)[0] for share in (WITHIN, BEYOND))
+                return np.asarray(np.all(below == lines.y, axis=1) & np.any(above != lines.y, axis=1) & (size == eps))
 
             def slopes(ends: Array) -> Array:
                 there = {**point.variables, name: np.where(beyond, ends, x).astype(x.dtype)}
                 return np.asarray(point.function.call(there, point.context())[1](point.dy)[name].reshape(-1)[places])
 
-            own, twice = judge.grads[name][beyond], 2 * slopes(end + 2 * inwards * LIFTED)
+            twice = 2 * slopes(end + 2 * inwards * LIFTED)
             same, logarithmic = (np.abs(one - grad) <= ROUGHLY * np.abs(grad) for one in (own, twice))
-            goes_on, usual = _of_eps(own, slopes(inside), grad, np.abs(inside - end)[beyond])
+            eps, goes_on = _of_eps(own, slopes(inside), grad, np.abs(inside - end)[beyond])
             if np.any((away == 0) & (own != 0) & ~same & ~goes_on):
                 return False
-            if not np.all((away > 0) | same | (logarithmic & goes_on & usual)):
+            if not np.all((away > 0) | same | (logarithmic & goes_on & bounds(eps))):
                 return None
         lines = coordinates(replace(point, variables=lifted, y=y), name).only(places)
         (above, right), (below, left) = lines.at(every, step), lines.at(every, -step)
@@ -186,16 +202,14 @@ def _is_right_above(judge: Judge, name: str, beyond: Array, *, flat: bool) -> bo
 
 
 def _of_eps(own: Array, inside: Array, above: Array, distance: Array) -> tuple[Array, Array]:
-    """Return where a slope at 0 or 1 goes on inside as ``k / eps`` does, and where that is a usual eps.
+    """Return the eps of a slope at 0 or 1 that is ``k / eps``, and where it goes on inside as that does.
 
     The k is that of ``k / p`` at `LIFTED` ``above``. At a ``distance`` inside the slope is the same, or
     ``k / (eps + distance)``: what is wrong at 0 and 1 alone is not.
     """
     with np.errstate(all="ignore"):
         eps, shifted = above * LIFTED / own, above * LIFTED / inside
-        nearest = np.array(USUAL)[np.argmin(np.abs(np.log(np.array(USUAL)[:, None] / np.abs(eps))), axis=0)]
-        goes_on = (eps > 0) & (eps <= (1 + ROUGHLY) * shifted) & (eps >= (1 - ROUGHLY) * shifted - distance)
-        return goes_on, np.abs(eps - nearest) <= ROUGHLY * nearest + distance
+        return eps, (eps > 0) & (eps <= (1 + ROUGHLY) * shifted) & (eps >= (1 - ROUGHLY) * shifted - distance)
 
 
 def _guard_of_samples(judge: Judge, name: str, whole: Comparison, known: Mapping[float, float]) -> Guard | None:
@@ -225,7 +239,7 @@ def _guard_of_norm(judge: Judge, name: str, once: Comparison) -> Guard | None:
     """
     source = name if name in judge.point.function.inputs else judge.point.function.inputs[0]
 
-    def at(scale: float) -> tuple[Judge, Comparison] | None:
+    def at(scale: float) -> Seen | None:
         there = _scaled(judge, scale)
         if there is None:
             return None
@@ -233,24 +247,23 @@ def _guard_of_norm(judge: Judge, name: str, once: Comparison) -> Guard | None:
             numeric, allowed = there.numeric_of({}, name, there.point.dy)
         except Exception:  # noqa: BLE001  outside its domain, or too long to tell
             return None
-        return there, Comparison(there.grads[name], numeric, allowed + there.noise(name))
+        return Seen(Comparison(there.grads[name], numeric, allowed + there.noise(name)), there.point.y)
 
     def of(scale: float) -> Guard | None:
-        first = (judge, once) if scale == 1 else at(scale)
-        if first is None or share_of(first[1]) > LARGEST_SHARE or (second := at(2 * scale)) is None:
-            return None
-        (near, one), (far, two) = first, second
+        first = Seen(once, judge.point.y) if scale == 1 else at(scale)
         # What counts as little there as this cannot come to more here.
-        if share_of(once) > AT_MOST * share_of(one) * max(scale, scale ** max(POWERS)):
+        most = AT_MOST * max(scale, scale ** max(POWERS))
+        if first is None or share_of(once) > most * share_of(first.gradients):
             return None
-        own, x = (near.point.variables[each] for each in (name, source))
-        return guard_of_norm(one, two, own, x, near.point.y, far.point.y, judge.case.measured.get(BESIDE))
+        point = judge.point
+        own, x = ((scale if each in point.function.inputs else 1.0) * point.variables[each] for each in (name, source))
+        return guard_of_norm(first, lambda by: at(scale * by), own, x, judge.case.measured.get(BESIDE))
 
     guard = of(1.0)
     if guard is None if source != name else guard is not None:
         return guard
     beyond = None if _differs_beyond(judge, name, once) else at(FARTHEST[judge.point.precision])
-    if beyond is None or (limit := without_norm(once, beyond[1], FARTHEST[judge.point.precision])) is None:
+    if beyond is None or (limit := without_norm(once, beyond.gradients, FARTHEST[judge.point.precision])) is None:
         return None
     if source != name:
         return guard

@@ -8,13 +8,10 @@ import numpy as np
 
 from gradcheck.contract import Case
 from gradcheck.numerics.functions import Arrays, cast, function_of
+from gradcheck.numerics.shrinking import shrunk
 from gradcheck.properties.outcome import Outcome
 from gradcheck.properties.twins import compared_with_twin
 from gradcheck.subjects.twin import twin_of
-
-# By what share elements shrink where it is tried again whether subject and twin are the same function. Shares of one,
-# as probabilities are, stay shares of one.
-SHRUNK = 1 / 8
 
 
 def stopped_in_twin(case: Case, tensors: Sequence[str]) -> bool:
@@ -27,7 +24,7 @@ def stopped_in_twin(case: Case, tensors: Sequence[str]) -> bool:
     if case.twin is None:
         return False
     here, rng = cast(function_of(case).variables, np.float64), case.rng("shrunk")
-    there = {name: x * (1 - SHRUNK * rng.uniform(size=x.shape)) if name in tensors else x for name, x in here.items()}
+    there = {name: shrunk(x, rng) if name in tensors else x for name, x in here.items()}
     try:
         opinions = [_tells(case, point, tensors) for point in (here, there)]
         if None in opinions:
@@ -44,7 +41,7 @@ def _tells(case: Case, variables: Arrays, tensors: Sequence[str]) -> bool | None
     compared = compared_with_twin(case, variables, ("float64",), excusing=False)
     if isinstance(compared, Outcome):
         return None
-    chosen = {name: (worst, told) for name, worst, told in compared if name in ("output", *tensors)}
+    chosen = {name: (worst, told) for name, worst, told in compared.tensors if name in ("output", *tensors)}
     if not {"output", *tensors} <= chosen.keys():
         return None
     if any(worst is None or worst.ratio > 1 for worst, _ in chosen.values()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -48,23 +49,33 @@ def _agreement(case: Case, settings: Settings, wanted: Callable[[str], bool]) ->
     compared = case.found[kept]
     if isinstance(compared, Outcome):
         return compared
-    chosen = [(worst, told) for name, worst, told in compared if wanted(name)]
+    chosen = [(worst, told) for name, worst, told in compared.tensors if wanted(name)]
     outcome = judged([worst for worst, _ in chosen], told=any(told for _, told in chosen))
     if outcome.verdict is Verdict.FAIL and outcome.worst is not None and outcome.worst.tensor != "output":
         outcome = replace(outcome, diagnosis=odd_one_out(case, outcome.worst))
-    said = [text for name, text in case.found.get(("guards of twins",), {}).items() if wanted(name)]
-    outcome = replace(outcome, remark="; ".join(said))
+    outcome = replace(outcome, remark="; ".join(said for name, said in compared.guards.items() if wanted(name)))
     if outcome.verdict is Verdict.FAIL:
-        wrong = dict.fromkeys(name for name, worst, _ in compared if wanted(name) and worst and worst.ratio > 1)
-        right = dict.fromkeys(name for name, _, _ in compared if wanted(name) and name not in wrong)
+        wrong = dict.fromkeys(name for name, worst, _ in compared.tensors if wanted(name) and worst and worst.ratio > 1)
+        right = dict.fromkeys(name for name, _, _ in compared.tensors if wanted(name) and name not in wrong)
         return with_causes(case, outcome, [*wrong], [*right], explain=settings.explain)
     return outcome
 
 
+class Compared(NamedTuple):
+    """What a comparison with a twin has found.
+
+    Of output and gradients, in each precision, the worst element and whether it is informative; and what is to be said
+    of guards that one side has, by tensor.
+    """
+
+    tensors: list[tuple[str, Worst | None, bool]]
+    guards: dict[str, str]
+
+
 def compared_with_twin(
     case: Case, given: Arrays, dtypes: tuple[str, ...], terms: float = 0.0, *, excusing: bool = True
-) -> list[tuple[str, Worst | None, bool]] | Outcome:
-    """Return for output and gradients the worst element and whether it is informative, in each precision.
+) -> Compared | Outcome:
+    """Compare output and gradients with the twin's, in each precision.
 
     ``terms`` is the largest of extreme inputs: the output is allowed eps times that in addition. Any tensor is allowed
     ``tiny / eps``: near underflow it may be 0, since torch flushes subnormal numbers to 0, as of a sigmoid at -745.
@@ -111,8 +122,7 @@ def compared_with_twin(
                 if excusing and worst is not None and worst.ratio > 1:
                     worst = guarded.worst(name, array, theirs[name], allowed, variables, dy) or worst
                 compared.append((name, worst, told))
-    case.found[("guards of twins",)] = guarded.said
-    return compared if compared or not refusals else inconclusive(refusals[0])
+    return Compared(compared, guarded.said) if compared or not refusals else inconclusive(refusals[0])
 
 
 def _dtypes(case: Case, dtypes: tuple[str, ...]) -> tuple[str, ...]:
@@ -258,7 +268,7 @@ def extreme_values_agree_with_twin(case: Case, settings: Settings = Settings()) 
             if compared.verdict is Verdict.FAIL:
                 return compared
             continue  # outside the twin's domain
-        for _, worst, tells in compared:
+        for _, worst, tells in compared.tensors:
             if worst is None or not np.isfinite(worst.numeric):
                 continue  # the twin's own formula ends here
             if worst.ratio > 1:

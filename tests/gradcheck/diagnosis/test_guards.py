@@ -10,7 +10,7 @@ import pytest
 import gradcheck
 from gradcheck.contract import Array
 from gradcheck.diagnosis.fits import Comparison
-from gradcheck.diagnosis.guards import Place, guard_of
+from gradcheck.diagnosis.guards import Moved, Place, guard_of
 from gradcheck.diagnosis.losses import sigmoid, softmax
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties.gradients import gradients_agree_with_differences
@@ -74,14 +74,22 @@ def compared(analytic: Array, numeric: Array, relative: float = 1e-12) -> Compar
     return Comparison(analytic, numeric, relative * np.abs(numeric) + 1e-14)
 
 
+def moved(gradient: Gradient, x: Array, t: Array, weights: Array = ONE) -> Moved:
+    smaller = x * (1 - np.linspace(0.06, 0.12, x.size).reshape(x.shape))
+    return Moved(smaller, weights * gradient(smaller, t))
+
+
 @pytest.mark.parametrize("eps", [1e-5, 1e-7, 3.3e-9, 1e-10])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_eps_is_read_off_a_loss_whatever_its_weights(family: str, eps: float) -> None:
     gradient, x, t = FAMILIES[family]
     weights = np.arange(1.0, 1 + len(x))[:, None]
     plain, guarded = weights * gradient(0.0)(x, t), weights * gradient(eps)(x, t)
-    for analytic, numeric, place in ((plain, guarded, Place.LOGARITHM), (guarded, plain, Place.DIVISOR)):
-        found = guard_of(compared(analytic, numeric), x, ONE, t)
+    for own, analytic, numeric, place in (
+        (gradient(0.0), plain, guarded, Place.LOGARITHM),
+        (gradient(eps), guarded, plain, Place.DIVISOR),
+    ):
+        found = guard_of(compared(analytic, numeric), x, ONE, t, moved(own, x, t, weights))
         assert found is not None
         assert found.sure
         assert found.place is place
@@ -95,7 +103,7 @@ def test_an_eps_is_read_off_beside_a_fault(family: str) -> None:
     gradient, x, t = FAMILIES[family]
     right = gradient(0.0)(x, t)
     for wrong in (-right, 4 * right, np.where(np.arange(len(x))[:, None] == 1, 2 * right, right)):
-        found = guard_of(compared(wrong, gradient(1e-7)(x, t)), x, ONE, t)
+        found = guard_of(compared(wrong, gradient(1e-7)(x, t)), x, ONE, t, None)
         assert found is not None
         assert found.eps == 1e-7
         freed, _ = found.without(gradient(1e-7)(x, t), np.zeros(x.shape))
@@ -118,21 +126,22 @@ WRONG: dict[str, Gradient] = {
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 def test_a_small_fault_is_no_guard(wrong: Gradient) -> None:
-    assert guard_of(compared(wrong(Z, CLASSES), of_classes(0.0)(Z, CLASSES)), Z, ONE, CLASSES) is None
-    analytic, numeric = of_classes(0.0)(Z, CLASSES), wrong(Z, CLASSES)
-    assert guard_of(compared(analytic, numeric), Z, ONE, CLASSES) is None
+    for one, other in ((wrong, of_classes(0.0)), (of_classes(0.0), wrong)):
+        analytic, numeric = one(Z, CLASSES), other(Z, CLASSES)
+        assert guard_of(compared(analytic, numeric), Z, ONE, CLASSES, moved(one, Z, CLASSES)) is None
 
 
 def test_of_one_sample_only_a_usual_eps_is_sure() -> None:
     x, t, right = Z[:1], CLASSES[:1], of_classes(0.0)(Z[:1], CLASSES[:1])
+    there = moved(of_classes(0.0), x, t)
     for eps, sure in ((1e-7, True), (3.3e-9, False)):
-        found = guard_of(compared(right, of_classes(eps)(x, t)), x, ONE, t)
+        found = guard_of(compared(right, of_classes(eps)(x, t)), x, ONE, t, there)
         assert found is not None
         assert found.sure is sure
-    found = guard_of(compared(right, of_classes(3.3e-9)(x, t)), x, ONE, t, {3.3e-9: 1e-15})
+    found = guard_of(compared(right, of_classes(3.3e-9)(x, t)), x, ONE, t, there, {3.3e-9: 1e-15})
     assert found is not None
     assert found.sure
-    assert guard_of(compared(4 * right, right), x, ONE, t) is None
+    assert guard_of(compared(4 * right, right), x, ONE, t, there) is None
 
 
 def overlap(p: Array, t: Array, eps: float) -> Array:
@@ -145,7 +154,11 @@ def overlap(p: Array, t: Array, eps: float) -> Array:
 def test_a_gradient_of_two_values_is_no_logarithms(seed: int) -> None:
     rng = np.random.default_rng(seed)
     p, t = rng.uniform(0.1, 0.9, (4, 5)), (rng.random((4, 5)) > 0.5) * 1.0
-    assert guard_of(compared(overlap(p, t, 0.0), overlap(p, t, 1e-6)), p, ONE, t) is None
+
+    def right(p: Array, t: Array) -> Array:
+        return overlap(p, t, 0.0)
+
+    assert guard_of(compared(overlap(p, t, 0.0), overlap(p, t, 1e-6)), p, ONE, t, moved(right, p, t)) is None
 
 
 class Guarded:
@@ -305,13 +318,14 @@ def test_a_bound_that_cuts_off_a_part_of_a_sum_is_told_from_a_fault() -> None:
     p = softmax(x, 1)
     kept = np.where(p > 1e-9, MIXED, 0.0)
     numeric = p * kept.sum(axis=1, keepdims=True) - kept
-    found = guard_of(compared(p - MIXED, numeric), x, ONE, MIXED)
+    there = moved(of_classes(0.0), x, MIXED)
+    found = guard_of(compared(p - MIXED, numeric), x, ONE, MIXED, there)
     assert found is not None
     assert found.eps == 0
     assert np.array_equal(found.outside, np.abs(p - MIXED - numeric) > 1e-12)
     dropped = np.where(p > p.max(axis=1, keepdims=True) / 2, MIXED, 0.0)
     numeric = p * dropped.sum(axis=1, keepdims=True) - dropped
-    assert guard_of(compared(p - MIXED, numeric), x, ONE, MIXED) is None
+    assert guard_of(compared(p - MIXED, numeric), x, ONE, MIXED, there) is None
 
 
 def test_a_fault_beside_a_guard_is_named() -> None:
@@ -360,6 +374,25 @@ def test_a_function_without_a_target_may_be_guarded() -> None:
     )
     assert report.verdict is Verdict.PASS
     assert "eps = 1e-08 inside the value's logarithm" in str(report)
+
+
+@pytest.mark.parametrize("more", [1e-5, -1e-7])
+@pytest.mark.parametrize(
+    ("f", "slope"),
+    [
+        (np.square, lambda x, c: 2 * x + c),
+        (lambda x: (1 - x) ** 2, lambda x, c: 2 * (x - 1) + c),
+        (lambda x: x**3, lambda x, c: 3 * x**2 + c),
+        (lambda x: x**3, lambda x, c: 3 * x**2 + c * x),
+        (np.log, lambda x, c: 1 / x + abs(c) / x**2),
+    ],
+)
+@pytest.mark.parametrize("x", later([SHARES[0], SHARES[0, :1], SHARES], 1), ids=["three", "one", "twelve"])
+def test_a_small_term_of_another_degree_guards_nothing(
+    f: Callable[[Array], Array], slope: Callable[[Array, float], Array], more: float, x: Array
+) -> None:
+    report = gradcheck.check_gradients(f, (x,), lambda inputs, dy: dy * slope(inputs[0], more), variations=False)
+    assert report.verdict is Verdict.FAIL, str(report)
 
 
 class Network:

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
 import gradcheck
 from gradcheck.numerics.agreement import Verdict
+from tests.long import later
 
 BOUND = 1e-7
 ROW, ONE = np.array([[1e-9, 0.3, 0.7]]), np.array([1e-9])
@@ -56,6 +59,15 @@ def test_of_one_number_that_is_flat_nothing_is_said(f, slope):
 def test_a_wrong_gradient_beside_a_guard_fails(f, slope, x):
     report = gradcheck.check_gradients(f, (x,), lambda inputs, dy: 1.2 * dy * slope(inputs[0]))
     assert report.verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize(("f", "slope"), later(PAIRS, 1))
+@pytest.mark.parametrize("wrong", [-1.0, 1e-6])
+def test_a_gradient_that_turns_or_vanishes_beyond_a_guard_fails(f, slope, wrong):
+    def pullback(inputs, dy):
+        return dy * np.where(inputs[0] < BOUND, wrong, 1.0) * slope(inputs[0])
+
+    assert gradcheck.check_gradients(f, (ROW,), pullback, variations=False).verdict is Verdict.FAIL
 
 
 def test_a_loss_of_one_sample_whose_only_share_is_below_the_guard_passes_by_its_other_samples():
@@ -126,3 +138,66 @@ def test_a_wrong_gradient_at_exactly_0_and_1_is_caught(wrong):
     p, t = np.array([[0.0, 0.3, 0.6], [0.4, 1.0, 0.7]]), np.array([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
     assert gradcheck.check_loss(Sure(), p, t, variations=False).verdict == "fail"
     assert gradcheck.check_loss(Clipped(), p, t, variations=False).verdict == "pass"
+
+
+def clip(p, eps):
+    return np.clip(p, eps, 1 - eps)
+
+
+def add(p, eps):
+    return p + eps
+
+
+@dataclass
+class Binary:
+    """Binary cross-entropy with an eps in its value and in its gradient, and factors of both."""
+
+    value: object
+    gradient: object
+    eps: float = 3e-8
+    factor: float = 1.0
+    beyond: float = 1.0
+
+    def forward(self, p, t):
+        self.p, self.t, eps = p, t, self.eps
+        return -np.mean(t * np.log(self.value(p, eps)) + (1 - t) * np.log(self.value(1 - p, eps)))
+
+    def backward(self):
+        p, t, eps = self.p, self.t, self.eps
+        slope = (1 - t) / self.gradient(1 - p, eps) - t / self.gradient(p, eps)
+        return self.factor * np.where((p < eps) | (p > 1 - eps), self.beyond, 1.0) * slope / p.size
+
+
+BOTH = later([(add, clip), (np.maximum, np.maximum), (add, np.maximum), (clip, add), (np.maximum, add)], 2)
+SURE = np.array([[0.0, 0.3, 0.6], [0.4, 1.0, 0.75], [0.08, 0.95, 0.17]]), np.array([[1.0, 0, 1], [0, 1, 1], [1, 1, 0]])
+
+
+@pytest.mark.parametrize(("value", "gradient"), BOTH)
+@pytest.mark.parametrize("wrong", [{}, {"factor": 1.01}, {"beyond": 1.5}, {"beyond": -1.0}, {"beyond": 0.5}])
+def test_an_unusual_eps_at_exactly_0_and_1_is_a_guard_and_a_factor_is_none(value, gradient, wrong):
+    loss = Binary(value, gradient, **wrong)
+    claims = ("gradients_agree_with_differences",)
+    assert gradcheck.check_loss(loss, *SURE, variations=False, claims=claims).verdict == ("fail" if wrong else "pass")
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.01])
+def test_answers_that_are_all_exactly_right_are_not_said_to_be_of_float32(factor):
+    answers = np.array([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0]])
+    report = gradcheck.check_loss(Binary(clip, clip, factor=factor), answers, answers, variations=False)
+    assert "float32" not in str(report)
+    assert report.verdict == "inconclusive"
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.01])
+def test_zeros_beside_what_is_clipped_tell_nothing(factor):
+    class Likelihood(Binary):
+        def forward(self, p, t):
+            self.p, self.t = p, t
+            return -np.mean(t * np.log(clip(p, self.eps)))
+
+        def backward(self):
+            return -self.factor * self.t / clip(self.p, self.eps) / self.p.size
+
+    answers = np.eye(3)
+    report = gradcheck.check_loss(Likelihood(clip, clip, factor=factor), answers, answers, variations=False)
+    assert report.verdict == "inconclusive"

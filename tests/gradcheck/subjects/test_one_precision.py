@@ -123,6 +123,30 @@ def test_what_takes_float64_alone_is_given_it(times, verdict, given):
     assert not any("raises" in finding.message for finding in report.failures)
 
 
+class OfOne:
+    """A layer that refuses an input of another precision than its weights'."""
+
+    def __init__(self, times):
+        self.W, self.times = W.astype(np.float64), times
+
+    def forward(self, x):
+        assert x.dtype == self.W.dtype
+        self.x = x
+        return np.sin(x) @ self.W
+
+    def backward(self, dy):
+        self.dW = self.times * np.sin(self.x).T @ dy
+        return np.cos(self.x) * (dy @ self.W.T)
+
+
+@pytest.mark.parametrize(("times", "verdict"), [(1.0, Verdict.PASS), (1.5, Verdict.FAIL)])
+def test_an_input_of_float32_beside_weights_of_float64_is_given_in_their_precision(times, verdict):
+    report = gradcheck.check_layer(OfOne(times), X.astype(np.float32))
+    assert report.verdict is verdict, str(report)
+    assert "your code takes float64 alone, and is given it" in str(report)
+    assert not any("raises" in finding.message for finding in report.failures)
+
+
 @pytest.mark.parametrize("times", [1.0, 1.5])
 def test_a_twin_is_asked_in_the_precision_that_is_taken(times):
     torch = pytest.importorskip("torch")
