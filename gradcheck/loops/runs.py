@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck.contract import Array
-from gradcheck.loops.seen import Enough, Onlooker, Seen
+from gradcheck.loops.seen import Enough, Onlooker, Seen, Shown
 from gradcheck.loops.watch import Watch
 from gradcheck.subjects.attributes import AdapterError
 from gradcheck.trajectory.engine import STATE, State, below
@@ -49,7 +49,8 @@ class Run(Onlooker):
         _put_back(self.seed, 0)
         return self.states(-1, state)
 
-    def step(self, seen: Seen) -> State:
+    def step(self, shown: Shown) -> State:
+        seen = shown()
         self.take(seen)
         if seen.step + 1 >= self.count:
             raise Enough

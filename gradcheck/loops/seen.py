@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,9 @@ class Seen:
         return {name.removeprefix(prefix): array for name, array in self.tensors.items() if name.startswith(prefix)}
 
 
+Shown = Callable[[], Seen]  # makes a step of the copies of it, which takes longer than the copies
+
+
 class Enough(BaseException):
     """Ends a loop that is watched once it has shown as many steps as were asked for. It is no error."""
 
@@ -59,7 +62,7 @@ class Onlooker:
         del state
         return {}
 
-    def step(self, seen: Seen) -> State:
+    def step(self, shown: Shown) -> State:
         """Take a step that was seen; return what is to be put in place of the state after it, {} for nothing."""
-        del seen
+        del shown
         return {}
