@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from gradcheck.loops.judging import judged
 from gradcheck.loops.linking import is_in, linked
 from gradcheck.loops.names import Link
@@ -51,6 +53,8 @@ def _starts_that_differ(ours: Run, theirs: Run, links: list[Link], factor: float
             for run, names in ((ours, link.ours), (theirs, link.theirs))
             for name in names
         ]
-        if judged("data/", *linked(link, mine, other), 0.0, factor, max(coarse), None).ratio > 1:
+        both = linked(link, mine, other)
+        unit = max(*coarse, *(float(np.finfo(one.dtype).eps) for one in both if one.dtype.kind == "f"), 0.0)
+        if judged(*both, 0.0, factor, factor * unit, None).ratio > 1:  # they may be drawn and scaled otherwise
             differ.append(link.theirs[0].partition("/")[2])
     return tuple(differ)

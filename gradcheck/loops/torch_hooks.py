@@ -94,7 +94,7 @@ class TorchHooks:
                 self.passes.show("data/y", target)
         done = own(tensors, *args, **kwargs)
         self.step.unscaled = None
-        self.step.after_backward = copied(self._gradients())
+        self.step.after_backward = copied(self.model.gradients())
         return done
 
     def _scale(self, own: Around, scaler: Any, outputs: Any) -> Any:  # noqa: ANN401  as GradScaler.scale
@@ -114,18 +114,17 @@ class TorchHooks:
             self._after_update(optimizer)
         return done
 
-    def _gradients(self) -> dict[str, Any]:
-        return {f"backward/{name}": grad for name, grad in self.model.gradients().items()}
-
     def _before_update(self, optimizer: Any, *_: object) -> None:  # noqa: ANN401  any optimizer
         self.step.pending = False
         if self.passes.wanted:
+            self.step.trained = self.state.names_of(optimizer)
             self.step.rates = [float(group["lr"]) for group in optimizer.param_groups if "lr" in group]
             self._take_gradients()
 
     def _take_gradients(self) -> None:
         """Copy the gradients that the optimizer gets, and see which are others than they were after `backward`."""
-        step, now, rng = self.step, self._gradients(), self.onlooker.rng
+        step, rng = self.step, self.onlooker.rng
+        now = {key: grad for key, grad in self.model.gradients().items() if key in step.trained}
         step.scale, step.changed, step.gradients = self.passes.scale, frozenset(), None
         if step.after_backward is not None:
             if step.scale == 1 and self.gradients.shows(now, step.after_backward):

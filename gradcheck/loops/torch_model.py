@@ -37,9 +37,9 @@ class Watched:
         return {name: buffer for name, buffer in found.items() if buffer is not None}
 
     def gradients(self) -> dict[str, torch.Tensor]:
-        """Return the gradients that parameters have now, the last parameter first, as `backward` makes them."""
-        found = {name: param.grad for name, param in reversed(self.params.items())}
-        return {name: grad for name, grad in found.items() if grad is not None}
+        """Return the gradients that parameters have now as ``backward/...``, the last first, as they are made."""
+        found = {f"backward/{name}": param.grad for name, param in reversed(self.params.items())}
+        return {key: grad for key, grad in found.items() if grad is not None}
 
 
 def watched(model: Any, optimizers: tuple[Any, ...]) -> Watched:  # noqa: ANN401  a module or tensors

@@ -40,6 +40,11 @@ class HeldState:
         self.names = {id(param): name for name, param in model.params.items()}
         self.keys: dict[tuple[int, str], str] = {}  # of slots, since names take longer to make than to find
 
+    def names_of(self, optimizer: Any) -> frozenset[str]:  # noqa: ANN401  any optimizer
+        """Return what the gradients are called that an optimizer uses."""
+        trained = [id(param) for group in optimizer.param_groups for param in group["params"]]
+        return frozenset([f"backward/{self.names[place]}" for place in trained if place in self.names])
+
     def copy(self) -> StateCopy:
         """Copy everything."""
         tensors = {f"buffer/{name}": buffer for name, buffer in self.model.buffers().items()}

@@ -27,14 +27,15 @@ KINDS = ("buffer/", "optim/", "param/")  # the parameters last, since they follo
 class Step:
     """What is kept of a step while it lasts, besides what its `Passes` show.
 
-    ``gradients`` are the parameters' as the optimizer got them. Those that were ``changed`` after `backward` were
-    before that what ``after_backward`` has, over ``scale``. ``start`` is the state before the step, if it is not that
-    after the last one. ``unscaled`` is the loss before a scaler has scaled it. Gradients are ``pending`` that no
-    optimizer has got yet.
+    ``trained`` says what the gradients are called that the optimizer uses, ``gradients`` are these as it got them.
+    Those that were ``changed`` after `backward` were before that what ``after_backward`` has, over ``scale``. ``start``
+    is the state before the step, if it is not that after the last one. ``unscaled`` is the loss before a scaler has
+    scaled it. Gradients are ``pending`` that no optimizer has got yet.
     """
 
     start: StateCopy | None = None
     losses: list[torch.Tensor] = field(default_factory=list)
+    trained: frozenset[str] = frozenset()
     after_backward: Copies | None = None
     scale: float = 1.0
     gradients: Copies | None = None
@@ -48,7 +49,10 @@ def seen(
     model: Watched, index: int, step: Step, shown: list[tuple[str, torch.Tensor]], after: StateCopy, nudges: State
 ) -> Seen:
     """Return what a step shows: what its passes did, its loss, gradients, and the state ``after`` it without nudges."""
-    passes = {name: to_array(tensor) for name, tensor in shown}
+    passes: dict[str, Array] = {}
+    for name, tensor in shown:  # a gradient as often as there are backward passes through its result: they add up
+        array = to_array(tensor)
+        passes[name] = passes[name] + array if name in passes else array
     tensors = {name: array for name, array in passes.items() if not name.startswith("backward/")}
     if step.losses:
         losses = [to_array(loss).reshape(()) for loss in step.losses]
@@ -65,7 +69,7 @@ def seen(
         step.rates[0] if step.rates else math.nan,
         step.start.arrays() if step.start is not None else {},
         dict.fromkeys(_coarse(step, shown, after), EPS_OF_BFLOAT16),
-        unseen(model, tensors),
+        unseen(model, step.trained, tensors),
     )
 
 
@@ -98,7 +102,7 @@ def _place(key: str) -> int:
     return next(place for place, kind in enumerate(KINDS) if key.startswith(kind))
 
 
-def unseen(model: Watched, shown: Collection[str]) -> tuple[str, ...]:
+def unseen(model: Watched, trained: Collection[str], shown: Collection[str]) -> tuple[str, ...]:
     """Return in sentences what could not be seen in a step."""
     found = []
     silent = [name for name in model.modules if f"forward/{name}.output" not in shown]
@@ -114,7 +118,7 @@ def unseen(model: Watched, shown: Collection[str]) -> tuple[str, ...]:
         found.append("the targets: the loss is none of torch's own, or has none")
     if "loss/loss.value" not in shown:
         found.append("the loss: backward was not called on a single number")
-    without = [name for name in model.params if f"backward/{name}" not in shown]
+    without = [name for name in model.params if (key := f"backward/{name}") in trained and key not in shown]
     if without:
         found.append(f"gradients of {', '.join(without)}: there are none")
     return tuple(found)

@@ -100,7 +100,7 @@ def trial(forced: Forced, spreads: tuple[Spreads, Spreads], step: int) -> Trial:
             judgements[name] = _judged_before(forced, step, name, ours, theirs)
             continue
         found = _judged(forced, spreads, step, links[name], (ours, theirs), before)
-        if is_exact(name, theirs) or _is_measured(spreads, step, links[name]) or not may_be_noise(found, theirs):
+        if is_exact(theirs) or _is_measured(spreads, step, links[name]) or not may_be_noise(found, theirs):
             judgements[name] = found
         else:
             unmeasured.append(name)
@@ -109,7 +109,7 @@ def trial(forced: Forced, spreads: tuple[Spreads, Spreads], step: int) -> Trial:
     return Trial(
         judgements,
         dict(_sizes(judgements, pairs, before)),
-        frozenset(name for name in judgements if is_exact(name, pairs[name][1])),
+        frozenset(name for name in judgements if is_exact(pairs[name][1])),
         tuple(unmeasured),
         crossed,
         not all(may_be_noise(judgements[name], pairs[name][1]) for name in _failing(judgements)),
@@ -128,14 +128,16 @@ def _judged(
     unit = _unit(forced, step, link, both)
     if name == "loss/loss.value":
         unit *= of_a_mean(_terms(forced.theirs.steps[step]))
+    if name.startswith("data/") and unit <= np.finfo(np.float32).eps:
+        unit *= forced.factor  # scaled and shifted by the loop, where no hook sees it
     spread = _spread(forced, spreads, step, link, largest_magnitude(theirs))
-    return judged(name, ours, theirs, spread, forced.factor, unit, start_of(before, link))
+    return judged(ours, theirs, spread, forced.factor, unit, start_of(before, link))
 
 
 def _judged_before(forced: Forced, step: int, name: str, ours: Array, theirs: Array) -> Judgement:
     link = next(link for link in forced.states if link.theirs[0] == name.removeprefix(BEFORE)).moved("update/")
     unit = _unit(forced, step, link, (ours, theirs))
-    return judged(name, ours, theirs, 0.0, forced.factor, forced.factor * unit, None)
+    return judged(ours, theirs, 0.0, forced.factor, forced.factor * unit, None)
 
 
 def _unit(forced: Forced, step: int, link: Link, both: tuple[Array, Array]) -> float:
