@@ -76,7 +76,7 @@ def check_loops(
     with kept_generators(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         pair = paired(ours, theirs, steps, dict(names or {}), seed)
         lockstep = in_lockstep(pair, start, factor, shadows)
-        return _report(lockstep, compare_free(pair, factor, shadows) if lockstep.is_clean() else None)
+        return _report(lockstep, compare_free(pair, lockstep.forced, shadows) if lockstep.is_clean() else None)
 
 
 def _report(lockstep: Lockstep, free: FreeLoops | None) -> LoopsReport:

@@ -72,7 +72,7 @@ def _links_of_a_step(states: list[Link], ours: Seen, theirs: Seen, scale: float)
             found += [_gradients(link), _gradients(link, ".unclipped")]
     taken = {name for link in found for name in link.ours}, {name for link in found for name in link.theirs}
     rest = [
-        {name: array for name, array in seen.tensors.items() if name not in own and not name.startswith("update/")}
+        {name: seen.tensors[name] for name in seen.tensors if name not in own and not name.startswith("update/")}
         for seen, own in zip((ours, theirs), taken, strict=True)
     ]
     found += [

@@ -36,10 +36,11 @@ def nudged_runs(side: Side, place: int, run: Run, purpose: str, shadows: int) ->
     def widen(seen: Seen) -> None:
         spread, base = spreads[seen.step], run.steps[seen.step].tensors
         for key, array in seen.tensors.items():
-            if array.dtype.kind == "f" and key in base and base[key].shape == array.shape:
-                apart = largest_difference(array, base[key])
+            plain = base.get(key)
+            if array.dtype.kind == "f" and plain is not None and plain.shape == array.shape:
+                apart = largest_difference(array, plain)
                 spread[key] = max(spread.get(key, 0.0), apart if math.isfinite(apart) else 0.0)
-            elif key.startswith("data/") and not same(array, base.get(key)):
+            elif key.startswith("data/") and not same(array, plain):
                 doubts.setdefault(Doubt.NOT_REPEATED, (side.name, key))
 
     for shadow in range(shadows if side.loop is not None else 0):

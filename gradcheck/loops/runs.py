@@ -14,9 +14,10 @@ import numpy as np
 
 from gradcheck.contract import Array
 from gradcheck.loops.seen import Enough, Onlooker, Seen, Shown
+from gradcheck.loops.stored import StoredSteps
 from gradcheck.loops.watch import Watch
 from gradcheck.subjects.attributes import AdapterError
-from gradcheck.trajectory.engine import STATE, State, below
+from gradcheck.trajectory.engine import STATE, State
 from gradcheck.trajectory.trace import Trace
 
 Loop = Callable[[Any], object]
@@ -39,7 +40,7 @@ class Run(Onlooker):
         take: Callable[[Seen], None] | None = None,
     ) -> None:
         self.count, self.seed, self.states, self.rng = steps, seed, states, rng
-        self.steps: list[Seen] = []
+        self.steps = StoredSteps()
         self.take = take or self.steps.append
         self.begin: State = {}
         self.by_hooks = False
@@ -61,7 +62,7 @@ class Run(Onlooker):
         """Return the state before a step, as far as the loop has shown it."""
         seen = self.steps[step]
         if step:
-            return seen.start or self.steps[step - 1].state()
+            return dict(seen.start) or self.steps[step - 1].state()
         return {**self.begin, **seen.start}
 
     def first(self) -> State:
@@ -86,7 +87,10 @@ class Run(Onlooker):
 
     def slots(self) -> dict[str, None]:
         """Return, in order, the names of what an optimizer kept after any step."""
-        return dict.fromkeys(name for seen in self.steps for name in below("optim/", seen.state()))
+        prefix = "update/optim/"
+        return dict.fromkeys(
+            name.removeprefix(prefix) for seen in self.steps for name in seen.tensors if name.startswith(prefix)
+        )
 
 
 class Given:
@@ -192,4 +196,6 @@ def _put_back(seed: int, step: int) -> None:
     np.random.seed(word)  # noqa: NPY002  the loops draw from it
     torch = sys.modules.get("torch")
     if torch is not None:
-        torch.manual_seed(word)
+        # Those of devices that there are not take most of the time: torch keeps each call for when they will be there.
+        others = torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()
+        (torch.manual_seed if others else torch.default_generator.manual_seed)(word)

@@ -21,16 +21,16 @@ class Seen:
     """
 
     step: int
-    tensors: dict[str, Array]
+    tensors: Mapping[str, Array]
     lr: float
-    start: State
+    start: Mapping[str, Array]
     coarse: Mapping[str, float]
     unseen: tuple[str, ...] = ()
 
     def state(self) -> State:
         """Return the state after the step, as ``param/...``, ``buffer/...`` and ``optim/...``."""
         prefix = "update/"
-        return {name.removeprefix(prefix): array for name, array in self.tensors.items() if name.startswith(prefix)}
+        return {name.removeprefix(prefix): self.tensors[name] for name in self.tensors if name.startswith(prefix)}
 
 
 Shown = Callable[[], Seen]  # makes a step of the copies of it, which takes longer than the copies

@@ -226,5 +226,5 @@ def drops_others(name: str, ours: Array, theirs: Array, allowed: float) -> bool:
 
 def _terms(seen: Seen) -> int:
     """Return of how many terms a loss is the mean: at most the numbers of the model's results, or of the targets."""
-    shown = [array.size for name, array in seen.tensors.items() if name.startswith(("forward/outputs", "data/"))]
+    shown = [seen.tensors[name].size for name in seen.tensors if name.startswith(("forward/outputs", "data/"))]
     return max(shown, default=1)
