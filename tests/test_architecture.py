@@ -18,7 +18,13 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("gradcheck", "nets", "cli")
 FORBIDDEN = {"gradcheck": {"nets", "cli", "click", "rich"}, "nets": {"cli", "click", "rich"}, "cli": set()}
 TORCH_FILES = {
-    "gradcheck/loops/torch_hooks.py",
+    "gradcheck/loops/torch_copies.py",
+    "gradcheck/loops/torch_model.py",
+    "gradcheck/loops/torch_nudges.py",
+    "gradcheck/loops/torch_passes.py",
+    "gradcheck/loops/torch_patches.py",
+    "gradcheck/loops/torch_state.py",
+    "gradcheck/loops/torch_steps.py",
     "gradcheck/subjects/twin.py",
     "gradcheck/trajectory/torch_engine.py",
     "nets/engines/torch_engine.py",

@@ -1,10 +1,9 @@
-"""One step of two loops from the same state: how far apart every tensor is, and how far it may be."""
+"""One tensor of a step of two loops: how far apart it is, and how far it may be."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -16,53 +15,12 @@ from gradcheck.trajectory.engine import State
 from gradcheck.trajectory.judgement import USEFUL, Judgement
 
 
-@dataclass
-class Trial:
-    """One step of both sides from the same state: every link's judgement, by the name of theirs."""
-
-    ours: dict[str, Array]
-    theirs: dict[str, Array]
-    before: State
-    judgements: dict[str, Judgement] = field(default_factory=dict)
-    crossed: bool = False
-
-    def failing(self) -> list[str]:
-        """Return what exceeds its allowance."""
-        return [name for name, judgement in self.judgements.items() if judgement.ratio > 1]
-
-    def crosses(self) -> bool:
-        """Return whether all results agree, though some of their signs differ, and something after them does not."""
-        failing = self.failing()
-        if not failing or any(not name.startswith(("backward/", "update/")) for name in failing):
-            return False
-        forward = [name for name in self.judgements if name.startswith("forward/")]
-        return any(np.any(np.sign(self.ours[name]) != np.sign(self.theirs[name])) for name in forward)
-
-    def drops_others(self, name: str) -> bool:
-        """Return whether a result differs by zeros at other places alone, as by another mask of a dropout."""
-        ours, theirs = self.ours[name], self.theirs[name]
-        if not name.startswith("forward/") or ours.shape != theirs.shape:
-            return False
-        both = (ours != 0) & (theirs != 0)
-        dropped = (ours == 0) & (theirs != 0), (theirs == 0) & (ours != 0)
-        apart = np.abs(ours - theirs)[both]
-        return bool(
-            both.any() and all(some.any() for some in dropped) and np.all(apart <= self.judgements[name].allowed)
-        )
-
-
-def judged(
-    name: str, ours: Array, theirs: Array, spread: float, factor: float, eps: float, before: Array | None
-) -> Judgement:
+def judged(ours: Array, theirs: Array, spread: float, factor: float, eps: float, before: Array | None) -> Judgement:
     """Compare a tensor of one step: the allowance is ``factor`` times the spread, and at least one rounding."""
     if ours.shape != theirs.shape:
         return Judgement(math.inf, 0.0)
-    if is_exact(name, theirs) and eps <= np.finfo(np.float32).eps:
-        if ours.dtype.kind == theirs.dtype.kind == "f":  # what one has in float64 and the other rounds to float32
-            ours, theirs = (array.astype(min(ours.dtype, theirs.dtype)) for array in (ours, theirs))
-        return Judgement(largest_difference(ours.astype(np.float64), theirs.astype(np.float64)), 0.0)
-    wide = ours.astype(np.float64), theirs.astype(np.float64)
-    return Judgement(largest_difference(*wide), max(factor * spread, floor(theirs, eps, before)))
+    apart = largest_difference(ours.astype(np.float64), theirs.astype(np.float64))
+    return Judgement(apart, 0.0 if is_exact(theirs) else max(factor * spread, floor(theirs, eps, before)))
 
 
 def of_a_mean(samples: int) -> int:
@@ -81,9 +39,9 @@ def floor(theirs: Array, eps: float, before: Array | None) -> float:
     return update_rounding(before.astype(theirs.dtype), theirs) * max(1.0, eps / own)
 
 
-def is_exact(name: str, array: Array) -> bool:
-    """Return whether a tensor must be equal on both sides: data and counters."""
-    return (name.startswith("data/") and name != "data/lr") or array.dtype.kind != "f"
+def is_exact(array: Array) -> bool:
+    """Return whether a tensor must be equal on both sides: labels and counters, which no rounding changes."""
+    return array.dtype.kind != "f"
 
 
 def eps(array: Array, seen: Seen, names: Iterable[str]) -> float:
@@ -100,33 +58,9 @@ def start_of(before: State, link: Link) -> Array | None:
     return link.of_theirs({name: before[key] for name, key in keys.items()})
 
 
-def smallest(trials: list[Trial]) -> dict[str, float]:
-    """Return the smallest allowance of each gradient, as a share of it, and of each update, as a share of the move."""
-    found: dict[str, float] = {}
-    for trial in trials:
-        for name, judgement in trial.judgements.items():
-            theirs, start = trial.theirs[name], trial.before.get(name.removeprefix("update/"))
-            moved = name.startswith("update/param/") and start is not None and start.shape == theirs.shape
-            gradient = name.startswith("backward/") and f"update/param/{name.removeprefix('backward/')}" in trial.theirs
-            if not moved and not gradient:
-                continue
-            size = largest_difference(theirs, start) if moved and start is not None else largest_magnitude(theirs)
-            if 0 < size < math.inf:
-                found[name] = min(found.get(name, math.inf), judgement.allowed / size)
-    return found
-
-
 def may_be_noise(judgement: Judgement, theirs: Array) -> bool:
     """Return whether more shadows could explain a difference: not if there may be none, nor one of some per cent."""
     return judgement.allowed > 0 and judgement.disagreement <= USEFUL * largest_magnitude(theirs)
-
-
-def before_what_is_sure(trials: list[Trial]) -> Iterator[Trial]:
-    """Yield the steps before the first one with a difference that no shadows could explain."""
-    for trial in trials:
-        if not all(may_be_noise(trial.judgements[name], trial.theirs[name]) for name in trial.failing()):
-            return
-        yield trial
 
 
 def same(a: Array, b: Array | None) -> bool:

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from gradcheck.contract import Array
-from gradcheck.loops.seen import Enough, Onlooker, Seen
+from gradcheck.loops.seen import Enough, Onlooker, Seen, Shown
+from gradcheck.loops.stored import StoredSteps
 from gradcheck.loops.watch import Watch
 from gradcheck.subjects.attributes import AdapterError
-from gradcheck.trajectory.engine import STATE, State, below
+from gradcheck.trajectory.engine import STATE, State
 from gradcheck.trajectory.trace import Trace
 
 Loop = Callable[[Any], object]
@@ -39,7 +40,7 @@ class Run(Onlooker):
         take: Callable[[Seen], None] | None = None,
     ) -> None:
         self.count, self.seed, self.states, self.rng = steps, seed, states, rng
-        self.steps: list[Seen] = []
+        self.steps = StoredSteps()
         self.take = take or self.steps.append
         self.begin: State = {}
         self.by_hooks = False
@@ -49,7 +50,8 @@ class Run(Onlooker):
         _put_back(self.seed, 0)
         return self.states(-1, state)
 
-    def step(self, seen: Seen) -> State:
+    def step(self, shown: Shown) -> State:
+        seen = shown()
         self.take(seen)
         if seen.step + 1 >= self.count:
             raise Enough
@@ -60,7 +62,7 @@ class Run(Onlooker):
         """Return the state before a step, as far as the loop has shown it."""
         seen = self.steps[step]
         if step:
-            return seen.start or self.steps[step - 1].state()
+            return dict(seen.start) or self.steps[step - 1].state()
         return {**self.begin, **seen.start}
 
     def first(self) -> State:
@@ -86,8 +88,10 @@ class Run(Onlooker):
     def slots(self) -> dict[str, int]:
         """Return, in order, the names of what an optimizer kept, each with the step after which it was first there."""
         found: dict[str, int] = {}
+        prefix = "update/optim/"
         for step, seen in enumerate(self.steps):
-            found |= {name: step for name in below("optim/", seen.state()) if name not in found}
+            named = [name.removeprefix(prefix) for name in seen.tensors if name.startswith(prefix)]
+            found |= {name: step for name in named if name not in found}
         return found
 
 
@@ -194,4 +198,6 @@ def _put_back(seed: int, step: int) -> None:
     np.random.seed(word)  # noqa: NPY002  the loops draw from it
     torch = sys.modules.get("torch")
     if torch is not None:
-        torch.manual_seed(word)
+        # Those of devices that there are not take most of the time: torch keeps each call for when they will be there.
+        others = torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()
+        (torch.manual_seed if others else torch.default_generator.manual_seed)(word)

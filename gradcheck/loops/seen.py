@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,16 +21,19 @@ class Seen:
     """
 
     step: int
-    tensors: dict[str, Array]
+    tensors: Mapping[str, Array]
     lr: float
-    start: State
+    start: Mapping[str, Array]
     coarse: Mapping[str, float]
     unseen: tuple[str, ...] = ()
 
     def state(self) -> State:
         """Return the state after the step, as ``param/...``, ``buffer/...`` and ``optim/...``."""
         prefix = "update/"
-        return {name.removeprefix(prefix): array for name, array in self.tensors.items() if name.startswith(prefix)}
+        return {name.removeprefix(prefix): self.tensors[name] for name in self.tensors if name.startswith(prefix)}
+
+
+Shown = Callable[[], Seen]  # makes a step of the copies of it, which takes longer than the copies
 
 
 class Enough(BaseException):
@@ -59,7 +62,7 @@ class Onlooker:
         del state
         return {}
 
-    def step(self, seen: Seen) -> State:
+    def step(self, shown: Shown) -> State:
         """Take a step that was seen; return what is to be put in place of the state after it, {} for nothing."""
-        del seen
+        del shown
         return {}

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from gradcheck.contract import PHASES, Array
-from gradcheck.loops.seen import Onlooker, Seen
+from gradcheck.loops.seen import Onlooker, Seen, Shown
 from gradcheck.loops.torch_hooks import TorchHooks
 from gradcheck.numerics.rounding import nudged
 from gradcheck.trajectory.engine import STATE, State, below
@@ -83,7 +83,7 @@ class Watch:
             shown |= {f"update/{key}": array for key, array in reversed(unmoved.items())}
             seen = Seen(index, shown, math.nan if lr is None else float(lr), self.state_before, {}, _unseen(shown))
             self.state_before = {}
-            after |= (forced := self.onlooker.step(seen))
+            after |= (forced := self.onlooker.step(lambda: seen))
             return self._go_on(params, state, forced)
         self.state_before = after
         return params, state
@@ -137,13 +137,20 @@ class Keeping(Onlooker):
 
     def __init__(self, every: int = 1, limit: int | None = None) -> None:
         self.every, self.limit = every, limit
-        self.steps: list[Seen] = []
+        self.kept: list[Shown | Seen] = []
 
     def wants(self, step: int) -> bool:
         return step % self.every == 0 and (self.limit is None or step < self.limit * self.every)
 
-    def step(self, seen: Seen) -> State:
-        self.steps.append(seen)
+    @property
+    def steps(self) -> list[Seen]:
+        """The steps so far."""
+        made = [one if isinstance(one, Seen) else one() for one in self.kept]
+        self.kept = list[Shown | Seen](made)
+        return made
+
+    def step(self, shown: Shown) -> State:
+        self.kept.append(shown)
         return {}
 
 
@@ -155,7 +162,8 @@ class Writing(Keeping):
         self.folder, self.program = folder, program
         self.writer: TraceWriter | None = None
 
-    def step(self, seen: Seen) -> State:
+    def step(self, shown: Shown) -> State:
+        seen = shown()
         if self.writer is None:
             params = [array for name, array in seen.tensors.items() if name.startswith("update/param/")]
             dtype = next((array.dtype.name for array in params if array.dtype.kind == "f"), "float64")

@@ -6,8 +6,8 @@ from collections import Counter, defaultdict
 from dataclasses import replace
 
 from gradcheck import words
-from gradcheck.loops.check import Doubt, LoopsReport
 from gradcheck.loops.names import Link
+from gradcheck.loops.results import Doubt, LoopsReport
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.report.json import divergence_to_json, dump_json, quantiles
 from gradcheck.report.steps import describe_divergence

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -620,3 +622,88 @@ def test_ranks_of_a_distributed_run_are_one_loop(tmp_path: Path, divided: bool) 
     assert bool(report) is divided, str(report)
     if not divided:
         assert "2.bias's gradient is exactly 1/2 of the reference's" in said(report)
+
+
+def large(watch: Any) -> None:  # noqa: ANN401  as above
+    """Train 20,000 numbers towards one, in NumPy."""
+    w, target = np.zeros(20_000), np.linspace(0.5, 1, 20_000)
+    watch.start({"w": w})
+    while True:
+        grad = w - target
+        w -= 0.1 * grad
+        watch.step(params={"w": w}, grads={"w": grad}, loss=grad @ grad / 2, data=target)
+
+
+def test_memory_does_not_grow_with_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    def peak(steps: int) -> int:
+        gc.collect()
+        tracemalloc.start()
+        assert gradcheck.check_loops(large, large, steps=steps)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    of_an_array = 20_000 * 8
+    monkeypatch.setattr("gradcheck.loops.stored.HELD", of_an_array)
+    gradcheck.check_loops(large, large, steps=2)  # what is imported late
+    assert peak(16) < peak(4) + of_an_array
+    monkeypatch.setattr("gradcheck.loops.stored.HELD", 1 << 30)
+    assert peak(16) > peak(4) + 12 * of_an_array
+
+
+class Edge(nn.Module):
+    """Puts the first unit beside zero, in the batch with the largest sum: at ``value``, with its own gradient."""
+
+    def __init__(self, value: float, *, always: bool) -> None:
+        super().__init__()
+        self.value = value
+        self.least = -np.inf if always else max(x.sum() for x, _ in list(SGD.data())[:STEPS]) - 1e-9
+        self.sum = 0.0
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        first = hidden[:, :1]
+        beside = first - first.detach() + self.value if self.sum >= self.least else first
+        return torch.cat([beside, hidden[:, 1:]], dim=1)
+
+
+def at_a_kink(value: float, *, always: bool = False) -> Torch:
+    def make() -> nn.Module:
+        edge = Edge(value, always=always)
+        net = network(edge, activation=nn.ReLU)
+        net.register_forward_pre_hook(lambda _, args: setattr(edge, "sum", float(args[0].sum())))
+        return net
+
+    return replace(SGD, make=make)
+
+
+def test_a_step_with_one_side_alone_across_a_kink_is_not_judged() -> None:
+    report = gradcheck.check_loops(at_a_kink(1e-20), at_a_kink(-1e-20), steps=STEPS)
+    assert report, str(report)
+    assert len(report.kinks) == 1
+    assert "backward passes not judged, one side alone across a kink: steps" in said(report)
+    all_of_them = gradcheck.check_loops(at_a_kink(1e-20, always=True), at_a_kink(-1e-20, always=True), steps=STEPS)
+    assert all_of_them.verdict is Verdict.INCONCLUSIVE
+    assert f"in {STEPS} of {STEPS} steps rounding put the two on different sides of a kink" in said(all_of_them)
+
+
+def alone_of_two(number: int, folder: Path) -> gradcheck.Trace:
+    """Leave the trace of one of two ranks that take samples in turn, and whose gradients are averaged."""
+    model, twin = network(), network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    with gradcheck.watch(model, optimizer, out=folder / f"rank{number}", limit=4):
+        for _, (x, y) in zip(range(4), SGD.data(), strict=False):
+            twin.load_state_dict(model.state_dict())
+            inputs, labels = torch.from_numpy(x), torch.from_numpy(y)
+            whole = torch.autograd.grad(nn.functional.cross_entropy(twin(inputs), labels), list(twin.parameters()))
+            optimizer.zero_grad()
+            torch.autograd.backward(nn.functional.cross_entropy(model(inputs[number::2]), labels[number::2]))
+            for parameter, gradient in zip(model.parameters(), whole, strict=True):
+                parameter.grad = gradient
+            optimizer.step()
+    return gradcheck.Trace(folder / f"rank{number}")
+
+
+def test_ranks_may_take_samples_in_turn(tmp_path: Path) -> None:
+    report = gradcheck.check_loops(SGD, [alone_of_two(number, tmp_path) for number in range(2)])
+    assert report, str(report)
+    assert "data/x = data/x + data/x@1" in said(report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -179,3 +180,106 @@ def test_tensors_without_a_module_are_watched() -> None:
     assert np.array_equal(seen.tensors["backward/w"], [0, 1, 2])
     assert np.array_equal(seen.tensors["update/param/w"], [0, -0.5, -1])
     assert "inputs and results: no module was given" in seen.unseen
+
+
+class Twice(nn.Module):
+    """Calls one layer twice, and reads what comes out by the layer's own weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.out = nn.Linear(4, 4), nn.Linear(4, 4, bias=False)
+        self.out.weight = self.layer.weight
+        self.layer.bias.requires_grad = False
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = torch.tanh(self.layer(torch.tanh(self.layer(x))))
+        return self.out(hidden)
+
+
+def stepped(scaler: torch.amp.GradScaler | None = None, times: float = 1.0) -> tuple[Seen, Twice, torch.Tensor]:
+    """Watch one step, by a scaler if there is one; return it, the model before it, and the inputs."""
+    torch.manual_seed(3)
+    model, x = Twice(), torch.randn(5, 4)
+    before = copy.deepcopy(model)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    with gradcheck.watch(model, optimizer) as watch:
+        loss = times * model(x).square().mean()
+        if scaler is None:
+            torch.autograd.backward(loss)
+            optimizer.step()
+        else:
+            torch.autograd.backward(scaler.scale(loss))
+            scaler.step(optimizer)
+            scaler.update()
+    assert isinstance(watch.onlooker, Keeping)
+    return watch.onlooker.steps[0], before, x
+
+
+def test_frozen_shared_and_repeated_parts_are_shown_as_they_are() -> None:
+    seen, model, x = stepped()
+    first = model.layer(x)
+    second = model.layer(torch.tanh(first))
+    for result in (first, second):
+        result.retain_grad()
+    torch.autograd.backward(model.out(torch.tanh(second)).square().mean())
+    for name, result in (("layer.output", first), ("layer.output@1", second)):
+        assert np.array_equal(seen.tensors[f"forward/{name}"], result.detach().numpy())
+        assert result.grad is not None
+        assert np.array_equal(seen.tensors[f"backward/{name}"], result.grad.numpy())
+    assert model.layer.weight.grad is not None
+    assert np.array_equal(seen.tensors["backward/layer.weight"], model.layer.weight.grad.numpy())
+    assert "backward/layer.bias" not in seen.tensors
+    assert np.array_equal(seen.tensors["update/param/layer.bias"], model.layer.bias.detach().numpy())
+    assert [name for name in seen.tensors if name.startswith("update/")] == [
+        "update/param/layer.weight",
+        "update/param/layer.bias",
+    ]
+
+
+def test_a_scale_is_taken_off_the_loss_and_all_gradients() -> None:
+    plain, scaled = stepped()[0].tensors, stepped(torch.amp.GradScaler("cpu", init_scale=512.0))[0].tensors
+    assert list(plain) == list(scaled)
+    assert all(np.array_equal(plain[name], scaled[name]) for name in plain)
+
+
+def test_a_step_that_a_scaler_skips_is_a_step() -> None:
+    seen, model, _ = stepped(torch.amp.GradScaler("cpu", init_scale=1e38), times=1e3)  # beyond float32
+    assert np.array_equal(seen.tensors["update/param/layer.weight"], model.layer.weight.detach().numpy())
+    assert not np.isfinite(seen.tensors["backward/layer.weight"]).all()
+
+
+class Replacing(nn.Module):
+    """Puts another tensor in the place of its buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.ones(2))
+        self.calls: torch.Tensor
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls = self.calls + 1
+        return self.w * x
+
+
+def test_a_buffer_that_is_replaced_is_seen() -> None:
+    model = Replacing()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gradcheck.watch(model, optimizer) as watch:
+        for _ in range(2):
+            torch.autograd.backward(model(torch.ones(2)).sum())
+            optimizer.step()
+    assert isinstance(watch.onlooker, Keeping)
+    assert [seen.tensors["update/buffer/calls"].item() for seen in watch.onlooker.steps] == [1, 2]
+
+
+def test_what_is_kept_is_what_was_not_what_is_written_over_it() -> None:
+    def overwritten(model: nn.Module) -> None:
+        for parameter in model.parameters():
+            assert parameter.grad is not None
+            parameter.grad.zero_()
+            parameter.data.zero_()
+
+    first = watched(replace(SGD, after=overwritten))[0].tensors
+    plain = watched(SGD)[0].tensors
+    assert all(np.array_equal(first[name], plain[name]) for name in plain)
