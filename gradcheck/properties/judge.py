@@ -43,7 +43,7 @@ SHARE_OF_TIME = 0.25  # of what is left, for the differences of one tensor in on
 PROBES = 8  # of fast mode, a tensor;
 PROBES_OF_LARGE = 2  # fewer where there are so many elements that a call takes long
 PROBES_OF_A_GROUP = 2  # of a derived case in auto mode, in elements whose gradients are of one size:
-BITS_OF_A_GROUP, GROUPS = 10, 3  # within 2^10 of the largest, of that and so on; the rest, and zeros, are the last
+BITS_OF_A_GROUP = 10  # within 2^10 of the largest, of that and so on; zeros are the last
 MANY, PILOTS = 16, 4  # elements above which, in auto mode, so many of them are to find the step for all
 CONFIRMED = 32  # disagreeing elements that are measured again at other steps, the worst first
 AT_ONCE, BLATANT = 4, 1e3  # of which so many of those that exceed their allowance so many times are measured first
@@ -143,15 +143,25 @@ class Judge:
     def tensor(self, name: str) -> TensorFinding:
         """Judge one tensor's gradient, in the mode that the settings say.
 
-        Where anything but agreement is found, calls that share nothing judge again, unless the others are seen to give
-        the same.
+        Where anything but agreement is found, calls that share nothing judge again, unless they are seen to find it.
         """
         found = self._tensor(name)
         function = self.point.function
         agrees = found.told and not found.disagrees and not found.remark
-        if agrees or function.value is None or self._alike(function.value):
+        if agrees or function.value is None:
             return found
-        return replace(self, point=replace(self.point, function=replace(function, value=None)))._tensor(name)
+        alone = replace(self, point=replace(self.point, function=replace(function, value=None)))
+        same = alone._differs(name, found.worst.index) if found.worst and found.disagrees else True
+        return found if same and self._alike(function.value) else alone._tensor(name)
+
+    def _differs(self, name: str, index: tuple[int, ...]) -> bool:
+        """Return whether differences of this one element disagree with the gradient; False of a whole direction."""
+        grad = self.grads[name]
+        if len(index) != grad.ndim:
+            return False
+        where = int(np.ravel_multi_index(index, grad.shape)) if index else 0
+        estimate = derivatives(coordinates(self.point, name).only(np.array([where])))
+        return bool(abs(grad[index] - estimate.value[0]) > estimate.error[0] + self.noise(name)[index])
 
     def _alike(self, value: Callable[[Arrays, Context], Array]) -> bool:
         """Return whether values alone are those of whole calls, here and beside."""
@@ -531,8 +541,8 @@ class Judge:
         sizes = {name: scales[name] * np.abs(self.grads[name], dtype=np.float64) for name in names}
         top = max(float(size.max()) for size in sizes.values())
         groups = {name: _groups(size, top) for name, size in sizes.items()}
-        counts = [sum(int((group == each).sum()) for group in groups.values()) for each in range(GROUPS + 1)]
-        lines = [each for each, count in enumerate(counts) for _ in range(min(PROBES_OF_A_GROUP, count))]
+        kinds, counts = np.unique(np.concatenate([group.reshape(-1) for group in groups.values()]), return_counts=True)
+        lines = np.repeat(kinds, np.minimum(PROBES_OF_A_GROUP, counts))
         directions = {
             name: scales[name] * self.rng.standard_normal((len(lines), *group.shape)) * [group == n for n in lines]
             for name, group in groups.items()
@@ -657,11 +667,9 @@ class Judge:
 
 
 def _groups(sizes: Array, top: float) -> Array:
-    """Return the group of each element: 0 within 2^`BITS_OF_A_GROUP` of the largest, 1 within that of 0, and so on."""
-    if not top:
-        return np.zeros(sizes.shape)
-    with np.errstate(divide="ignore", over="ignore"):
-        return np.asarray(np.minimum(np.floor(np.log2(top / sizes) / BITS_OF_A_GROUP), GROUPS))
+    """Return the group of each element: 0 within 2^`BITS_OF_A_GROUP` of the largest, 1 within that of 0; inf of 0."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.floor((np.log2(top or 1.0) - np.log2(sizes)) / BITS_OF_A_GROUP))
 
 
 def _ratios(difference: Array, allowed: Array) -> Array:

@@ -26,6 +26,21 @@ def test_a_fault_in_the_smallest_gradients_of_a_variation_is_seen() -> None:
     assert not any("as given" in str(one) for one in wrong.findings)
 
 
+def test_a_fault_in_what_is_far_below_the_smallest_of_most_gradients_is_seen() -> None:
+    # Of the inputs eight times as large, a sigmoid has gradients down to 1e-31: those of 1e-9 to 1e-13 hide no others.
+    def gradient(x: Array, dy: Array, clip: float) -> Array:
+        return np.asarray(dy * np.where(x < clip, 0.0, 1 / (1 + np.exp(-x)) / (1 + np.exp(x))))
+
+    right, wrong = (
+        gradcheck.check_gradients(
+            lambda x: 1 / (1 + np.exp(-x)), (np.linspace(-9, 9, 30),), lambda x, dy, clip=clip: gradient(x, dy, clip)
+        )
+        for clip in (-np.inf, -30.0)
+    )
+    assert right.verdict is Verdict.PASS
+    assert wrong.verdict is Verdict.FAIL
+
+
 def test_a_fault_in_one_variable_of_a_variation_is_seen_in_that_variable() -> None:
     x, w = np.linspace(-1.0, 1.0, 12), np.linspace(0.5, 1.5, 12)
 

@@ -92,6 +92,21 @@ class NeverAgainAfterAnError(Scale):
         return np.asarray(super().backward(dy) / self.given)
 
 
+class KnowsInputsBySum(Scale):
+    """Keeps the work on an input under its sum: steps of different elements have the same."""
+
+    key = float("nan")
+
+    def forward(self, x: Array) -> Array:
+        if self.key != (key := float(x.sum())):
+            self.key, self.kept = key, np.ones((len(x), len(x))) @ np.tanh(x)
+        self.given = x
+        return np.asarray(super().forward(self.kept))
+
+    def backward(self, dy: Array) -> Array:
+        return np.asarray(np.ones((len(dy), len(dy))) @ super().backward(dy) * (1 - np.tanh(self.given) ** 2))
+
+
 class Number(Scale):
     """Has a plain number among its parameters."""
 
@@ -117,6 +132,7 @@ class Number(Scale):
         (ChangesLater(), X),
         (PutsAnother(), X),
         (NeverAgainAfterAnError(), np.where(X < 2.5, 1e-3, X)),
+        (KnowsInputsBySum(), X - 3.0),
         (Number(), X),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Scale) else "",
