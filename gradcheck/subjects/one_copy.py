@@ -11,10 +11,12 @@ from gradcheck.contract import Array, Context
 from gradcheck.numerics.functions import Arrays
 from gradcheck.subjects.attributes import assign, resolve
 
+NEAR = (2.0**-20, 2.0**-10)  # shares of themselves by which arrays are moved: what is kept while they are near shows
 
-def otherwise(array: Array) -> Array:
-    """Return other numbers of the same size and signs, in no proportion to these."""
-    factors = 0.75 + np.cos(np.arange(1, array.size + 1)).reshape(array.shape) / 8
+
+def otherwise(array: Array, by: float = 0.25) -> Array:
+    """Return other numbers of the same signs, smaller by about that share, in no proportion to these."""
+    factors = 1 - by * (1 - np.cos(np.arange(1, array.size + 1)).reshape(array.shape) / 2)
     return (array * factors).astype(array.dtype) if array.dtype.kind == "f" else array
 
 
@@ -22,8 +24,9 @@ class OneCopy:
     """The values of forward passes alone: a copy for each takes longer than most of them.
 
     ``once(given, context)`` is a pass on a copy of its own, by which one copy is tried: it must give the same, bit for
-    bit, before and after a pass on other arrays. ``make(given)`` makes a copy; ``forward(layer, given, context)`` calls
-    it. What a pass leaves behind later shows where `gradcheck.properties.judge` looks again at what disagrees.
+    bit, before and after a pass on other arrays, and beside these. ``make(given)`` makes a copy;
+    ``forward(layer, given, context)`` calls it. What a pass leaves behind later shows where
+    `gradcheck.properties.judge` looks again at what disagrees.
     """
 
     def __init__(
@@ -68,9 +71,10 @@ class OneCopy:
         A pass that puts another array into the place of a parameter is seen, too: its copy keeps the first one.
         """
         other = {name: otherwise(array) for name, array in given.items()}
+        near = [{name: otherwise(array, by) for name, array in given.items()} for by in NEAR]
         try:
             kept = self._begun(given)
-            for each in (given, other, given):
+            for each in (given, other, given, *near):
                 if not np.array_equal(self._once(each, context), self._again(kept, each, context), equal_nan=True):
                     return None
         except ImportError:

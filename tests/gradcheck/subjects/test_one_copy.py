@@ -147,3 +147,25 @@ def test_what_a_call_leaves_behind_accuses_nobody(layer: Scale, x: Array) -> Non
     assert report.verdict is Verdict.FAIL
     assert report.worst is not None
     assert report.worst.tensor in ("w", "k")
+
+
+class KeepsItsScale(Scale):
+    """Divides by a norm of its weights that it keeps while they hardly change: backward takes it for a constant."""
+
+    key = float("nan")
+
+    def forward(self, x: Array) -> Array:
+        norm = float(np.linalg.norm(self.w))
+        if self.key != round(norm, 1):
+            self.key, self.norm = round(norm, 1), norm
+        return np.asarray(super().forward(x) / self.norm)
+
+    def backward(self, dy: Array) -> Array:
+        return super().backward(dy / self.norm)
+
+
+def test_what_a_call_leaves_behind_excuses_nobody() -> None:
+    report = gradcheck.check_layer(KeepsItsScale(), X, claims=[CLAIM], variations=False)
+    assert report.verdict is Verdict.FAIL
+    assert report.worst is not None
+    assert report.worst.tensor == "w"
