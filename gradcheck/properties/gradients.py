@@ -77,7 +77,7 @@ def _by_differences(case: Case, settings: Settings, count: int | None, *, briefl
             message = f"{name} has shape {x.shape}, its gradient {grads[name].shape}"
             return replace(failure(message), causes=causes_of(judge, [name], {}))
     found: dict[str, TensorFinding] = {}
-    if settings.derived and settings.mode != "full":
+    if settings.derived and settings.mode == "auto":
         found = judge.together() or {}
     for name in (name for name, x in variables.items() if x.size and name not in found):
         found[name] = judge.tensor(name)

@@ -35,8 +35,8 @@ class Settings:
     where that is cheap). ``max_evaluations`` bounds the forward calls that perturb a case's single elements. ``dtypes``
     are the precisions in which values and gradients are compared with those of a twin. ``steps`` is the number of steps
     of an optimizer, or of epochs of a schedule. ``explain`` is whether the causes of wrong gradients are sought. In a
-    ``derived`` case, made from the one given, single elements are perturbed only where random directions leave
-    something open, or in full mode.
+    ``derived`` case, made from the one given, auto mode perturbs single elements only where random directions leave
+    something open.
     """
 
     mode: Mode = "auto"

@@ -112,9 +112,10 @@ def mode_of_twin(case: Case) -> bool | None:
     """Return whether a layer that has no modes computes what a given twin does in training (True) or evaluation.
 
     Batch normalisation that always takes its statistics from the batch is a twin's training mode. None if there is no
-    such twin, if it refuses the input, or if both of its modes are as near, as they mostly are one.
+    such twin, if it was put into evaluation, if it refuses the input, or if both of its modes are as near, as they
+    mostly are one.
     """
-    if case.twin is None or case.subject.has_modes:
+    if case.twin is None or not case.twin.training or case.subject.has_modes:
         return None
     function = function_of(case)
     apart = []
