@@ -95,7 +95,7 @@ def _coarse(step: Step, shown: list[tuple[str, torch.Tensor]], after: StateCopy)
     yield from (name for name, tensor in shown if is_coarse(tensor))
     yield from ("loss/loss.value" for loss in step.losses if is_coarse(loss))
     yield from step.gradients.coarse() if step.gradients is not None else ()
-    yield from (f"update/{key}" for copies in (after.params, after.others) for key in copies.coarse())
+    yield from (f"update/{key}" for key in after.params.coarse())  # what is kept in it need not be computed in it
 
 
 def _place(key: str) -> int:
