@@ -76,8 +76,8 @@ def _function(text: str) -> Callable[[Any], object]:
         raise click.UsageError(f"needs FILE.py:FUNCTION or MODULE:FUNCTION, got {text}")
     try:
         module = _of_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
-    except Exception as error:  # noqa: BLE001  importing runs the user's file, which may raise anything
-        raise click.UsageError(f"{where} cannot be imported: {type(error).__name__}: {error}") from None
+    except Exception as error:  # the file is the user's, and so is whatever it raises
+        raise click.UsageError(f"{where} cannot be imported: {type(error).__name__}: {error}") from error
     function = getattr(module, name, None)
     if not callable(function):
         raise click.UsageError(f"{where} has no function {name}")

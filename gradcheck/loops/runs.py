@@ -103,7 +103,7 @@ class Given:
         self.watch = Watch(run)
         self.start, self.step = self.watch.start, self.watch.step
 
-    def __call__(self, model: Any = None, optimizer: Any = None) -> Watch:  # noqa: ANN401  as `watch`
+    def __call__(self, model: object = None, optimizer: object = None) -> Watch:
         if optimizer is not None:
             self.run.by_hooks = True
             return Watch(self.run, model, optimizer)
@@ -166,7 +166,7 @@ def take(loop: Loop, run: Run, who: str, *, quiet: bool) -> Run:
             loop(Given(run))
     except Enough:
         pass
-    except Exception as error:
+    except Exception as error:  # the loop is the user's, and so is whatever it raises
         raise AdapterError(f"{who} raises {type(error).__name__} after {shown[0]} steps: {error}") from error
     if not shown[0]:
         raise AdapterError(

@@ -20,7 +20,7 @@ class _File:
     """Bytes, written one after the other; gone when nothing refers to them any more."""
 
     def __init__(self) -> None:
-        self.bytes = tempfile.SpooledTemporaryFile(max_size=HELD)  # noqa: SIM115  closed below
+        self.bytes = tempfile.SpooledTemporaryFile(max_size=HELD)  # noqa: SIM115  it is read as long as any step is kept, and closed then
         self.size = 0
         weakref.finalize(self, self.bytes.close)
 

@@ -171,6 +171,8 @@ def derivatives(lines: Lines, first_step: Array | float | None = None, *, confir
     longer than f's own scale can look smooth by chance, as for a sine at 1e8; so an estimate counts once another step
     has given the same to within both bounds.
 
+    Without ``confirm``, that other step is left out, and the caller has to see by other means what looks smooth.
+
     Where f is not defined to one side, however near, as at the end of an interval, the derivative is that to the other
     side, by differences from there.
     """

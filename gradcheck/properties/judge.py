@@ -547,10 +547,8 @@ class Judge:
             name: scales[name] * self.rng.standard_normal((len(lines), *group.shape)) * [group == n for n in lines]
             for name, group in groups.items()
         }
-        if not self.point.function.foreign and self._by_complex_steps(directions):
-            directions = {
-                name: each.sum(axis=0, keepdims=True) for name, each in directions.items()
-            }  # confirms them all
+        if not self.point.function.foreign and self._by_complex_steps(directions):  # then one line confirms them all
+            directions = {name: each.sum(axis=0, keepdims=True) for name, each in directions.items()}
         projected, noise = self._projected(directions)
         estimate = derivatives(along_all(self.point, directions))
         allowed = estimate.error + noise

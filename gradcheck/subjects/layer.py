@@ -101,8 +101,8 @@ class ForeignLayer:
             quiet[training] = quiet.get(training, True) and not drawn()
 
         def precision(given: Arrays) -> Precision:
-            kinds = {array.dtype.char for array in given.values() if array.dtype.kind == "f"}
-            return np.float32 if kinds == {"f"} else np.float64
+            floating = {array.dtype.char for array in given.values() if array.dtype.kind == "f"}
+            return np.float32 if floating == {"f"} else np.float64
 
         def values_in(given: Arrays) -> list[Any]:
             if len(variable) == len(arguments):

@@ -75,14 +75,8 @@ class TorchEngine(Engine):
         return {key: np.array(array) for key, array in self._state().items()}
 
     def load(self, state: Mapping[str, Array]) -> None:
-        import torch
-
         self.steps = int(state["step"])
-        with torch.no_grad():
-            for name, param in self.params.items():
-                param.copy_(torch.as_tensor(state[f"param/{name}"]))
-            for name, buffer in self.inner.named_buffers():
-                buffer.copy_(torch.as_tensor(state[f"buffer/{name}"]))
+        load_tensors(self.inner, self.params, state)
         slots = copy.deepcopy(self.unshown)
         for key, array in state.items():
             if key.startswith("optim/"):
@@ -292,3 +286,14 @@ def _outputs(results: Results) -> Array:
 
 def _array(value: Any) -> Array:  # noqa: ANN401  a tensor or a number
     return value.numpy(force=True) if hasattr(value, "detach") else np.asarray(value)
+
+
+def load_tensors(module: torch.nn.Module, params: Mapping[str, torch.Tensor], state: Mapping[str, Array]) -> None:
+    """Put the parameters and buffers of a state into a module's."""
+    import torch
+
+    with torch.no_grad():
+        for name, param in params.items():
+            param.copy_(torch.as_tensor(state[f"param/{name}"]))
+        for name, buffer in module.named_buffers():
+            buffer.copy_(torch.as_tensor(state[f"buffer/{name}"]))

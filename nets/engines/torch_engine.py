@@ -12,6 +12,7 @@ import numpy as np
 from gradcheck.contract import EVALUATION, Array, Context, Layer, Loss, Optimizer, Tap, untapped
 from gradcheck.subjects.twin import set_keys
 from gradcheck.trajectory.engine import Engine, State, Step
+from gradcheck.trajectory.torch_engine import load_tensors
 from nets.weights import to_torch
 
 if TYPE_CHECKING:
@@ -62,11 +63,7 @@ class TorchEngine(Engine):
         import torch
 
         self.steps = int(state["step"])
-        with torch.no_grad():
-            for name, param in self.params.items():
-                param.copy_(torch.as_tensor(state[f"param/{name}"]))
-            for name, buffer in self.module.named_buffers():
-                buffer.copy_(torch.as_tensor(state[f"buffer/{name}"]))
+        load_tensors(self.module, self.params, state)
         # A new one, with what it has before its first step: Adagrad has state then.
         self.optimizer = self.parts[2].twin(list(self.params.values()), lr=0.0)
         for key, array in state.items():
