@@ -71,7 +71,7 @@ class Passes:
     def entry(self, prefix: str) -> Hook:
         """Return the hook before the forward pass of the model, whose tensors are named after ``prefix``."""
 
-        def hook(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
+        def hook(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401  as torch calls it
             del module
             if not self._looks():
                 return None

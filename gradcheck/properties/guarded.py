@@ -196,7 +196,7 @@ def _is_right_above(judge: Judge, name: str, beyond: Array, *, flat: bool) -> bo
             here, shown = coordinates(point, name).only(places), inwards[beyond] * SHOWN * noise / least
             if not np.all(np.abs(shown) <= LARGEST_GUARD) or np.any(here.at(every, shown)[0] != here.y[0]):
                 return None
-    except Exception:  # noqa: BLE001  whatever it raises there
+    except Exception:  # noqa: BLE001  outside its domain it may raise anything
         return None
     return bool(np.all(np.abs(slope - grad) <= ROUGHLY * np.abs(grad) + noise / step))
 

@@ -426,7 +426,7 @@ def _suppressed() -> Iterator[None]:
         yield
     except AdapterError:
         raise
-    except Exception:  # noqa: BLE001, S110  as said
+    except Exception:  # noqa: BLE001, S110  the engine is anybody's
         pass
 
 
