@@ -12,10 +12,11 @@ from gradcheck.loops.freerun import compare_free
 from gradcheck.loops.lockstep import Lockstep, in_lockstep
 from gradcheck.loops.pairs import paired
 from gradcheck.loops.results import Doubt, Doubts, FreeLoops, LoopsReport
-from gradcheck.loops.runs import Loop, Run, kept_generators
+from gradcheck.loops.runs import Loop, Run
 from gradcheck.loops.trials import Trial, smallest_errors
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.numerics.rounding import FACTOR, SHADOWS
+from gradcheck.trajectory.generators import kept
 from gradcheck.trajectory.judgement import USEFUL
 from gradcheck.trajectory.trace import Trace
 
@@ -73,7 +74,7 @@ def check_loops(
             f"check_loops needs steps and shadows of at least 1, a finite factor above 0 and start own or theirs, "
             f"got {steps}, {shadows}, {factor} and {start!r}"
         )
-    with kept_generators(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+    with kept(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         pair = paired(ours, theirs, steps, dict(names or {}), seed)
         lockstep = in_lockstep(pair, start, factor, shadows)
         return _report(lockstep, compare_free(pair, lockstep.forced, shadows) if lockstep.is_clean() else None)

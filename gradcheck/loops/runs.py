@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import random
-import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -18,6 +16,7 @@ from gradcheck.loops.stored import StoredSteps
 from gradcheck.loops.watch import Watch
 from gradcheck.subjects.attributes import AdapterError
 from gradcheck.trajectory.engine import STATE, State
+from gradcheck.trajectory.generators import seed_all
 from gradcheck.trajectory.trace import Trace
 
 Loop = Callable[[Any], object]
@@ -176,28 +175,6 @@ def take(loop: Loop, run: Run, who: str, *, quiet: bool) -> Run:
     return run
 
 
-@contextlib.contextmanager
-def kept_generators() -> Iterator[None]:
-    """Put the global generators of random numbers back as they were, at the end."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  the loops draw from it
-    torch = sys.modules.get("torch")
-    own = torch.random.get_rng_state() if torch is not None else None
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002  as above
-        if torch is not None:
-            torch.random.set_rng_state(own)
-
-
 def _put_back(seed: int, step: int) -> None:
     """Seed the global generators for a step."""
-    word = int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
-    random.seed(word)
-    np.random.seed(word)  # noqa: NPY002  the loops draw from it
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        # Those of devices that there are not take most of the time: torch keeps each call for when they will be there.
-        others = torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()
-        (torch.manual_seed if others else torch.default_generator.manual_seed)(word)
+    seed_all(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))

@@ -37,22 +37,38 @@ def put_back(states: Mapping[str, Any]) -> None:
 
 def moved(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:
     """Return the generators that stand elsewhere now, and where, as text."""
-    return {name: _text(after[name]) for name in before if _text(before[name]) != _text(after[name])}
+    return {name: _text(after[name]) for name in before if not _same(before[name], after[name])}
 
 
 @contextmanager
 def seeded(key: Key) -> Iterator[None]:
     """Seed the global generators from a key for the time of a call, and put them back afterwards."""
+    with kept():
+        seed_all(int(key.generator().integers(2**32)))
+        yield
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Put the global generators back as they were, at the end."""
     states = standing()
-    seed = int(key.generator().integers(2**32))
-    np.random.seed(seed)
-    random.seed(seed)
-    if "torch" in states:
-        sys.modules["torch"].manual_seed(seed)
     try:
         yield
     finally:
         put_back(states)
+
+
+def seed_all(seed: int) -> None:
+    """Seed the global generators, that of torch where it is in use already.
+
+    For a device that there is not, torch would keep the call and a trace of its callers: most of a small step's time.
+    """
+    np.random.seed(seed)
+    random.seed(seed)
+    torch: Any = sys.modules.get("torch")
+    if torch is not None:
+        others = torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()
+        (torch.manual_seed if others else torch.default_generator.manual_seed)(seed)
 
 
 def held(owner: object) -> dict[str, Any]:
@@ -76,6 +92,14 @@ def held(owner: object) -> dict[str, Any]:
         else:
             waiting += [(f"{path}.{name}", value) for name, value in getattr(current, "__dict__", {}).items()]
     return {path.removeprefix("."): state for path, state in found.items()}
+
+
+def _same(a: Any, b: Any) -> bool:  # noqa: ANN401  of any generator
+    """Return whether two states are equal."""
+    if isinstance(a, Mapping):
+        return all(_same(value, b[name]) for name, value in a.items())
+    equal = a == b
+    return bool(equal.all()) if hasattr(equal, "all") else bool(equal)
 
 
 def _text(state: Any) -> str:  # noqa: ANN401  of any generator
