@@ -27,6 +27,19 @@ def mnist_dir() -> Path:
     return Path(directory)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave all but the first n cases of a test that is marked ``short(n)`` to the long run."""
+    taken: Counter[str] = Counter()
+    for item in items:
+        short = item.get_closest_marker("short")
+        if short is not None and item.get_closest_marker("long") is None:
+            name = item.nodeid.partition("[")[0]
+            taken[name] += 1
+            if taken[name] > short.args[0]:
+                item.add_marker(pytest.mark.long)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Say last, below pytest's own sums, what was skipped for want of what, and how to provide it."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")

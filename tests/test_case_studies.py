@@ -127,6 +127,7 @@ QUICK = {missing_axis}
 CASES = [pytest.param(case, marks=() if case in QUICK else pytest.mark.long) for case in WORDS]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_a_case_is_told_in_the_words_of_the_checker(case: ModuleType, told: Told) -> None:
     for words in WORDS[case]:
@@ -269,6 +270,7 @@ def test_one_is_no_plural(case: ModuleType, told: Told) -> None:
     assert not re.search(r"\b1 (epochs|seeds|networks|runs|steps)\b", told(case))
 
 
+@pytest.mark.long
 def test_the_two_losses_differ_by_20_or_more_before_the_sigmoid(told: Told) -> None:
     factors = [float(row[1]) for row in cells(told(another_loss), "least factor")]
     assert len(factors) == 2

@@ -67,6 +67,7 @@ def test_the_network_of_the_docs_trains_and_torch_reads_its_weights(
         assert np.array_equal(tensor.numpy(), (model.parameters() | model.buffers())[name])
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("source", examples_of("compare-your-engines.md"))
 def test_the_engines_of_the_docs_are_the_same_program(source: str) -> None:
     given: dict[str, object] = {}

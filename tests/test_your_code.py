@@ -41,6 +41,7 @@ def boxes() -> list[Any]:
     return found
 
 
+@pytest.mark.short(11)
 @pytest.mark.parametrize(("code", "call", "says"), boxes())
 def test_a_style_is_checked_by_one_line(code: str, call: str, says: list[str]) -> None:
     rng = np.random.default_rng(1)

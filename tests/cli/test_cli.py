@@ -127,6 +127,7 @@ def test_a_fair_run_as_json_and_again_in_words(tmp_path: Path) -> None:
     assert f"{result['smallest_detectable_fault']:.1e}" in words
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize(("fault", "step"), [("grad-scale:0.weight:1.0001", 0), ("grad-scale:2.bias:0.999@25", 25)])
 def test_an_injected_fault_fails_and_is_named(fault: str, step: int) -> None:
     done = mnistcheck(*DIGITS, "--json", "--inject", fault)
@@ -278,6 +279,7 @@ def test_training_without_fair_stops_where_nothing_is_finite() -> None:
     assert re.search(r"stopped at step [12], where ", done.stdout)
 
 
+@pytest.mark.long
 def test_a_fault_is_not_excused_where_the_other_precision_overflows() -> None:
     for lr in ("1e38", "1e40"):
         done = mnistcheck(*DIGITS, "--json", "--lr", lr, "--inject", "grad-scale:2.weight:2@5")
@@ -330,6 +332,7 @@ def test_a_folder_that_cannot_be_made_costs_no_training(tmp_path: Path) -> None:
     assert str(tmp_path / "file") in done.stderr
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("args", [DIGITS, ("verify", "MultiStepLR")], ids=["train", "verify"])
 def test_a_missing_torch_is_one_line(args: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')")
@@ -637,6 +640,7 @@ def codes_of(code: CodeType) -> Iterator[CodeType]:
             yield from codes_of(each)
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize(
     ("module", "right", "wrong", "subject", "element"),
     [

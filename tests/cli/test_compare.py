@@ -164,6 +164,7 @@ def test_a_row_is_what_train_comes_to(
         assert timeless(rows[name]["epochs"]) == timeless(epochs)
 
 
+@pytest.mark.short(8)
 @pytest.mark.parametrize("preset", list(PRESETS))
 def test_every_preset_gives_a_table(preset: str, capsys: Streams) -> None:
     sizes = ("--validation-size", "10") if PRESETS[preset].validation_of == "validation" else ()
@@ -428,6 +429,7 @@ def test_a_fault_after_the_steps_compared_is_not_explained_away(fair_steps: int,
     )
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("late")
 def test_more_steps_find_a_late_fault_as_the_sentence_says(capsys: Streams) -> None:
     (pair,) = compared(capsys, *LONGER, "--fair-steps", str(LATE + 10), code=1)["pairs"]
@@ -444,6 +446,7 @@ CHAOTIC = (
 )  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("unplanted")
 @pytest.mark.parametrize("fair_steps", later([10, 0], 1))
 def test_what_rounding_alone_does_to_chaotic_runs_is_shown_by_runs_of_numpy_alone(
@@ -500,6 +503,7 @@ def test_where_every_step_agrees_that_is_the_verdict_however_far_the_numbers_par
     assert sentence.endswith(" points of training accuracy, and every step agrees: rounding has parted them.")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("unplanted")
 def test_a_seed_that_nothing_explains_is_told_before_one_that_is_further_apart(
     capsys: Streams, monkeypatch: pytest.MonkeyPatch
@@ -614,6 +618,7 @@ def test_lost_weights_that_nothing_needs_are_not(five: Path, tmp_path: Path, mon
     assert (out / "runs.jsonl").read_bytes() == (five / "runs.jsonl").read_bytes()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("unplanted")
 def test_what_asks_for_less_shows_all_that_is_kept(tmp_path: Path, capsys: Streams) -> None:
     out = tmp_path / "out"
@@ -625,6 +630,7 @@ def test_what_asks_for_less_shows_all_that_is_kept(tmp_path: Path, capsys: Strea
         assert {path.name: path.read_bytes() for path in out.iterdir() if path.name != "comparison.json"} == written
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("unplanted")
 def test_a_proof_of_fewer_steps_does_not_stand_in_for_one_of_more(tmp_path: Path, capsys: Streams) -> None:
     for steps in (2, 5, 3):
@@ -633,6 +639,7 @@ def test_a_proof_of_fewer_steps_does_not_stand_in_for_one_of_more(tmp_path: Path
         assert pair["steps"] == proof["lock_step"]["steps_compared"] == max(steps, 5 if steps != 2 else 2)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("unplanted")
 def test_seeds_without_a_proof_are_not_told_as_proved(tmp_path: Path, capsys: Streams) -> None:
     compared(capsys, *FAIR[:-1], "5", "--out", tmp_path / "out")
@@ -641,6 +648,7 @@ def test_seeds_without_a_proof_are_not_told_as_proved(tmp_path: Path, capsys: St
     assert " in the first 5 of 80 steps from 1 of 3 seeds, which agree " in pair_sentence(pair)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("unplanted")
 def test_of_proofs_of_unequal_length_the_shortest_is_told(tmp_path: Path, capsys: Streams) -> None:
     compared(capsys, *FAIR[:-1], "5", "--out", tmp_path / "out")
@@ -658,6 +666,7 @@ def test_a_seed_that_is_not_finished_is_not_shown_unless_asked_for(tmp_path: Pat
     assert compared(capsys, *FAIR, "--seeds", "2", "--out", out)["seeds"] == [0, 1]
 
 
+@pytest.mark.long
 def test_shadows_are_kept_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Streams) -> None:
     whole = compared(capsys, *CHAOTIC, "--fair-steps", "0", "--out", tmp_path / "out")
     monkeypatch.setattr("nets.training.Training", None)
@@ -769,6 +778,7 @@ def test_the_figure_shows_the_numbers(document: Json) -> None:
         assert ours.get_zorder() <= theirs.get_zorder()
 
 
+@pytest.mark.long
 def test_curves_that_happen_to_be_equal_are_all_seen(document: Json, capsys: Streams) -> None:
     sizes = ("--train-size", "30", "--epochs", "1", "--test-size", "20", "--validation-size", "10", "--fair-steps", "0")
     pairs = compared(capsys, "compare", "--preset", "nielsen", "--dataset", "digits", *sizes)

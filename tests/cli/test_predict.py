@@ -260,6 +260,7 @@ def test_the_worst_image_is_the_one_that_is_told(
     assert "same weights: worst 5.0 x rounding noise" in capsys.readouterr().out
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("worst", [0, 1, 2])
 def test_the_image_that_fails_most_is_named(
     kept: Path, worst: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -325,6 +326,7 @@ def lines_of(picture: Path) -> list[str]:
     return re.findall("<!-- (.*) -->", picture.read_text())
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("drawn")
 def test_a_grid_tells_both_sides_where_they_take_an_image_for_different_classes(
     changed: tuple[Path, dict[str, Array]], tmp_path: Path, capsys: pytest.CaptureFixture[str]

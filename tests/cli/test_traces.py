@@ -87,6 +87,7 @@ def test_plain_torch_on_mnist(tmp_path: Path, mnistcheck: Terminal, mnist_dir: P
     assert (code, "all of 5 steps agree" in out) == (0, True)
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize(
     ("right", "wrong", "place"),
     [
@@ -222,6 +223,7 @@ def test_a_damaged_trace_is_one_line_and_exits_with_4(
         assert message in line
 
 
+@pytest.mark.long
 def test_a_trace_of_another_precision_or_network_cannot_be_followed(tmp_path: Path, mnistcheck: Terminal) -> None:
     trace = tmp_path / "trace"
     trace.mkdir()
@@ -311,6 +313,7 @@ def _told_anew(file: Path, out: Path, **told: Any) -> Path:  # noqa: ANN401  any
     return out
 
 
+@pytest.mark.long
 def test_once_mended_the_step_passes(failed: Path, tmp_path: Path, mnistcheck: Terminal) -> None:
     file = _told_anew(failed, tmp_path / "replay.safetensors", inject=None)
     code, out, _ = mnistcheck("replay", file)

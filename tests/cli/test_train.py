@@ -628,6 +628,7 @@ def test_options_that_make_no_sense_are_refused_in_one_line(
 # What is doubtful.
 
 
+@pytest.mark.short(3)
 @pytest.mark.parametrize(
     ("args", "kind", "text"),
     [
@@ -661,6 +662,7 @@ def test_what_is_doubtful_is_printed_and_kept(
     assert text in (tmp_path / "run" / "report.html").read_text()
 
 
+@pytest.mark.long
 def test_what_is_not_doubtful_is_not_warned_of(tmp_path: Path, capsys: Streams) -> None:
     args = ("train", "--dataset", "digits", "--test-size", "50", "--validation-size", "100", "--epochs", "1")
     assert run([*args, "--out", str(tmp_path / "run")]) == 0
@@ -679,6 +681,7 @@ def comes_to(folder: Path) -> tuple[object, ...]:
     return weights, metrics, found, settings
 
 
+@pytest.mark.short(4)
 @pytest.mark.parametrize(
     "args",
     [
@@ -730,6 +733,7 @@ def row(text: str) -> list[str]:
     return text.split()
 
 
+@pytest.mark.short(2)
 @pytest.mark.parametrize(
     ("engine", "sides"), [("numpy", ["NumPy"]), ("torch", ["PyTorch"]), ("both", ["NumPy", "PyTorch"])]
 )

@@ -58,6 +58,7 @@ def verdicts(found: list[Collected]) -> dict[str, Verdict]:
     return {each.name: each.check("gradients_agree_with_differences", Effort()).verdict for each in found}
 
 
+@pytest.mark.long
 def test_methods_may_have_any_name_and_functions_a_cache(collected: Made) -> None:
     found = collected(
         "class Wrong(Scaled): factor = 2\n"

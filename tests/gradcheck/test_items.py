@@ -86,6 +86,7 @@ def verdict_of(item: object, claim: str = DIFFERENCES) -> Verdict:
     return each.check([c for c in each.claims() if c.__name__ == claim], Effort()).verdict
 
 
+@pytest.mark.short(3)
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [

@@ -78,6 +78,7 @@ def test_a_right_pullback_passes(subject: Subject, mode: Mode) -> None:
     assert report.verdict is (Verdict.INCONCLUSIVE if drowned else Verdict.PASS), str(report)
 
 
+@pytest.mark.short(3)
 @pytest.mark.parametrize("subject", [*SUBJECTS, LONG], ids=lambda subject: subject.name)
 @pytest.mark.parametrize("mode", later(["full", "fast"], 1))
 def test_one_element_off_by_one_part_in_a_thousand_fails(subject: Subject, mode: Mode) -> None:
@@ -174,6 +175,7 @@ SEEDED = [
 ]
 
 
+@pytest.mark.short(8)
 @pytest.mark.parametrize("layer", later(KINKING, 4), ids=repr)
 @pytest.mark.parametrize("x", KINKED.values(), ids=KINKED)
 def test_kinks_are_no_false_alarm_without_a_twin(layer: ReLU | LeakyReLU | MaxPool2d, x: Array) -> None:
@@ -183,6 +185,7 @@ def test_kinks_are_no_false_alarm_without_a_twin(layer: ReLU | LeakyReLU | MaxPo
         assert outcome.verdict is Verdict.PASS, outcome
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("layer", later(KINKING, 2), ids=repr)
 @pytest.mark.parametrize(("x", "seed"), SEEDED)
 def test_kinks_of_variations_are_none_either(layer: ReLU | LeakyReLU | MaxPool2d, x: Array, seed: int) -> None:
@@ -207,6 +210,7 @@ class EveryTie(Foreign):
         return dx
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("pool", SOME_POOLS, ids=repr)
 @pytest.mark.parametrize(
     "x",
@@ -242,6 +246,7 @@ class LeastMinimum(EveryTie):
         return -super().forward(-x)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("x", later([TIED, FLAT], 1), ids=["tied", "flat"])
 @pytest.mark.parametrize("pool", later(POOLS[:3], 1), ids=repr)
 def test_only_what_ties_in_full_is_called_so(pool: MaxPool2d, x: Array) -> None:
@@ -273,6 +278,7 @@ BESIDES: dict[str, dict[str, float]] = {
 }
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("besides", BESIDES)
 def test_ties_in_full_are_no_cause_where_something_else_is_wrong_too(besides: str) -> None:
     alone, both = (report_at_ties(wrong) for wrong in ({}, BESIDES[besides]))
@@ -338,6 +344,7 @@ class EqualShares(EveryTie):
         return dx
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("x", later([TIED, FLAT], 1), ids=["tied", "flat"])
 @pytest.mark.parametrize("pool", SOME_POOLS, ids=repr)
 def test_equal_shares_of_tied_maxima_pass_without_a_twin(pool: MaxPool2d, x: Array) -> None:

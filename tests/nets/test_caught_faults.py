@@ -58,6 +58,7 @@ def marks_of(preset: str, text: str, dtype: str) -> list[pytest.MarkDecorator]:
     return [pytest.mark.long] if text in AGAIN or again else []
 
 
+@pytest.mark.short(5)
 @pytest.mark.parametrize(
     ("preset", "text", "place", "diagnosis", "told", "dtype"),
     [
@@ -134,6 +135,7 @@ def test_a_fault_that_never_begins_changes_nothing(digits: Dataset) -> None:
     assert bits(plain.engines["numpy"].state()) == bits(planted.engines["numpy"].state())
 
 
+@pytest.mark.long
 def test_dropout_left_on_is_left_on_in_the_last_evaluation_too(digits: Dataset) -> None:
     run = prepare(PRESETS["regularised"], digits, steps=2, train_size=100, test_size=20)
     plain = train_fair(run, sensitivity=False)

@@ -179,6 +179,7 @@ def test_dropout_where_there_is_none(moments: Given) -> None:
     assert told(without, "forward/5.output", dropped, training=False) == in_evaluation
 
 
+@pytest.mark.long
 def test_a_right_tensor_is_not_explained(moments: Given) -> None:
     for moment in moments.values():
         for name, array in moment.theirs.items():
@@ -206,6 +207,7 @@ def a_bit_less_and_noise(array: Array, rng: np.random.Generator) -> Array:
     return 0.5 * array + 1e-3 * np.abs(array).max(initial=0.0) * rng.standard_normal(array.shape)
 
 
+@pytest.mark.short(2)
 @pytest.mark.parametrize(
     "corrupt", [random_values, slightly_off, half_of_the_signs, some_doubled, a_bit_less_and_noise]
 )

@@ -80,6 +80,7 @@ def without_seconds(training: Training) -> tuple[dict[str, Any], dict[str, bytes
 STOPS = [pytest.param((0, 2, 3, 7, STEPS), id="few"), pytest.param(range(STEPS + 1), id="all", marks=pytest.mark.long)]
 
 
+@pytest.mark.short(4)
 @pytest.mark.parametrize("stops", STOPS)
 @pytest.mark.parametrize(
     ("name", "dtype"),

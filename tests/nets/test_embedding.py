@@ -91,6 +91,7 @@ def sentences(count: int) -> list[Batch]:
     return [Batch(rng.integers(0, 7, (5, 3)), rng.integers(0, 3, 5), 0.1) for _ in range(count)]
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("dtype", later([np.float64, np.float32], 1))
 @pytest.mark.parametrize("optimizer", [SGD, lambda: SGD(momentum=0.9), Adam])
 def test_a_network_of_indices_is_the_same_program(dtype: type, optimizer: Callable[[], Optimizer]) -> None:

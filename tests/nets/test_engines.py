@@ -166,6 +166,7 @@ def test_a_state_is_a_copy() -> None:
 OTHER_SIZES = [(SGD, 7), (momentum, 1), (Adam, 7)]
 
 
+@pytest.mark.short(3)
 @pytest.mark.parametrize("steps", [pytest.param(6, id="few"), pytest.param(60, id="all", marks=pytest.mark.long)])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("activation", later([ReLU, Sigmoid], 1))
@@ -191,6 +192,7 @@ def convolutional(dtype: type) -> Layer:
     return model.astype(dtype)
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("steps", [pytest.param(4, id="few"), pytest.param(30, id="all", marks=pytest.mark.long)])
 @pytest.mark.parametrize("dtype", later([np.float64, np.float32], 1))
 @pytest.mark.parametrize("optimizer", [SGD, momentum, Adam])
@@ -222,6 +224,7 @@ def test_momentum_that_is_forgotten_is_one_of_the_update() -> None:
     assert report.first_divergence.tensor == "optim/momentum_buffer/1.0.weight"
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize(("dtype", "other"), [(np.float64, np.float32), (np.float32, np.float64)])
 def test_a_fault_is_not_excused_by_a_second_opinion(dtype: type, other: type) -> None:
     ours = NumpyEngine(network(dtype), CrossEntropyLoss(), SGD()).planted(GradientScale("2.weight", 1.001))
@@ -295,6 +298,7 @@ def pictures(count: int, dtype: type, seed: int = 4) -> list[Batch]:
     return [Batch(rng.random((16, 1, 20, 20)).astype(dtype), rng.integers(0, 4, 16), 0.01) for _ in range(count)]
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize(
     ("dtype", "optimizer", "seed", "count"),
     [
@@ -312,6 +316,7 @@ def test_what_torch_rounds_in_sums_of_thousands_is_no_fault(
     assert report, report.first_divergence
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize(
     ("tensor", "dtype"),
     [
@@ -337,6 +342,7 @@ def test_what_torch_rounds_by_excuses_no_wrong_gradient(dtype: type, tensor: str
     assert (found.step, found.phase, found.tensor) == (step, "backward", tensor)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("dtype", "bias"), later([(np.float64, 1 / 6400), (np.float32, 1e-2)], 1))
 def test_what_torch_rounds_by_excuses_no_biased_running_variance(dtype: type, bias: float) -> None:
     class Biased(BatchNorm2d):
@@ -357,6 +363,7 @@ def test_what_torch_rounds_by_excuses_no_biased_running_variance(dtype: type, bi
     assert report.lock_step.first_failure.tensor == "buffer/1.running_var"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", later([np.float64, np.float32], 1))
 def test_what_torch_rounds_by_excuses_no_forgotten_momentum(dtype: type) -> None:
     ours = NumpyEngine(normalised(dtype), CrossEntropyLoss(), VelocityForgotten(momentum=0.9))
@@ -400,6 +407,7 @@ class ChannelsLast(TorchEngine):
         return other
 
 
+@pytest.mark.long
 def test_what_lock_step_excuses_by_the_rounding_of_the_reference_free_run_does() -> None:
     layers = (Conv2d.create(1, 4, 3, padding=1), BatchNorm2d.create(4), ReLU(), AdaptiveAvgPool2d((1, 1)), Flatten())
     model = Sequential((*layers, Linear.create(4, 4)))

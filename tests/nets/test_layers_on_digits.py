@@ -34,6 +34,7 @@ LAYERS: list[Layer] = [
 ]
 
 
+@pytest.mark.short(2)
 @pytest.mark.parametrize(
     "size", [pytest.param((1, 4, 5), id="small"), pytest.param((3, 9, 8), id="large", marks=pytest.mark.long)]
 )

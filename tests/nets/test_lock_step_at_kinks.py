@@ -109,6 +109,7 @@ def test_a_right_network_passes_though_kinks_part_every_step(monkeypatch: pytest
     assert report.lock_step.ratios.max() <= 1
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize(
     ("fault", "place", "diagnosis"),
     [
@@ -152,6 +153,7 @@ def test_a_fault_after_a_crossed_kink_is_caught_and_named(
 
 
 # The second layer has few units, of which none is near its kink; a tenth carries some across.
+@pytest.mark.long
 @pytest.mark.parametrize(("layer", "share"), [("0", 1e-3), pytest.param("7", 0.1, marks=pytest.mark.long)])
 def test_a_crossing_that_rounding_does_not_explain_fails(layer: str, share: float) -> None:
     report = report_of(2, Shifted(begin=1, layer=layer, share=share))

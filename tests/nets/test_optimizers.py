@@ -306,6 +306,7 @@ def test_what_is_kept_is_named_shaped_and_valued_as_in_torch(optimizer: Optimize
         np.testing.assert_allclose(array, theirs[key], rtol=20 * np.finfo(dtype).eps, atol=1e-7 * (dtype is np.float32))
 
 
+@pytest.mark.short(3)
 @pytest.mark.parametrize("steps", [pytest.param(6, id="few"), pytest.param(30, id="all", marks=pytest.mark.long)])
 @pytest.mark.parametrize("optimizer", RULES, ids=lambda rule: type(rule).__name__)
 @pytest.mark.parametrize("dtype", later([np.float64, np.float32], 1))

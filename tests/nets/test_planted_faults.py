@@ -120,6 +120,7 @@ def test_differences_pass_what_they_cannot_see(subject: Subject) -> None:
     assert check_class(subject, claims=claim_of(subject, DIFFERENCES), examples=2).verdict is Verdict.PASS
 
 
+@pytest.mark.short(3)
 @pytest.mark.parametrize("subject", [subject for subject, _ in EQUIVALENT], ids=name_of)
 @pytest.mark.parametrize("examples", EXAMPLES_TRIED)
 def test_what_is_no_mistake_is_not_accused(subject: Subject, examples: int) -> None:

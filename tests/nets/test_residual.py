@@ -51,6 +51,7 @@ def batches(count: int, dtype: type) -> list[Batch]:
     return [Batch(rng.standard_normal((5, 4)).astype(dtype), rng.integers(0, 3, 5), 0.1) for _ in range(count)]
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("steps", [pytest.param(6, id="few"), pytest.param(40, id="all", marks=pytest.mark.long)])
 @pytest.mark.parametrize("dtype", later([np.float64, np.float32], 1))
 @pytest.mark.parametrize("optimizer", [SGD, Adam])

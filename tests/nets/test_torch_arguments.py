@@ -84,6 +84,7 @@ def test_every_argument_of_torch_is_there_or_refused(subject: type, theirs: Any)
     assert gaps(subject, theirs) == []
 
 
+@pytest.mark.short(20)
 @pytest.mark.parametrize(
     "subject",
     [*LAYERS, *LOSSES, *OPTIMIZERS, *SCHEDULES, *INITIALIZERS],

@@ -133,6 +133,7 @@ FAIR_RUNS = [
 ]
 
 
+@pytest.mark.short(5)
 @pytest.mark.parametrize(("preset", "dtype", "few"), FAIR_RUNS)
 def test_a_fair_run_passes_on_digits(digits: Dataset, preset: str, dtype: str, few: bool) -> None:
     steps, sizes = steps_of(preset, few=few), (100, 40) if few else (500, 200)
@@ -155,6 +156,7 @@ def test_a_fair_run_passes_on_digits(digits: Dataset, preset: str, dtype: str, f
     assert pair.outcomes["numpy"].test_accuracy == pair.outcomes["torch"].test_accuracy
 
 
+@pytest.mark.short(6)
 @pytest.mark.parametrize("dtype", later(DTYPES, 1))
 @pytest.mark.parametrize("preset", list(PRESETS))
 def test_taps_change_no_bit_of_a_run(digits: Dataset, preset: str, dtype: str) -> None:
@@ -196,6 +198,7 @@ def test_an_evaluation_changes_no_bit_of_a_run(digits: Dataset, preset: str) -> 
         assert bits(plain.state()) == bits(evaluated.state())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("seed", "steps"), [(0, 10), *(pytest.param(seed, 20, marks=pytest.mark.long) for seed in range(3))]
 )
@@ -220,6 +223,7 @@ class Drifting(NumpyEngine):
         return Drifting(self.model, self.loss, copy.deepcopy(self.optimizer, memo))
 
 
+@pytest.mark.long
 def test_what_torch_rounds_by_excuses_no_drift_of_a_normalised_network(digits: Dataset) -> None:
     run = prepare(PRESETS["regularised"], digits, steps=3)
     plain = run.numpy_engine()
@@ -244,6 +248,7 @@ TENSORS = ("0.weight", "0.bias", "2.weight", "2.bias")
 SCALES = {"float64": 1 + 1e-12, "float32": 1 + 1e-4}
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize(
     ("dtype", "scale", "tensor", "begin", "steps"),
     [

@@ -58,6 +58,7 @@ def test_every_property_holds(subject: Subject, examples: int) -> None:
     assert claims - {finding.property for finding in report.findings} <= OF_SOME
 
 
+@pytest.mark.short(12)
 @pytest.mark.parametrize("subject", [*LAYERS, *LOSSES], ids=lambda subject: subject.__name__)
 @pytest.mark.parametrize("examples", EXAMPLES_TRIED)
 def test_gradients_hold_in_fast_mode(subject: Subject, examples: int) -> None:

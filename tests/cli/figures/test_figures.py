@@ -148,6 +148,7 @@ def test_weights_of_any_size_are_drawn(value: float) -> None:
         assert rendered(lambda: weights_figure.draw(weights_figure.FirstWeights("0.weight", images)), form)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("option", "per_epoch"), [pytest.param("--keep-last", 4, marks=pytest.mark.long), ("--drop-last", 3)]
 )

@@ -139,6 +139,7 @@ def test_a_report_says_why_it_shows_nothing_of_weights_and_images(
     assert not (kept / "confusion.svg").exists()
 
 
+@pytest.mark.long
 def test_data_that_has_moved_is_named(mnist_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "run"
     size = ("--train-size", "30", "--steps", "5", "--test-size", "40")

@@ -46,6 +46,7 @@ def said_of(layer: object, x: Array) -> str:
     return report.failures[0].diagnosis
 
 
+@pytest.mark.long
 def test_another_batch_size_tells_it_from_as_many_outputs() -> None:
     x = RNG.standard_normal((3, 4))
     assert said_of(Rows(0), x) == "w's gradient is exactly 1/3 of the numerical one; 3 is the batch size"
@@ -74,6 +75,7 @@ class Entropy:
         return (self.p - self.t) / (self.p * (1 - self.p))
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("shape", later([((2, 5),), ((1, 5),)], 1))
 @pytest.mark.parametrize(
     ("axis", "said"),

@@ -29,6 +29,7 @@ class Divergence:
         return self.gradient(*self.given) / self.given[0].size
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize(
     ("gradient", "said"),
     [

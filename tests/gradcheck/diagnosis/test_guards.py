@@ -98,6 +98,7 @@ def test_an_eps_is_read_off_a_loss_whatever_its_weights(family: str, eps: float)
         assert np.all(np.abs(freed - analytic) <= allowed + 1e-13 * np.abs(analytic))
 
 
+@pytest.mark.short(2)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_eps_is_read_off_beside_a_fault(family: str) -> None:
     gradient, x, t = FAMILIES[family]
@@ -124,6 +125,7 @@ WRONG: dict[str, Gradient] = {
 }
 
 
+@pytest.mark.short(3)
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 def test_a_small_fault_is_no_guard(wrong: Gradient) -> None:
     for one, other in ((wrong, of_classes(0.0)), (of_classes(0.0), wrong)):
@@ -179,6 +181,7 @@ def judged(loss: object, x: Array, t: Array) -> Finding:
     return gradcheck.check_loss(loss, x, t, claims=[gradients_agree_with_differences]).findings[0]
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("eps", [1e-7, 1e-12, float(np.finfo(np.float64).eps)])
 def test_a_loss_that_is_guarded_in_its_value_alone_passes(eps: float) -> None:
     found = judged(Guarded(lambda p: p + eps), Z, CLASSES)
@@ -189,6 +192,7 @@ def test_a_loss_that_is_guarded_in_its_value_alone_passes(eps: float) -> None:
         )
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize(
     "inside", [lambda p: np.maximum(p, 1e-7), lambda p: np.clip(p, 1e-7, 1 - 1e-7)], ids=["maximum", "clip"]
 )
@@ -218,6 +222,7 @@ class Clipped:
         return self.factor * ((1 - self.t) / (1 - self.p) - self.t / self.p)
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
     [
@@ -234,6 +239,7 @@ def test_how_far_a_value_is_clipped_shows_just_above_any_guard(low: float, high:
     assert judged(Clipped(low, high), p, t).verdict is verdict
 
 
+@pytest.mark.short(2)
 @pytest.mark.parametrize(("eps", "beyond"), [(1e-7, 1e-9), (1e-12, 1e-13)])
 @pytest.mark.parametrize("factor", [1.0, 2.0, -1.0])
 def test_answers_that_are_right_and_surer_than_a_bound_accuse_nobody(eps: float, beyond: float, factor: float) -> None:
@@ -276,6 +282,7 @@ RELU = (lambda x: np.maximum(x, 0), lambda x: x > 0)
 SQUARE = (np.square, lambda x: 2 * x)
 
 
+@pytest.mark.short(3)
 @pytest.mark.parametrize("small", [0.0, 1e-9])
 @pytest.mark.parametrize("summed", [False, True])
 @pytest.mark.parametrize(("of", "slope"), [RELU, SQUARE], ids=["relu", "square"])
@@ -376,6 +383,7 @@ def test_a_function_without_a_target_may_be_guarded() -> None:
     assert "eps = 1e-08 inside the value's logarithm" in str(report)
 
 
+@pytest.mark.short(2)
 @pytest.mark.parametrize("more", [1e-5, -1e-7])
 @pytest.mark.parametrize(
     ("f", "slope"),
@@ -415,6 +423,7 @@ class Network:
         return dh @ self.params["v"].T, None
 
 
+@pytest.mark.short(2)
 @pytest.mark.parametrize(
     ("network", "verdict"),
     [

@@ -113,7 +113,7 @@ DIVIDED: dict[str, Callable[[tuple[int, ...]], int]] = {
 DESCENDED = [*((formula, "") for formula in SUMS), *(([*SUMS][-1], divided) for divided in DIVIDED if divided)]
 
 
-@pytest.mark.parametrize(("formula", "divided"), later(DESCENDED, 2))
+@pytest.mark.parametrize(("formula", "divided"), later(DESCENDED, 1))
 def test_a_loss_that_is_descended_is_named(formula: str, divided: str) -> None:
     loss = Told(lambda p, t: gradient_of(SUMS[formula])(p, t) / DIVIDED[divided](p.shape))
     assert said_of(loss, *drawn((4, 5))) == f"{OTHER}{formula}{divided}"
@@ -125,6 +125,7 @@ def test_what_one_sample_leaves_open_others_tell(divided: str) -> None:
     assert said_of(loss, *drawn((1, 10))) == f"{OTHER}{HALF_SQUARES}{divided}"
 
 
+@pytest.mark.long
 def test_a_factor_that_is_a_number_of_elements_in_one_case_only_makes_no_other_loss() -> None:
     loss = Squares(lambda p, t: 10 * 2 * (p - t) / p.size)
     assert said_of(loss, *drawn((2, 5))) == "prediction's gradient is exactly 10 times the numerical one"
@@ -142,6 +143,7 @@ def test_a_factor_of_a_single_case_that_may_be_an_accident_makes_no_other_loss()
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("divided", later(["mean", "sum"], 1))
 def test_cross_entropy_is_named_with_classes_and_with_rows(divided: str) -> None:
     wrong = gradient_of(lambda z, t: functional.cross_entropy(z, t, reduction=divided))
@@ -182,6 +184,7 @@ def test_a_factor_that_has_a_name_is_told_with_the_loss_that_it_makes() -> None:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shape", later(((shape,) for shape in SHAPES), 1), ids=str)
 def test_the_plain_difference_under_a_told_binary_cross_entropy_is_named(shape: tuple[int, int]) -> None:
     assert said_of(Entropy(lambda p, t: p - t), *drawn(shape)) == f"{OTHER}{HALF_SQUARES}"
@@ -198,7 +201,7 @@ def test_the_plain_difference_under_a_told_binary_cross_entropy_is_named(shape: 
             ((5, 4), 2, "exactly 2 times"),
             ((4, 5), 1.5, "exactly 3/2 "),
         ],
-        after=2,
+        1,
     ),
 )
 def test_a_mere_factor_makes_no_other_loss(shape: tuple[int, int], factor: float, said: str) -> None:
@@ -216,6 +219,7 @@ WRONGS: dict[str, Wrong] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("wrong", later(WRONGS, 1))
 @pytest.mark.parametrize("told", [Told, *(pytest.param(one, marks=pytest.mark.long) for one in (Entropy, Squares))])
 def test_another_wrong_gradient_is_no_usual_loss(wrong: str, told: type[Told]) -> None:

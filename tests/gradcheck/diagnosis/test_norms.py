@@ -68,6 +68,7 @@ def test_an_eps_beside_a_variance_passes(eps: float) -> None:
     assert judged(Standardised(eps)).verdict is Verdict.PASS
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize(
     "layer",
     [Normed(0.0, projected=1 + 1e-6), Normed(0.0, factor=1 + 1e-7), Normed(1e-8, projected=1 + 1e-5)],
@@ -89,6 +90,7 @@ ELEMENTWISE: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ELEMENTWISE)
 def test_an_eps_beside_each_element_passes(name: str) -> None:
     f, slope = ELEMENTWISE[name]
@@ -112,6 +114,7 @@ class Overlap:
         return -2 * self.factor * (self.t * self.size - self.both) / self.size**2
 
 
+@pytest.mark.long
 def test_an_eps_beside_a_sum_over_the_target_too_passes() -> None:
     rng = np.random.default_rng(1)
     p, t = rng.uniform(0.1, 0.9, (3, 4)), (rng.random((3, 4)) > 0.5) * 1.0
@@ -119,6 +122,7 @@ def test_an_eps_beside_a_sum_over_the_target_too_passes() -> None:
         assert gradcheck.check_loss(loss, p, t, claims=[gradients_agree_with_differences]).verdict is verdict
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("seed", "eps", "rows"), later([(4, 1e-5, 2), (2, 1e-10, 1), (6, 1e-10, 2)], 1))
 def test_an_eps_that_counts_as_much_as_the_variance_or_hardly_at_all_passes(seed: int, eps: float, rows: int) -> None:
     x = np.random.default_rng(seed).standard_normal((rows, 3))
@@ -130,6 +134,7 @@ def test_an_eps_is_no_reason_for_more_than_it_can_come_to() -> None:
     assert "beside a norm" not in str(report)  # though rounding counts for nothing where numbers are large
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("factor", "verdict"), [(1.0, "pass"), (1 + 1e-4, "fail")])
 def test_of_more_axes_than_are_searched_for_norms_none_is_read_off(factor: float, verdict: str) -> None:
     class Deep(Normed):

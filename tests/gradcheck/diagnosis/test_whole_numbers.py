@@ -26,6 +26,7 @@ class Square:
         return self.whole(2 * dy * self.x)
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize(
     ("whole", "how"),
     later([(np.round, "rounded to"), (np.trunc, "cut off at the point, to"), (np.floor, "rounded down to")], after=2),

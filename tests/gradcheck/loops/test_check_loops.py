@@ -414,6 +414,7 @@ def first_of(outputs: Any, labels: torch.Tensor) -> torch.Tensor:  # noqa: ANN40
     return nn.functional.cross_entropy(outputs[0], labels)
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("seed", range(3))
 def test_a_state_that_is_handed_on_is_not_judged_without_noise(seed: int) -> None:
     loops = [replace(SGD, make=partial(WithState, other=other), loss=first_of) for other in (True, False)]
@@ -634,6 +635,7 @@ def large(watch: Any) -> None:  # noqa: ANN401  as above
         watch.step(params={"w": w}, grads={"w": grad}, loss=grad @ grad / 2, data=target)
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     def peak(steps: int) -> int:
         gc.collect()

@@ -35,6 +35,7 @@ class SquaresInTorch(torch.nn.Module):
         return ((p - t) ** 2).sum(dim=1).mean()
 
 
+@pytest.mark.long
 def test_a_mean_over_more_than_torchs_is_named_in_value_and_gradient() -> None:
     p, t = RNG.standard_normal((2, 4, 5))
     report = gradcheck.check_loss(Squares(), p, t, twin=SquaresInTorch(), claims=CLAIMS)
@@ -65,6 +66,7 @@ class Dense:
         return dy @ self.w.T
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize(
     ("fault", "said", "message"),
     [

@@ -40,6 +40,7 @@ def of_root(p):
 PAIRS = [(log, of_log), (log, of_bounded), (root, of_root)]
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize(("f", "slope"), PAIRS)
 def test_what_is_flat_below_a_guard_is_left_out_and_said(f, slope):
     report = gradcheck.check_gradients(f, (ROW,), lambda inputs, dy: dy * slope(inputs[0]))
@@ -54,6 +55,7 @@ def test_of_one_number_that_is_flat_nothing_is_said(f, slope):
     assert "nothing was compared" in str(report)
 
 
+@pytest.mark.short(2)
 @pytest.mark.parametrize("x", [ROW, ONE])
 @pytest.mark.parametrize(("f", "slope"), PAIRS)
 def test_a_wrong_gradient_beside_a_guard_fails(f, slope, x):
@@ -115,6 +117,7 @@ class Clipped:
         return self.factor * (-self.t / self.p + (1 - self.t) / (1 - self.p)) / self.p.size
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize(("factor", "verdict"), [(1.0, "pass"), (1.01, "fail")])
 def test_probabilities_of_exactly_0_and_1_lie_beyond_a_bound(factor, verdict):
     rng = np.random.default_rng(0)
@@ -125,6 +128,7 @@ def test_probabilities_of_exactly_0_and_1_lie_beyond_a_bound(factor, verdict):
     assert factor != 1 or "there the value is clipped, and flat" in str(report)
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("wrong", [-1.0, 100.0, 0.5])
 def test_a_wrong_gradient_at_exactly_0_and_1_is_caught(wrong):
     class Sure(Clipped):
@@ -172,6 +176,7 @@ BOTH = later([(add, clip), (np.maximum, np.maximum), (add, np.maximum), (clip, a
 SURE = np.array([[0.0, 0.3, 0.6], [0.4, 1.0, 0.75], [0.08, 0.95, 0.17]]), np.array([[1.0, 0, 1], [0, 1, 1], [1, 1, 0]])
 
 
+@pytest.mark.short(2)
 @pytest.mark.parametrize(("value", "gradient"), BOTH)
 @pytest.mark.parametrize("wrong", [{}, {"factor": 1.01}, {"beyond": 1.5}, {"beyond": -1.0}, {"beyond": 0.5}])
 def test_an_unusual_eps_at_exactly_0_and_1_is_a_guard_and_a_factor_is_none(value, gradient, wrong):

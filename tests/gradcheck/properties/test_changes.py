@@ -141,6 +141,7 @@ class ClearsDy(Dense):
         return dx
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("times", [1.0, 2.0])
 def test_with_a_twin_gradients_are_those_of_copies_too(times):
     torch = pytest.importorskip("torch")
@@ -201,6 +202,7 @@ class ReusesItsOutput:
         return self.times * dy * self.y
 
 
+@pytest.mark.long
 def test_what_is_the_layers_own_may_change():
     assert gradcheck.check_layer(ReusesItsOutput(), X).verdict is Verdict.PASS
     assert failures(gradcheck.check_layer(ReusesItsOutput(2.0), X)).keys() == {DIFFERENCES}

@@ -124,6 +124,7 @@ DOMAINS = {
 }
 
 
+@pytest.mark.short(4)
 @pytest.mark.parametrize(
     ("layer", "mode"),
     [*((layer, "full") for layer in DOMAINS), *later(((layer, "fast") for layer in DOMAINS), 2)],
@@ -138,6 +139,7 @@ def test_a_right_gradient_passes_and_the_report_says_where_it_was_judged(layer, 
     assert "no direction could be judged" not in str(report)
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("mode", ["full", pytest.param("fast", marks=pytest.mark.long)])
 @pytest.mark.parametrize("layer", later(DOMAINS, 2), ids=lambda kind: kind.__name__)
 def test_twice_the_gradient_fails_with_numbers(layer, mode):

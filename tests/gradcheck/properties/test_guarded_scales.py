@@ -35,6 +35,7 @@ class LayerNorm:
         return np.asarray((g - mean - self.normed * along) / self.deviation)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("samples", later([1, 3], after=1))
 @pytest.mark.parametrize(
     ("layer", "verdict"),

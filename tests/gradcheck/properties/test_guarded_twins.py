@@ -47,6 +47,7 @@ class OfTorch(torch.nn.Module):
         return -(t * torch.log(p + self.eps) + (1 - t) * torch.log(1 - p + self.eps)).mean()
 
 
+@pytest.mark.short(2)
 @pytest.mark.parametrize(
     ("loss", "twin"),
     [
@@ -64,6 +65,7 @@ def test_a_guard_on_one_side_passes_with_a_remark(loss: Binary, twin: torch.nn.M
     assert "differs from the twin's as eps = " in str(report)
 
 
+@pytest.mark.short(2)
 @pytest.mark.parametrize(
     "loss",
     [Binary(EPS, EPS, more=1e-6), Binary(EPS, EPS, factor=1 + 1e-6), Binary(1e-3, 1e-3), Binary(more=1e-6)],

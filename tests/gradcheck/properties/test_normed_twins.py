@@ -64,6 +64,7 @@ def test_an_eps_beside_the_deviation_of_one_side_passes_with_a_remark(
     assert f"as eps = {max(own, twins):.2g} beside a norm of one of both explains" in str(report)
 
 
+@pytest.mark.short(2)
 @pytest.mark.parametrize(
     ("layer", "eps"),
     [

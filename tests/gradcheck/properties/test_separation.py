@@ -67,6 +67,7 @@ def cancelling(x: Any) -> Any:
 X = np.random.default_rng(0).standard_normal((4, 3))
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("taken", TAKEN)
 @pytest.mark.parametrize("size", later([3, 1], after=1))
 @pytest.mark.parametrize("about", later([46.0, 30.0, 38.0, 240.0], after=2))
@@ -82,6 +83,7 @@ def test_a_slope_that_such_a_value_would_show_is_still_wrong(taken: Callable[[An
     assert gradcheck.check_layer(Complement(taken, 1e-6), np.array([46.1, 45.9, 46.6])).verdict == "fail"
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("taken", TAKEN)
 @pytest.mark.parametrize("twin", later([cancelling, torch.sin], after=1))
 def test_a_twin_that_computes_in_float32_accuses_nothing(taken: Callable[[Any], Array], twin: Any) -> None:
@@ -89,6 +91,7 @@ def test_a_twin_that_computes_in_float32_accuses_nothing(taken: Callable[[Any], 
     assert report.verdict == "pass", str(report)
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize(
     ("layer", "wrong"),
     [
@@ -117,6 +120,7 @@ class SwingingTwin(torch.nn.Module):
         return torch.sin(1e8 * x)
 
 
+@pytest.mark.long
 def test_what_swings_faster_than_can_be_followed_is_not_taken_for_rounding() -> None:
     report = gradcheck.check_layer(Swinging(), X, twin=SwingingTwin(), claims=("forward_agrees_with_twin",))
     assert report.verdict == "fail"

@@ -52,6 +52,7 @@ def verdict_of(layer, x, **options):
     return gradcheck.check_layer(layer, x, **options).verdict
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize(("low", "high"), later([(-10, -6), (-10, 2), (-10, -4), (-6, -4), (-5.5, -4.5)], 2))
 @pytest.mark.parametrize("layer", [ExactGelu, TanhGelu])
 def test_a_right_gelu_in_float32_is_not_accused_far_below_zero(layer, low, high):
@@ -102,6 +103,7 @@ def test_wrong_code_that_rounds_to_decimals_fails(times, places):
     assert verdict_of(Rounded(places, times), X, mode="fast") is Verdict.FAIL
 
 
+@pytest.mark.long
 def test_the_cause_is_named_of_what_is_rounded_to_decimals():
     report = gradcheck.check_layer(Rounded(6, 1.5), X)
     assert "exactly 3/2 times the numerical one" in str(report)

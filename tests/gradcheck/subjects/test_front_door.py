@@ -298,7 +298,7 @@ def local() -> Any:
     return Local()
 
 
-@pytest.mark.parametrize("make", later([local, LinearOfDicts, Tripled], 2))
+@pytest.mark.parametrize("make", later([local, LinearOfDicts, Tripled], 1))
 def test_a_report_is_repeated_by_a_fresh_interpreter(make: Callable[[], Any]) -> None:
     report = gradcheck.check_layer(make(), X)
     program = report.reproduce()

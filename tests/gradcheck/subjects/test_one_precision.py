@@ -102,7 +102,7 @@ def test_what_takes_float32_alone_is_judged_in_it_and_that_is_said_once(what, gi
     assert str(report).count(SAID) == 1
 
 
-@pytest.mark.parametrize("what", later(CHECKS, 2))
+@pytest.mark.parametrize("what", later(CHECKS, 1))
 def test_what_takes_float32_alone_and_is_wrong_fails(what):
     report = CHECKS[what](1.5, X)
     (failure,) = report.failures
@@ -114,6 +114,7 @@ def test_the_cause_is_named_in_the_precision_that_is_taken():
     assert "W's gradient is exactly 3/2 times the numerical one" in str(CHECKS["everything"](1.5, X))
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("given", later([np.float32, np.float64], 1))
 @pytest.mark.parametrize(("times", "verdict"), [(1.0, Verdict.PASS), (1.5, Verdict.FAIL)])
 def test_what_takes_float64_alone_is_given_it(times, verdict, given):
@@ -147,6 +148,7 @@ def test_an_input_of_float32_beside_weights_of_float64_is_given_in_their_precisi
     assert not any("raises" in finding.message for finding in report.failures)
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("times", [1.0, 1.5])
 def test_a_twin_is_asked_in_the_precision_that_is_taken(times):
     torch = pytest.importorskip("torch")

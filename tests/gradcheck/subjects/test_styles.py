@@ -63,6 +63,7 @@ def test_a_right_layer_of_any_style_passes_all_properties(style: str) -> None:
     assert read in str(report)
 
 
+@pytest.mark.short(8)
 @pytest.mark.parametrize("style", LAYERS)
 def test_a_wrong_layer_of_any_style_fails_by_its_numbers(style: str) -> None:
     make, inputs, read = LAYERS[style]
@@ -93,6 +94,7 @@ LOSSES: dict[str, tuple[Callable[..., Any], tuple[Any, ...], str]] = {
 }
 
 
+@pytest.mark.short(2)
 @pytest.mark.parametrize("style", LOSSES)
 def test_a_right_loss_of_any_style_passes_and_a_wrong_one_fails(style: str) -> None:
     make, inputs, read = LOSSES[style]
@@ -345,6 +347,7 @@ def squared_in_float32(x: Any, factor: float = 2.0) -> Any:
     return x * x, lambda dy: np.float32(factor) * dy * x
 
 
+@pytest.mark.long
 def test_what_goes_both_ways_is_read_on_copies_in_its_modes_and_in_its_precision() -> None:
     own = Counting()
     assert check_layer(own, X, variations=False)

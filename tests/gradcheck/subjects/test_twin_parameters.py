@@ -114,6 +114,7 @@ def gru():
     return torch.nn.GRU(4, 3, batch_first=True)
 
 
+@pytest.mark.long
 def test_gates_of_their_own_are_parts_of_fused_weights() -> None:
     assert verdicts(Recurrent(), gru(), twin_params=places()) == RIGHT
     assert verdicts(Recurrent(), gru(), twin_params=places(("z", "r", "n"))) == WRONG

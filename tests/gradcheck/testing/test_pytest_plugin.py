@@ -316,6 +316,7 @@ def passed_and_skipped(output: str) -> list[str]:
     return re.findall(r"(\d+ passed, \d+ skipped)", output)
 
 
+@pytest.mark.long
 def test_further_arguments_are_free(inner: Session) -> None:
     output = inner(OF_TIMES)
     assert outcomes(output)["Halved_2-gradients_agree_with_differences-2"] == "PASSED"

@@ -29,6 +29,7 @@ class GradientCast(GradientFault):
         return grad.astype(np.float32)
 
 
+@pytest.mark.short(2)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 5))])
 def test_two_orders_of_one_sum_are_the_same_program(dtype: type, seed: int) -> None:

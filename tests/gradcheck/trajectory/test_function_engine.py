@@ -95,6 +95,7 @@ def test_numpy_against_torch_agrees_in_every_tensor_that_both_show() -> None:
     assert report.lock_step.alone == {"ours": ("loss/shares",), "theirs": ("backward/2.output",)}
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("order", [lambda a, b: (a, b), lambda a, b: (b, a)])
 def test_without_taps_what_both_show_is_compared(order: Callable[[Any, Any], tuple[Engine, Engine]]) -> None:
     report = check(*order(untapped(), reference()))
@@ -103,6 +104,7 @@ def test_without_taps_what_both_show_is_compared(order: Callable[[Any, Any], tup
     assert report or report.silence is Silence.NO_TAPS
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize(
     ("ours", "theirs", "dtype"),
     [

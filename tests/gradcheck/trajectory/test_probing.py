@@ -194,6 +194,7 @@ def test_nothing_is_told_of_engines_as_they_should_be() -> None:
         assert report.notes == ()
 
 
+@pytest.mark.short(4)
 @pytest.mark.parametrize(
     ("kind", "trait", "told"),
     [
@@ -555,6 +556,7 @@ def test_a_generator_of_its_own_is_carried_along() -> None:
     assert {trait for _, trait in traits(report)} == {Trait.OWN_GENERATOR}
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("others", [("numpy", "python"), ("key", "numpy"), ("own", "key")])
 def test_programs_that_draw_other_numbers_are_not_accused(others: tuple[str, str]) -> None:
     report = checked(Noisy(others[0]), Noisy(others[1]))
@@ -610,6 +612,7 @@ class LateFrom(Late):
     begin = 80
 
 
+@pytest.mark.long
 def test_hidden_state_that_begins_beyond_the_horizon_is_found() -> None:
     start = np.random.default_rng(0).uniform(0.1, 0.9, 6)
     same = check_trajectory(Late(start), Late(start, direction=-1), batches(100), sensitivity=False)

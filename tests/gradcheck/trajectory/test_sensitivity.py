@@ -168,10 +168,12 @@ def test_planting_leaves_the_run_as_it_is_bitwise() -> None:
     assert second.sensitivity is None
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_sensitivity() -> None:
     assert sensitivity_of(passed(seed=3)) == sensitivity_of(passed(seed=3))
 
 
+@pytest.mark.long
 def test_batches_may_come_in_one_array_that_is_filled_anew() -> None:
     def refilled() -> Iterator[Batch]:
         x, y = np.empty((2, 6)), np.empty(2)

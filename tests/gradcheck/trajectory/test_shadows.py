@@ -37,6 +37,7 @@ def decayed(ours: Rule, theirs: Rule, seed: int = 0) -> TrajectoryReport:
     return check_trajectory(Neuron(start, dynamics=ours), Neuron(start, dynamics=theirs), given, sensitivity=False)
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("seed", range(3))
 def test_a_decay_that_is_associated_otherwise_is_no_fault(seed: int) -> None:
     report = decayed(decoupled(DECAY), coupled(DECAY), seed)
@@ -94,6 +95,7 @@ class Untapped(Neuron):
         return super().step(x, y, lr, context.tapped_by(lambda name, array: (context.tap(name, array), array)[1]))
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("dtype", later([np.float64, np.float32], after=1))
 @pytest.mark.parametrize("seed", range(2))
 def test_without_taps_inputs_and_parameters_are_nudged(seed: int, dtype: type) -> None:
@@ -155,6 +157,7 @@ def clipped(ours: Neuron) -> TrajectoryReport:
     return check_trajectory(ours, theirs, of_one_sign(6), opinion=opinion, sensitivity=False)
 
 
+@pytest.mark.long
 def test_a_norm_that_errs_to_one_side_in_the_reference_is_no_fault_of_ours() -> None:
     start = np.zeros(TERMS, np.float32)
     report = clipped(Neuron(start, dynamics=by_a_right_norm))
