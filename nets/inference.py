@@ -9,7 +9,7 @@ import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Loss
 from gradcheck.numerics.agreement import severity
-from gradcheck.trajectory.check import EvaluationReport, check_evaluation
+from gradcheck.trajectory.check import EvaluationCheck, EvaluationReport
 from gradcheck.trajectory.engine import Engine
 from nets.datasets.dataset import CLASSES
 from nets.losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, NLLLoss, SummedBCELoss
@@ -68,25 +68,18 @@ class Network:
 
         Each side's weights are put to both; what is told is the worst.
         """
-        found = (
-            check_evaluation(self.engines["numpy"], reference, x, seed=self.program.seed, opinion=self._opinion)
-            for reference in self._references
-        )
-        return max(found, key=lambda report: severity(report.verdict, report.noise))
+        return max((check(x) for check in self._checks), key=lambda report: severity(report.verdict, report.noise))
 
     @cached_property
-    def _references(self) -> list[Engine]:
-        """PyTorch with the weights of each side."""
-        found: list[Engine] = []
+    def _checks(self) -> list[EvaluationCheck]:
+        """NumPy compared with PyTorch that has the weights of each side."""
+        opinion = self.program.torch_engine(DTYPES["float32" if self.program.dtype == np.float64 else "float64"])
+        found = []
         for side in self.sides:
-            engine = self.program.torch_engine()
-            engine.load({**engine.state(), **_weights(self.engines[side])})
-            found.append(engine)
+            reference = self.program.torch_engine()
+            reference.load({**reference.state(), **_weights(self.engines[side])})
+            found.append(EvaluationCheck(self.engines["numpy"], reference, seed=self.program.seed, opinion=opinion))
         return found
-
-    @cached_property
-    def _opinion(self) -> Engine:
-        return self.program.torch_engine(DTYPES["float32" if self.program.dtype == np.float64 else "float64"])
 
 
 def mistakes(probabilities: Array, labels: Array, count: int) -> Array:

@@ -261,21 +261,47 @@ def check_evaluation(
     names or shapes than the other; ValueError where one of the two cannot evaluate, `StepError` where the reference
     cannot take ``x``.
     """
-    for side, one in (("ours", engine), ("theirs", reference)):
-        require_engine(one, side)
-    _require_evaluate(engine, reference)
-    sides = both_tried_in_evaluation(engine, reference, x, seed)
-    engine, reference = (side.engine for side in sides)
-    passed: list[Taken] = []
-    rounding = ReferenceRounding(reference, engine, seed, opinion)
-    lock = LockStep(engine, factor, shadows, seed, rounding, passed.append)
-    batch, context = Batch(np.array(x), np.empty(0), 0.0), Context(training=False, key=Key(seed, 0))
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        ratio = lock.compare(reference.state(), batch, context, observed(reference, batch, context))
-    verdict = Verdict.PASS if ratio <= 1 else Verdict.FAIL
-    if passed and not passed[0].tells("forward/outputs"):
-        verdict = Verdict.INCONCLUSIVE
-    return EvaluationReport(verdict, ratio * factor, lock.first_failure, factor, sides[0].notes + sides[1].notes)
+    return EvaluationCheck(engine, reference, factor=factor, shadows=shadows, seed=seed, opinion=opinion)(x)
+
+
+class EvaluationCheck:
+    """Two engines whose outputs are compared, as `check_evaluation` does, for any number of inputs, each by itself.
+
+    They are tried once, on the first inputs.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        reference: Engine,
+        *,
+        factor: float = FACTOR,
+        shadows: int = SHADOWS,
+        seed: int = 0,
+        opinion: Engine | None = None,
+    ) -> None:
+        self.engine, self.reference, self.opinion = engine, reference, opinion
+        self.factor, self.shadows, self.seed = factor, shadows, seed
+        self.tried: tuple[Tried, Tried] | None = None
+
+    def __call__(self, x: Array) -> EvaluationReport:
+        if self.tried is None:
+            for side, one in (("ours", self.engine), ("theirs", self.reference)):
+                require_engine(one, side)
+            _require_evaluate(self.engine, self.reference)
+            self.tried = both_tried_in_evaluation(self.engine, self.reference, x, self.seed)
+        engine, reference = (side.engine for side in self.tried)
+        passed: list[Taken] = []
+        rounding = ReferenceRounding(reference, engine, self.seed, self.opinion)
+        lock = LockStep(engine, self.factor, self.shadows, self.seed, rounding, passed.append)
+        batch, context = Batch(np.array(x), np.empty(0), 0.0), Context(training=False, key=Key(self.seed, 0))
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            ratio = lock.compare(reference.state(), batch, context, observed(reference, batch, context))
+        verdict = Verdict.PASS if ratio <= 1 else Verdict.FAIL
+        if passed and not passed[0].tells("forward/outputs"):
+            verdict = Verdict.INCONCLUSIVE
+        notes = self.tried[0].notes + self.tried[1].notes
+        return EvaluationReport(verdict, ratio * self.factor, lock.first_failure, self.factor, notes)
 
 
 def _require_evaluate(*engines: Engine) -> None:

@@ -87,7 +87,7 @@ def test_agreement_is_the_worse_of_both_sides_weights(
     one: int, other: int, worst: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: Iterator[EvaluationReport] = iter((REPORTS[one], REPORTS[other]))
-    monkeypatch.setattr(inference, "check_evaluation", lambda *_, **__: next(found))
+    monkeypatch.setattr(inference, "EvaluationCheck", lambda *_, **__: lambda _: next(found))
     assert network().agreement(inputs()) is REPORTS[worst]
 
 
@@ -113,11 +113,11 @@ def test_the_weights_of_each_side_are_put_to_both_engines(side: str, monkeypatch
 def test_the_other_precision_is_asked_for_its_opinion(dtype: str, other: type, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Engine | None] = []
 
-    def told(*_args: Engine, opinion: Engine | None = None, **_: int) -> EvaluationReport:
+    def told(*_args: Engine, opinion: Engine | None = None, **_: int) -> Callable[[Array], EvaluationReport]:
         asked.append(opinion)
-        return REPORTS[0]
+        return lambda _: REPORTS[0]
 
-    monkeypatch.setattr(inference, "check_evaluation", told)
+    monkeypatch.setattr(inference, "EvaluationCheck", told)
     network(Program(PRESETS["mlp"], 0, DTYPES[dtype])).agreement(inputs())
     assert len(asked) == 2
     for opinion in asked:
