@@ -7,6 +7,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
@@ -174,10 +175,10 @@ class Layer(ABC):
 
     def children(self) -> Iterator[tuple[str, Layer]]:
         """Yield the child layers with their names, in the order of the fields."""
-        for spec in fields(self):
-            value = getattr(self, spec.name)
+        for name, _ in _roles(type(self)):
+            value = getattr(self, name)
             if isinstance(value, Layer):
-                yield spec.name, value
+                yield name, value
             elif isinstance(value, tuple):
                 yield from ((str(i), child) for i, child in enumerate(value) if isinstance(child, Layer))
 
@@ -190,10 +191,9 @@ class Layer(ABC):
         return dict(self._arrays("buffer"))
 
     def _arrays(self, role: str) -> Iterator[tuple[str, Array]]:
-        for spec in fields(self):
-            value = getattr(self, spec.name)
-            if spec.metadata.get("role") == role and value is not None:
-                yield spec.name, value
+        for name, own in _roles(type(self)):
+            if own == role and (value := getattr(self, name)) is not None:
+                yield name, value
         for name, child in self.children():
             yield from ((f"{name}.{inner}", value) for inner, value in child._arrays(role))
 
@@ -226,6 +226,12 @@ class Layer(ABC):
     def require(self, x: Array, *shape: int | str) -> None:
         """Raise `ShapeError` unless the input has ``shape``, written as for `require_shape`."""
         require_shape(type(self).__name__, "x", x, *shape)
+
+
+@cache
+def _roles(kind: type[Layer]) -> tuple[tuple[str, str | None], ...]:
+    """Return the fields of a class of layers, in their order, and what each holds."""
+    return tuple((spec.name, spec.metadata.get("role")) for spec in fields(kind))
 
 
 @dataclass(frozen=True, eq=False)

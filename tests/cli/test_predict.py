@@ -168,6 +168,7 @@ def test_a_test_image_that_is_saved_as_a_picture_has_the_same_probabilities_to_t
     assert document(capsys)["images"][0]["probabilities"] == first["probabilities"]
 
 
+@pytest.mark.long
 def test_the_surest_mistakes_are_those_of_the_saved_module(
     kept: Path, digits: tuple[Array, Array], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -126,6 +126,7 @@ def test_before_its_step_a_planted_engine_is_bitwise_the_engine(digits: Dataset,
         assert (gone_wrong or stale) == (index >= 3)
 
 
+@pytest.mark.long
 def test_a_fault_that_never_begins_changes_nothing(digits: Dataset) -> None:
     run = prepare(PRESETS["regularised"], digits, steps=3, train_size=100, test_size=20)
     plain, planted = (train_fair(run, fault=fault, sensitivity=False) for fault in (None, Fault()))

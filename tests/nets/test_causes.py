@@ -135,6 +135,7 @@ TOLD: dict[str, tuple[str, str, Corrupt]] = {
 }  # fmt: skip
 
 
+@pytest.mark.short(12)
 @pytest.mark.parametrize("sentence", TOLD, ids=[sentence[:60] for sentence in TOLD])
 def test_a_wrong_tensor_is_explained(moments: Given, sentence: str) -> None:
     network, name, corrupt = TOLD[sentence]

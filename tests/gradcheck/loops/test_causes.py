@@ -414,7 +414,7 @@ NAMED: dict[str, tuple[Loop, Loop]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("sentence", later(NAMED, after=24))
+@pytest.mark.parametrize("sentence", later(NAMED, 12))
 def test_a_mistake_is_named(sentence: str) -> None:
     report = gradcheck.check_loops(*NAMED[sentence], steps=STEPS)
     assert report.verdict is Verdict.FAIL, str(report)
@@ -450,7 +450,7 @@ NEARLY: list[tuple[str, Loop, Loop]] = [
 ]
 
 
-@pytest.mark.parametrize(("cause", "ours", "theirs"), later(NEARLY, after=16))
+@pytest.mark.parametrize(("cause", "ours", "theirs"), later(NEARLY, 6))
 def test_what_comes_near_a_mistake_is_not_called_so(cause: str, ours: Loop, theirs: Loop) -> None:
     report = gradcheck.check_loops(ours, theirs, steps=STEPS)
     assert report.verdict is Verdict.FAIL, str(report)

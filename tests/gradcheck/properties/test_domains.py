@@ -251,6 +251,7 @@ class OfDistributions:
         return -self.times * self.target / self.prediction
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize(("times", "verdict"), [(1.0, Verdict.PASS), (2.0, Verdict.FAIL)])
 def test_losses_have_domains_too(times, verdict):
     report = gradcheck.check_loss(OfDistributions(times), RNG.dirichlet(np.ones(5), 4), np.eye(5)[[1, 2, 0, 4]])

@@ -109,6 +109,7 @@ def test_the_cause_is_named_of_what_is_rounded_to_decimals():
     assert "exactly 3/2 times the numerical one" in str(report)
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize(("times", "verdict"), [(1.0, Verdict.PASS), (2.0, Verdict.FAIL)])
 def test_a_loss_and_a_function_may_round_too(times, verdict):
     def loss(prediction, target):

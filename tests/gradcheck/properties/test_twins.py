@@ -28,6 +28,7 @@ class Sigmoid:
         return self.times * dy * self.y * (1 - self.y)
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("low", later([-745.0, -88.0, -710.0, -100.0], 1))
 @pytest.mark.parametrize(("times", "verdict"), [(1.0, Verdict.PASS), (2.0, Verdict.FAIL)])
 def test_sigmoids_whose_values_are_below_the_normal_numbers(low, times, verdict):

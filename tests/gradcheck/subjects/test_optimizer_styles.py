@@ -423,6 +423,7 @@ def test_every_style_is_read_and_a_right_rule_passes(style) -> None:
     assert STYLES[style] in str(report)
 
 
+@pytest.mark.short(12)
 @pytest.mark.parametrize("style", [s for s in STYLES if s not in WITH_THE_RATE], ids=lambda style: style.__name__)
 def test_in_every_style_a_wrong_rule_is_caught(style) -> None:
     report = check(style(mu=0.5))

@@ -247,7 +247,7 @@ def test_the_same_seed_gives_the_same_report() -> None:
     assert runs[0].free_run.envelope.tobytes() == runs[1].free_run.envelope.tobytes()
 
 
-@pytest.mark.parametrize("every", later([1, 3, 100, 2, 7], 3))
+@pytest.mark.parametrize("every", later([1, 3, 100, 2, 7], 1))
 def test_every_so_many_steps_are_compared_in_lock_step_and_all_in_free_run(every: int) -> None:
     report = check_trajectory(Neuron(weights()), Neuron(weights(), direction=-1), batches(20), every=every)
     assert report
