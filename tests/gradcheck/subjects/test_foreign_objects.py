@@ -106,7 +106,6 @@ def test_right_objects_pass(name: str) -> None:
     assert report.verdict is Verdict.PASS, str(report)
 
 
-@pytest.mark.short(16)
 @pytest.mark.parametrize("name", short_or_long(FAULTY, FAULTY_LIKE_OTHERS))
 def test_faulty_objects_fail_and_nothing_wrong_is_said_of_the_cause(name: str) -> None:
     faulty = FAULTY[name]
