@@ -12,7 +12,7 @@ from hypothesis import settings
 from gradcheck.strategies import DRAWN_ANEW
 
 settings.register_profile("fast", max_examples=25, deadline=None, derandomize=True, database=None, backend=DRAWN_ANEW)
-settings.register_profile("deep", max_examples=100, deadline=None, derandomize=True, database=None)
+settings.register_profile("deep", max_examples=50, deadline=None, derandomize=True, database=None)
 settings.load_profile(os.environ.get("MNISTCHECK_TEST_PROFILE", "fast"))
 
 
