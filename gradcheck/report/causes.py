@@ -320,5 +320,8 @@ STEP_SENTENCES: dict[StepCause, Callable[[str, Json], str]] = {
     ),
     StepCause.BETA: _beta,
     StepCause.EPS: _eps,
+    StepCause.OTHER_RULE: lambda tensor, found: (
+        f"ours updates {tensor} by {found['ours']}, the reference by {found['theirs']}"
+    ),
     StepCause.CARRIED_OVER: _carried_over,
 }

@@ -39,6 +39,7 @@ from gradcheck.trajectory.causes.moments import averaged, decay_in_slot, decay_i
 from gradcheck.trajectory.causes.normalisation import normalisation, running_momentum, running_variance
 from gradcheck.trajectory.causes.outputs import all_zero, dropout, other_precision
 from gradcheck.trajectory.causes.recurrence import not_carried
+from gradcheck.trajectory.causes.rules import other_rule
 from gradcheck.trajectory.causes.scene import Found, Hypothesis, Scene, is_floating
 from gradcheck.trajectory.causes.slots import in_torchs_names
 from gradcheck.trajectory.causes.updates import (
@@ -101,8 +102,9 @@ HYPOTHESES: dict[str, tuple[Hypothesis, ...]] = {
         correction,
         other_eps,
         nesterov,
-        moved_by_factor,
         hidden_velocity,
+        other_rule,
+        moved_by_factor,
         carried_over,
         weight_decay,
         decay_after,

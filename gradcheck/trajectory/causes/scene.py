@@ -18,7 +18,7 @@ from gradcheck.trajectory.divergence import Moment, split
 
 # Allowances of steps are for whole tensors and may be wide beside an element, as in float32. But tensors are large, and
 # three elements off by a hundred tolerances each are about as unlikely a coincidence as one off by a million.
-LEVELS = (PRECISION, 100.0)
+LEVELS = (PRECISION, 100.0, 30.0)
 
 FITTED_TO = 1e-4  # the precision of a multiple that was fitted
 
@@ -64,6 +64,7 @@ class StepCause(StrEnum):
     DECAY_AFTER = "decay after"  # decay, reference (whether it is the one that decays last), alone (the only one)
     AVERAGED = "averaged"  # ours, theirs: shares kept, None if not known; late (whether ours averages what was before)
     LOW_SLOT = "low slot"  # slot, ours, theirs: precisions
+    OTHER_RULE = "other rule"  # ours, theirs: in words
     CARRIED_OVER = "carried over"  # multiple, reference (whether it carries), none (on the other side), engine
 
 
