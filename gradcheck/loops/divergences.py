@@ -73,7 +73,7 @@ def _moment(forced: Forced, trial: Trial, step: int) -> Moment:
 
 
 def _own(forced: Forced, step: int, *, ours: bool) -> Own:
-    """Return what the optimizer of one side keeps, also that for which the other side has nothing."""
+    """Return what one side has, also that for which the other side has nothing."""
     run = forced.ours if ours else forced.theirs
     before, after, theirs = run.before(step), run.steps[step].state(), forced.theirs.steps[step].state()
     if ours:
@@ -93,11 +93,14 @@ def _own(forced: Forced, step: int, *, ours: bool) -> Own:
             if ours:
                 layout, shape = replace(link, ours=("",)), theirs[link.theirs[0]].shape
                 own = {slot: layout.of_ours({"": array}, shape) for slot, array in own.items()}
-            counts = {"step": arrays[name] for name, slot in slots.get("", []) if kinds(slot) == {"step"}}
+            counts = {slot: arrays[name] for name, slot in slots.get("", []) if kinds(slot) == {"step"}}
             found[link.theirs[0].removeprefix("param/")] = counts | own
         return found
 
-    return Own(kept(before), kept(after))
+    shown = run.steps[step].tensors
+    known = {name for link in forced.links[step] for name in (link.ours if ours else link.theirs)}
+    alone = {name: shown[name] for name in shown if name.startswith("backward/") and name not in known}
+    return Own(kept(before), kept(after), alone)
 
 
 def _cause_of_rates(forced: Forced, name: str) -> str | None:

@@ -74,6 +74,8 @@ def _in_steps(rates: Sequence[float]) -> str | None:
     if not changes or changes[0] < 2 or not rates[0]:
         return None
     every, factor = changes[0], rates[changes[0]] / rates[0]
+    if len(changes) == 1:
+        return f"is multiplied by {factor:.4g} after {steps_in_words(every)}"
     predicted = [rates[0] * factor ** (step // every) for step in range(len(rates))]
     return f"is multiplied by {factor:.4g} every {steps_in_words(every)}" if _alike(rates, predicted) else None
 
@@ -99,7 +101,7 @@ FORMS: tuple[Form, ...] = (_constant, _linear, _exponential, _in_steps, _cosine)
 
 
 def _after_warmup(rates: Sequence[float]) -> str | None:
-    """A rise by the same in each step, and what comes after it."""
+    """Recognise a rise by the same in each step, and what comes after it."""
     rises = np.diff(rates)
     if not rises.size or rises[0] <= 0:
         return None

@@ -40,10 +40,15 @@ class Divergence:
 
 
 class Own(NamedTuple):
-    """What one side's optimizer keeps, by parameter and then by slot: before a step and after it."""
+    """What one side has, whatever the other has.
+
+    ``before`` a step and ``after`` it this is what its optimizer keeps, by parameter and then by slot. ``alone`` are
+    the gradients that the other side does not show.
+    """
 
     before: Mapping[str, Mapping[str, Array]]
     after: Mapping[str, Mapping[str, Array]]
+    alone: Mapping[str, Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +57,7 @@ class Moment:
 
     ``ours`` and ``theirs`` hold every tensor as ``phase/tensor``, in the order of execution. ``context`` has no tap.
     ``earlier`` is the state, batch and context of the step before, and ``previous`` are the reference's gradients in
-    it, if it was compared too. ``own`` is what the optimizers keep, slots too that one side alone has.
+    it, if it was compared too. ``own`` is what ours and theirs have.
     """
 
     before: State

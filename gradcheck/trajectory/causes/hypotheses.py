@@ -42,6 +42,7 @@ from gradcheck.trajectory.causes.recurrence import not_carried
 from gradcheck.trajectory.causes.rules import other_rule
 from gradcheck.trajectory.causes.scene import Found, Hypothesis, Scene, is_floating
 from gradcheck.trajectory.causes.slots import in_torchs_names
+from gradcheck.trajectory.causes.truncation import cut_off
 from gradcheck.trajectory.causes.updates import (
     correction,
     decay_after,
@@ -75,6 +76,7 @@ HYPOTHESES: dict[str, tuple[Hypothesis, ...]] = {
         all_zero,
         stale,
         accumulated,
+        cut_off,
         micro_batches,
         loss_scale,
         clipped_norm,

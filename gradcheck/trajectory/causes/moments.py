@@ -132,7 +132,10 @@ def low_slot(scene: Scene) -> StepDiagnosis | None:
     """What an optimizer keeps, rounded to a lower precision than the other side's: its values, or its type."""
     if not scene.tensor.startswith("optim/") or not (is_floating(scene.ours) and is_floating(scene.theirs)):
         return _moved_by_low_slot(scene)
-    old, slot = np.abs(0.0 if scene.before is None else scene.before), scene.tensor.removeprefix("optim/").rpartition("/")[0]
+    old, slot = (
+        np.abs(0.0 if scene.before is None else scene.before),
+        scene.tensor.removeprefix("optim/").rpartition("/")[0],
+    )
     for low, high, reference in ((scene.ours, scene.theirs, False), (scene.theirs, scene.ours, True)):
         given = np.finfo(high.dtype)
         for name, lower in LOWER.items():

@@ -113,7 +113,7 @@ def other_rule(scene: Scene) -> StepDiagnosis | None:
 
 def _rule(own: Own, parameter: str, moves: Comparison, gradient: Array, before: Array, lr: float) -> str | None:
     """Return by which rule one side, ``moves.analytic``, has moved a parameter, from what it keeps for it, or None."""
-    start, kept = (slots_in_torchs_names(slots.get(parameter, {})) for slots in own)
+    start, kept = (slots_in_torchs_names(slots.get(parameter, {})) for slots in own[:2])
     wide, p = np.asarray(gradient, dtype=np.float64), np.asarray(before, dtype=np.float64)
     of = Moved(wide, lr, kept, _moments(kept, start, wide, lr))
     for name, (slots, rule) in RULES.items():
@@ -137,8 +137,6 @@ def _moments(kept: Mapping[str, Array], start: Mapping[str, Array], gradient: Ar
     mean, square, t = (kept.get(slot) for slot in ("exp_avg", "exp_avg_sq", "step"))
     if mean is None or square is None or t is None or t.size != 1 or mean.shape != gradient.shape:
         return ()
-    fitted = Moments.of(
-        float(t), (mean, square), (start.get("exp_avg"), start.get("exp_avg_sq")), gradient, lr
-    )
+    fitted = Moments.of(float(t), (mean, square), (start.get("exp_avg"), start.get("exp_avg_sq")), gradient, lr)
     usual = Moments(mean, square, float(t), BETAS, lr)
     return (usual,) if fitted is None else (fitted, usual)
