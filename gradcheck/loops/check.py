@@ -76,7 +76,9 @@ def check_loops(
     with kept_generators(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         pair = paired(ours, theirs, steps, dict(names or {}), seed)
         lockstep = in_lockstep(pair, start, factor, shadows)
-        return _report(lockstep, compare_free(pair, lockstep.forced, shadows) if lockstep.is_clean() else None)
+        kinks = [step for step, one in enumerate(lockstep.trials) if one.crossed]
+        free = compare_free(pair, lockstep.forced, shadows, kinks) if lockstep.is_clean() else None
+        return _report(lockstep, free)
 
 
 def _report(lockstep: Lockstep, free: FreeLoops | None) -> LoopsReport:

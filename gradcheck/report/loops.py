@@ -19,7 +19,7 @@ DOUBTS = {
     Doubt.NO_NAMES: 'parameters were matched with none of the other loop: {}; pass names={{"theirs": "ours"}}',
     Doubt.NOT_REPEATED: "{} are others when the loop is called again; seed what it draws inside of the function",
     Doubt.OTHER_RANDOMNESS: "they draw other random numbers: {} is zero at other places; draw the same in both",
-    Doubt.KINKS: "in {} rounding put the two on different sides of a kink",
+    Doubt.KINKS: "in {} rounding put the two on different sides of a kink, or one called the model once more",
     Doubt.NO_INFORMATION: "no gradient or update was above rounding noise, so nothing could tell right from wrong",
 }
 
@@ -56,9 +56,8 @@ def describe_loops(report: LoopsReport) -> list[str]:
             f"{worst.removeprefix('backward/')}, in all others a smaller one"
         )
     if report.kinks:
-        lines.append(
-            f"backward passes not judged, one side alone across a kink: steps {', '.join(map(str, report.kinks))}"
-        )
+        how = "backward passes not judged, one side alone across a kink, or calling the model once more"
+        lines.append(f"{how}: steps {', '.join(map(str, report.kinks))}")
     if report.precisions[0] != report.precisions[1]:
         lines.append(f"ours computes in {report.precisions[0]}, theirs in {report.precisions[1]}: judged by the lower")
     if report.counts[0] != report.counts[1]:
