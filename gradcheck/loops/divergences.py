@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 import numpy as np
 
 from gradcheck.contract import Array, Context, Key
 from gradcheck.loops.forcing import states_of_theirs
+from gradcheck.loops.names import Link
 from gradcheck.loops.rates import cause_of_rates
 from gradcheck.loops.trials import BEFORE, Forced, Trial
 from gradcheck.trajectory.causes import explained
@@ -109,3 +111,30 @@ def _cause_of_rates(forced: Forced, name: str) -> str | None:
     known = [pair for pair in pairs if pair is not None]
     ours, theirs = ([float(pair[side]) for pair in known] for side in (0, 1))
     return cause_of_rates(ours, theirs) if len(known) == forced.count else None
+
+
+def untied(links: Iterable[Link], only: tuple[Collection[str], Collection[str]], tensor: str) -> str | None:
+    """Return that the wrong parameter is several of the other side, each with a gradient, if that is so.
+
+    ``only`` are the names that ours, and theirs, alone shows.
+    """
+    for link in links:
+        if _bare(link.theirs[0]) != tensor.removeprefix("param/"):
+            continue
+        for one, other, place, whose, others in (
+            (link.theirs, link.ours, 0, "theirs", "ours"),
+            (link.ours, link.theirs, 1, "ours", "theirs"),
+        ):
+            trained = [name for name in link.twins[place] if f"backward/{name}" in only[place]]
+            if trained:
+                several = " and ".join([_bare(other[0]), *trained])
+                return (
+                    f"{_bare(one[0])} of {whose} is {several} of {others}, which begin with the same values: as "
+                    f"weights that are tied in {whose} alone"
+                )
+    return None
+
+
+def _bare(name: str) -> str:
+    """Return the name of a parameter, without the phase of the tensor that is shown of it."""
+    return name.removeprefix("update/").removeprefix("backward/").removeprefix("param/")

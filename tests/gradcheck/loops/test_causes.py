@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, cast
@@ -496,6 +497,7 @@ def test_a_mistake_is_named(sentence: str) -> None:
     report = gradcheck.check_loops(*NAMED[sentence], steps=STEPS)
     assert report.verdict is Verdict.FAIL, str(report)
     assert sentence[1:] in " ".join(str(report).split()), str(report)
+    assert sentence[1:] in json.loads(report.to_json())["first_divergence"]["diagnosis"]
 
 
 # By what is not to be said.
