@@ -51,7 +51,7 @@ class Closures:
     def __call__(self, watch: Any) -> None:  # noqa: ANN401  what check_loops gives
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)).double()
-        optimizer = self.optimizer(model.parameters())
+        optimizer: Any = self.optimizer(model.parameters())
         with watch(model, optimizer):
             for step in range(STEPS):
                 rng = np.random.default_rng(step)
