@@ -69,6 +69,10 @@ class Setting:
             model, options = self.build(), dict(self.options)
             if fault == "decay":
                 options["weight_decay"] = options.get("weight_decay", 0.0) + 1e-4
+            if fault == "rate":
+                options["lr"] *= 1.5
+            if fault == "amsgrad":
+                options["amsgrad"] = True
             optimizer = self.optimizer(model.parameters(), foreach=not ours, **options)
             schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.9**step)
             rng = np.random.default_rng(self.seed)
@@ -115,6 +119,8 @@ FAULTS: dict[str, Callable[[Setting], bool]] = {
     "sum": lambda setting: setting.norm is not nn.BatchNorm1d,
     "clip": lambda setting: setting.clip is not None,
     "late": lambda setting: setting.scheduled,
+    "rate": lambda _: True,
+    "amsgrad": lambda setting: setting.optimizer is torch.optim.Adam,
 }
 
 # By name: what the sentence that names the cause has in it.
@@ -128,6 +134,8 @@ CAUSES = {
     "sum": "micro-batches",
     "clip": "clipped",
     "late": "the schedule is late",
+    "rate": "1.5 times that of theirs in every step",
+    "amsgrad": "by AMSGrad",
 }
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from gradcheck.loops.divergences import worst_of
+from gradcheck.loops.divergences import untied, worst_of
 from gradcheck.loops.freerun import compare_free
 from gradcheck.loops.lockstep import Lockstep, in_lockstep
 from gradcheck.loops.pairs import paired
@@ -77,7 +78,9 @@ def check_loops(
     with kept(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         pair = paired(ours, theirs, steps, dict(names or {}), seed)
         lockstep = in_lockstep(pair, start, factor, shadows)
-        return _report(lockstep, compare_free(pair, lockstep.forced, shadows) if lockstep.is_clean() else None)
+        kinks = [step for step, one in enumerate(lockstep.trials) if one.crossed]
+        free = compare_free(pair, lockstep.forced, shadows, kinks) if lockstep.is_clean() else None
+        return _report(lockstep, free)
 
 
 def _report(lockstep: Lockstep, free: FreeLoops | None) -> LoopsReport:
@@ -92,6 +95,10 @@ def _report(lockstep: Lockstep, free: FreeLoops | None) -> LoopsReport:
     verdict = Verdict.FAIL if first is not None else Verdict.INCONCLUSIVE if doubt is not None else Verdict.PASS
     ratios = [found.ratio for one in trials for name, found in one.judgements.items() if name not in one.exact]
     links = tuple(dict.fromkeys(link for found in forced.links for link in found))
+    only_ours = _without(forced.ours, {name for link in links for name in link.ours})
+    only_theirs = _without(forced.theirs, {name for link in links for name in link.theirs})
+    if first is not None and first.diagnosis is None:
+        first = replace(first, diagnosis=untied(links, (only_ours, only_theirs), first.tensor))
     return LoopsReport(
         verdict=verdict,
         doubt=doubt if verdict is Verdict.INCONCLUSIVE else None,
@@ -103,8 +110,8 @@ def _report(lockstep: Lockstep, free: FreeLoops | None) -> LoopsReport:
         ratios=np.array(ratios),
         factor=forced.factor,
         links=links,
-        only_ours=_without(forced.ours, {name for link in links for name in link.ours}),
-        only_theirs=_without(forced.theirs, {name for link in links for name in link.theirs}),
+        only_ours=only_ours,
+        only_theirs=only_theirs,
         unmeasured=tuple(dict.fromkeys(name for one in trials for name in one.unmeasured)),
         loss_scale=forced.scale,
         unseen=(runs[0].steps[0].unseen, runs[1].steps[0].unseen),

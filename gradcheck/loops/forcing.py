@@ -23,6 +23,8 @@ def states_of_theirs(theirs: Run, links: list[Link]) -> States:
         for link in links:
             if is_in(link, ours, state):
                 forced |= link.to_ours(state, ours)
+            elif link.is_plain and link.theirs[0] in state:  # of a list that has become longer in theirs
+                forced[link.ours[0]] = state[link.theirs[0]]
         return forced
 
     return states

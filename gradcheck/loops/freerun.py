@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import numpy as np
 
@@ -19,12 +20,13 @@ from gradcheck.trajectory.divergence import Divergence, locate
 from gradcheck.trajectory.freerun import HORIZON
 
 
-def compare_free(pair: Pair, forced: Forced, shadows: int) -> FreeLoops:
+def compare_free(pair: Pair, forced: Forced, shadows: int, kinks: Collection[int]) -> FreeLoops:
     """Run ours by itself, from the start of theirs, and compare its parameters with those of theirs after every step.
 
     The 2-norm of the distance of each tensor may be ``factor`` times the largest one of ``shadows`` nudged runs of ours
     from ours, or the sum of what each update so far can round to. Where it is more, and a result had another sign in a
-    step before, in which the parameters still agreed, one side alone may have crossed a kink: the horizon is there.
+    step before, in which the parameters still agreed, one side alone may have crossed a kink: the horizon is there. So
+    it is where rounding decides how often the model is called. ``kinks`` are the steps where lock-step found this.
     """
     begin, count, seed = start_alone(pair.ours.states), pair.count, pair.ours.run.seed
     own = pair.ours.run
@@ -53,7 +55,10 @@ def compare_free(pair: Pair, forced: Forced, shadows: int) -> FreeLoops:
             if failing is None and not apart[-1] <= allowed:
                 ratio = apart[-1] / (allowed or 1e-300)
                 failing = locate(step, link.theirs[0], mine, other, allowed / factor, allowed, ratio)
-        if crossed is None and _signs_differ(forced.links[step], plain.steps[step], theirs.steps[step]):
+        varied = any(run.steps[step].passes() != forced.ours.steps[step].passes() for run in (plain, *around))
+        if crossed is None and (
+            varied or step in kinks or _signs_differ(forced.links[step], plain.steps[step], theirs.steps[step])
+        ):
             crossed = step
         size = math.hypot(*sizes) or 1.0
         distances.append(math.hypot(*apart) / size)

@@ -76,7 +76,8 @@ def _judged(pair: Pair, forced: Forced, shadows: int) -> tuple[list[Trial], Doub
 
 def _trials(forced: Forced, ours: list[Nudged], theirs: list[Nudged]) -> list[Trial]:
     spreads = widest([runs.spreads for runs in ours]), widest([runs.spreads for runs in theirs])
-    return [trial(forced, spreads, step) for step in range(forced.count)]
+    varied = frozenset[int]().union(*(runs.varied for runs in (*ours, *theirs)))
+    return [trial(forced, spreads, step, varied=step in varied) for step in range(forced.count)]
 
 
 def _repeated(pair: Pair, forced: Forced, step: int) -> Doubts:

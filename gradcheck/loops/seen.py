@@ -32,6 +32,10 @@ class Seen:
         prefix = "update/"
         return {name.removeprefix(prefix): self.tensors[name] for name in self.tensors if name.startswith(prefix)}
 
+    def passes(self) -> frozenset[str]:
+        """Return the names of its results, of which there are more the more often the model was called."""
+        return frozenset(name for name in self.tensors if name.startswith("forward/"))
+
 
 Shown = Callable[[], Seen]  # makes a step of the copies of it, which takes longer than the copies
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     import torch
 
 
+# What L-BFGS writes anew before it reads it is carried nowhere, though it is beside what it keeps.
+SCRATCH = "al"
+
+
 @dataclass(frozen=True, eq=False)
 class StateCopy:
     """Copies of the parameters, of the other tensors of a state, and of its numbers, as arrays."""
@@ -60,6 +64,8 @@ class HeldState:
         for optimizer in self.model.optimizers:
             for param, slots in optimizer.state.items():
                 for slot, value in slots.items() if isinstance(slots, dict) else leaves(slots):
+                    if isinstance(value, list) and slot == SCRATCH:
+                        continue
                     if isinstance(value, (dict, list, tuple)):
                         yield from ((self._key(param, f"{slot}.{path}"), one) for path, one in leaves(value))
                     elif value is not None:
@@ -83,13 +89,38 @@ class HeldState:
             for optimizer in self.model.optimizers:
                 for param, slots in optimizer.state.items():
                     for slot in list(slots):
-                        key = self._key(param, slot)
-                        if key not in state:
-                            continue
-                        if isinstance(slots[slot], torch.Tensor):
-                            _write(slots[slot], state[key])
-                        elif isinstance(slots[slot], (int, float)):
-                            slots[slot] = type(slots[slot])(state[key].item())
+                        slots[slot] = self._put(param, slot, slots[slot], state)
+
+    def _put(self, param: object, path: str, value: Any, state: Mapping[str, Array]) -> Any:  # noqa: ANN401  whatever is kept
+        """Return a slot with the values that are given: of a list, such as the history of L-BFGS, as many as these."""
+        import torch
+
+        if isinstance(value, dict):
+            for name in list(value):
+                value[name] = self._put(param, f"{path}.{name}", value[name], state)
+        elif isinstance(value, (list, tuple)):
+            parts = [self._put(param, f"{path}.{place}", one, state) for place, one in enumerate(value)]
+            return self._as_many(param, path, parts, state) if type(value) is list else value
+        elif (key := self._key(param, path)) not in state:
+            return value
+        elif isinstance(value, torch.Tensor):
+            _write(value, state[key])
+        elif isinstance(value, (int, float)):
+            return type(value)(state[key].item())
+        return value
+
+    def _as_many(self, param: object, path: str, parts: list[Any], state: Mapping[str, Array]) -> list[Any]:
+        """Return a list with as many tensors as are given, if any are."""
+        import torch
+
+        given = 0
+        while (key := self._key(param, f"{path}.{given}")) in state:
+            if given == len(parts) and parts:
+                like = parts[0]
+                parts.append(torch.from_numpy(np.array(state[key])).to(like))
+            given += 1
+        full = given and all(isinstance(one, torch.Tensor) for one in parts)
+        return parts[:given] if full else parts
 
 
 def _write(tensor: torch.Tensor, array: Array) -> None:

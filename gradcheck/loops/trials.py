@@ -69,8 +69,9 @@ class Trial:
     """One step of both from the same state: ``judgements`` by the name of theirs, without what could not be measured.
 
     ``sizes`` has how large each parameter's gradient is, and how far each parameter moved; ``exact`` is what must be
-    equal. In a step that ``crossed`` a kink on one side alone, gradients and updates are not judged. A step is ``sure``
-    to be another if no more shadows could explain it.
+    equal. In a step that ``crossed`` a kink on one side alone, gradients and updates are not judged; nor is anything
+    where rounding decides how often the two call the model. A step is ``sure`` to be another if no more shadows could
+    explain it.
     """
 
     judgements: dict[str, Judgement]
@@ -85,8 +86,11 @@ class Trial:
         return _failing(self.judgements)
 
 
-def trial(forced: Forced, spreads: tuple[Spreads, Spreads], step: int) -> Trial:
-    """Judge one step; ``spreads`` are those of both sides' nudged runs."""
+def trial(forced: Forced, spreads: tuple[Spreads, Spreads], step: int, *, varied: bool) -> Trial:
+    """Judge one step; ``spreads`` are those of both sides' nudged runs, which may have ``varied`` in their passes."""
+    alike = forced.ours.steps[step].passes() == forced.theirs.steps[step].passes()
+    if varied and not alike:
+        return Trial({}, {}, frozenset(), (), crossed=True, sure=False)
     before, pairs = forced.theirs.before(step), forced.pairs(step)
     links = {link.theirs[0]: link for link in forced.links[step]}
     judgements: dict[str, Judgement] = {}
@@ -112,7 +116,7 @@ def trial(forced: Forced, spreads: tuple[Spreads, Spreads], step: int) -> Trial:
         frozenset(name for name in judgements if is_exact(pairs[name][1])),
         tuple(unmeasured),
         crossed,
-        not all(may_be_noise(judgements[name], pairs[name][1]) for name in _failing(judgements)),
+        alike and not all(may_be_noise(judgements[name], pairs[name][1]) for name in _failing(judgements)),
     )
 
 

@@ -238,6 +238,14 @@ def _not_carried(tensor: str, found: Json) -> str:
     )
 
 
+def _cut_off(_: str, found: Json) -> str:
+    whole, cut = ("ours", "the reference") if found["reference"] else ("the reference", "ours")
+    return (
+        f"gradients reach back through the state that {found['layer']} hands on to its next call in {whole} alone: in "
+        f"{cut} it is detached"
+    )
+
+
 def _running_variance(tensor: str, found: Json) -> str:
     kinds = ("biased", "unbiased") if found["biased"] else ("unbiased", "biased")
     return f"{tensor} moved by the {kinds[0]} variance of the batch, where the reference's moved by the {kinds[1]} one"
@@ -320,5 +328,9 @@ STEP_SENTENCES: dict[StepCause, Callable[[str, Json], str]] = {
     ),
     StepCause.BETA: _beta,
     StepCause.EPS: _eps,
+    StepCause.CUT_OFF: _cut_off,
+    StepCause.OTHER_RULE: lambda tensor, found: (
+        f"ours updates {tensor} by {found['ours']}, the reference by {found['theirs']}"
+    ),
     StepCause.CARRIED_OVER: _carried_over,
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import replace
 
 from gradcheck import words
 from gradcheck.loops.names import Link
@@ -19,7 +18,7 @@ DOUBTS = {
     Doubt.NO_NAMES: 'parameters were matched with none of the other loop: {}; pass names={{"theirs": "ours"}}',
     Doubt.NOT_REPEATED: "{} are others when the loop is called again; seed what it draws inside of the function",
     Doubt.OTHER_RANDOMNESS: "they draw other random numbers: {} is zero at other places; draw the same in both",
-    Doubt.KINKS: "in {} rounding put the two on different sides of a kink",
+    Doubt.KINKS: "in {} rounding put the two on different sides of a kink, or one called the model once more",
     Doubt.NO_INFORMATION: "no gradient or update was above rounding noise, so nothing could tell right from wrong",
 }
 
@@ -56,9 +55,8 @@ def describe_loops(report: LoopsReport) -> list[str]:
             f"{worst.removeprefix('backward/')}, in all others a smaller one"
         )
     if report.kinks:
-        lines.append(
-            f"backward passes not judged, one side alone across a kink: steps {', '.join(map(str, report.kinks))}"
-        )
+        how = "backward passes not judged, one side alone across a kink, or calling the model once more"
+        lines.append(f"{how}: steps {', '.join(map(str, report.kinks))}")
     if report.precisions[0] != report.precisions[1]:
         lines.append(f"ours computes in {report.precisions[0]}, theirs in {report.precisions[1]}: judged by the lower")
     if report.counts[0] != report.counts[1]:
@@ -76,7 +74,6 @@ def summarise_loops(report: LoopsReport) -> str:
     """Return the verdict, and where and why the loops part, or why that cannot be told."""
     if report.verdict is Verdict.FAIL and report.first_divergence is not None:
         found = report.first_divergence
-        found = replace(found, diagnosis=found.diagnosis or _untied(report, found.tensor))
         where = describe_divergence(found, report.factor, "ours", "theirs")
         return f"FAIL: the loops are not the same program. They part at {where}."
     if report.doubt is not None:
@@ -106,31 +103,6 @@ def _link(link: Link) -> str:
     ours, theirs = (" + ".join(name.removeprefix("update/") for name in side) for side in (link.ours, link.theirs))
     layout = " transposed" if link.axes is not None else " as one-hot rows" if link.one_hot else ""
     return f"{ours}{layout} = {theirs}"
-
-
-def _bare(name: str) -> str:
-    """Return the name of a parameter, without the phase of the tensor that is shown of it."""
-    return name.removeprefix("update/").removeprefix("backward/").removeprefix("param/")
-
-
-def _untied(report: LoopsReport, tensor: str) -> str | None:
-    """Return that the wrong parameter is several of the other side, each with a gradient, if that is so."""
-    for link in report.links:
-        (ours, theirs), (of_ours, of_theirs) = (link.ours, link.theirs), link.twins
-        if _bare(theirs[0]) != tensor.removeprefix("param/"):
-            continue
-        for one, other, twins, only, whose, others in (
-            (theirs, ours, of_ours, report.only_ours, "theirs", "ours"),
-            (ours, theirs, of_theirs, report.only_theirs, "ours", "theirs"),
-        ):
-            trained = [name for name in twins if f"backward/{name}" in only]
-            if trained:
-                several = " and ".join([_bare(other[0]), *trained])
-                return (
-                    f"{_bare(one[0])} of {whose} is {several} of {others}, which begin with the same values: as "
-                    f"weights that are tied in {whose} alone"
-                )
-    return None
 
 
 def _grouped(names: tuple[str, ...]) -> list[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,13 +39,25 @@ class Divergence:
     diagnosis: str | None = None
 
 
+class Own(NamedTuple):
+    """What one side has, whatever the other has.
+
+    ``before`` a step and ``after`` it this is what its optimizer keeps, by parameter and then by slot. ``alone`` are
+    the gradients that the other side does not show.
+    """
+
+    before: Mapping[str, Mapping[str, Array]]
+    after: Mapping[str, Mapping[str, Array]]
+    alone: Mapping[str, Array]
+
+
 @dataclass(frozen=True, eq=False)
 class Moment:
     """One step of both sides from the state ``before``, or one evaluation, with the allowance of every tensor.
 
     ``ours`` and ``theirs`` hold every tensor as ``phase/tensor``, in the order of execution. ``context`` has no tap.
     ``earlier`` is the state, batch and context of the step before, and ``previous`` are the reference's gradients in
-    it, if it was compared too.
+    it, if it was compared too. ``own`` is what ours and theirs have.
     """
 
     before: State
@@ -54,6 +68,7 @@ class Moment:
     allowed: dict[str, float]
     previous: Gradients = field(default_factory=dict)
     earlier: tuple[State, Batch, Context] | None = None
+    own: tuple[Own, Own] | None = None
 
     def outputs(self) -> Array | None:
         """Return the outputs of the reference's network, or their gradient where a trace has only that, or None."""

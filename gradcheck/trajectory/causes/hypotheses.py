@@ -39,8 +39,10 @@ from gradcheck.trajectory.causes.moments import averaged, decay_in_slot, decay_i
 from gradcheck.trajectory.causes.normalisation import normalisation, running_momentum, running_variance
 from gradcheck.trajectory.causes.outputs import all_zero, dropout, other_precision
 from gradcheck.trajectory.causes.recurrence import not_carried
+from gradcheck.trajectory.causes.rules import other_rule
 from gradcheck.trajectory.causes.scene import Found, Hypothesis, Scene, is_floating
 from gradcheck.trajectory.causes.slots import in_torchs_names
+from gradcheck.trajectory.causes.truncation import cut_off
 from gradcheck.trajectory.causes.updates import (
     correction,
     decay_after,
@@ -74,6 +76,7 @@ HYPOTHESES: dict[str, tuple[Hypothesis, ...]] = {
         all_zero,
         stale,
         accumulated,
+        cut_off,
         micro_batches,
         loss_scale,
         clipped_norm,
@@ -101,8 +104,9 @@ HYPOTHESES: dict[str, tuple[Hypothesis, ...]] = {
         correction,
         other_eps,
         nesterov,
-        moved_by_factor,
         hidden_velocity,
+        other_rule,
+        moved_by_factor,
         carried_over,
         weight_decay,
         decay_after,

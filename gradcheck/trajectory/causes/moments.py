@@ -129,37 +129,48 @@ def _kept(moves: Comparison, moved: Array, away: Array) -> float | None:
 
 
 def low_slot(scene: Scene) -> StepDiagnosis | None:
-    """What an optimizer keeps, rounded to a lower precision than the reference's: its values, or its type."""
-    ours, theirs = scene.ours, scene.theirs
-    if not scene.tensor.startswith("optim/") or not (is_floating(ours) and is_floating(theirs)):
+    """What an optimizer keeps, rounded to a lower precision than the other side's: its values, or its type."""
+    if not scene.tensor.startswith("optim/") or not (is_floating(scene.ours) and is_floating(scene.theirs)):
         return _moved_by_low_slot(scene)
-    old, given = np.abs(0.0 if scene.before is None else scene.before), np.finfo(theirs.dtype)
-    for name, lower in LOWER.items():
-        rounds = np.asarray(lower.round(theirs) != theirs)
-        near = np.abs(ours - theirs) <= lower.eps * (np.abs(theirs) + old) + scene.comparison.allowed + lower.smallest
-        fits = lower.eps > given.eps and np.array_equal(lower.round(ours), ours)
-        if fits and np.all(near) and distinct(theirs[rounds]) >= FITTED and scene.comparison.failing.any():
-            slot = scene.tensor.removeprefix("optim/").rpartition("/")[0]
-            return StepDiagnosis(StepCause.LOW_SLOT, {"slot": slot, "ours": name, "theirs": theirs.dtype.name})
+    old, slot = (
+        np.abs(0.0 if scene.before is None else scene.before),
+        scene.tensor.removeprefix("optim/").rpartition("/")[0],
+    )
+    for low, high, reference in ((scene.ours, scene.theirs, False), (scene.theirs, scene.ours, True)):
+        given = np.finfo(high.dtype)
+        for name, lower in LOWER.items():
+            rounds = np.asarray(lower.round(high) != high)
+            near = np.abs(low - high) <= lower.eps * (np.abs(high) + old) + scene.comparison.allowed + lower.smallest
+            fits = lower.eps > given.eps and np.array_equal(lower.round(low), low)
+            if fits and np.all(near) and distinct(high[rounds]) >= FITTED and scene.comparison.failing.any():
+                kept = (high.dtype.name, name) if reference else (name, high.dtype.name)
+                return _low(slot, *kept)
     return None
 
 
 def _moved_by_low_slot(scene: Scene) -> StepDiagnosis | None:
-    """A parameter that is off by no more than the rounding of a slot that ours keeps in a lower precision."""
+    """A parameter that is off by no more than the rounding of a slot that one side keeps in a lower precision."""
     moves = scene.moved(scene.name)
+    if moves is None or not scene.tensor.startswith("param/"):
+        return None
     for name in scene.moment.theirs:
         head, _, parameter = name.removeprefix("update/optim/").rpartition("/")
         ours, theirs = scene.moment.ours[name], scene.moment.theirs[name]
-        if moves is None or not name.startswith("update/optim/") or parameter != scene.parameter:
+        if not name.startswith("update/optim/") or parameter != scene.parameter or theirs.shape != scene.theirs.shape:
             continue
-        if not (is_floating(ours) and is_floating(theirs)) or np.finfo(ours.dtype).eps <= np.finfo(theirs.dtype).eps:
+        if not (is_floating(ours) and is_floating(theirs)) or ours.dtype == theirs.dtype:
             continue
-        near = np.abs(moves.error) <= ROUNDINGS * np.finfo(ours.dtype).eps * np.abs(moves.numeric) + moves.allowed
-        if scene.tensor.startswith("param/") and np.all(near) and moves.failing.any():
-            return StepDiagnosis(
-                StepCause.LOW_SLOT, {"slot": head, "ours": ours.dtype.name, "theirs": theirs.dtype.name}
-            )
+        old = scene.moment.before.get(name.removeprefix("update/"), np.zeros(()))
+        grown = 1 + np.abs(old / np.where(theirs == 0, 1.0, theirs))  # what was kept before is rounded, too
+        eps = max(np.finfo(ours.dtype).eps, np.finfo(theirs.dtype).eps)
+        near = np.abs(moves.error) <= ROUNDINGS * eps * grown * np.abs(moves.numeric) + moves.allowed
+        if np.all(near) and moves.failing.any():
+            return _low(head, ours.dtype.name, theirs.dtype.name)
     return None
+
+
+def _low(slot: str, ours: str, theirs: str) -> StepDiagnosis:
+    return StepDiagnosis(StepCause.LOW_SLOT, {"slot": slot, "ours": ours, "theirs": theirs})
 
 
 def _taken_off(scene: Scene, decay: float, of: str) -> bool:

@@ -17,8 +17,9 @@ from gradcheck.diagnosis.updates import moved
 from gradcheck.trajectory.divergence import Moment, split
 
 # Allowances of steps are for whole tensors and may be wide beside an element, as in float32. But tensors are large, and
-# three elements off by a hundred tolerances each are about as unlikely a coincidence as one off by a million.
-LEVELS = (PRECISION, 100.0)
+# three elements off by a hundred tolerances each, or as many more by thirty, are about as unlikely a coincidence as one
+# off by a million.
+LEVELS = (PRECISION, 100.0, 30.0)
 
 FITTED_TO = 1e-4  # the precision of a multiple that was fitted
 
@@ -47,6 +48,7 @@ class StepCause(StrEnum):
     RUNNING_MOMENTUM = "running momentum"  # ours, theirs
     ATTENTION = "attention"  # ours, theirs: in words
     NOT_CARRIED = "not carried"  # reference (whether it does not carry it), inside (whether the layer itself keeps it)
+    CUT_OFF = "cut off"  # layer, reference (whether it is the one that cuts its state off)
     CLIPPED = "clipped"  # ours, theirs: bounds or None, norms (or None), by (norm or value)
     ONE_BEFORE_CLIPPING = "one before clipping"  # odd, factor (of all others), zero, times (as `factor_of`, or None)
     CLIPPED_IN_PARTS = "clipped in parts"  # parts, how, bound
@@ -64,6 +66,7 @@ class StepCause(StrEnum):
     DECAY_AFTER = "decay after"  # decay, reference (whether it is the one that decays last), alone (the only one)
     AVERAGED = "averaged"  # ours, theirs: shares kept, None if not known; late (whether ours averages what was before)
     LOW_SLOT = "low slot"  # slot, ours, theirs: precisions
+    OTHER_RULE = "other rule"  # ours, theirs: in words
     CARRIED_OVER = "carried over"  # multiple, reference (whether it carries), none (on the other side), engine
 
 

@@ -43,6 +43,12 @@ def in_torchs_names(name: str, moment: Moment) -> tuple[str, Moment]:
     )
 
 
+def slots_in_torchs_names(kept: Mapping[str, Array]) -> dict[str, Array]:
+    """Return what is kept for one parameter by slot, in float64."""
+    some = set(chain.from_iterable(map(kinds, kept)))
+    return {_slot(slot, some, array): np.asarray(array, dtype=np.float64) for slot, array in kept.items()}
+
+
 def _slot(slot: str, of_parameter: set[str], array: Array) -> str:
     """Return what torch calls a slot, which may be the velocity or the mean of squares where it is called v."""
     known = kinds(slot)

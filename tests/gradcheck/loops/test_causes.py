@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, cast
@@ -196,6 +197,30 @@ def handed_on(carried: float) -> Loop:
     return loop
 
 
+class Chunks(nn.Module):
+    """A recurrent layer that goes through a sequence in two parts: what it hands on may be detached, or halved."""
+
+    def __init__(self, kind: Any, hand: Callable[[Tensor], Tensor]) -> None:  # noqa: ANN401  as above
+        super().__init__()
+        torch.manual_seed(2)
+        self.cell, self.head, self.hand = kind(5, 6, batch_first=True), nn.Linear(6, CLASSES), hand
+        self.double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, state = self.cell(x[:, :2])
+        handed = tuple(map(self.hand, state)) if isinstance(state, tuple) else self.hand(state)
+        return cast("Tensor", self.head(torch.cat([first, self.cell(x[:, 2:], handed)[0]], 1)))
+
+
+def in_chunks(hand: Callable[[Tensor], Tensor] = Tensor.clone, kind: Any = nn.RNN) -> Torch:  # noqa: ANN401  as above
+    return replace(SGD, make=lambda: Chunks(kind, hand), data=sequences, loss=of_positions)
+
+
+def halved(state: Tensor) -> Tensor:
+    """Let half of the gradient through."""
+    return 0.5 * state + 0.5 * state.detach()
+
+
 def changed(change: Callable[[list[Tensor]], object], times: float = 1.0) -> Loop:
     """Return the loop with gradients that are changed in place before the step, and a loss times a number."""
 
@@ -273,6 +298,35 @@ def rounded(to: torch.dtype, noise: float = 0.0) -> Callable[..., object]:
     return rule
 
 
+def held(slot: str, to: torch.dtype, seen: bool = True) -> Callable[..., object]:
+    """Return Adam's step with one slot kept in another precision, rounded before it is used or after."""
+
+    def rule(p: Tensor, grad: Tensor, state: dict[str, Tensor], lr: float) -> None:
+        step = state.setdefault("step", torch.tensor(0.0)).add_(1)
+        moments = []
+        for name, beta, power in (("exp_avg", 0.9, 1), ("exp_avg_sq", 0.999, 2)):
+            kept = state.setdefault(name, torch.zeros_like(p, dtype=to if name == slot else p.dtype))
+            exact = beta * kept.to(p.dtype) + (1 - beta) * grad**power
+            kept.copy_(exact)
+            moments.append((kept.to(p.dtype) if seen else exact) / (1 - beta ** float(step)))
+        p.sub_(lr * moments[0] / (moments[1].sqrt() + 1e-8))
+
+    return rule
+
+
+def adams(power: float) -> Callable[..., object]:
+    """Return a step of Adam whose bias corrections are raised to a power, which is no known rule unless that is 1."""
+
+    def rule(p: Tensor, grad: Tensor, state: dict[str, Tensor], lr: float) -> None:
+        step = float(state.setdefault("step", torch.tensor(0.0)).add_(1))
+        mean = state.setdefault("exp_avg", torch.zeros_like(p)).mul_(0.9).add_(0.1 * grad)
+        square = state.setdefault("exp_avg_sq", torch.zeros_like(p)).mul_(0.999).add_(0.001 * grad**2)
+        first, second = (1 - 0.9**step) ** power, (1 - 0.999**step) ** power
+        p.sub_(lr * mean / first / ((square / second).sqrt() + 1e-8))
+
+    return rule
+
+
 def averaging(decay: float, of: str = "after") -> Loop:
     """Return a loop in NumPy with a mean of its parameters, which is part of the state that it shows."""
 
@@ -331,7 +385,14 @@ UNSHOWN = Numpy(shows_state=False)
 COUPLED = (with_optimizer(kind, lr=0.01, weight_decay=0.1) for kind in (torch.optim.Adam, torch.optim.AdamW))
 NESTEROV = with_optimizer(torch.optim.SGD, lr=0.1, momentum=0.9, nesterov=True)
 
+ADAM = with_optimizer(torch.optim.Adam, lr=0.1)
+RMSPROP = with_optimizer(torch.optim.RMSprop, lr=0.1)
+
 NAMED: dict[str, tuple[Loop, Loop]] = {
+    "gradients reach back through the state that cell hands on to its next call in the reference alone: in ours": (
+        in_chunks(Tensor.detach), in_chunks()),
+    "ours updates 0.weight by AMSGrad (Adam with amsgrad=True), the reference by Adam": (
+        with_optimizer(torch.optim.Adam, lr=0.1, amsgrad=True), ADAM),
     "the loss is cross-entropy with a label smoothing of 0.1, where the reference's is none": (
         with_loss(smoothed(0.1)), SGD),
     "the loss is cross-entropy with no label smoothing, where the reference's is 0.2": (
@@ -411,6 +472,23 @@ NAMED: dict[str, tuple[Loop, Loop]] = {
         with_optimizer(torch.optim.SGD, lr=0.1), SGD),
     "as by a momentum that is 0.1 more in the reference than in ours": (replace(UNSHOWN, momentum=0.8), UNSHOWN),
     "as by a momentum of 0.9 in ours, whose velocity is not shown": (UNSHOWN, replace(UNSHOWN, momentum=0.0)),
+    "in ours alone: in the reference it is detached": (
+        in_chunks(kind=nn.LSTM), in_chunks(Tensor.detach, nn.LSTM)),
+    "ours updates 0.weight by RMSprop, the reference by Adam": (RMSPROP, ADAM),
+    "ours updates 0.weight by NAdam, the reference by Adam": (with_optimizer(torch.optim.NAdam, lr=0.1), ADAM),
+    "ours updates 0.weight by Adam, the reference by Adamax": (ADAM, with_optimizer(torch.optim.Adamax, lr=0.1)),
+    "ours updates 0.weight by Adagrad, the reference by centred RMSprop": (
+        with_optimizer(torch.optim.Adagrad, lr=0.1), with_optimizer(torch.optim.RMSprop, lr=0.1, centered=True)),
+    "ours updates 0.weight by RMSprop with momentum, the reference by RMSprop": (
+        with_optimizer(torch.optim.RMSprop, lr=0.1, momentum=0.5), RMSPROP),
+    "updates 0.weight by gradient descent with momentum, the reference by plain gradient descent": (
+        with_optimizer(torch.optim.SGD, lr=0.1, momentum=0.9), with_optimizer(torch.optim.SGD, lr=0.1)),
+    "0.weight's momentum_buffer is kept in float64, where the reference's is in bfloat16": (
+        SGD, by(rounded(torch.bfloat16))),
+    "0.weight's exp_avg is kept in float32, where the reference's is in float64": (
+        by(held("exp_avg", torch.float32, seen=False)), ADAM),
+    "0.weight's exp_avg_sq is kept in float64, where the reference's is in float32": (
+        ADAM, by(held("exp_avg_sq", torch.float32))),
 }  # fmt: skip
 
 
@@ -419,6 +497,7 @@ def test_a_mistake_is_named(sentence: str) -> None:
     report = gradcheck.check_loops(*NAMED[sentence], steps=STEPS)
     assert report.verdict is Verdict.FAIL, str(report)
     assert sentence[1:] in " ".join(str(report).split()), str(report)
+    assert sentence[1:] in json.loads(report.to_json())["first_divergence"]["diagnosis"]
 
 
 # By what is not to be said.
@@ -446,6 +525,9 @@ NEARLY: list[tuple[str, Loop, Loop]] = [
     ("decay", SGD, replace(UNSHOWN, momentum=0.8)),
     ("keeps", averaging(0.9, "twice"), averaging(0.9)),
     ("learning rate of 0.19", NESTEROV, SGD),
+    ("reach back", in_chunks(halved), in_chunks()),
+    ("by Adam", by(adams(0.5)), RMSPROP),
+    ("by Adam", RMSPROP, by(adams(0.5))),
     ("tied", changed(lambda grads: grads[0].mul_(1.5)), SGD),
 ]
 
