@@ -64,6 +64,7 @@ class Place(StrEnum):
     LOGARITHM = "logarithm"  # of the value, and not in the gradient
     DIVISOR = "divisor"  # of the gradient, and not in the value
     NORM = "norm"  # beside a norm of the input, on one side only
+    HELD = "held"  # beside an array that the layer holds, on one side only
 
 
 class Beside(NamedTuple):
@@ -110,7 +111,7 @@ class Guard:
         freed = numeric * self.ratio + self.shift
         inside = ~self.outside & (freed != 0)
         moved = np.abs(freed - numeric)[inside]
-        if self.place is Place.NORM:  # where an element may vanish by chance
+        if self.place in (Place.NORM, Place.HELD):  # where an element may vanish by chance
             return float(moved.max(initial=0.0) / np.abs(freed[inside]).max(initial=1e-300))
         return float((moved / np.abs(freed[inside])).max(initial=0.0))
 

@@ -31,6 +31,10 @@ STEPS = {np.float64: Steps(2.0**-6, 2.0**-40, 2.0**-26), np.float32: Steps(2.0**
 DIGITS = 2.0**6
 LONGER = 1.5  # what a step is multiplied by at which nothing of truncation is seen, for another opinion
 SHORTER = 2.0**-3  # what a step that does not serve is multiplied by
+# What any other step is multiplied by besides: a wave that a step takes for a slow one is taken for the same at 3/2 of
+# it in one of three cases, at a quarter in one of four; at a ratio of no small whole numbers in one of twelve.
+APART = 1.064
+STEP_BITS = 10  # of which a step has no more, so that what moves by it does not round
 
 # Richardson's R = (64 D(h/4) - 20 D(h/2) + D(h)) / 45 takes six values with weights w / h, sum of w^2 = 16.6. If they
 # have independent errors of standard deviation s, R has one of 4.07 s / h. `DEVIATIONS` times that is allowed.
@@ -249,13 +253,19 @@ def _descend(
             # Where truncation seems to be none, its terms may cancel: at a longer step they do so no more, and show.
             shorter = np.where(smooth & np.isfinite(balance), np.clip(balance, 2.0**-10, 0.25), SHORTER)
             longer = first_found & (one.truncation <= one.rounding) & np.isfinite(bound)  # and so once at most
-            h[part] *= np.where(longer, LONGER, shorter)
+            h[part] = another_step(h[part], np.where(longer, LONGER, shorter))
             settled = (one.truncation <= one.rounding) | ~better
             done = (confirmed[part] & settled) | kinked[part] | (defined[part] != BOTH)
             going.append(part[~done & (h[part] >= lines.shortest[part])])
         todo, is_first = np.concatenate(going), False
     error = np.where(confirmed, error, np.inf)
     return Estimate(value, error, used, kinked, rough, moved, leaves, defined == NEITHER), defined
+
+
+def another_step(h: Array, by: Array | float) -> Array:
+    """Return about so many times a step, but no simple multiple of it: a number of `STEP_BITS`, the last not 0."""
+    mantissa, exponent = np.frexp(APART * by * h)
+    return np.asarray(np.ldexp(2 * np.floor(2.0 ** (STEP_BITS - 1) * mantissa) + 1, exponent - STEP_BITS))
 
 
 def _sides(lines: Lines, part: Integers) -> Array:

@@ -19,6 +19,7 @@ from gradcheck.numerics.directions import coordinates, unit
 from gradcheck.numerics.functions import cast, function_of
 from gradcheck.numerics.samples import batch_axis, part_of
 from gradcheck.properties.explained import moved_from, target_of
+from gradcheck.properties.held_guards import guard_of_held
 from gradcheck.properties.judge import Judge, TensorFinding, TooLongError
 from gradcheck.properties.outcome import DIAGNOSED, useful
 
@@ -40,6 +41,7 @@ PLACES = {
     Place.LOGARITHM: "inside the value's logarithm",
     Place.DIVISOR: "beside what it divides by",
     Place.NORM: "beside a norm of the input",
+    Place.HELD: "beside an array that the layer holds",
 }
 
 
@@ -123,6 +125,7 @@ def _guards(judge: Judge, name: str, comparison: Comparison, *, normed: bool) ->
         moved = moved_from(judge.case, judge.point.function, judge.point.variables, name, judge.point.dy)
         yield guard_of(comparison, x, judge.point.dy, target, moved, known)
     yield _guard_of_samples(judge, name, comparison, known)
+    yield guard_of_held(judge, name, comparison)
     if judge.point.function.inputs:
         guard = _guard_of_norm(judge, name, comparison)
         if is_input or normed or (guard is not None and guard.beside is not None):

@@ -17,7 +17,16 @@ from gradcheck.diagnosis.fits import PRECISION
 from gradcheck.diagnosis.guards import Guard
 from gradcheck.numerics.agreement import Worst, compare, largest, ratio_of
 from gradcheck.numerics.constraints import Within, directions_within
-from gradcheck.numerics.differences import DEVIATIONS, Estimate, Integers, Lines, derivatives, elementwise_noise, hidden
+from gradcheck.numerics.differences import (
+    DEVIATIONS,
+    Estimate,
+    Integers,
+    Lines,
+    another_step,
+    derivatives,
+    elementwise_noise,
+    hidden,
+)
 from gradcheck.numerics.directions import (
     Point,
     along,
@@ -423,7 +432,7 @@ class Judge:
         lines = coordinates(self.point, name).only(chosen[some])
         allowed[chosen[some]] += hidden(lines, estimate.step[some])
         for shorter in (2.0**-2, 2.0**-5):
-            again = derivatives(lines, shorter * estimate.step[some] / lines.scale)
+            again = derivatives(lines, another_step(estimate.step[some], shorter) / lines.scale)
             beyond = np.abs(again.value - estimate.value[some]) - again.error
             allowed[chosen[some]] = np.maximum(allowed[chosen[some]], np.where(np.isfinite(beyond), beyond, 0.0))
 

@@ -82,6 +82,21 @@ def test_where_the_size_of_x_is_not_the_scale_of_f_a_step_is_found_that_is(x: fl
     assert abs(estimate.value[0] - np.cos(x)) <= estimate.error[0] < 1e-3
 
 
+def test_waves_that_a_step_takes_for_slow_ones_are_not_taken_for_the_same_by_another() -> None:
+    rng = np.random.default_rng(5)
+    x, ones = rng.standard_normal((40, 1)), np.ones((40, 1))
+    for k in 10 ** rng.uniform(3, 8, 60):
+        for f, slope, curvature in (
+            (lambda x, k=k: np.sin(k * x), k * np.cos(k * x), k**2),
+            (lambda x, k=k: np.cos(k * x**2), -2 * k * x * np.sin(k * x**2), (2 * k * x) ** 2),
+        ):
+            estimate = derivatives(stacked_coordinates(point_of(f, x, ones), "input"))
+            allowed = estimate.error + (8 * np.finfo(float).eps * np.abs(x) * curvature).reshape(-1)
+            assert np.isfinite(estimate.error).mean() > 0.9
+            assert (np.abs(estimate.value - slope.reshape(-1)) <= allowed).all()
+            assert (np.abs(estimate.value + slope.reshape(-1)) > allowed)[np.isfinite(allowed)].mean() > 0.9
+
+
 @pytest.mark.parametrize("distance", [1e-7, 1e-6, 1e-3, 0.004, 0.01, -0.003])
 def test_near_a_kink_a_step_is_found_that_misses_it_or_the_slopes_agree(distance: float) -> None:
     x = np.array([distance, 2.0])
