@@ -105,7 +105,7 @@ def test_wrong_code_that_rounds_to_decimals_fails(times, places):
 
 @pytest.mark.long
 def test_the_cause_is_named_of_what_is_rounded_to_decimals():
-    report = gradcheck.check_layer(Rounded(6, 1.5), X)
+    report = gradcheck.check_layer(Rounded(8, 1.5), X)
     assert "exactly 3/2 times the numerical one" in str(report)
 
 
