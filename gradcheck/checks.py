@@ -471,7 +471,7 @@ def _read_layer(layer: object, values: Sequence[Any], given: Given) -> tuple[For
     reading = read(subject, values, names, given)
     fixed = {*names, *reading.argument_names, *range(len(arrays))}
     others = [c for c in given.constant if c not in fixed]
-    return ForeignLayer(subject, _without(reading, others, f"the inputs {', '.join(names)}")), tuple(arrays)
+    return ForeignLayer(subject, _without(reading, others, f"the inputs {', '.join(reading.argument_names)}")), tuple(arrays)
 
 
 def _with_parameters(pair: Pair, values: Sequence[Any], given: Given) -> tuple[Pair, Given]:

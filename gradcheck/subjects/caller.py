@@ -67,6 +67,7 @@ class Caller:
         if given.order:
             self.arguments = given.order
         self.inputs = [in_precision(array, precision) for array in arrays]
+        self.kinds_given = {array.dtype for array in arrays if array.dtype.kind == "f"}
         self.who = _name_of(subject)
         self.generators = generators_around(subject)
         self.base = self._copied(subject)

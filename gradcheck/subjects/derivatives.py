@@ -15,6 +15,7 @@ from gradcheck.subjects.signatures import COTANGENTS, plain, positional
 from gradcheck.subjects.ways import derives
 
 INPUTS = {"x", "z", "xs", "input", "inputs", "data"}  # what an argument is called that is no output
+OUTPUTS = {"y", "a", "s", "h", "out", "output", "outputs", "activation", "activations", "act", "result"}
 ELSEWHERE = -2.0  # times the input, backwards: no derivative is the same there, not even an odd function's
 
 
@@ -93,10 +94,12 @@ class DerivativeReader(Caller):
 
     def _likeliest(self, taken: list[Calls]) -> Calls:
         """Return the way of calling that names speak for, where numbers speak for none."""
-        derivative = next((each for each in taken if each.elementwise), None)
-        if derivative is None or not taken[0].given[0].startswith("dy"):
+        derivatives = [each for each in taken if each.elementwise]
+        if not derivatives:
             return taken[0]
-        own = self._called_as_forward(derivative.names[0])
+        name = derivatives[0].names[0]
+        derivative = next((each for each in derivatives if (each.given == ("y",)) is (plain(name) in OUTPUTS)), taken[0])
+        own = self._called_as_forward(name) or derivative.given == ("y",)
         called = self._is_called_a_derivative()
         return derivative if (own and called) or ((own or called) and not self._linear(derivative)) else taken[0]
 

@@ -79,7 +79,7 @@ class PullbackReader(DerivativeReader):
         if len(taken) == 1:
             return taken[0]
         for each in taken:
-            if self.agrees(each):
+            if self.disagreement(each) < AGREES:
                 return self._agreed(each)
         return self._likeliest(taken)
 
@@ -283,11 +283,7 @@ class PullbackReader(DerivativeReader):
                     break
         return paths
 
-    def agrees(self, calls: Calls) -> bool:
-        """Return whether differences along a direction agree with the gradients of the inputs, read in one way."""
-        return self._disagreement(calls) < AGREES
-
-    def _disagreement(self, calls: Calls) -> float:
+    def disagreement(self, calls: Calls) -> float:
         """Return by how much the gradients of the inputs, read in one way, are off along a direction.
 
         Inf where unknown.
@@ -312,7 +308,8 @@ class PullbackReader(DerivativeReader):
         except Exception:  # noqa: BLE001  not defined there: unknown
             return float("inf")
         numeric = (ends[0] - ends[1]) / (2 * step)
-        return abs(analytic - numeric) / max(abs(numeric), abs(analytic), 1e-300)
+        off = abs(analytic - numeric) / max(abs(numeric), abs(analytic), 1e-300)
+        return off if np.isfinite(off) else float("inf")
 
 
 def _of_input(words: Iterable[str], name: str) -> bool:

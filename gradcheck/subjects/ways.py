@@ -11,7 +11,8 @@ from gradcheck.subjects.signatures import BACKWARDS, FORWARDS, WHOLES, parameter
 OTHERS = {
     "zero", "clear", "reset", "set", "update", "clip", "apply", "check", "add", "register", "accumulate", "average",
     "numerical", "numeric", "init", "initialize", "load", "save", "step", "print", "plot", "has", "is", "requires",
-    "no", "sync", "test", "count", "collect", "attach", "backup", "background", "backend", "backbone", "backlog", "backtrack",
+    "no", "sync", "test", "count", "collect", "attach", "backup", "background", "backend",
+    "backbone", "backlog", "backtrack",
 }  # fmt: skip
 GOES_BACK = re.compile(r"_?(back|bprop|bwd|vjp)\w*|[a-z]+_(backward|backprop|back|bwd)")
 DERIVES = re.compile(
@@ -28,7 +29,8 @@ FORWARD_WORDS = ("", "forward", "for", "fwd", "fprop", "function", "f", "loss", 
 
 FLAGS = {
     "derivative", "deriv", "derive", "derivate", "prime", "grad", "gradient", "diff", "isderivative", "isprime",
-    "isgrad", "returnderivative", "returngrad", "returngradient", "d", "dx", "backward", "back", "getderivative", "usederivative",
+    "isgrad", "returnderivative", "returngrad", "returngradient", "d", "dx", "backward", "back", "getderivative",
+    "usederivative",
 }  # fmt: skip
 
 
