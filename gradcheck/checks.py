@@ -35,10 +35,10 @@ from gradcheck.subjects.parameters import arrays_of, nearest
 from gradcheck.subjects.reader import read
 from gradcheck.subjects.reading import Reading
 from gradcheck.subjects.references import optimizer_with_reference, schedule_with_reference
-from gradcheck.subjects.signatures import FORWARDS, WHOLES
+from gradcheck.subjects.signatures import WHOLES
 from gradcheck.subjects.twin import import_torch, mode_of_twin
 from gradcheck.subjects.variations import AFTER_ANOTHER, AS_GIVEN, DEGENERATE, Variation, variations
-from gradcheck.subjects.ways import derivative_flag, way_back, way_forward
+from gradcheck.subjects.ways import derivative_flag, way_back
 from gradcheck.trials import EXAMPLES, Subject, drawn_cases, found_in, joined, properties_of, unless_torch_is_missing
 
 if TYPE_CHECKING:
@@ -465,13 +465,14 @@ def _read_layer(layer: object, values: Sequence[Any], given: Given) -> tuple[For
         given = replace(given, forward="forward", backward="backward")
     elif not given.backward and not way_back(layer, given.forward):
         generates = "forward" if inspect.isgeneratorfunction(getattr(layer, "forward", None)) else ""
-        forward = given.forward or generates or way_forward(layer, usual=(*WHOLES, *FORWARDS))
+        forward = given.forward or generates or next((n for n in WHOLES if callable(getattr(layer, n, None))), "")
         if forward and not derivative_flag(getattr(layer, forward)):
             subject, given = Together(layer, forward), replace(given, forward="forward", backward="backward")
     reading = read(subject, values, names, given)
     fixed = {*names, *reading.argument_names, *range(len(arrays))}
-    others = [c for c in given.constant if c not in fixed]
-    return ForeignLayer(subject, _without(reading, others, f"the inputs {', '.join(reading.argument_names)}")), tuple(arrays)
+    inputs = f"the inputs {', '.join(reading.argument_names)}"
+    reading = _without(reading, [c for c in given.constant if c not in fixed], inputs)
+    return ForeignLayer(subject, reading), tuple(arrays)
 
 
 def _with_parameters(pair: Pair, values: Sequence[Any], given: Given) -> tuple[Pair, Given]:

@@ -98,7 +98,8 @@ class DerivativeReader(Caller):
         if not derivatives:
             return taken[0]
         name = derivatives[0].names[0]
-        derivative = next((each for each in derivatives if (each.given == ("y",)) is (plain(name) in OUTPUTS)), taken[0])
+        of_output = plain(name) in OUTPUTS
+        derivative = next((each for each in derivatives if (each.given == ("y",)) is of_output), derivatives[0])
         own = self._called_as_forward(name) or derivative.given == ("y",)
         called = self._is_called_a_derivative()
         return derivative if (own and called) or ((own or called) and not self._linear(derivative)) else taken[0]

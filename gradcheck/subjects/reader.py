@@ -91,15 +91,16 @@ class Reader(HoldingsReader):
         return reading
 
     def _flags(self, target: Callable[..., object], known: Calls) -> Iterator[tuple[str, ...]]:
-        """Yield the flags of forward to set: none, and where backward does not work then, those that are false.
+        """Yield the flags of forward to set: those that say to keep something, none, and what else is false by default.
 
-        Without a default, one that says to keep something is set anyway.
+        Without one of the first kind, backward may go back through what an earlier call has kept.
         """
         others = {*known.derive, *(flag.name for flag in known.switch.arguments)}
         behind = [each for each in parameters_of(target)[len(self.arguments) :] if each.name not in others]
         wanted = [each.name for each in behind if each in required(target) and keeps(each.name)]
         unset = [each.name for each in behind if each.default is False]
-        unset.sort(key=lambda name: not keeps(name))
+        if keeping := [name for name in unset if keeps(name)]:
+            yield (*wanted, *keeping)
         yield tuple(wanted)
         for name in unset:
             yield (*wanted, name)

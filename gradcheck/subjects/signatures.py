@@ -54,7 +54,7 @@ PREDICTIONS = {
 CERTAIN_TARGETS = TARGETS - {"t"}
 CERTAIN_PREDICTIONS = PREDICTIONS - {"x", "z", "a", "al", "p", "o", "input", "output", "outputs", "out"}
 
-KEEPS = re.compile("save|keep|store|cache|retain|remember|record|track|grad|train")
+KEEPS = re.compile("save|keep(?!dim)|store|cache|retain|remember|memor")
 
 TRAINS = {
     "training", "train", "trainflg", "trainflag", "istraining", "istrain", "trainmode", "trainingmode", "phasetrain",

@@ -197,6 +197,21 @@ class KeepsOnRequest:
         return self.params["W"].T @ dZ
 
 
+class KeptEarlier(KeepsOnRequest):
+    """It was used before, and holds a number that it does not learn beside its parameters."""
+
+    def __init__(self, factor=1.0):
+        super().__init__(factor)
+        self.params["alpha"] = 0.5
+        self.forward_propagate(np.ones((3, 4)), save_cache=True)
+
+    def forward_propagate(self, X, save_cache=False):
+        return self.params["alpha"] * super().forward_propagate(X, save_cache)
+
+    def back_propagate(self, dZ):
+        return super().back_propagate(self.params["alpha"] * dZ)
+
+
 class MustBeTold(KeepsOnRequest):
     def forward_step(self, X, keep):
         return super().forward_propagate(X, keep)

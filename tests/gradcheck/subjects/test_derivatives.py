@@ -31,10 +31,11 @@ LAYERS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], str
     "of one number": (derivatives.OfOneNumber, (X,), {}, "gradient(x) -> dy/dx, times dy"),
     "a flag": (derivatives.WithAFlag, (X,), {}, "__call__(x, derivative=True) -> dy/dx, times dy"),
     "a flag that keeps": (derivatives.KeepsOnRequest, (COLUMNS,), {}, "forward_propagate(X, save_cache=True) -> y"),
-    "a flag without default": (derivatives.MustBeTold, (COLUMNS,), {}, "forward_step(X, keep=True) -> y, backward_step"),
+    "a cache of an earlier call": (derivatives.KeptEarlier, (COLUMNS,), {}, "forward_propagate(X, save_cache=True)"),
+    "a flag without default": (derivatives.MustBeTold, (COLUMNS,), {}, "forward_step(X, keep=True) -> y"),
     "predict and backprop": (derivatives.Predicts, (COLUMNS,), {}, "predict(X) -> y, backprop(dy) -> dX"),
     "a mask": (derivatives.Masked, (X, np.ones_like(X)), {"constant": "src_mask"}, "backward(dy) -> dsrc"),
-    "two outputs": (derivatives.MaskedAttention, (X, normal(5, X.shape[1], seed=2), MASK), {"constant": "mask"}, "dq, dk"),
+    "two outputs": (derivatives.MaskedAttention, (X, normal(5, 5, seed=2), MASK), {"constant": "mask"}, "-> dq, dk"),
 }  # fmt: skip
 
 
@@ -59,11 +60,12 @@ FUNCTIONS: dict[str, tuple[Any, Any, tuple[Any, ...], str]] = {
     ),
     "a decorated pair": (
         (derivatives.traced(derivatives.sigmoid), derivatives.traced(lambda x: derivatives.flagged(x, True))),
-        (derivatives.traced(derivatives.sigmoid), derivatives.traced(lambda x: derivatives.flagged(x, True, 2.0))), (X,),
-        "sigmoid(x) -> y, <lambda>(x) -> dy/dx",
+        (derivatives.traced(derivatives.sigmoid), derivatives.traced(lambda x: derivatives.flagged(x, True, 2.0))),
+        (X,), "sigmoid(x) -> y, <lambda>(x) -> dy/dx",
     ),
     "a flag": (
-        derivatives.flagged, lambda x, prime=False: derivatives.flagged(x, prime, -1.0), (X,), "(x, prime=True) -> dy/dx",
+        derivatives.flagged, lambda x, prime=False: derivatives.flagged(x, prime, -1.0), (X,),
+        "(x, prime=True) -> dy/dx",
     ),
     "a dict of parameters": (
         (derivatives.model_forward, derivatives.model_backward),
@@ -89,7 +91,7 @@ def test_a_layer_that_forgets_dy_is_no_derivative_of_x() -> None:
 
 
 def test_a_derivative_of_the_output_whose_argument_is_called_x_is_asked_what_is_meant() -> None:
-    with pytest.raises(AdapterError, match="is the derivative of .* if it is given the output, not x: call its argument"):
+    with pytest.raises(AdapterError, match="if it is given the output, not x: call its argument y"):
         check_layer(derivatives.of_the_output_by_another_name, X)
 
 
