@@ -25,19 +25,20 @@ from gradcheck.report.text import sentence
 from gradcheck.streams import stream
 from gradcheck.subjects.attributes import AdapterError, input_names
 from gradcheck.subjects.caller import Given, in_precision
-from gradcheck.subjects.calls import Contextual, Pair, Together, arranged, is_contextual
+from gradcheck.subjects.calls import Constant, Contextual, Held, Pair, Together, arranged, is_contextual
 from gradcheck.subjects.domains import DOMAINS, Domain
 from gradcheck.subjects.function import PlainFunction, names_of, plain_function
 from gradcheck.subjects.layer import ForeignLayer
 from gradcheck.subjects.loss import ForeignLoss
 from gradcheck.subjects.optimizer_reading import drawn_parameters, read_optimizer
-from gradcheck.subjects.parameters import nearest
+from gradcheck.subjects.parameters import arrays_of, nearest
 from gradcheck.subjects.reader import read
 from gradcheck.subjects.reading import Reading
 from gradcheck.subjects.references import optimizer_with_reference, schedule_with_reference
-from gradcheck.subjects.signatures import BACKWARDS, WHOLES
+from gradcheck.subjects.signatures import WHOLES
 from gradcheck.subjects.twin import import_torch, mode_of_twin
 from gradcheck.subjects.variations import AFTER_ANOTHER, AS_GIVEN, DEGENERATE, Variation, variations
+from gradcheck.subjects.ways import derivative_flag, way_back
 from gradcheck.trials import EXAMPLES, Subject, drawn_cases, found_in, joined, properties_of, unless_torch_is_missing
 
 if TYPE_CHECKING:
@@ -455,19 +456,38 @@ def _read_layer(layer: object, values: Sequence[Any], given: Given) -> tuple[For
         subject = Pair(*layer)
         names = list(names_of(layer[0], len(values))) if len(arrays) == len(values) else names
         given = replace(given, forward="forward", backward="backward")
+        subject, given = _with_parameters(subject, values, given)
     elif isinstance(layer, type):
         subject, given = Contextual(layer), replace(given, forward="forward", backward="backward")
-    elif not given.backward and not any(callable(getattr(layer, name, None)) for name in BACKWARDS):
-        plain = inspect.isroutine(layer)
+    elif inspect.isroutine(layer):
+        names = list(names_of(layer, len(values))) if len(arrays) == len(values) else names
+        subject = Pair(layer, layer) if derivative_flag(layer) else Together(layer, "")
+        given = replace(given, forward="forward", backward="backward")
+    elif not given.backward and not way_back(layer, given.forward):
         generates = "forward" if inspect.isgeneratorfunction(getattr(layer, "forward", None)) else ""
-        forward = given.forward or generates
-        forward = forward or next((n for n in WHOLES if callable(getattr(layer, n, None)) and not plain), "")
-        if forward or plain:
+        forward = given.forward or generates or next((n for n in WHOLES if callable(getattr(layer, n, None))), "")
+        if forward and not derivative_flag(getattr(layer, forward)):
             subject, given = Together(layer, forward), replace(given, forward="forward", backward="backward")
-    fixed = tuple(c for c in given.constant if (c in names if isinstance(c, str) else 0 <= c < len(arrays)))
-    reading = read(subject, values, names, replace(given, constant=fixed))
-    others = [c for c in given.constant if c not in fixed]
-    return ForeignLayer(subject, _without(reading, others, f"the inputs {', '.join(names)}")), tuple(arrays)
+    reading = read(subject, values, names, given)
+    fixed = {*names, *reading.argument_names, *range(len(arrays))}
+    inputs = f"the inputs {', '.join(reading.argument_names)}"
+    reading = _without(reading, [c for c in given.constant if c not in fixed], inputs)
+    return ForeignLayer(subject, reading), tuple(arrays)
+
+
+def _with_parameters(pair: Pair, values: Sequence[Any], given: Given) -> tuple[Pair, Given]:
+    """Return a pair of functions that holds its parameters: the dict of arrays that is given among its inputs."""
+    _, arguments = arranged(values)
+    held = [
+        place
+        for place, argument in enumerate(arguments)
+        if isinstance(argument, Constant) and isinstance(argument.value, Mapping) and arrays_of(argument.value)
+    ]
+    if len(held) != 1:
+        return pair, given
+    (place,) = held
+    pair.params = values[place]
+    return pair, replace(given, order=(*arguments[:place], Held("params"), *arguments[place + 1 :]))
 
 
 def _without(reading: Reading, constant: Sequence[str | int], inputs: str = "") -> Reading:

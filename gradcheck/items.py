@@ -18,9 +18,9 @@ from gradcheck.subjects.layer import ForeignLayer
 from gradcheck.subjects.loss import FORWARDS_OF_LOSSES, ForeignLoss
 from gradcheck.subjects.parameters import nearest
 from gradcheck.subjects.signatures import (
-    BACKWARDS,
     CACHES,
-    PREDICTIONS,
+    CERTAIN_PREDICTIONS,
+    CERTAIN_TARGETS,
     TARGETS,
     WHOLES,
     parameters_of,
@@ -28,6 +28,8 @@ from gradcheck.subjects.signatures import (
     positional,
     required,
 )
+from gradcheck.subjects.signatures import name_of as name_of_function
+from gradcheck.subjects.ways import way_back, way_forward
 from gradcheck.trials import EXAMPLES, Subject, properties_of
 
 CONTRACTS = (Layer, Loss, Optimizer, Schedule, Initializer)
@@ -39,11 +41,8 @@ OF_TWINS = "_with_twin"  # ends the name of a property that a foreign object wit
 
 USUAL = (*FORWARDS_OF_LOSSES, *WHOLES)  # methods, one of which an object has unless its own is named
 
-# In the name of a class or function: it may be a loss. Of arguments, names that leave no doubt: x, y, t, input and
-# output are what layers have, too.
+# In the name of a class or function: it may be a loss.
 LOSSES = ("loss", "cost", "criterion", "entropy", "mse", "mae", "bce", "nll")
-CERTAIN_TARGETS = TARGETS - {"t"}
-CERTAIN_PREDICTIONS = PREDICTIONS - {"x", "z", "a", "al", "p", "o", "input", "output", "outputs", "out"}
 
 
 @dataclass(frozen=True)
@@ -236,7 +235,7 @@ def item_of(value: object) -> AnyItem:
 def name_of(subject: object) -> str:
     """Return the name of an object's class, or of a function, of a pair that which goes forward."""
     first = subject[0] if isinstance(subject, (tuple, list)) and subject else subject
-    return str(getattr(first, "__name__", type(first).__name__))
+    return name_of_function(first)
 
 
 def is_loss(subject: object, inputs: Sequence[Any], forward: str = "", backward: str = "") -> bool:
@@ -268,8 +267,8 @@ def _ways(subject: object, forward: str, backward: str) -> tuple[object, object]
         return subject[0], subject[1]
     if inspect.isroutine(subject):
         return subject, None
-    usual = forward or _method(subject, USUAL), backward or _method(subject, BACKWARDS)
-    return getattr(subject, usual[0], None), getattr(subject, usual[1], None)
+    back = backward or way_back(subject, forward)
+    return getattr(subject, forward or way_forward(subject, back, USUAL), None), getattr(subject, back, None)
 
 
 def _takes_nothing_but_a_cache(back: Callable[..., object]) -> bool:
@@ -287,10 +286,6 @@ def _is_pair(subject: object) -> TypeGuard[Sequence[Callable[..., object]]]:
     return isinstance(subject, (tuple, list)) and len(subject) == 2 and all(map(callable, subject))
 
 
-def _method(subject: object, usual: Iterable[str]) -> str:
-    return next((name for name in usual if callable(getattr(subject, name, None))), "")
-
-
 def _require_subject(subject: object, inputs: Sequence[object], options: Mapping[str, Any]) -> None:
     """Raise `AdapterError` for what can be no layer and no loss, whatever its methods are called."""
     __tracebackhide__ = True
@@ -302,8 +297,8 @@ def _require_subject(subject: object, inputs: Sequence[object], options: Mapping
         raise AdapterError(f"the functions {name} and {other} need an input: write (({name}, {other}), x)")
     if isinstance(subject, (tuple, list)) and not _is_pair(subject):
         raise AdapterError(f"a pair of functions (forward, backward) is needed, got {subject!r:.60}")
-    named = (options["forward"],) if options.get("forward") else USUAL
-    known = isinstance(subject, (*CONTRACTS, tuple, list)) or bool(_method(subject, named))
+    forward = options.get("forward") or way_forward(subject, way_back(subject), USUAL)
+    known = isinstance(subject, (*CONTRACTS, tuple, list)) or callable(getattr(subject, forward, None))
     if not known or not inputs:
         raise _refusal(subject)
 
@@ -314,7 +309,7 @@ def _refusal(item: object) -> AdapterError:
         got = f"the class {item.__name__}: write ({item.__name__}(...), x)"
     elif _is_pair(item):
         got = f"a pair of functions without an input: write (({name_of(item)}, ...), x)"
-    elif _method(item, USUAL):
+    elif way_forward(item, way_back(item), USUAL):
         name = type(item).__name__
         got = f"an object of {name} without an input: write ({name.lower()}, x)"
     elif own := [name for name in dir(item) if not name.startswith("_")] if hasattr(item, "__dict__") else []:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gradcheck.report.text import Json
-from gradcheck.subjects.calls import OBJECT, RESULT, Bundle, Constant
+from gradcheck.subjects.calls import OBJECT, RESULT, Bundle, Held
 from gradcheck.subjects.loss import NAMES
 from gradcheck.subjects.reading import Reading
 
@@ -13,14 +13,19 @@ from gradcheck.subjects.reading import Reading
 def describe_reading(reading: Reading) -> list[str]:
     """Return a line about how the object is called, and one about what was found in it."""
     calls = reading.calls
-    gradients = [_result(calls.gradients[i], f"d{reading.argument_names[i]}") for i in sorted(calls.gradients)]
+    one = "dy/d" if calls.elementwise else "d"
+    gradients = [_result(calls.gradients[i], f"{one}{reading.argument_names[i]}") for i in sorted(calls.gradients)]
+    if not gradients and not calls.given:
+        gradients = [f"d{name}" for name, path in reading.grads.items() if path.startswith(RESULT)]
     names = calls.names or calls.given
-    back = ", ".join(_given(what, name, reading) for what, name in zip(calls.given, names, strict=True))
+    back = [_given(what, name, reading) for what, name in zip(calls.given, names, strict=True)]
+    back += [f"{flag}=True" for flag in calls.derive]
     after = f" -> {', '.join(gradients)}" if gradients else ""
     local = ", times dy" if calls.local and gradients else ""
     forward, *backward = calls.spoken or (calls.forward, calls.backward)
     first = f"read as: {forward}({_arguments(reading)}) -> {_outputs(reading)}"
-    first += f", {backward[0]}({back}){after}{local}" if backward else f", {', '.join(gradients)}{local}"
+    ending = f", {', '.join(gradients)}{local}" if gradients else ""
+    first += f", {backward[0]}({', '.join(back)}){after}{local}" if backward else ending
     return [first, *(f"  {line}" for line in ("; ".join(_facts(reading)),) if line)]
 
 
@@ -31,9 +36,12 @@ def _arguments(reading: Reading) -> str:
             written.append(reading.argument_names[argument])
         elif isinstance(argument, Bundle):
             written.append(f"[{', '.join(reading.argument_names[n] for n in argument.numbers)}]")
+        elif isinstance(argument, Held):
+            written.append(argument.path)
         else:
-            written.append(f"{argument.value!r:.20}" if isinstance(argument, Constant) else "")
-    return ", ".join([*written, *(f"{flag.name}=" for flag in reading.calls.switch.arguments)])
+            written.append(f"{argument.value!r:.20}")
+    flags = [f"{flag.name}=" for flag in reading.calls.switch.arguments]
+    return ", ".join([*written, *flags, *(f"{name}=True" for name in reading.calls.keep)])
 
 
 def _outputs(reading: Reading) -> str:
@@ -53,6 +61,8 @@ def _result(path: str, name: str) -> str:
 def _given(what: str, name: str, reading: Reading) -> str:
     if what.startswith("input") and what != "inputs":
         return reading.argument_names[int(what[5:])]
+    if what.startswith("argument"):
+        return name
     return {"dys": "(dy0, dy1, ...)", "rate": f"{name}=1"}.get(what, what)
 
 
@@ -60,6 +70,9 @@ def _facts(reading: Reading) -> Iterator[str]:
     if reading.params:
         pairs = ", ".join(f"{name} ({_gradient(reading, name)})" for name in reading.params)
         yield f"parameters and their gradients: {pairs}"
+    if reading.chosen:
+        first = next(a for a in reading.calls.arguments if isinstance(a, int))
+        yield f"no argument is called a target: the {reading.inputs[first]} is taken to be the first"
     if reading.silent:
         own = dict(zip(reading.inputs, reading.argument_names, strict=True))
         yield f"no gradient of {', '.join(own[name] for name in reading.silent)} is returned"

@@ -30,6 +30,7 @@ from gradcheck.subjects.parameters import (
 )
 from gradcheck.subjects.randomness import generators_around, is_generator, same_randomness
 from gradcheck.subjects.signatures import (
+    name_of,
     positional,
 )
 
@@ -66,6 +67,7 @@ class Caller:
         if given.order:
             self.arguments = given.order
         self.inputs = [in_precision(array, precision) for array in arrays]
+        self.kinds_given = {array.dtype for array in arrays if array.dtype.kind == "f"}
         self.who = _name_of(subject)
         self.generators = generators_around(subject)
         self.base = self._copied(subject)
@@ -110,18 +112,19 @@ class Caller:
         """Return how its user calls what goes forward (0) or back (1): ``Dense.forward``, or a function's own name."""
         target = self.target(which)
         if isinstance(self.subject, Pair):
-            return str(getattr(target, "__name__", type(target).__name__))
+            return name_of(target)
         if isinstance(self.subject, Together):
             return f"{self.who}.{self.subject.method}" if self.subject.method else self.who
         return f"{self.who}.{(self.calls.forward, self.calls.backward)[which]}"
 
     def floating(self) -> list[int]:
         """Return the numbers of the inputs that may have a gradient."""
-        constant = {c if isinstance(c, int) else self.names.index(c) for c in self.given.constant}
+        own = self.own_names()
+        constant = set(self.given.constant)
         return [
             i
             for i, v in enumerate(self.inputs)
-            if isinstance(v, np.ndarray) and v.dtype.kind == "f" and i not in constant
+            if isinstance(v, np.ndarray) and v.dtype.kind == "f" and not {i, self.names[i], own[i]} & constant
         ]
 
     def go(
@@ -182,7 +185,7 @@ def _name_of(subject: Any) -> str:
         owner = subject.whole
     elif isinstance(subject, Contextual):
         owner = subject.kind
-    return str(getattr(owner, "__name__", type(owner).__name__))
+    return name_of(owner)
 
 
 def value_at(path: str, layer: Any, back: Any) -> Any:
@@ -206,8 +209,13 @@ def other_values(array: Array, rng: np.random.Generator) -> Array:
 
 def is_floating(value: object) -> bool:
     """Return whether a value is an array of floating-point numbers, or can be made one."""
+    return is_number(value) and np.asarray(value).dtype.kind == "f"
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value is a number, whole or not, or an array of such."""
     try:
-        return np.asarray(value).dtype.kind == "f" and not isinstance(value, Mapping)
+        return np.asarray(value).dtype.kind in "fiub" and not isinstance(value, Mapping)
     except ValueError:  # ragged
         return False
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from gradcheck.contract import Array
 from gradcheck.subjects.attributes import AdapterError, resolve
-from gradcheck.subjects.signatures import Switch, positional
+from gradcheck.subjects.signatures import Switch, name_of, positional
 
 RESULT, OBJECT = "result", "object"  # where the path to a result begins
 CONTEXTS = ("ctx", "context")  # what the first argument of a static method may be called
@@ -130,17 +130,18 @@ class Pair:
 
     def __init__(self, forward: Any, backward: Any) -> None:
         self.functions = forward, backward
+        self.params: Any = None
 
     def forward(self, *inputs: Any, **keywords: Any) -> Any:
         return self.functions[0](*inputs, **keywords)
 
-    def backward(self, *given: Any) -> Any:
-        return self.functions[1](*given)
+    def backward(self, *given: Any, **keywords: Any) -> Any:
+        return self.functions[1](*given, **keywords)
 
     @property
     def name(self) -> str:
         """Return the name of the function that goes forward."""
-        return str(getattr(self.functions[0], "__name__", type(self.functions[0]).__name__))
+        return name_of(self.functions[0])
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,14 @@ class Bundle:
     numbers: tuple[int, ...]
 
 
-Argument = int | Constant | Bundle
+@dataclass(frozen=True)
+class Held:
+    """An argument of ``forward`` that the subject holds at a path, as a dict of parameters given with the inputs."""
+
+    path: str
+
+
+Argument = int | Constant | Bundle | Held
 
 
 def arranged(values: Sequence[Any]) -> tuple[list[Array], tuple[Argument, ...]]:
@@ -183,9 +191,10 @@ class Calls:
     ``arguments`` are those of forward: the number of an input, a `Bundle`, or a `Constant`. ``outputs`` are the paths
     to what it computes: ``result`` is what is returned, ``result.0`` the first of a tuple, ``object.output`` an
     attribute. ``given`` says what backward is given, in order: ``dy``, ``dy0`` and ``dy1`` of two outputs, ``dys`` (a
-    tuple of them), ``cache`` (the last that forward returned), ``rate``, ``one`` (the number 1), or ``input0``.
-    ``gradients`` are the paths to the gradients of inputs, by their numbers. ``local``: what is returned is dy/dx of
-    each element, to be multiplied by dy.
+    tuple of them), ``cache`` (the last that forward returned), ``rate``, ``one`` (the number 1), ``y`` (the output),
+    ``input0``, or ``argument1``, which was no input. ``gradients`` are the paths to the gradients of inputs, by their
+    numbers. ``local``: what is returned is dy/dx of each element, to be multiplied by dy. ``keep`` are flags that
+    forward needs set for backward to work, ``derive`` those that make a function return its derivative.
     """
 
     forward: str = "forward"
@@ -199,22 +208,23 @@ class Calls:
     mean: bool = False  # the value is the mean of what forward returns, one number a sample
     names: tuple[str, ...] = ()  # of backward's arguments, as its author calls them
     returns_outputs: int = 0  # how many things forward returns in a tuple; 0 where it returns none
+    keep: tuple[str, ...] = ()
+    derive: tuple[str, ...] = ()
     spoken: tuple[str, ...] = ()  # names of functions in place of forward and backward, or of one that does both
 
     def go_forward(self, layer: Any, inputs: Sequence[Any], *, training: bool) -> Any:
         """Call ``forward`` in a mode and return what it returns."""
         self.switch.set(layer, resolve, training=training)
-        arguments = [
-            inputs[a] if isinstance(a, int) else [inputs[n] for n in a.numbers] if isinstance(a, Bundle) else a.value
-            for a in self.arguments
-        ]
-        return getattr(layer, self.forward)(*arguments, **self.switch.keywords(training=training))
+        arguments = [_value(argument, layer, inputs) for argument in self.arguments]
+        flags = self.switch.keywords(training=training) | dict.fromkeys(self.keep, True)
+        return getattr(layer, self.forward)(*arguments, **flags)
 
     def go_backward(self, layer: Any, result: Any, inputs: Sequence[Any], dys: Sequence[Array]) -> Any:
         """Call ``backward`` and return what it returns; ``result`` is what forward has returned."""
-        return getattr(layer, self.backward)(*(self._argument(what, result, inputs, dys) for what in self.given))
+        given = [self._argument(what, layer, result, inputs, dys) for what in self.given]
+        return getattr(layer, self.backward)(*given, **dict.fromkeys(self.derive, True))
 
-    def _argument(self, what: str, result: Any, inputs: Sequence[Any], dys: Sequence[Array]) -> Any:
+    def _argument(self, what: str, layer: Any, result: Any, inputs: Sequence[Any], dys: Sequence[Array]) -> Any:
         if what == "dy":
             return dys[0]
         if what == "dys":
@@ -225,14 +235,40 @@ class Calls:
             return RATE
         if what.startswith("dy"):
             return dys[int(what[2:])]
+        if what == "y":
+            return np.array(found(self.outputs[0], layer, result))
         if what.startswith("input"):
             return inputs[int(what[5:])]
+        if what.startswith("argument"):
+            return _value(self.arguments[int(what[8:])], layer, inputs)
         raise ValueError(what)
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether backward is f'(x), of the input or of the output, whatever gradient comes from behind."""
+        return self.local and len(self.given) == 1 and (self.given[0] == "y" or self.given[0].startswith("input"))
+
+    def times(self, value: Any, dys: Sequence[Array]) -> Array:
+        """Return a gradient that backward has returned: a local derivative times dy, any other as it is."""
+        array = np.asarray(value)
+        if not self.local:
+            return array
+        dy = dys[0]
+        array = array.astype(dy.dtype) if array.dtype.kind in "iub" else array
+        return np.asarray(dy.reshape(dy.shape + (1,) * (array.ndim - dy.ndim)) * array)
 
     def values(self, layer: object, result: object) -> list[Array]:
         """Return the outputs as arrays."""
         values = [np.asarray(found(path, layer, result)) for path in self.outputs]
         return [np.asarray(value.mean()) for value in values] if self.mean else values
+
+
+def _value(argument: Argument, layer: Any, inputs: Sequence[Any]) -> Any:
+    if isinstance(argument, int):
+        return inputs[argument]
+    if isinstance(argument, Bundle):
+        return [inputs[n] for n in argument.numbers]
+    return resolve(layer, argument.path) if isinstance(argument, Held) else argument.value
 
 
 def found(path: str, layer: object, result: object) -> Any:

@@ -84,7 +84,9 @@ class HoldingsReader(PullbackReader):
             source = self._named_gradient(name, layer) or self._source(path, shape, free, held)
             if source is not None:
                 params[name], grads[name] = path, source
-            elif named and (self.given.params or path not in forward_writes):
+            elif self.given.params or (
+                named and path not in forward_writes and isinstance(resolve(self.base, path), np.ndarray)
+            ):  # a number without a gradient, such as a slope, is set and not learned
                 params[name] = path
         missing = {n: np.asarray(resolve(self.base, p)).shape for n, p in candidates.items() if n not in grads}
         self._in_order_of_definition(candidates, missing, back, params, grads)

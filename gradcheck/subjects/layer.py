@@ -194,20 +194,12 @@ class ForeignLayer:
         before: Arrays,
     ) -> dict[str, Array]:
         reading, calls = self.reading, self.reading.calls
-        scale = dys[0] if calls.local else None
-
-        def times(value: Any) -> Array:
-            array = np.asarray(value)
-            if scale is None:
-                return array
-            return np.asarray(scale.reshape(scale.shape + (1,) * (array.ndim - scale.ndim)) * array)
-
         gradients = {}
         for i, name in variable.items():
             value = _found(calls.gradients[i], layer, back)
             if value is None:
                 raise GradientNamesError(f"{calls.backward} returns no gradient of {name}: it returns None")
-            gradients[name] = times(value)
+            gradients[name] = calls.times(value, dys)
         for name in reading.params:
             if name in before:
                 gradients[name] = (before[name] - resolve(layer, reading.params[name])) / reading.rate
@@ -215,7 +207,7 @@ class ForeignLayer:
             value = _found(reading.grads[name], layer, back) if name in reading.grads else None
             if value is None:
                 raise GradientNamesError(f"there is no gradient of {name}")
-            gradients[name] = np.array(times(value))
+            gradients[name] = np.array(calls.times(value, dys))
         return gradients
 
     def _forward(self, layer: Any, inputs: Sequence[Array], *, training: bool) -> Array:

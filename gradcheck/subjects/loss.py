@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,9 +13,10 @@ from gradcheck.subjects.attributes import AdapterError
 from gradcheck.subjects.caller import Given
 from gradcheck.subjects.calls import Pair, Together, arranged
 from gradcheck.subjects.layer import ForeignLayer
-from gradcheck.subjects.reader import read
+from gradcheck.subjects.reader import read, read_either
 from gradcheck.subjects.reading import Reading
-from gradcheck.subjects.signatures import BACKWARDS, FORWARDS, PREDICTIONS, TARGETS, plain, positional
+from gradcheck.subjects.signatures import CERTAIN_PREDICTIONS, FORWARDS, PREDICTIONS, TARGETS, plain, positional
+from gradcheck.subjects.ways import derivative_flag, way_back, way_forward
 
 NAMES = ("prediction", "target")
 PREDICTION, TARGET = 0, 1  # their numbers
@@ -43,22 +44,29 @@ class ForeignLoss:
         Its value is a number, or one a sample; the gradient comes from ``backward()``, ``backward(dvalue)``,
         ``grad(prediction, target)``, or together with the value. Raises `AdapterError` where it cannot be called.
         """
-        forward = forward or _method(loss, FORWARDS_OF_LOSSES)
+        forward = forward or way_forward(loss, backward or way_back(loss), FORWARDS_OF_LOSSES)
         subject: Any = loss
         if isinstance(loss, tuple):
             subject, forward, backward = Pair(*loss), "forward", "backward"
-        elif callable(loss) and forward == "__call__" and not backward and not _method(loss, BACKWARDS):
-            subject, forward, backward = Together(loss, ""), "forward", "backward"
-        elif forward and not backward and not _method(loss, tuple(b for b in BACKWARDS if b != forward)):
-            subject, forward, backward = Together(loss, forward), "forward", "backward"
-        first = _target_first(loss, subject, forward)
+        elif forward and not backward and not way_back(loss, forward):
+            method = loss if inspect.isroutine(loss) else getattr(loss, forward)
+            if not derivative_flag(method):
+                whole = forward == "__call__"
+                subject, forward, backward = Together(loss, "" if whole else forward), "forward", "backward"
+            elif method is loss:
+                subject, forward, backward = Pair(loss, loss), "forward", "backward"
         values = (prediction, target, *others)
         arrays, arguments = arranged(values)
         names = (*NAMES, *(f"input{i}" for i in range(2, len(arrays))))
-        order = (TARGET, PREDICTION, *arguments[2:]) if first else ()
-        given = Given(forward=forward, backward=backward, constant=tuple(range(TARGET, len(arrays))), order=order)
+        given = Given(forward=forward, backward=backward, constant=tuple(range(TARGET, len(arrays))))
+        exchanged = replace(given, order=(TARGET, PREDICTION, *arguments[2:]))
+        told, of_gradient = (_target_first(method) for method in _both_ways(subject, forward, backward))
+        first, second = (exchanged, given) if told or (told is None and of_gradient) else (given, exchanged)
         try:
-            reading = read(subject, values, names, given)
+            if told is None:
+                reading = read_either(subject, values, names, first, second)
+            else:
+                reading = read(subject, values, names, first)
         except (TypeError, IndexError) as error:
             if isinstance(error, AdapterError) and not isinstance(subject, Together):
                 raise
@@ -87,21 +95,21 @@ class ForeignLoss:
         return self.layer.function(inputs)
 
 
-def _method(owner: object, usual: tuple[str, ...]) -> str:
-    return next((name for name in usual if callable(getattr(owner, name, None))), "")
-
-
-def _target_first(loss: object, subject: Any, forward: str) -> bool:
-    """Return whether the arguments' names say that the target comes before the prediction."""
-    method: Callable[..., object]
+def _both_ways(subject: Any, forward: str, backward: str) -> tuple[Any, Any]:
+    """Return what is called to go forward and back; None where there is nothing."""
     if isinstance(subject, Pair):
-        method = subject.functions[0]
-    elif isinstance(subject, Together):
-        method = getattr(loss, subject.method) if subject.method else loss  # type: ignore[assignment]  # it is callable
-    else:
-        method = getattr(loss, forward, None) or (lambda: None)
-    names = [plain(each.name) for each in positional(method)][:2]
+        return subject.functions
+    if isinstance(subject, Together):
+        return getattr(subject.whole, subject.method) if subject.method else subject.whole, None
+    return getattr(subject, forward, None), getattr(subject, backward or way_back(subject, forward), None)
+
+
+def _target_first(method: Any) -> bool | None:
+    """Return whether the arguments' names say that the target comes before the prediction; None if they do not say."""
+    names = [plain(each.name) for each in positional(method)][:2] if callable(method) else []
     if len(names) < 2:
-        return False
-    targets = TARGETS | ({"y"} if names[1] in PREDICTIONS - {"x", "input"} else set())
-    return names[0] in targets and names[1] not in TARGETS
+        return None
+    one, other = names
+    if one in TARGETS | ({"y"} if other in PREDICTIONS - {"x", "input"} else set()):
+        return True if other not in TARGETS else None
+    return False if one in CERTAIN_PREDICTIONS or other in TARGETS | {"y"} else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import permutations
 from typing import Any
@@ -11,14 +11,17 @@ import numpy as np
 
 from gradcheck.streams import stream
 from gradcheck.subjects.attributes import AdapterError, raised
-from gradcheck.subjects.caller import Caller, described, equal, is_floating, same_shape
+from gradcheck.subjects.caller import described, equal, is_floating, same_shape
 from gradcheck.subjects.calls import (
     OBJECT,
     RESULT,
     Calls,
+    Constant,
+    Held,
     Together,
     found,
 )
+from gradcheck.subjects.derivatives import DerivativeReader
 from gradcheck.subjects.parameters import (
     arrays_of,
     names_gradient,
@@ -27,6 +30,7 @@ from gradcheck.subjects.parameters import (
 from gradcheck.subjects.signatures import (
     CACHES,
     COTANGENTS,
+    PREDICTIONS,
     RATES,
     TARGETS,
     plain,
@@ -38,16 +42,19 @@ from gradcheck.subjects.signatures import (
 # Of central differences that only choose between two ways of calling: about the third root of eps.
 STEPS = {np.float64: 2.0**-17, np.float32: 2.0**-8}
 AGREES = 1e-3  # relative disagreement along a direction, below which a way of calling is taken for the right one
+PARAMETERS = {"params", "parameters", "param", "weights", "theta", "model", "network", "net", "w"}  # in one dict
 INPUTS = ("input", "inputs", "x", "in", "X", "data", "prev", "A_prev", "a_prev")  # whose gradient an attribute may be
 
 
-class PullbackReader(Caller):
+class PullbackReader(DerivativeReader):
     """Finds a way to call backward, and the gradients of the inputs."""
 
     def _backward(self, parameters: Mapping[str, Any]) -> Calls:
         """Return the calls with what backward is given and where the gradients of the inputs are."""
-        errors: list[str] = []
-        taken = []
+        raising: list[str] = []
+        returned: list[str] = []
+        taken: list[Calls] = []
+        known = self.calls
         for candidate in self._candidates():
             self.calls = candidate
             try:
@@ -55,20 +62,26 @@ class PullbackReader(Caller):
             except Exception as error:  # a candidate that does not fit; if none does, it is told
                 if isinstance(error, AdapterError) and isinstance(self.subject, Together):
                     raise  # of a generator, which says what it lacks
-                errors.append(raised(error))
+                raising.append(raised(error))
                 continue
             paths = self._located(layer, back, parameters)
             if paths is None:
-                errors.append(f"what it returns ({described(back)}) is not one gradient an input")
+                returned.append(described(back))
             elif any(what.startswith("dy") for what in candidate.given):
                 taken.append(replace(candidate, gradients=paths))
             else:
                 taken += self._without_cotangent(replace(candidate, gradients=paths, local=True), layer, result)
+        self.calls = known
+        taken += self._derivatives(len(self._needed()))
         if not taken:
-            self._refuse_backward(errors)
+            self.calls = known
+            self._refuse_backward(raising, returned)
         if len(taken) == 1:
             return taken[0]
-        return next((each for each in taken if self._disagreement(each) < AGREES), taken[0])
+        for each in taken:
+            if self.disagreement(each) < AGREES:
+                return self._agreed(each)
+        return self._likeliest(taken)
 
     def _without_cotangent(self, calls: Calls, layer: Any, result: Any) -> list[Calls]:
         """Return how gradients are read that backward returns without being given one of the output: as derivatives.
@@ -90,14 +103,10 @@ class PullbackReader(Caller):
         method = getattr(self.base, self.calls.backward)
         target = self.target(1) or method
         own = self.own_names()
-        outputs, needed = self.calls.outputs, [each.name for each in required(target)]
+        outputs, needed = self.calls.outputs, self._needed()
         last = tuple(name for each in positional(target)[:1] if plain(name := each.name) in COTANGENTS)
-        if not needed:
-            first = next((each for each in positional(target) if plain(each.name) in COTANGENTS), None)
-            needed = [first.name] if first is not None else []
-            if takes_any_number(target):
-                needed = ["dy"]
-        if len(needed) == 1 and plain(needed[0]) in TARGETS | {"y"}:
+        y_is_target = not self._is_called_a_derivative()
+        if len(needed) == 1 and plain(needed[0]) in (TARGETS | {"y"} if y_is_target else TARGETS):
             raise AdapterError(
                 f"{self.spoken(1)} takes {needed[0]}, a target: let forward return the loss, or "
                 "backward take the gradient of what forward returns"
@@ -111,6 +120,10 @@ class PullbackReader(Caller):
                 fixed[place] = "cache"
             elif name in own and own.index(name) < len(self.inputs) and len(needed) > 1:
                 fixed[place] = f"input{own.index(name)}"
+            elif len(needed) > 1 and (role := self._role(name)):
+                fixed[place] = role
+            elif len(needed) > 1 and (behind := self._given_to_forward(name)):
+                fixed[place] = behind
             elif word in RATES and len(needed) > 1:
                 fixed[place] = "rate"
             else:
@@ -119,6 +132,33 @@ class PullbackReader(Caller):
         if free and len(needed) == 1 and len(outputs) == 1 and last:
             # The last of a chain, such as a loss, may disregard what it is given: the gradient is then for dy = 1.
             yield replace(self.calls, given=("one",), names=last)
+
+    def _role(self, name: str) -> str:
+        """Return which input of a loss an argument of its gradient is called as, where forward has other names."""
+        word = plain(name)
+        role = "target" if word in TARGETS else "prediction" if word in PREDICTIONS - TARGETS else ""
+        return f"input{self.names.index(role)}" if role in self.names else ""
+
+    def _given_to_forward(self, name: str) -> str:
+        """Return which argument of forward, that is no input, backward takes by this name; empty if there is none."""
+        arguments = dict(enumerate(self.arguments))
+        names = [each.name for each in positional(self.forward_target())]
+        for place, own in enumerate(names[: len(arguments)]):
+            if own == name and isinstance(arguments[place], (Constant, Held)):
+                return f"argument{place}"
+        held = [place for place, argument in arguments.items() if isinstance(argument, Held)]
+        return f"argument{held[0]}" if len(held) == 1 and plain(name) in PARAMETERS else ""
+
+    def _needed(self) -> list[str]:
+        """Return the names of the arguments that backward is given."""
+        target = self.target(1) or getattr(self.base, self.calls.backward)
+        needed = [each.name for each in required(target)]
+        if not needed:
+            first = next((each for each in positional(target) if plain(each.name) in COTANGENTS), None)
+            needed = [first.name] if first is not None else []
+            if takes_any_number(target):
+                needed = ["dy"]
+        return needed
 
     def _filled(
         self,
@@ -136,10 +176,14 @@ class PullbackReader(Caller):
             given = tuple(filled[place] for place in range(count))
             return replace(self.calls, outputs=used, given=given, names=tuple(needed))
 
+        inputs = [f"input{a}" for a in self.arguments if isinstance(a, int)]
         if not free:
             yield calls(outputs[:1], ())
+        if takes_any_number(target := self.target(1) or getattr(self.base, self.calls.backward)) and len(inputs) > 1:
+            names = [each.name for each in required(target)] or inputs
+            yield replace(self.calls, outputs=outputs[:1], given=tuple(inputs), names=tuple(names))
         if free and len(free) == count == len(self.inputs) > 1 and len(outputs) == 1:
-            yield calls(outputs, [f"input{a}" for a in self.arguments if isinstance(a, int)])
+            yield calls(outputs, inputs)
         elif len(free) == len(outputs):
             yield calls(outputs, ["dy"] if len(outputs) == 1 else [f"dy{i}" for i in range(len(outputs))])
         if len(free) == 1 and len(outputs) > 1:
@@ -156,18 +200,19 @@ class PullbackReader(Caller):
         if len(free) == 2 and len(outputs) > 2:
             yield from (calls(pair, ["dy0", "dy1"]) for pair in permutations(outputs, 2) if pair == tuple(sorted(pair)))
 
-    def _refuse_backward(self, errors: Sequence[str]) -> None:
-        method = getattr(self.base, self.calls.backward)
-        target = self.target(1) or method
-        takes = ", ".join(each.name for each in positional(target))
-        call = f"{self.spoken(1)}({takes})"
+    def _refuse_backward(self, raising: Sequence[str], returned: Sequence[str]) -> None:
+        """Raise `AdapterError`: with advice where something else is to be returned, not where its own code raises."""
+        target = self.target(1) or getattr(self.base, self.calls.backward)
+        call = f"{self.spoken(1)}({', '.join(each.name for each in positional(target))})"
         outputs = len(self.calls.outputs)
-        several = f"forward returns {outputs} outputs, and " if outputs > 1 else ""
-        if errors:
+        several = f"{self.spoken(0)} returns {outputs} outputs, and " if outputs > 1 else ""
+        if returned:
             raise AdapterError(
-                f"{several}{call} could not be called: {errors[0]}; let backward take the gradient of the output, "
-                "dy of its shape, alone"
+                f"{several}{call} returns {returned[0]}: let it return one gradient for each of "
+                f"{', '.join(self.own_names()[i] for i in self.floating())}, or name with constant= what has none"
             )
+        if raising:
+            raise AdapterError(f"{several}{call} raises {raising[0]}")
         raise AdapterError(
             f"{several}{call} takes what the check cannot give: let backward take the gradient of each output, and "
             "return the gradient of each input"
@@ -219,7 +264,7 @@ class PullbackReader(Caller):
             name = own[i]
             words = (name, self.names[i], *(INPUTS if len(places) == 1 else ()))
             keys = [k for k in back if isinstance(k, str)]
-            key = next((k for k in keys if k in words or any(names_gradient(word, k) for word in words)), None)
+            key = next((k for k in keys if k in words or _of_input(words, k)), None)
             if key is not None:
                 paths[i] = f"{RESULT}.{key}"
         return paths
@@ -233,17 +278,12 @@ class PullbackReader(Caller):
             for path, array in after.items():
                 written = path not in before or not equal(before[path], array)
                 words = (name, *(INPUTS if len(places) == 1 else ()))
-                if (
-                    "." not in path
-                    and written
-                    and array.shape == self.inputs[i].shape
-                    and any(names_gradient(w, path) for w in words)
-                ):
+                if "." not in path and written and array.shape == self.inputs[i].shape and _of_input(words, path):
                     paths[i] = f"{OBJECT}.{path}"
                     break
         return paths
 
-    def _disagreement(self, calls: Calls) -> float:
+    def disagreement(self, calls: Calls) -> float:
         """Return by how much the gradients of the inputs, read in one way, are off along a direction.
 
         Inf where unknown.
@@ -254,9 +294,9 @@ class PullbackReader(Caller):
             layer, _, back, dys = self.both(training=True)
             directions = {i: rng.standard_normal(self.inputs[i].shape) for i in calls.gradients}
             analytic = sum(
-                float(np.sum(np.asarray(found(path, layer if path.startswith(OBJECT) else None, back)) * directions[i]))
+                float(np.sum(calls.times(found(path, layer, back), dys) * directions[i]))
                 for i, path in calls.gradients.items()
-            ) * (float(np.mean(dys[0])) if calls.local and dys[0].size == 1 else 1.0)
+            )
             ends = []
             for sign in (1, -1):
                 moved = [
@@ -268,4 +308,10 @@ class PullbackReader(Caller):
         except Exception:  # noqa: BLE001  not defined there: unknown
             return float("inf")
         numeric = (ends[0] - ends[1]) / (2 * step)
-        return abs(analytic - numeric) / max(abs(numeric), abs(analytic), 1e-300)
+        off = abs(analytic - numeric) / max(abs(numeric), abs(analytic), 1e-300)
+        return off if np.isfinite(off) else float("inf")
+
+
+def _of_input(words: Iterable[str], name: str) -> bool:
+    """Return whether something is called as the gradient of an input of one of these names, and not as a weight's."""
+    return name.lower() != "dw" and any(names_gradient(word, name) for word in words)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,17 +27,19 @@ from gradcheck.subjects.parameters import (
     arrays_of,
     objects_below,
 )
+from gradcheck.subjects.pullbacks import AGREES
 from gradcheck.subjects.randomness import is_generator, same_randomness
 from gradcheck.subjects.reading import Reading
 from gradcheck.subjects.signatures import (
-    BACKWARDS,
-    FORWARDS,
-    Switch,
+    keeps,
+    parameters_of,
     positional,
     required,
     switch_of,
     takes_any_number,
+    unwrapped,
 )
+from gradcheck.subjects.ways import derivative_flag, way_back, way_forward
 
 ROUNDINGS = 8  # of four sums, two each: what they may be apart, in units of the last place
 TWICE = 1e-6  # relative: within this of twice the first gradient, a second one was added to it
@@ -52,15 +54,27 @@ class Reader(HoldingsReader):
 
     def read(self) -> Reading:
         """Return what is seen; raises `AdapterError` with what to write where the object cannot be called."""
-        forward = self._method("forward", self.given.forward, FORWARDS)
-        backward = self._method("backward", self.given.backward, tuple(b for b in BACKWARDS if b != forward))
+        forward, backward = self._methods()
         method = getattr(self.base, forward)
         target = self.target(0) or method
+        back = self.target(1) or getattr(self.base, backward)
+        derive = derivative_flag(target) if back in (target, method) else ""
         self.calls = Calls(forward, backward)
         self._require_room(target)
         switch = switch_of(self.base, target, len(self.arguments), objects_below(self.base))
-        self._require_known(target, len(self.arguments), switch)
-        self.calls = Calls(forward, backward, self.arguments, switch)
+        known = Calls(forward, backward, self.arguments, switch, derive=(derive,) if derive else ())
+        refusals: list[AdapterError] = []
+        for keep in self._flags(target, known):
+            self.calls = replace(known, keep=keep)
+            try:
+                return self._behaviour(self._passes(target))
+            except AdapterError as error:
+                refusals.append(error)
+        raise refusals[0]
+
+    def _passes(self, target: Callable[..., object]) -> Reading:
+        """Go forward and back as is known so far, and return what is held and what was returned."""
+        self._require_known(target)
         layer, result = self._first_pass()
         self.taken, self.pulls = True, isinstance(layer, Together) and layer.pulls
         self.calls = replace(self.calls, outputs=self._outputs(layer, result),
@@ -74,35 +88,60 @@ class Reader(HoldingsReader):
                 f"{self.spoken(1)} returns no gradient, and leaves none: let it return that of the input, or "
                 "leave it in .dinputs"
             )
-        return self._behaviour(reading)
+        return reading
 
-    def _method(self, role: str, wanted: str, usual: tuple[str, ...]) -> str:
-        """Return the name of the method that goes forward or backward."""
-        public = [
-            name for name in dir(self.base) if not name.startswith("_") and callable(getattr(self.base, name, None))
-        ]
-        if wanted:
-            if callable(getattr(self.base, wanted, None)):
-                return wanted
+    def _flags(self, target: Callable[..., object], known: Calls) -> Iterator[tuple[str, ...]]:
+        """Yield the flags of forward to set: those that say to keep something, none, and what else is false by default.
+
+        Without one of the first kind, backward may go back through what an earlier call has kept.
+        """
+        others = {*known.derive, *(flag.name for flag in known.switch.arguments)}
+        behind = [each for each in parameters_of(target)[len(self.arguments) :] if each.name not in others]
+        wanted = [each.name for each in behind if each in required(target) and keeps(each.name)]
+        unset = [each.name for each in behind if each.default is False]
+        if keeping := [name for name in unset if keeps(name)]:
+            yield (*wanted, *keeping)
+        yield tuple(wanted)
+        for name in unset:
+            yield (*wanted, name)
+        if len(unset) > 1:
+            yield (*wanted, *unset)
+
+    def _methods(self) -> tuple[str, str]:
+        """Return the names of the methods that go forward and back, which may be one that a flag makes a derivative."""
+        forward = self._named("forward", self.given.forward)
+        backward = self._named("backward", self.given.backward) or way_back(self.base, forward)
+        forward = forward or way_forward(self.base, backward)
+        if forward and not backward and derivative_flag(getattr(self.base, forward)):
+            backward = forward
+        for role, name in (("forward", forward), ("backward", backward)):
+            if not name:
+                has = f"; it has {', '.join(self._public()[:8])}" if self._public() else ""
+                raise AdapterError(f"{self.who} needs a method {role}{has}: name its own with {role}=")
+        return forward, backward
+
+    def _named(self, role: str, name: str) -> str:
+        if name and not callable(getattr(self.base, name, None)):
             raise AdapterError(
-                f"{self.who} has no method {wanted}{suggestion(wanted, public)}: name its own with {role}="
+                f"{self.who} has no method {name}{suggestion(name, self._public())}: name its own with {role}="
             )
-        for name in usual:
-            if callable(getattr(self.base, name, None)):
-                return name
-        has = f"; it has {', '.join(public[:8])}" if public else ""
-        raise AdapterError(f"{self.who} needs a method {role}{has}: name its own with {role}=")
+        return name
+
+    def _public(self) -> list[str]:
+        return [n for n in dir(self.base) if not n.startswith("_") and callable(getattr(self.base, n, None))]
 
     def _require_room(self, target: Callable[..., object]) -> None:
         """Raise `AdapterError` where forward does not take as many arguments as were given."""
         takes, count = [each.name for each in positional(target)], len(self.arguments)
-        if len(takes) < count and not takes_any_number(target):
+        if unwrapped(target) is target and len(takes) < count and not takes_any_number(target):
             raise AdapterError(f"{self.spoken(0)} takes {', '.join(takes) or 'nothing'}, got {count} inputs")
 
-    def _require_known(self, target: Callable[..., object], taken: int, switch: Switch) -> None:
-        flags = {flag.name for flag in switch.arguments}
-        filled = {each.name for each in positional(target)[:taken]}
+    def _require_known(self, target: Callable[..., object]) -> None:
+        flags = {flag.name for flag in self.calls.switch.arguments} | {*self.calls.keep}
+        filled = {each.name for each in positional(target)[: len(self.arguments)]}
         missing = [each.name for each in required(target) if each.name not in filled | flags]
+        if unwrapped(target) is not target:
+            missing = []
         if missing:
             call = ", ".join(["layer", *self.names, *(name.upper() for name in missing)])
             raise AdapterError(
@@ -121,10 +160,10 @@ class Reader(HoldingsReader):
             except Exception:  # noqa: BLE001, S110  told below, as it was in training mode
                 pass
             call = f"{self.spoken(0)}({', '.join(self.names)})"
+            mixed = any(array.dtype not in self.kinds_given for array in arrays_of(self.subject).values())
+            advice = ": hold parameters in the precision of the inputs" if mixed else ""
             raise AdapterError(
-                f"{call} raises {raised(error)} "
-                f"for inputs of shape {shapes}, in float64 and in float32: give inputs that it takes, or "
-                "hold parameters in the precision of the inputs"
+                f"{call} raises {raised(error)} for inputs of shape {shapes}, in float64 and in float32{advice}"
             ) from error
 
     def _outputs(self, layer: Any, result: Any) -> tuple[str, ...]:
@@ -361,3 +400,23 @@ def read(subject: Any, inputs: Sequence[Any], names: Sequence[str], given: Given
         if narrow.taken and not wide.taken:
             raise  # it takes float32, and lacks something else
     raise refusal
+
+
+def read_either(subject: Any, inputs: Sequence[Any], names: Sequence[str], one: Given, other: Given) -> Reading:
+    """Return the reading, of two in which arguments have another order, that differences agree with best."""
+    refusals: list[AdapterError] = []
+    readings: list[tuple[float, Reading]] = []
+    for given in (one, other):
+        try:
+            reading = replace(read(subject, inputs, names, given), chosen=True)
+        except AdapterError as error:
+            refusals.append(error)
+            continue
+        kinds = (np.float64, np.float32)
+        off = min(Reader(subject, inputs, names, given, kind).disagreement(reading.calls) for kind in kinds)
+        if off < AGREES:
+            return reading
+        readings.append((off, reading))
+    if not readings:
+        raise refusals[0]
+    return min(readings, key=lambda each: each[0])[1]

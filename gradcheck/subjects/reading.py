@@ -47,4 +47,5 @@ class Reading:
     batch: tuple[int, int] | None = None
     extents: frozenset[int] = frozenset()
     argument_names: tuple[str, ...] = ()
+    chosen: bool = False  # the order of prediction and target, by differences: no name of an argument tells it
     fixed: bool = False  # the pullback of a function does not depend on its inputs

@@ -6,7 +6,9 @@ And how an object is switched between training and evaluation.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +50,12 @@ PREDICTIONS = {
     "p", "probs", "probabilities", "scores", "x", "z", "a", "al", "yp", "o", "input",
 }  # fmt: skip
 
+# Names that leave no doubt: x, y, t, input and output are what layers have, too.
+CERTAIN_TARGETS = TARGETS - {"t"}
+CERTAIN_PREDICTIONS = PREDICTIONS - {"x", "z", "a", "al", "p", "o", "input", "output", "outputs", "out"}
+
+KEEPS = re.compile("save|keep(?!dim)|store|cache|retain|remember|memor")
+
 TRAINS = {
     "training", "train", "trainflg", "trainflag", "istraining", "istrain", "trainmode", "trainingmode", "phasetrain",
     "intraining", "trainphase",
@@ -62,6 +70,7 @@ TRAIN_WORDS, TEST_WORDS = (
     ("test", "eval", "evaluation", "inference", "infer", "predict", "valid"),
 )
 
+_ANYTHING = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -71,11 +80,40 @@ def plain(name: str) -> str:
 
 
 def parameters_of(function: Callable[..., object]) -> list[inspect.Parameter]:
-    """Return the parameters of a function or bound method; none where Python does not know them."""
+    """Return the parameters of a function or bound method; none where Python does not know them.
+
+    Of one that takes anything and calls another, as decorators make it, those of the other.
+    """
     try:
-        return list(inspect.signature(function).parameters.values())
+        own = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
         return []
+    inner = unwrapped(function)
+    if inner is function:
+        return own
+    return parameters_of(inner)[1 if inspect.ismethod(function) and not inspect.ismethod(inner) else 0 :]
+
+
+def unwrapped(function: Callable[..., object]) -> Callable[..., object]:
+    """Return the function that another calls which takes anything, as decorators make it; itself if it does not."""
+    try:
+        kinds = tuple(each.kind for each in inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return function
+    if kinds != _ANYTHING:
+        return function
+    outer = getattr(function, "__func__", function)
+    with suppress(ValueError):  # of what it closes over, something has no value yet
+        held = [cell.cell_contents for cell in getattr(outer, "__closure__", None) or ()]
+        inner = [one for one in (*held, *vars(outer).values()) if inspect.isroutine(one) and one is not outer]
+        return inner[0] if len(inner) == 1 else function
+    return function
+
+
+def name_of(owner: object) -> str:
+    """Return the name of a function, without decorators, or of a class or an object's class, as its user knows it."""
+    named = unwrapped(owner) if inspect.isroutine(owner) else owner
+    return str(getattr(named, "__name__", type(named).__name__))
 
 
 def positional(function: Callable[..., object]) -> list[inspect.Parameter]:
@@ -92,6 +130,11 @@ def required(function: Callable[..., object]) -> list[inspect.Parameter]:
 def takes_any_number(function: Callable[..., object]) -> bool:
     """Return whether a function takes ``*args``."""
     return any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in parameters_of(function))
+
+
+def keeps(name: str) -> bool:
+    """Return whether a flag's name says that something is kept for the backward pass."""
+    return re.search(KEEPS, plain(name)) is not None
 
 
 @dataclass(frozen=True)

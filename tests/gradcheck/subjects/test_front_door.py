@@ -126,8 +126,8 @@ def test_mistakes_have_one_clear_line(mistake: str) -> None:
 
 UNREADABLE: dict[str, tuple[Callable[[Any], Any], str]] = {
     "None": (lambda _: None, "returns no gradient, and leaves none"),
-    "two": (lambda dy: (dy, dy), "what it returns (2 values) is not one gradient an input"),
-    "an error": (lambda dy: dy @ dy, "could not be called: ValueError"),
+    "two": (lambda dy: (dy, dy), "backward(dy) returns 2 values: let it return one gradient for each of x"),
+    "an error": (lambda dy: dy @ dy, "backward(dy) raises ValueError"),
 }
 
 
@@ -507,7 +507,7 @@ def test_arrays_that_are_constant_are_named_and_no_longer_said_to_be_unchecked()
 def test_a_constant_that_is_none_is_refused_by_its_name(name: str | int) -> None:
     with pytest.raises(AdapterError) as caught:
         gradcheck.check_layer(WithoutBiasGradient(), X, constant=name)
-    known = "there are the inputs input and the arrays without a gradient b"
+    known = "there are the inputs x and the arrays without a gradient b"
     assert str(caught.value) == f"constant= names {name!r}; {known}"
 
 
