@@ -23,7 +23,7 @@ from gradcheck.report.results import DECIDING, Finding, Report
 from gradcheck.report.snippets import snippet_of_call
 from gradcheck.report.text import sentence
 from gradcheck.streams import stream
-from gradcheck.subjects.attributes import AdapterError, input_names
+from gradcheck.subjects.attributes import AdapterError, input_names, member
 from gradcheck.subjects.caller import Given, in_precision
 from gradcheck.subjects.calls import Contextual, Pair, Together, arranged, is_contextual
 from gradcheck.subjects.domains import DOMAINS, Domain
@@ -457,11 +457,11 @@ def _read_layer(layer: object, values: Sequence[Any], given: Given) -> tuple[For
         given = replace(given, forward="forward", backward="backward")
     elif isinstance(layer, type):
         subject, given = Contextual(layer), replace(given, forward="forward", backward="backward")
-    elif not given.backward and not any(callable(getattr(layer, name, None)) for name in BACKWARDS):
+    elif not given.backward and not any(callable(member(layer, name)) for name in BACKWARDS):
         plain = inspect.isroutine(layer)
         generates = "forward" if inspect.isgeneratorfunction(getattr(layer, "forward", None)) else ""
         forward = given.forward or generates
-        forward = forward or next((n for n in WHOLES if callable(getattr(layer, n, None)) and not plain), "")
+        forward = forward or next((n for n in WHOLES if callable(member(layer, n)) and not plain), "")
         if forward or plain:
             subject, given = Together(layer, forward), replace(given, forward="forward", backward="backward")
     fixed = tuple(c for c in given.constant if (c in names if isinstance(c, str) else 0 <= c < len(arrays)))

@@ -13,6 +13,7 @@ import numpy as np
 
 from gradcheck.contract import Array
 from gradcheck.subjects.attributes import AdapterError, resolve
+from gradcheck.subjects.handed import HANDED, Site, recording
 from gradcheck.subjects.signatures import Switch, positional
 
 RESULT, OBJECT = "result", "object"  # where the path to a result begins
@@ -199,6 +200,7 @@ class Calls:
     mean: bool = False  # the value is the mean of what forward returns, one number a sample
     names: tuple[str, ...] = ()  # of backward's arguments, as its author calls them
     returns_outputs: int = 0  # how many things forward returns in a tuple; 0 where it returns none
+    recorded: tuple[Site, ...] = ()  # what backward hands gradients to, which nothing keeps
     spoken: tuple[str, ...] = ()  # names of functions in place of forward and backward, or of one that does both
 
     def go_forward(self, layer: Any, inputs: Sequence[Any], *, training: bool) -> Any:
@@ -212,7 +214,13 @@ class Calls:
 
     def go_backward(self, layer: Any, result: Any, inputs: Sequence[Any], dys: Sequence[Array]) -> Any:
         """Call ``backward`` and return what it returns; ``result`` is what forward has returned."""
-        return getattr(layer, self.backward)(*(self._argument(what, result, inputs, dys) for what in self.given))
+        arguments = [self._argument(what, result, inputs, dys) for what in self.given]
+        if not self.recorded:
+            return getattr(layer, self.backward)(*arguments)
+        with recording(layer, self.recorded) as handed:
+            back = getattr(layer, self.backward)(*arguments)
+        setattr(layer, HANDED, {each.key: each.copy for each in handed})
+        return back
 
     def _argument(self, what: str, result: Any, inputs: Sequence[Any], dys: Sequence[Array]) -> Any:
         if what == "dy":

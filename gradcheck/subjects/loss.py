@@ -9,7 +9,7 @@ from typing import Any
 from gradcheck.contract import Array
 from gradcheck.numerics.functions import Function
 from gradcheck.numerics.precision import Precision
-from gradcheck.subjects.attributes import AdapterError
+from gradcheck.subjects.attributes import AdapterError, member
 from gradcheck.subjects.caller import Given
 from gradcheck.subjects.calls import Pair, Together, arranged
 from gradcheck.subjects.layer import ForeignLayer
@@ -88,7 +88,7 @@ class ForeignLoss:
 
 
 def _method(owner: object, usual: tuple[str, ...]) -> str:
-    return next((name for name in usual if callable(getattr(owner, name, None))), "")
+    return next((name for name in usual if callable(member(owner, name))), "")
 
 
 def _target_first(loss: object, subject: Any, forward: str) -> bool:
