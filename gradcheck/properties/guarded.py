@@ -19,7 +19,7 @@ from gradcheck.numerics.directions import coordinates, unit
 from gradcheck.numerics.functions import cast, function_of
 from gradcheck.numerics.samples import batch_axis, part_of
 from gradcheck.properties.explained import moved_from, target_of
-from gradcheck.properties.judge import Judge, TensorFinding, TooLongError
+from gradcheck.properties.judge import Derivatives, Judge, TensorFinding, TooLongError
 from gradcheck.properties.outcome import DIAGNOSED, useful
 
 SAMPLES = 256  # of which each is tried alone, to tell an eps from a fault
@@ -43,27 +43,32 @@ PLACES = {
 }
 
 
-def freed(judge: Judge, found: Mapping[str, TensorFinding]) -> dict[str, TensorFinding]:
+def freed(
+    judge: Judge, found: Mapping[str, TensorFinding], kept: dict[str, Derivatives]
+) -> dict[str, TensorFinding]:
     """Judge gradients that disagree again, without an eps on one side alone.
 
     An eps beside a norm explains that of a parameter only if it explains that of an input, or the outputs show it.
+    Evaluations are ``kept`` for what explains it otherwise.
     """
     result, normed = dict(found), False
     for name in sorted(found, key=lambda name: name not in judge.point.function.inputs):
         if found[name].disagrees:
-            result[name] = _freed(judge, name, found[name], normed=normed)
+            result[name] = _freed(judge, name, found[name], kept, normed=normed)
             guard = result[name].guard
             normed |= guard is not None and guard.place is Place.NORM
     return result
 
 
-def _freed(judge: Judge, name: str, found: TensorFinding, *, normed: bool) -> TensorFinding:
+def _freed(
+    judge: Judge, name: str, found: TensorFinding, kept: dict[str, Derivatives], *, normed: bool
+) -> TensorFinding:
     """Judge a gradient that disagrees again, without an eps that guards a logarithm in the value or in it alone."""
     grad = judge.grads[name]
     if grad.size > DIAGNOSED:
         return found
     try:
-        numeric, allowed = found.known or judge.numeric_of({}, name, judge.point.dy)
+        numeric, allowed = found.known or judge.numeric_of(kept, name, judge.point.dy)
     except TooLongError:
         return found
     # A right answer of which a probability is sure lies beyond a bound as well, with a slope of 1 just inside it.
