@@ -43,9 +43,7 @@ PLACES = {
 }
 
 
-def freed(
-    judge: Judge, found: Mapping[str, TensorFinding], kept: dict[str, Derivatives]
-) -> dict[str, TensorFinding]:
+def freed(judge: Judge, found: Mapping[str, TensorFinding], kept: dict[str, Derivatives]) -> dict[str, TensorFinding]:
     """Judge gradients that disagree again, without an eps on one side alone.
 
     An eps beside a norm explains that of a parameter only if it explains that of an input, or the outputs show it.
@@ -90,7 +88,7 @@ def _freed(
             guard = None  # what is flat is so beyond any guard
     if guard is None and clipped:
         guard = bound(at_kinks)
-    if guard is None:
+    if guard is None or _worse(comparison, guard):
         return found
     if guard.sure and guard.place is Place.LOGARITHM and guard.eps:
         judge.case.tally.eps[guard.eps] = guard.error
@@ -106,6 +104,13 @@ def _freed(
     told = bool(inside.any()) and useful(margin[inside], grad[inside], without[inside])
     worst, told = largest(smooth if inside.any() else None, found.kinks), told or found.kinks is not None
     return replace(found, worst=worst, told=told, numeric=without, allowed=margin, guard=guard, off=off)
+
+
+def _worse(comparison: Comparison, guard: Guard) -> bool:
+    """Return whether more elements disagree without a guard than with it: then it is on both sides."""
+    numeric, allowed = guard.without(comparison.numeric, comparison.allowed)
+    without = np.abs(comparison.analytic - numeric) > allowed
+    return int(without.sum()) > int(comparison.failing.sum())
 
 
 def _best(name: str, comparison: Comparison, guards: Iterator[Guard | None]) -> Guard | None:
@@ -317,7 +322,12 @@ def remarks_of(found: Mapping[str, TensorFinding]) -> Iterator[str]:
     for name, one in found.items():
         if one.guard is not None and one.guard.eps:
             doubt = "" if one.guard.sure else ": one number is too few to tell that from another cause"
-            alike.setdefault(f"as eps = {one.guard} {PLACES[one.guard.place]} explains{doubt}", []).append(name)
+            how = (
+                f"by an eps = {one.guard} {PLACES[one.guard.place]}, and by something else"
+                if one.disagrees
+                else (f"as eps = {one.guard} {PLACES[one.guard.place]} explains{doubt}")
+            )
+            alike.setdefault(how, []).append(name)
         if one.guard is not None and np.any(one.guard.outside):
             flat = f"{int(one.guard.outside.sum())} of {one.guard.outside.size} elements of {name}"
             yield f"{flat} are not judged: there the value is clipped, and flat"

@@ -110,10 +110,11 @@ def unchecked(reading: Reading) -> str:
     if reading.perhaps and not of_loss:
         pairs = ", ".join(f'"{name_of(path)}": "{place}"' for path, place in reading.perhaps.items())
         said += f"; if that is what backward left there: grads={{{pairs}}}"
-    elif any(path in reading.moves.values() for path in reading.unchecked):
+    if moved := [path for path in reading.unchecked if path in reading.moves.values()]:
         said += (
-            "; backward moves it, and not by a multiple of a gradient, as with momentum or Adam: let it keep the "
-            "gradient, as in self.dW = dW, or hand it on beside the weight, as in optimizer.update(W, dW)"
+            f"; backward moves {', '.join(moved)}, but not by a multiple of a gradient alone, as with momentum or "
+            "Adam: keep the gradient, as in self.dW = dW, or hand it on beside the weight, as in "
+            "optimizer.update(W, dW)"
         )
     return said
 

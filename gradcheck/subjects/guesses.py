@@ -97,9 +97,7 @@ class GuessReader(PullbackReader):
                 found[name] = None if value is None else np.array(value)
         return found, cotangents
 
-    def _shapes_of_more(
-        self, guesses: Mapping[str, tuple[str, str]], rate: float, axis: int
-    ) -> dict[str, Any]:
+    def _shapes_of_more(self, guesses: Mapping[str, tuple[str, str]], rate: float, axis: int) -> dict[str, Any]:
         """Return the shapes of the gradients where the inputs are longer along an axis; none if that is refused."""
         places = self.floating()
         if not places or self.inputs[places[0]].ndim <= axis:
@@ -175,9 +173,7 @@ class GuessReader(PullbackReader):
     def _order(self, names: Sequence[str], paths: Mapping[str, str], sources: Sequence[str]) -> Sequence[str]:
         if len(names) > MOST_ORDERS:
             return sources
-        agree = {
-            (name, source): self._agrees(paths[name], source) for name in names for source in sources
-        }
+        agree = {(name, source): self._agrees(paths[name], source) for name in names for source in sources}
         for order in permutations(sources):
             if all(agree[pair] for pair in zip(names, order, strict=True)):
                 return order
@@ -197,7 +193,9 @@ class GuessReader(PullbackReader):
                 layer = copy.deepcopy(self.base)
                 assign(layer, path, (weight + sign * step * direction).astype(weight.dtype))
                 layer, result = self.go(training=True, layer=layer)
-                ends.append(sum(float(np.sum(d * y)) for d, y in zip(dys, self.calls.values(layer, result), strict=True)))
+                ends.append(
+                    sum(float(np.sum(d * y)) for d, y in zip(dys, self.calls.values(layer, result), strict=True))
+                )
         except Exception:  # noqa: BLE001  not defined there, or of another shape
             return False
         numeric = (ends[0] - ends[1]) / (2 * step)

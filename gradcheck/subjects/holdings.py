@@ -29,6 +29,7 @@ from gradcheck.subjects.parameters import (
     gradient_path,
     name_of,
     objects_below,
+    says_little,
     squeezed,
 )
 from gradcheck.subjects.reading import Reading
@@ -83,6 +84,8 @@ class HoldingsReader(GuessReader):
         for name, path in candidates.items():
             shape = np.asarray(resolve(self.base, path)).shape
             source = self._named_gradient(name, layer) or self._source(path, shape, free, held)
+            if source is not None and name not in self.given.grads and says_little(source):
+                source = self._confirmed({name: (path, source)}).get(name)
             if source is not None:
                 params[name], grads[name] = path, source
             elif named and (self.given.params or path not in forward_writes):
@@ -110,9 +113,9 @@ class HoldingsReader(GuessReader):
         guessed = self._confirmed({name: (candidates[name], source) for name, source in alone.items()})
         params |= {name: candidates[name] for name in guessed}
         grads |= guessed
-        lost = {name: (path, SUBTRACTED) for name, path in moves.items() if name not in grads}
-        rate = self._rate() if lost else None
-        moved = tuple(self._confirmed(lost, rate)) if rate is not None else ()
+        unread = {name: (path, SUBTRACTED) for name, path in moves.items() if name not in grads}
+        rate = self._rate() if unread else None
+        moved = tuple(self._confirmed(unread, rate)) if rate is not None else ()
         params |= {name: candidates[name] for name in moved}
         if (
             named
@@ -139,7 +142,7 @@ class HoldingsReader(GuessReader):
             grads=grads,
             moved=moved,
             moves=moves,
-            perhaps=self._perhaps(unchecked, layer, grads),
+            perhaps=self._perhaps([path for path in unchecked if path not in moves.values()], layer, grads),
             rate=RATE if rate is None else rate,
             unchecked=unchecked,
             buffers=buffers,

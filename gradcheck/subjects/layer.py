@@ -269,7 +269,8 @@ class ForeignLayer:
 
         From the second call on it is given the inputs ``later``, if there are any.
         """
-        layer, outputs = fresh(self.layer), []
+        layer = fresh(self.layer)
+        outputs: list[Array] = []
         for training in modes:
             given = later if outputs and later is not None else inputs
             with same_randomness(0, self.reading.generators):

@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -301,10 +302,10 @@ class Reader(HoldingsReader):
                 continue
             if y.size == 1:
                 return self._separable(first, training=training)
-            for axis in range(x.ndim):
-                for other in range(y.ndim):
-                    if x.shape[axis] == y.shape[other] > 1 and self._alone(first, axis, other, y, warm, training=training):
-                        return axis, other
+            for axis, other in product(range(x.ndim), range(y.ndim)):
+                fits = x.shape[axis] == y.shape[other] > 1
+                if fits and self._alone(first, axis, other, y, warm, training=training):
+                    return axis, other
         return None
 
     def _separable(self, first: int, *, training: bool) -> tuple[int, int] | None:
