@@ -30,6 +30,8 @@ def causes_of(
     causes = {name: found[name].cause for name in wrong if name in found and found[name].cause is not None}
     wrong = [name for name in wrong if name not in causes]
     for name in wrong if judge.settings.explain else ():
+        if judge.settings.late():
+            break
         if name in found and found[name].within:
             continue  # no numeric gradient is known
         x, worst = judge.point.variables[name], found[name].worst if name in found else None
