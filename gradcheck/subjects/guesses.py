@@ -117,6 +117,7 @@ class GuessReader(PullbackReader):
 
     def _handed_on(self, moved: Mapping[str, str]) -> dict[str, str]:
         """Return, by name, where to find the gradients of weights that backward hands to an optimizer beside them."""
+        self.base = self._copied(self.subject)  # which no property has been asked of, that may make what it returns
         calls, sites = self.calls, sites_of(self.base, (self.calls.forward, self.calls.backward))
         found: dict[str, str] = {}
         for last in (False, True):  # the second time, of those alone that are needed

@@ -151,6 +151,27 @@ def test_what_is_no_gradient_is_not_taken_for_one_and_that_is_said() -> None:
     assert "backward moves W, b, but not by a multiple of a gradient alone" in str(report)
 
 
+class Lazy(Moving):
+    """Makes its optimizer when that is asked for."""
+
+    def begin(self):
+        self.made = None
+
+    @property
+    def optimizer(self):
+        self.made = self.made or Descent()
+        return self.made
+
+    def move(self, dw, db):
+        self.optimizer.update([self.W, self.b], [dw, db])
+
+
+def test_an_optimizer_that_is_not_there_yet_is_no_fault() -> None:
+    report = check_layer(Lazy(), X, **QUICK)
+    assert report.verdict is Verdict.PASS, str(report)
+    assert "NOT CHECKED: W, b: " in str(report)
+
+
 class Normalised:
     """Statistics that begin at None, and an optimizer for each of two parameters of one shape."""
 
