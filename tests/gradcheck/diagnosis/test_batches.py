@@ -92,36 +92,3 @@ def test_a_mean_that_is_forgotten_is_over_the_batch_wherever_that_is(
         elements = "10 is the number of elements" if shape[0] == 2 else "5 times the numerical one"
         assert elements in failures[0].diagnosis
         assert "the batch:" not in failures[0].diagnosis
-
-
-class Recurrent:
-    """``h_t = tanh(x_t + h_(t-1) U)``, with or without the gradient through the state."""
-
-    def __init__(self, through: float) -> None:
-        self.U, self.through = 0.5 * np.random.default_rng(1).standard_normal((3, 3)), through
-
-    def forward(self, x: Array) -> Array:
-        self.h = [np.zeros(x[:, 0].shape)]
-        for t in range(x.shape[1]):
-            self.h.append(np.tanh(x[:, t] + self.h[-1] @ self.U))
-        return np.stack(self.h[1:], axis=1)
-
-    def backward(self, grad: Array) -> Array:
-        dx, later, self.dU = np.zeros(grad.shape), np.zeros(grad[:, 0].shape), np.zeros(self.U.shape)
-        for t in reversed(range(grad.shape[1])):
-            dx[:, t] = (grad[:, t] + self.through * later) * (1 - self.h[t + 1] ** 2)
-            self.dU += self.h[t].T @ dx[:, t]
-            later = dx[:, t] @ self.U.T
-        return dx
-
-
-def test_a_gradient_that_does_not_go_through_a_state_is_named() -> None:
-    x = np.random.default_rng(0).standard_normal((2, 4, 3))
-    wrong, half = (
-        gradcheck.check_layer(Recurrent(through), x, claims=["gradients_agree_with_differences"], variations=False)
-        for through in (0.0, 0.5)
-    )
-    said = "input's gradient takes what comes back from the same index of axis 1 alone"
-    assert said in str(wrong)
-    assert not half
-    assert said not in str(half)
