@@ -23,7 +23,7 @@ from gradcheck.report.results import DECIDING, Finding, Report
 from gradcheck.report.snippets import snippet_of_call
 from gradcheck.report.text import sentence
 from gradcheck.streams import stream
-from gradcheck.subjects.attributes import AdapterError, input_names
+from gradcheck.subjects.attributes import AdapterError, input_names, member
 from gradcheck.subjects.caller import Given, in_precision
 from gradcheck.subjects.calls import Constant, Contextual, Held, Pair, Together, arranged, is_contextual
 from gradcheck.subjects.domains import DOMAINS, Domain
@@ -465,7 +465,7 @@ def _read_layer(layer: object, values: Sequence[Any], given: Given) -> tuple[For
         given = replace(given, forward="forward", backward="backward")
     elif not given.backward and not way_back(layer, given.forward):
         generates = "forward" if inspect.isgeneratorfunction(getattr(layer, "forward", None)) else ""
-        forward = given.forward or generates or next((n for n in WHOLES if callable(getattr(layer, n, None))), "")
+        forward = given.forward or generates or next((n for n in WHOLES if callable(member(layer, n))), "")
         if forward and not derivative_flag(getattr(layer, forward)):
             subject, given = Together(layer, forward), replace(given, forward="forward", backward="backward")
     reading = read(subject, values, names, given)

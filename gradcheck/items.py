@@ -13,7 +13,7 @@ from gradcheck.checks import ReadOnce, check_class, check_layer, check_loss, che
 from gradcheck.contract import Case, Initializer, Layer, Loss, Optimizer, Schedule
 from gradcheck.properties import PROPERTIES, Property, Settings
 from gradcheck.report.results import Report
-from gradcheck.subjects.attributes import AdapterError
+from gradcheck.subjects.attributes import AdapterError, member
 from gradcheck.subjects.layer import ForeignLayer
 from gradcheck.subjects.loss import FORWARDS_OF_LOSSES, ForeignLoss
 from gradcheck.subjects.parameters import nearest
@@ -268,7 +268,7 @@ def _ways(subject: object, forward: str, backward: str) -> tuple[object, object]
     if inspect.isroutine(subject):
         return subject, None
     back = backward or way_back(subject, forward)
-    return getattr(subject, forward or way_forward(subject, back, USUAL), None), getattr(subject, back, None)
+    return member(subject, forward or way_forward(subject, back, USUAL)), member(subject, back)
 
 
 def _takes_nothing_but_a_cache(back: Callable[..., object]) -> bool:
@@ -298,7 +298,7 @@ def _require_subject(subject: object, inputs: Sequence[object], options: Mapping
     if isinstance(subject, (tuple, list)) and not _is_pair(subject):
         raise AdapterError(f"a pair of functions (forward, backward) is needed, got {subject!r:.60}")
     forward = options.get("forward") or way_forward(subject, way_back(subject), USUAL)
-    known = isinstance(subject, (*CONTRACTS, tuple, list)) or callable(getattr(subject, forward, None))
+    known = isinstance(subject, (*CONTRACTS, tuple, list)) or callable(member(subject, forward))
     if not known or not inputs:
         raise _refusal(subject)
 

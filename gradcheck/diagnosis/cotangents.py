@@ -93,6 +93,26 @@ def diagonal_only(evidence: Evidence) -> Diagnosis | None:
     return Diagnosis(Cause.DIAGONAL_ONLY, {}) if evidence.comparison.explained_by(predicted, unsure, TWO) else None
 
 
+def slices_apart(evidence: Evidence) -> Diagnosis | None:
+    """What each index of an axis gets back from its own index of dy alone, as without the gradient through a state."""
+    shape, dy = evidence.numeric.shape, evidence.dy
+    if evidence.tensor not in evidence.inputs or len(shape) < 3:
+        return None
+    for axis in range(min(len(shape) - 1, dy.ndim)):  # the last is of features
+        if axis == evidence.batch_axis or shape[axis] != dy.shape[axis] or not 2 <= shape[axis] <= MOST_ONE_HOTS:
+            continue
+        predicted, unsure = np.zeros(shape), np.zeros(shape)
+        for index in range(shape[axis]):
+            where = (slice(None),) * axis + (index,)
+            masked = np.zeros_like(dy)
+            masked[where] = dy[where]
+            part, allowed = evidence.numeric_of(masked)
+            predicted[where], unsure[where] = part[where], allowed[where]
+        if evidence.comparison.explained_by(predicted, unsure, FITTED):
+            return Diagnosis(Cause.SLICES_APART, {"axis": axis})
+    return None
+
+
 def _elementwise(evidence: Evidence, gradient_of: Callable[[Array], Array]) -> bool:
     """Say whether each element of a gradient depends on its own element of dy only."""
     weights = np.linspace(1.0, 2.0, evidence.dy.size).reshape(evidence.dy.shape)

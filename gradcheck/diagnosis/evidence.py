@@ -46,6 +46,7 @@ class Cause(StrEnum):
     DERIVATIVE_TWICE = "derivative twice"
     DERIVATIVE_OF_WRONG_ARRAY = "derivative of wrong array"  # function, given
     DIAGONAL_ONLY = "diagonal only"
+    SLICES_APART = "slices apart"  # axis
     TERM_IN_VALUE = "term in value"  # multiple
     TERM_IN_DY = "term in dy"  # multiple
     CONSTANT_TERM = "constant term"  # axes, everything

@@ -13,7 +13,14 @@ from typing import Any
 import numpy as np
 
 from gradcheck.diagnosis.clipping import clipped
-from gradcheck.diagnosis.cotangents import derivative, diagonal_only, ignores_dy, part_of_dy, passed_on
+from gradcheck.diagnosis.cotangents import (
+    derivative,
+    diagonal_only,
+    ignores_dy,
+    part_of_dy,
+    passed_on,
+    slices_apart,
+)
 from gradcheck.diagnosis.evidence import BACKWARDS, Cause, Diagnosis, Evidence, Hypothesis, other_cotangents
 from gradcheck.diagnosis.factors import arguments_exchanged, constant_factor, other_loss
 from gradcheck.diagnosis.fits import FITTED, ONE, TWO, Quantity
@@ -167,6 +174,7 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
     rearranged,
     exchanged,
     reduced_too_far,
+    slices_apart,
     part_wrong,
     part_of_dy,
     derivative,

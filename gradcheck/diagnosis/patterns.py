@@ -132,6 +132,9 @@ def _regions(evidence: Evidence, failing: Array) -> Iterator[tuple[str, Array]]:
         yield "where the input is negative", x < 0
         yield "where the input is positive", x > 0
         yield "where the input is zero", x == 0
+    if evidence.target is not None and evidence.target.shape == shape and evidence.tensor in evidence.inputs:
+        yield "where the target is zero", evidence.target == 0
+        yield "where the target is not zero", evidence.target != 0
     if evidence.elementwise_shapes:
         yield "where the output is zero", evidence.y == 0
 

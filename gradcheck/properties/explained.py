@@ -15,22 +15,30 @@ from gradcheck.numerics.directions import coordinates
 from gradcheck.numerics.functions import Arrays, Function, Pullback, cast, function_of, grains_of
 from gradcheck.numerics.samples import batch_axis
 from gradcheck.numerics.shrinking import shrunk
-from gradcheck.properties.judge import LEVELS, Judge, TensorFinding, TooLongError
+from gradcheck.properties.judge import LEVELS, Derivatives, Judge, TensorFinding, TooLongError
 from gradcheck.properties.outcome import CERTAIN, DIAGNOSED
 
 
-def causes_of(judge: Judge, wrong: list[str], found: dict[str, TensorFinding]) -> dict[str, Diagnosis | None]:
-    """Return the likely cause of each of these tensors' wrong gradients, None where it is unknown."""
+def causes_of(
+    judge: Judge, wrong: list[str], found: dict[str, TensorFinding], kept: dict[str, Derivatives] | None = None
+) -> dict[str, Diagnosis | None]:
+    """Return the likely cause of each of these tensors' wrong gradients, None where it is unknown.
+
+    Evaluations that are ``kept`` are not made again.
+    """
+    kept = {} if kept is None else kept
     causes = {name: found[name].cause for name in wrong if name in found and found[name].cause is not None}
     wrong = [name for name in wrong if name not in causes]
     for name in wrong if judge.settings.explain else ():
+        if judge.settings.late():
+            break
         if name in found and found[name].within:
             continue  # no numeric gradient is known
         x, worst = judge.point.variables[name], found[name].worst if name in found else None
         # Near the allowance it is an accident which elements fail and by how much.
         if x.size > DIAGNOSED or (worst is not None and worst.ratio < CERTAIN):
             continue
-        numeric_of = partial(judge.numeric_of, {}, guards={name: found[name].guard} if name in found else {})
+        numeric_of = partial(judge.numeric_of, kept, guards={name: found[name].guard} if name in found else {})
         try:
             numeric, allowed = (found[name].known if name in found else None) or numeric_of(name, judge.point.dy)
         except TooLongError:

@@ -16,7 +16,7 @@ from gradcheck.numerics.precision import Precision
 from gradcheck.numerics.rounding import Recorder, largest_difference
 from gradcheck.properties.explained import causes_of
 from gradcheck.properties.guarded import freed, remarks_of
-from gradcheck.properties.judge import Judge, TensorFinding
+from gradcheck.properties.judge import Derivatives, Judge, TensorFinding
 from gradcheck.properties.noise import FEW, Rounding, has_many, shadows_of
 from gradcheck.properties.outcome import (
     Outcome,
@@ -83,13 +83,14 @@ def _by_differences(case: Case, settings: Settings, count: int | None, *, briefl
         found[name] = judge.tensor(name)
         if count is not None and (found[name].disagrees or found[name].remark) and not briefly:
             return None
-    found = freed(judge, found)
+    kept: dict[str, Derivatives] = {}
+    found = freed(judge, found, kept)
     remark = "; ".join([*(one.remark for one in found.values() if one.remark), *remarks_of(found)])
     wrong = [name for name, one in found.items() if one.disagrees]
     if wrong and stopped_in_twin(case, wrong):
         return _meant(found, wrong, remark)
     if briefly and wrong:
-        return replace(judged(one.worst for one in found.values()), causes=causes_of(judge, wrong, found))
+        return replace(judged(one.worst for one in found.values()), causes=causes_of(judge, wrong, found, kept))
     outcome = judged([one.worst for one in found.values()], told=any(one.told for one in found.values()))
     if outcome.verdict is Verdict.INCONCLUSIVE and found and all(one.outside for one in found.values()):
         why = "; ".join(dict.fromkeys(point.refusals.values())) or "it gives what is not finite"
@@ -101,7 +102,11 @@ def _by_differences(case: Case, settings: Settings, count: int | None, *, briefl
     if wrong:
         counts = {name: _wrong_elements(grads[name], found[name]) for name in wrong}
         message = counted(counts, [name for name in found if name not in wrong])
-    return replace(outcome, message=message, remark=remark, trait=trait, causes=causes_of(judge, wrong, found))
+    causes = causes_of(judge, wrong, found, kept)
+    if settings.explain and settings.late() and not all(causes.get(name) for name in wrong):
+        late = f"what explains the failure was not sought further after {settings.limit:g} s (seconds= gives it more)"
+        remark = "; ".join(part for part in (remark, late) if part)
+    return replace(outcome, message=message, remark=remark, trait=trait, causes=causes)
 
 
 def _wrong_elements(grad: Array, found: TensorFinding) -> tuple[int, int] | None:

@@ -20,7 +20,7 @@ from gradcheck.numerics.functions import cast, function_of
 from gradcheck.numerics.samples import batch_axis, part_of
 from gradcheck.properties.explained import moved_from, target_of
 from gradcheck.properties.held_guards import guard_of_held
-from gradcheck.properties.judge import Judge, TensorFinding, TooLongError
+from gradcheck.properties.judge import Derivatives, Judge, TensorFinding, TooLongError
 from gradcheck.properties.outcome import DIAGNOSED, useful
 
 SAMPLES = 256  # of which each is tried alone, to tell an eps from a fault
@@ -28,6 +28,7 @@ LIFTED = 2.0**-15  # an element just above what a guard cuts off, and below what
 ROUGHLY = 0.05  # of itself, to which a slope is that of 1 / x there, by a step of a quarter
 NEXT_TO_0 = 1e-30  # below every eps
 WITHIN, BEYOND = 0.75, 1.5  # times an eps: a bound of that size lies between
+BLATANT = 0.1  # of an element, by which it is off: then an eps is looked for while there is time
 SHOWN = 16.0  # roundings of the value, by which a gradient would move it where it is flat
 
 FARTHEST = {np.float64: 2.0**40, np.float32: 2.0**16}  # of its size, where no eps counts beside an input
@@ -45,27 +46,42 @@ PLACES = {
 }
 
 
-def freed(judge: Judge, found: Mapping[str, TensorFinding]) -> dict[str, TensorFinding]:
+def freed(judge: Judge, found: Mapping[str, TensorFinding], kept: dict[str, Derivatives]) -> dict[str, TensorFinding]:
     """Judge gradients that disagree again, without an eps on one side alone.
 
     An eps beside a norm explains that of a parameter only if it explains that of an input, or the outputs show it.
+    Evaluations are ``kept`` for what explains it otherwise.
     """
     result, normed = dict(found), False
     for name in sorted(found, key=lambda name: name not in judge.point.function.inputs):
         if found[name].disagrees:
-            result[name] = _freed(judge, name, found[name], normed=normed)
+            if _is_blatant(found[name]):
+                result[name] = _freed(judge, name, found[name], kept, normed=normed)
+            else:  # which an eps may explain, whatever time that takes to see
+                unhurried = replace(judge, settings=replace(judge.settings, until=np.inf))
+                result[name] = _freed(unhurried, name, found[name], {}, normed=normed)
             guard = result[name].guard
             normed |= guard is not None and guard.place is Place.NORM
     return result
 
 
-def _freed(judge: Judge, name: str, found: TensorFinding, *, normed: bool) -> TensorFinding:
+def _is_blatant(found: TensorFinding) -> bool:
+    """Return whether a gradient is off by more than an eps moves any but the smallest shares."""
+    worst = found.worst
+    return worst is not None and abs(worst.analytic - worst.numeric) > BLATANT * max(
+        abs(worst.analytic), abs(worst.numeric)
+    )
+
+
+def _freed(
+    judge: Judge, name: str, found: TensorFinding, kept: dict[str, Derivatives], *, normed: bool
+) -> TensorFinding:
     """Judge a gradient that disagrees again, without an eps that guards a logarithm in the value or in it alone."""
     grad = judge.grads[name]
     if grad.size > DIAGNOSED:
         return found
     try:
-        numeric, allowed = found.known or judge.numeric_of({}, name, judge.point.dy)
+        numeric, allowed = found.known or judge.numeric_of(kept, name, judge.point.dy)
     except TooLongError:
         return found
     # A right answer of which a probability is sure lies beyond a bound as well, with a slope of 1 just inside it.
@@ -87,7 +103,7 @@ def _freed(judge: Judge, name: str, found: TensorFinding, *, normed: bool) -> Te
             guard = None  # what is flat is so beyond any guard
     if guard is None and clipped:
         guard = bound(at_kinks)
-    if guard is None:
+    if guard is None or _worse(comparison, guard):
         return found
     if guard.sure and guard.place is Place.LOGARITHM and guard.eps:
         judge.case.tally.eps[guard.eps] = guard.error
@@ -103,6 +119,13 @@ def _freed(judge: Judge, name: str, found: TensorFinding, *, normed: bool) -> Te
     told = bool(inside.any()) and useful(margin[inside], grad[inside], without[inside])
     worst, told = largest(smooth if inside.any() else None, found.kinks), told or found.kinks is not None
     return replace(found, worst=worst, told=told, numeric=without, allowed=margin, guard=guard, off=off)
+
+
+def _worse(comparison: Comparison, guard: Guard) -> bool:
+    """Return whether more elements disagree without a guard than with it: then it is on both sides."""
+    numeric, allowed = guard.without(comparison.numeric, comparison.allowed)
+    without = np.abs(comparison.analytic - numeric) > allowed
+    return int(without.sum()) > int(comparison.failing.sum())
 
 
 def _best(name: str, comparison: Comparison, guards: Iterator[Guard | None]) -> Guard | None:
@@ -315,7 +338,12 @@ def remarks_of(found: Mapping[str, TensorFinding]) -> Iterator[str]:
     for name, one in found.items():
         if one.guard is not None and one.guard.eps:
             doubt = "" if one.guard.sure else ": one number is too few to tell that from another cause"
-            alike.setdefault(f"as eps = {one.guard} {PLACES[one.guard.place]} explains{doubt}", []).append(name)
+            how = (
+                f"by an eps = {one.guard} {PLACES[one.guard.place]}, and by something else"
+                if one.disagrees
+                else (f"as eps = {one.guard} {PLACES[one.guard.place]} explains{doubt}")
+            )
+            alike.setdefault(how, []).append(name)
         if one.guard is not None and np.any(one.guard.outside):
             flat = f"{int(one.guard.outside.sum())} of {one.guard.outside.size} elements of {name}"
             yield f"{flat} are not judged: there the value is clipped, and flat"

@@ -106,14 +106,14 @@ class TensorFinding:
 
 
 class TooLongError(RuntimeError):
-    """An explanation takes more evaluations than are allowed."""
+    """An explanation takes more evaluations, or more time, than are allowed."""
 
 
 class Derivatives:
     """The evaluations along the coordinates of one variable, kept, since another cotangent needs no others."""
 
-    def __init__(self, lines: Lines, budget: int) -> None:
-        self.lines, self.budget = replace(lines, at=self.at), budget
+    def __init__(self, lines: Lines, budget: int, late: Callable[[], bool]) -> None:
+        self.lines, self.budget, self._late = replace(lines, at=self.at), budget, late
         self._evaluate = lines.at
         self._kept: dict[tuple[int, float], tuple[Array, Array]] = {}
 
@@ -122,7 +122,7 @@ class Derivatives:
         keys = [(int(line), float(distance)) for line, distance in zip(lines, t, strict=True)]
         new = [i for i, key in enumerate(keys) if key not in self._kept]
         self.budget -= len(new)
-        if self.budget < 0:
+        if self.budget < 0 or (new and self._late()):
             raise TooLongError
         if new:
             values, taken = self._evaluate(lines[new], t[new])
@@ -606,7 +606,7 @@ class Judge:
             lines = (stacked_coordinates if stacked else coordinates)(self.point, name)
             samples = len(self.point.variables[name]) if stacked else 1
             most = min(EXPLAINING_EVALUATIONS, self.settings.max_evaluations or EXPLAINING_EVALUATIONS)
-            kept[name] = Derivatives(lines, min(most * samples, KEPT // max(1, lines.y.shape[1])))
+            kept[name] = Derivatives(lines, min(most * samples, KEPT // max(1, lines.y.shape[1])), self.settings.late)
         lines = kept[name].lines
         numeric, allowed = self.numeric(name, replace(lines, dy=np.asarray(dy, np.float64).reshape(lines.dy.shape)))
         guard = guards.get(name)
@@ -630,8 +630,10 @@ class Judge:
     def moved(self, variables: dict[str, Array], function: Function | None = None) -> Judge:
         """Return the judge of the gradients for other variables, of another function if one is given.
 
-        Raises what the passes raise there.
+        Raises what the passes raise there, and `TooLongError`.
         """
+        if self.settings.late():
+            raise TooLongError
         function = self.point.function if function is None else function
         y, pullback = function.call(variables, self.point.context())
         grads = pullback(self.point.dy)

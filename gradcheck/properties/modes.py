@@ -10,6 +10,7 @@ from gradcheck.contract import Array, Case
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties.changes import not_judged_if_changed
 from gradcheck.properties.outcome import Outcome, Settings, cotangent, failure, inconclusive
+from gradcheck.subjects.caller import other_values
 from gradcheck.subjects.layer import ForeignLayer
 from gradcheck.subjects.twin import TwinError, twin_outputs, twin_outputs_by_mode
 
@@ -66,10 +67,26 @@ def modes_are_restored(case: Case, settings: Settings = Settings()) -> Outcome |
         message = "once evaluated, it does in training mode what it does in evaluation mode"
         return _unless_twin(case, (False, True), (evaluated, trained), message)
     _, after = layer.outputs_by_mode(case.inputs, (True, False))
-    if np.array_equal(after, only, equal_nan=True):
+    if np.array_equal(after, only, equal_nan=True) and _trains_on(case):
         message = "once trained, it does in evaluation mode what it does in training mode"
         return _unless_twin(case, (True, False), (only, after), message)
     return Outcome(Verdict.PASS)
+
+
+def _trains_on(case: Case) -> bool:
+    """Return whether it evaluates other inputs, too, as it would train on them; so it is where they are refused.
+
+    Of the inputs that it was trained on, statistics that keep the last batch alone give the same in either mode.
+    """
+    rng = case.rng("inputs to evaluate")
+    others = tuple(other_values(array, rng) for array in case.inputs)
+    case.tally.evaluations += 3
+    try:
+        _, evaluated = case.subject.outputs_by_mode(case.inputs, (True, False), others)
+        (trained,) = case.subject.outputs_by_mode(others, (True,))
+    except Exception:  # noqa: BLE001  they may lie outside its domain
+        return True
+    return bool(np.array_equal(evaluated, trained, equal_nan=True))
 
 
 def _unless_twin(case: Case, modes: Sequence[bool], outputs: Sequence[Array], message: str) -> Outcome:

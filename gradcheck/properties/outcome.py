@@ -23,6 +23,8 @@ SECONDS: dict[Mode, float] = {"auto": 5.0, "fast": 2.0, "full": math.inf}  # of 
 # one is 1e-5 and one of a value near which much cancels 1e-2, it can tell whether a term is missing or a sign is wrong.
 USEFUL = {np.float64: 1e-3, np.float32: 5e-2}
 
+GRACE = 0.5  # of its time, that a check may take longer to explain a failure by an eps or a cause
+
 CERTAIN = 100.0  # a ratio, below which no cause is sought
 DIAGNOSED = 4096  # elements of a tensor whose disagreement is explained: it takes differences for other cotangents
 
@@ -55,6 +57,10 @@ class Settings:
         What was asked for, or what its mode takes.
         """
         return SECONDS[self.mode] if self.seconds is None else self.seconds
+
+    def late(self) -> bool:
+        """Return whether even what explains a failure is to take no more time."""
+        return time.thread_time() > self.until + GRACE * self.limit
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:

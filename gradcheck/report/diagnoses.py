@@ -255,6 +255,10 @@ SENTENCES: dict[Cause, Callable[[str, Json], str]] = {
         f"{gradient} takes only the diagonal of the Jacobian: every input moves other outputs too, "
         "and what comes back from those is missing"
     ),
+    Cause.SLICES_APART: lambda gradient, found: (
+        f"{gradient} takes what comes back from the same index of axis {found['axis']} alone: what passes from one "
+        "index to another, as through a state, has no gradient"
+    ),
     Cause.TERM_IN_VALUE: lambda gradient, found: (
         f"{gradient} is off by {found['multiple']:g} times the tensor itself: a penalty's term, or one like it"
     ),

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 from gradcheck.report.text import Json
 from gradcheck.subjects.calls import OBJECT, RESULT, Bundle, Held
+from gradcheck.subjects.handed import HANDED
 from gradcheck.subjects.loss import NAMES
+from gradcheck.subjects.parameters import name_of
 from gradcheck.subjects.reading import Reading
 
 
@@ -101,6 +103,8 @@ def _gradient(reading: Reading, name: str) -> str:
     if name in reading.moved:
         return "what backward subtracts, over the rate"
     path = reading.grads.get(name, "")
+    if path.startswith(f"{OBJECT}.{HANDED}."):
+        return f"given to {path.removeprefix(f'{OBJECT}.{HANDED}.').partition(':')[0]}"
     return "returned" if path.startswith(RESULT) else path.partition(".")[2]
 
 
@@ -112,10 +116,20 @@ def unchecked(reading: Reading) -> str:
     them = "them" if len(reading.unchecked) > 1 else "it"
     of_loss = reading.inputs[: len(NAMES)] == NAMES  # of which the gradient of the prediction is judged, and no other
     how = "" if of_loss else "params= and grads=, or with "
-    return (
+    said = (
         f"NOT CHECKED: {names}: the output depends on {them}, and no gradient was found "
         f"(name {them} with {how}constant= where there is none)"
     )
+    if reading.perhaps and not of_loss:
+        pairs = ", ".join(f'"{name_of(path)}": "{place}"' for path, place in reading.perhaps.items())
+        said += f"; if that is what backward left there: grads={{{pairs}}}"
+    if moved := [path for path in reading.unchecked if path in reading.moves.values()]:
+        said += (
+            f"; backward moves {', '.join(moved)}, but not by a multiple of a gradient alone, as with momentum or "
+            "Adam: keep the gradient, as in self.dW = dW, or hand it on beside the weight, as in "
+            "optimizer.update(W, dW)"
+        )
+    return said
 
 
 def reading_to_json(reading: Reading) -> Json:

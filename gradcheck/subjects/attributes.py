@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +14,17 @@ class AdapterError(TypeError):
     """An object does not offer what is needed to check it."""
 
 
+def member(owner: object, name: str) -> Any:
+    """Return an attribute, or None where there is none or where it is a property that raises, as before a call."""
+    try:
+        return getattr(owner, name, None)
+    except Exception:  # noqa: BLE001  whatever a property of anybody's raises, there is nothing yet
+        return None
+
+
 def items_of(owner: object, attribute: str) -> dict[str, str]:
     """Return the paths of what a dict or list in an attribute holds, by its keys or numbers; there may be none."""
-    items = getattr(owner, attribute, None)
+    items = member(owner, attribute)
     if isinstance(items, Mapping):
         return {str(key): f"{attribute}.{key}" for key in items}
     if isinstance(items, (list, tuple)):

@@ -142,14 +142,26 @@ class Caller:
     ) -> tuple[Any, Any, Any, list[Array]]:
         """Return a copy after a forward and a backward pass, what both returned, and the cotangents."""
         layer, result = self.go(training=training, layer=layer, seed=seed)
+        back, cotangents = self.back(layer, result, dys=dys, seed=seed)
+        return layer, result, back, cotangents
+
+    def back(
+        self,
+        layer: Any,
+        result: Any,
+        *,
+        dys: Sequence[Array] | None = None,
+        inputs: Sequence[Any] | None = None,
+        seed: int = 0,
+    ) -> tuple[Any, list[Array]]:
+        """Return what a backward pass behind a forward pass returns, and the cotangents."""
         outputs = self.calls.values(layer, result)
         cotangents = self.cotangents(outputs) if dys is None else list(dys)
         given = [np.array(dy) for dy in cotangents]
-        inputs = [np.array(v) for v in self.inputs]
+        values = [np.array(v) for v in (self.inputs if inputs is None else inputs)]
         with same_randomness(seed + 1, self.generators), np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            back = self.calls.go_backward(layer, result, inputs, given)
-        return layer, result, back, cotangents
+            return self.calls.go_backward(layer, result, values, given), cotangents
 
     def cotangents(self, outputs: Sequence[Array]) -> list[Array]:
         """Return a cotangent of each output."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from gradcheck.contract import Array
 from gradcheck.subjects.attributes import AdapterError, resolve
+from gradcheck.subjects.handed import HANDED, Site, recording
 from gradcheck.subjects.signatures import Switch, name_of, positional
 
 RESULT, OBJECT = "result", "object"  # where the path to a result begins
@@ -210,6 +211,7 @@ class Calls:
     returns_outputs: int = 0  # how many things forward returns in a tuple; 0 where it returns none
     keep: tuple[str, ...] = ()
     derive: tuple[str, ...] = ()
+    recorded: tuple[Site, ...] = ()  # what backward hands gradients to, which nothing keeps
     spoken: tuple[str, ...] = ()  # names of functions in place of forward and backward, or of one that does both
 
     def go_forward(self, layer: Any, inputs: Sequence[Any], *, training: bool) -> Any:
@@ -221,8 +223,14 @@ class Calls:
 
     def go_backward(self, layer: Any, result: Any, inputs: Sequence[Any], dys: Sequence[Array]) -> Any:
         """Call ``backward`` and return what it returns; ``result`` is what forward has returned."""
-        given = [self._argument(what, layer, result, inputs, dys) for what in self.given]
-        return getattr(layer, self.backward)(*given, **dict.fromkeys(self.derive, True))
+        arguments = [self._argument(what, layer, result, inputs, dys) for what in self.given]
+        flags = dict.fromkeys(self.derive, True)
+        if not self.recorded:
+            return getattr(layer, self.backward)(*arguments, **flags)
+        with recording(layer, self.recorded) as handed:
+            back = getattr(layer, self.backward)(*arguments, **flags)
+        setattr(layer, HANDED, {each.key: each.copy for each in handed})
+        return back
 
     def _argument(self, what: str, layer: Any, result: Any, inputs: Sequence[Any], dys: Sequence[Array]) -> Any:
         if what == "dy":

@@ -11,7 +11,7 @@ import numpy as np
 
 from gradcheck.contract import Array
 from gradcheck.streams import stream
-from gradcheck.subjects.attributes import AdapterError, assign, items_of, require_numbers, resolve
+from gradcheck.subjects.attributes import AdapterError, assign, items_of, member, require_numbers, resolve
 from gradcheck.subjects.caller import NUDGE, equal, other_values, suggestion
 from gradcheck.subjects.calls import (
     OBJECT,
@@ -19,17 +19,19 @@ from gradcheck.subjects.calls import (
     RESULT,
     Pair,
     Together,
+    found_or_none,
     packed,
 )
+from gradcheck.subjects.guesses import SUBTRACTED, GuessReader
 from gradcheck.subjects.parameters import (
     arrays_of,
     by_exclusion,
     gradient_path,
     name_of,
     objects_below,
+    says_little,
     squeezed,
 )
-from gradcheck.subjects.pullbacks import PullbackReader
 from gradcheck.subjects.reading import Reading
 from gradcheck.subjects.signatures import (
     RATES,
@@ -41,7 +43,7 @@ MOST_PARAMETERS = 300  # arrays of an object that are nudged one by one
 RATE_ATTRIBUTES = ("lr", "learning_rate", "learn_rate", "eta", "alpha", "rate", "step_size")
 
 
-class HoldingsReader(PullbackReader):
+class HoldingsReader(GuessReader):
     """Finds what the output depends on besides the inputs, and the gradients of that."""
 
     def _named_params(self, before: Mapping[str, Array]) -> dict[str, str]:
@@ -67,7 +69,7 @@ class HoldingsReader(PullbackReader):
 
     def _parameters(self, before: Mapping[str, Array], named: Mapping[str, str]) -> Reading:
         """Find the parameters, their gradients, and what the output depends on that has none."""
-        layer, _, back, _ = self.both(training=True)
+        layer, _, back, dys = self.both(training=True)
         after = arrays_of(layer)
         returned = arrays_of({RESULT: list(back) if isinstance(back, (list, tuple)) else back})
         used = set(self.calls.gradients.values())
@@ -82,6 +84,8 @@ class HoldingsReader(PullbackReader):
         for name, path in candidates.items():
             shape = np.asarray(resolve(self.base, path)).shape
             source = self._named_gradient(name, layer) or self._source(path, shape, free, held)
+            if source is not None and name not in self.given.grads and says_little(source):
+                source = self._confirmed({name: (path, source)}).get(name)
             if source is not None:
                 params[name], grads[name] = path, source
             elif self.given.params or (
@@ -91,26 +95,30 @@ class HoldingsReader(PullbackReader):
         missing = {n: np.asarray(resolve(self.base, p)).shape for n, p in candidates.items() if n not in grads}
         self._in_order_of_definition(candidates, missing, back, params, grads)
         missing = {n: s for n, s in missing.items() if n not in grads}
+        grads_in_lists = self._in_a_list({n: candidates[n] for n in missing}, layer)
+        params |= {name: candidates[name] for name in grads_in_lists}
+        grads |= grads_in_lists
+        moves = {n: path for n, path in candidates.items() if path in backward_writes and path not in forward_writes}
+        handed = self._handed_on({n: path for n, path in moves.items() if n not in grads} if moves else {})
+        params |= {name: candidates[name] for name in handed}
+        grads |= handed
+        missing = {n: s for n, s in missing.items() if n not in grads}
         fresh_arrays = {
             f"{OBJECT}.{p}": a for p, a in held.items()
             if p not in candidates.values() and f"{OBJECT}.{p}" not in grads.values() and p not in forward_writes
             and (p not in before or not equal(before[p], a))
         }  # fmt: skip
-        written = {k: a for k, a in fresh_arrays.items() if not any(equal(a, v) for v in self.inputs)}
+        known = [*self.inputs, *dys, *(found_or_none(path, layer, back) for path in used)]
+        written = {k: a for k, a in fresh_arrays.items() if not any(equal(a, v) for v in known)}
         written = {k: a for k, a in written.items() if k.partition(".")[2] not in self._cached_by_forward()}
-        for name, source in by_exclusion(
-            {n: s for n, s in missing.items() if candidates[n] in depends}, written
-        ).items():
-            params[name], grads[name] = candidates[name], source
-        moves = tuple(
-            name for name, path in candidates.items() if path in backward_writes and path not in forward_writes
-        )
-        moved = tuple(name for name in moves if name not in grads)
-        rate = self._rate() if moved else None
-        if rate is not None:
-            params |= {name: candidates[name] for name in moved}
-        else:
-            moved = ()
+        alone = by_exclusion({n: s for n, s in missing.items() if candidates[n] in depends}, written)
+        guessed = self._confirmed({name: (candidates[name], source) for name, source in alone.items()})
+        params |= {name: candidates[name] for name in guessed}
+        grads |= guessed
+        unread = {name: (path, SUBTRACTED) for name, path in moves.items() if name not in grads}
+        rate = self._rate() if unread else None
+        moved = tuple(self._confirmed(unread, rate)) if rate is not None else ()
+        params |= {name: candidates[name] for name in moved}
         if (
             named
             and not self.given.grads
@@ -136,6 +144,7 @@ class HoldingsReader(PullbackReader):
             grads=grads,
             moved=moved,
             moves=moves,
+            perhaps=self._perhaps([path for path in unchecked if path not in moves.values()], layer, grads),
             rate=RATE if rate is None else rate,
             unchecked=unchecked,
             buffers=buffers,
@@ -143,6 +152,27 @@ class HoldingsReader(PullbackReader):
             argument_names=tuple(self.own_names()),
             generators=self.generators,
         )
+
+    def _perhaps(self, unchecked: Iterable[str], layer: Any, grads: Mapping[str, str]) -> dict[str, str]:
+        """Return for each array without a gradient one of its shape that backward wrote, in a place of its own."""
+        written = dict(self._new(layer))
+        for source in grads.values():
+            written.pop(source.partition(".")[2], None)
+        perhaps = {}
+        for path in unchecked:
+            shape = np.asarray(resolve(self.base, path)).shape
+            place = next((p for p, array in written.items() if array.shape == shape and p not in unchecked), None)
+            if place is not None:
+                perhaps[path] = place
+                del written[place]
+        return perhaps
+
+    def _new(self, layer: Any) -> Iterator[tuple[str, Array]]:
+        """Yield the arrays, with their paths, that a backward pass has left and a forward pass does not."""
+        before, cached = arrays_of(self.base), self._cached_by_forward()
+        for path, array in arrays_of(layer).items():
+            if path not in cached and (path not in before or not equal(before[path], array)):
+                yield path, array
 
     def _functions(self) -> tuple[str, ...]:
         """Return the names of functions that are called in place of methods: of two, or of one for both passes."""
@@ -274,7 +304,7 @@ class HoldingsReader(PullbackReader):
             if plain(each.name) in RATES and isinstance(each.default, float):
                 return each.default
         for name in RATE_ATTRIBUTES:
-            value = getattr(self.base, name, None)
+            value = member(self.base, name)
             if isinstance(value, (float, np.floating)) and value:
                 return float(value)
         return None

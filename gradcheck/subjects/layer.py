@@ -229,7 +229,7 @@ class ForeignLayer:
             result = calls.go_forward(layer, [x.copy() for x in inputs], training=training)
             outputs = calls.values(layer, result)
             calls.go_backward(layer, result, inputs, [np.ones_like(y) for y in outputs])
-        for path in {self.reading.params[name] for name in self.reading.moves if name in self.reading.params}:
+        for path in self.reading.moves.values():
             assign(layer, path, np.asarray(resolve(self.layer, path)))
         return replace(self, layer=layer)
 
@@ -242,9 +242,8 @@ class ForeignLayer:
             self._emptied(layer)
             for name, generator in own.items():
                 setattr(layer, name, copy.deepcopy(generator))
-            for name, path in self.reading.params.items():
-                if name in self.reading.moves:
-                    assign(layer, path, np.asarray(resolve(self.layer, path)))
+            for path in self.reading.moves.values():
+                assign(layer, path, np.asarray(resolve(self.layer, path)))
             with same_randomness(0, self.reading.generators):
                 values = [x.copy() for x in inputs]
                 result = calls.go_forward(layer, values, training=training)
@@ -255,12 +254,19 @@ class ForeignLayer:
             gradients = self._gradients(layer, back, dys, variable, before)
             yield {"output": y, **{name: np.array(grad) for name, grad in gradients.items()}}
 
-    def outputs_by_mode(self, inputs: tuple[Array, ...], modes: Sequence[bool]) -> list[Array]:
-        """Return the outputs of one copy that is told to train (True) or evaluate, in turn; the same random numbers."""
-        layer, outputs = fresh(self.layer), []
+    def outputs_by_mode(
+        self, inputs: tuple[Array, ...], modes: Sequence[bool], later: tuple[Array, ...] | None = None
+    ) -> list[Array]:
+        """Return the outputs of one copy that is told to train (True) or evaluate, in turn; the same random numbers.
+
+        From the second call on it is given the inputs ``later``, if there are any.
+        """
+        layer = fresh(self.layer)
+        outputs: list[Array] = []
         for training in modes:
+            given = later if outputs and later is not None else inputs
             with same_randomness(0, self.reading.generators):
-                outputs.append(self._forward(layer, inputs, training=training))
+                outputs.append(self._forward(layer, given, training=training))
         return outputs
 
 

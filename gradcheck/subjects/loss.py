@@ -9,7 +9,7 @@ from typing import Any
 from gradcheck.contract import Array
 from gradcheck.numerics.functions import Function
 from gradcheck.numerics.precision import Precision
-from gradcheck.subjects.attributes import AdapterError
+from gradcheck.subjects.attributes import AdapterError, member
 from gradcheck.subjects.caller import Given
 from gradcheck.subjects.calls import Pair, Together, arranged
 from gradcheck.subjects.layer import ForeignLayer
@@ -101,7 +101,7 @@ def _both_ways(subject: Any, forward: str, backward: str) -> tuple[Any, Any]:
         return subject.functions
     if isinstance(subject, Together):
         return getattr(subject.whole, subject.method) if subject.method else subject.whole, None
-    return getattr(subject, forward, None), getattr(subject, backward or way_back(subject, forward), None)
+    return member(subject, forward), member(subject, backward or way_back(subject, forward))
 
 
 def _target_first(method: Any) -> bool | None:

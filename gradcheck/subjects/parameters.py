@@ -122,6 +122,8 @@ def gradient_path(path: str, shape: tuple[int, ...], held: Mapping[str, Array]) 
     for candidate in held:
         if candidate != path and _fits(held[candidate].shape, shape) and names_gradient(path, candidate):
             return candidate
+    if path.rpartition(".")[2].isdigit():
+        return None  # of lists beside each other, of which one need not hold the gradients of the other
     # Of another shape: it may be wrong in that.
     return next((each for each in held if each != path and held[each].ndim and _exactly(path, each)), None)
 
@@ -143,6 +145,11 @@ def names_gradient(path: str, candidate: str) -> bool:
     if len(around) == len(above) + 1 and around[:-1] == above and around[-1] in GRADIENT_CONTAINERS:
         return own == other or _is_gradient_name(own, other)  # W beside grads["W"]
     return False
+
+
+def says_little(path: str) -> bool:
+    """Return whether a name may as well be that of something else, such as ``delta`` of the gradient of an output."""
+    return path.rpartition(".")[2] in ("delta", "d", "g", "diff", "derivative")
 
 
 def _exactly(path: str, candidate: str) -> bool:

@@ -6,13 +6,14 @@ import copy
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from gradcheck.contract import Array
 from gradcheck.streams import stream
-from gradcheck.subjects.attributes import AdapterError, assign, raised, resolve
+from gradcheck.subjects.attributes import AdapterError, assign, member, raised, resolve
 from gradcheck.subjects.caller import NUDGE, Given, alike, equal, is_floating, other_values, suggestion, value_at
 from gradcheck.subjects.calls import (
     OBJECT,
@@ -20,6 +21,7 @@ from gradcheck.subjects.calls import (
     Calls,
     Pair,
     Together,
+    found_or_none,
     packed,
 )
 from gradcheck.subjects.holdings import HoldingsReader
@@ -121,14 +123,14 @@ class Reader(HoldingsReader):
         return forward, backward
 
     def _named(self, role: str, name: str) -> str:
-        if name and not callable(getattr(self.base, name, None)):
+        if name and not callable(member(self.base, name)):
             raise AdapterError(
                 f"{self.who} has no method {name}{suggestion(name, self._public())}: name its own with {role}="
             )
         return name
 
     def _public(self) -> list[str]:
-        return [n for n in dir(self.base) if not n.startswith("_") and callable(getattr(self.base, n, None))]
+        return [n for n in dir(self.base) if not n.startswith("_") and callable(member(self.base, n))]
 
     def _require_room(self, target: Callable[..., object]) -> None:
         """Raise `AdapterError` where forward does not take as many arguments as were given."""
@@ -247,7 +249,7 @@ class Reader(HoldingsReader):
         resets = ""
         if y.shape == again.shape and not equal(y, again) and not reading.moves:
             keeps = self._state_names(y)
-            resets = next((name for name in RESETS if callable(getattr(self.base, name, None))), "")
+            resets = next((name for name in RESETS if callable(member(self.base, name))), "")
         return replace(reading, adds_up=adds_up, keeps=keeps, resets=resets)
 
     def _state_names(self, first: Array) -> tuple[str, ...]:
@@ -282,9 +284,26 @@ class Reader(HoldingsReader):
         try:
             layer, _, back, dys = self.both(training=False)
             first = self._input_gradients(layer, back)
+            if idle := self._idle(reading, dys):
+                return replace(reading, evaluates=f"leaves the gradients of {', '.join(idle)} as they were")
         except Exception as error:  # noqa: BLE001  it goes back after training alone; that is told
             return replace(reading, evaluates=f"raises {type(error).__name__}")
         return replace(reading, evaluates=self._left_by_training(reading, first, dys))
+
+    def _idle(self, reading: Reading, dys: Sequence[Array]) -> list[str]:
+        """Return the parameters of whose gradients backward after evaluation writes none."""
+        layer = copy.deepcopy(self.base)
+        marks, rng = {}, stream("marks of a reading")
+        for name, source in reading.grads.items():
+            mark = found_or_none(source, layer, None) if source.startswith(OBJECT) else None
+            if isinstance(mark, np.ndarray) and mark.dtype.kind == "f":
+                mark[...] = rng.standard_normal(mark.shape)
+                marks[name] = mark.copy()
+        layer, _, back, _ = self.both(training=False, layer=layer, dys=dys)
+        return [
+            name for name, source in reading.grads.items()
+            if (now := found_or_none(source, layer, back)) is None or (name in marks and equal(now, marks[name]))
+        ]  # fmt: skip
 
     def _left_by_training(self, reading: Reading, first: list[Array], dys: Sequence[Array]) -> str:
         """Return that backward after evaluation uses what the last pass in training mode has left, if it does."""
@@ -315,16 +334,19 @@ class Reader(HoldingsReader):
         x = self.inputs[first]
         for training in (False, True):
             try:
-                layer, result = self.go(training=training)
+                # What evaluation uses may be there after training alone, such as running statistics.
+                warm = self.go(training=True)[0] if self.calls.switch and not training else self.base
+                self.put_generators_back(warm)
+                layer, result = self.go(training=training, layer=copy.deepcopy(warm))
                 y = self.calls.values(layer, result)[0]
             except Exception:  # noqa: BLE001, S112  the other mode may tell
                 continue
             if y.size == 1:
                 return self._separable(first, training=training)
-            for axis in range(x.ndim):
-                for other in range(y.ndim):
-                    if x.shape[axis] == y.shape[other] > 1 and self._alone(first, axis, other, y, training=training):
-                        return axis, other
+            for axis, other in product(range(x.ndim), range(y.ndim)):
+                fits = x.shape[axis] == y.shape[other] > 1
+                if fits and self._alone(first, axis, other, y, warm, training=training):
+                    return axis, other
         return None
 
     def _separable(self, first: int, *, training: bool) -> tuple[int, int] | None:
@@ -362,7 +384,7 @@ class Reader(HoldingsReader):
                 return axis, 0
         return None
 
-    def _alone(self, first: int, axis: int, other: int, y: Array, *, training: bool) -> bool:
+    def _alone(self, first: int, axis: int, other: int, y: Array, warm: Any, *, training: bool) -> bool:
         x = self.inputs[first]
         for place in {0, x.shape[axis] - 1}:
             moved = x.copy()
@@ -370,7 +392,7 @@ class Reader(HoldingsReader):
             moved[where] = moved[where] * (1 + NUDGE) + NUDGE * (float(np.abs(x).max(initial=0.0)) or 1.0)
             inputs = [moved if i == first else v for i, v in enumerate(self.inputs)]
             try:
-                layer, result = self.go(training=training, inputs=inputs)
+                layer, result = self.go(training=training, inputs=inputs, layer=copy.deepcopy(warm))
             except Exception:  # noqa: BLE001  not defined there: not known to be alone
                 return False
             there = self.calls.values(layer, result)[0]

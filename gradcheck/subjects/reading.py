@@ -18,12 +18,13 @@ class Reading:
 
     ``inputs`` are the names of the arrays given, and ``silent`` those of them that no gradient was returned of.
     ``params`` and ``grads`` are paths by name: of parameters below the object, of gradients from ``result`` or
-    ``object``; of those in ``moved``, the gradient is what backward subtracted over the rate. ``unchecked`` are paths
-    of arrays that the output depends on and no gradient is kept of; ``buffers`` those that forward moves.
-    ``evaluates``: why backward after a forward pass in evaluation mode is not judged, empty if it is. ``draws``: from
-    which generators; ``unseeded``: two calls from the same state differ. ``adds_up``: parameters whose gradients are
-    added to those of the last call. ``keeps``: attributes by which one output depends on the call before. ``batch``:
-    the axes of the samples, of input and output.
+    ``object``; of those in ``moved``, the gradient is what backward subtracted over the rate. ``moves`` are paths by
+    name of what backward changes, whether it is judged or not. ``unchecked`` are paths of arrays that the output
+    depends on and no gradient is kept of, ``perhaps`` what backward left that has the shape of one; ``buffers`` those
+    that forward moves. ``evaluates``: why backward after a forward pass in evaluation mode is not judged, empty if it
+    is. ``draws``: from which generators; ``unseeded``: two calls from the same state differ. ``adds_up``: parameters
+    whose gradients are added to those of the last call. ``keeps``: attributes by which one output depends on the call
+    before. ``batch``: the axes of the samples, of input and output.
     """
 
     subject: str
@@ -33,9 +34,10 @@ class Reading:
     params: Mapping[str, str] = field(default_factory=dict)
     grads: Mapping[str, str] = field(default_factory=dict)
     moved: tuple[str, ...] = ()
-    moves: tuple[str, ...] = ()
+    moves: Mapping[str, str] = field(default_factory=dict)
     rate: float = RATE
     unchecked: tuple[str, ...] = ()
+    perhaps: Mapping[str, str] = field(default_factory=dict)
     buffers: tuple[str, ...] = ()
     evaluates: str = ""
     draws: tuple[str, ...] = ()

@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from gradcheck.subjects.attributes import member
+
 # By which public code calls its methods, the commonest first.
 FORWARDS = (
     "forward", "__call__", "forward_pass", "forward_propagation", "forward_prop", "forwardprop", "fprop", "feedforward",
@@ -230,11 +232,11 @@ def switch_of(owner: object, forward: Callable[..., object], taken: int, below: 
     if arguments:
         return Switch(arguments=arguments)
     for train, evaluate in _PAIRS_OF_METHODS:
-        methods = [getattr(owner, name, None) for name in (train, evaluate)]
+        methods = [member(owner, name) for name in (train, evaluate)]
         if all(callable(method) and not required(method) for method in methods):
             return Switch(methods=(train, evaluate))
     for name in _SETTERS:
-        method = getattr(owner, name, None)
+        method = member(owner, name)
         taken_by = positional(method) if callable(method) else []
         if len(taken_by) == 1 and plain(taken_by[0].name) in _SET_BY:  # and no loop that trains on data
             return Switch(setter=name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 
+from gradcheck.subjects.attributes import member
 from gradcheck.subjects.signatures import BACKWARDS, FORWARDS, WHOLES, parameters_of, plain
 
 # Of what else has a gradient in its name: zero_grad, update_gradients, numerical_gradient.
@@ -44,14 +45,14 @@ def way_back(owner: object, besides: str = "") -> str:
 
     Empty if there is none, or if several look alike.
     """
-    usual = next((name for name in BACKWARDS if name != besides and callable(getattr(owner, name, None))), "")
+    usual = next((name for name in BACKWARDS if name != besides and callable(member(owner, name))), "")
     if usual:
         return usual
     own = [name for name in _methods(owner) if name != besides and name not in (*FORWARDS, *WHOLES)]
     looks = [name for name in own if _first(name) not in OTHERS]
     back = [name for name in looks if re.fullmatch(GOES_BACK, name.lower())]
     of_another = [name for name in looks if (name in back or derives(name)) and _partner(name, _methods(owner))]
-    together = any(callable(getattr(owner, name, None)) for name in WHOLES if name != "__call__")
+    together = any(callable(member(owner, name)) for name in WHOLES if name != "__call__")
     for found in (of_another, *([] if together else [back, [name for name in looks if derives(name)]])):
         if len(found) == 1:
             return found[0]
@@ -63,7 +64,7 @@ def way_forward(owner: object, back: str = "", usual: Sequence[str] = FORWARDS) 
     own = [name for name in _methods(owner) if name != back]
     if back and back not in BACKWARDS and (partner := _partner(back, own)):
         return partner
-    usually = next((name for name in usual if name != back and callable(getattr(owner, name, None))), "")
+    usually = next((name for name in usual if name != back and callable(member(owner, name))), "")
     forwards = [name for name in own if re.fullmatch(r"(for(?!mat|get|ce|m_|ce_)|fwd|fprop|feed)\w+", name.lower())]
     if usually or len(forwards) == 1:
         return usually or forwards[0]
@@ -90,7 +91,7 @@ def _partner(back: str, names: Iterable[str]) -> str:
 
 
 def _methods(owner: object) -> list[str]:
-    return [name for name in dir(owner) if not name.startswith("_") and callable(getattr(owner, name, None))]
+    return [name for name in dir(owner) if not name.startswith("_") and callable(member(owner, name))]
 
 
 def _first(name: str) -> str:

@@ -145,6 +145,11 @@ RELU = elementwise(X, np.maximum(X, 0), np.where(X > 0, 1.0, 0.0))
 CUBE = elementwise(X, X**3, 3 * X**2)
 P = softmax(normal(3, 4))
 SOFTMAX = Problem({"input": normal(3, 4)}, P, lambda dy: {"input": P * (dy - np.sum(dy * P, axis=-1, keepdims=True))})
+SUMS = Problem(
+    {"input": normal(2, 4, 3)},
+    np.cumsum(normal(2, 4, 3), axis=1),
+    lambda dy: {"input": np.cumsum(dy[:, ::-1], axis=1)[:, ::-1]},
+)
 LAYER_NORM = normalisation(normal(3, 6), (1,))
 BATCH_NORM = normalisation(normal(7, 3), (0,))
 STD = normal(3, 6).std(axis=1, keepdims=True)
@@ -410,6 +415,12 @@ NAMED: list[tuple[str, tuple[Problem, str, Fault], str]] = [
         (SOFTMAX, "input", lambda dy: dy * P * (1 - P)),
         "input's gradient takes only the diagonal of the Jacobian: every input moves other outputs too, "
         "and what comes back from those is missing",
+    ),
+    (
+        "not through a state",
+        (SUMS, "input", lambda dy: dy),
+        "input's gradient takes what comes back from the same index of axis 1 alone: what passes from one index to "
+        "another, as through a state, has no gradient",
     ),
     (
         "a penalty",

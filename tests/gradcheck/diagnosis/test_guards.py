@@ -444,3 +444,20 @@ def test_the_guard_of_a_network_is_read_off_each_sample(network: Network, verdic
         assert "as eps = 1e-07 inside the value's logarithm explains" in found.remarks[0]
     if network.eps == 1e-2:
         assert "without the eps = 0.01 inside the value's logarithm" in found.diagnosis
+
+
+@pytest.mark.parametrize(("side", "verdict"), [(1, Verdict.PASS), (-1, Verdict.FAIL)])
+def test_a_failure_is_not_said_to_be_explained_by_an_eps_that_is_on_the_wrong_side(side: int, verdict: Verdict) -> None:
+    eps, rng = 1e-8, np.random.default_rng(5)
+    p, t = rng.uniform(0.1, 0.9, (4, 3)), (rng.random((4, 3)) > 0.5).astype(float)
+
+    def loss(p: Array, t: Array) -> Array:
+        return np.asarray(-(t * np.log(p + eps) + (1 - t) * np.log(1 - p + eps)))
+
+    def gradient(p: Array, t: Array) -> Array:
+        return np.asarray(-t / (p + eps) + (1 - t) / (1 - p + side * eps))
+
+    report = gradcheck.check_loss((loss, gradient), p, t, claims=[gradients_agree_with_differences], variations=False)
+    assert report.verdict is verdict
+    assert "explains" not in str(report)
+    assert ("where the target is zero only" in str(report)) is (verdict is Verdict.FAIL)

@@ -584,3 +584,39 @@ def test_a_pullback_may_take_its_inputs_one_by_one(vjp: Any) -> None:
     report = gradcheck.check_gradients(by_products, inputs, wrong)
     assert report.verdict is Verdict.FAIL
     assert "x's gradient is exactly 3/2 times the numerical one" in str(report)
+
+
+class Asserting(Bare):
+    """A property of it may be asked for after forward alone."""
+
+    seen = None
+    factor = 1.0
+
+    @property
+    def windows(self) -> Array:
+        assert self.seen is not None, "forward was not called"
+        return self.seen
+
+    train = test = is_training = windows
+
+    def forward(self, x: Array) -> Array:
+        self.seen = x
+        return x**2
+
+    def backward(self, dy: Array) -> Array:
+        return self.factor * 2 * self.windows * dy
+
+
+class WronglyAsserting(Asserting):
+    factor = 2.0
+
+
+def test_a_property_that_raises_is_no_attribute() -> None:
+    assert check_layer(Asserting(), X, variations=False).verdict is Verdict.PASS
+    assert check_layer(WronglyAsserting(), X, variations=False).verdict is Verdict.FAIL
+
+
+def test_no_cause_is_sought_when_the_time_is_over_and_that_is_said() -> None:
+    report = check_layer(WronglyAsserting(), X, seconds=1e-9)
+    assert report.verdict is Verdict.FAIL
+    assert "what explains the failure was not sought further after 1e-09 s (seconds= gives it more)" in str(report)
