@@ -11,7 +11,7 @@ from gradcheck.contract import Array
 from gradcheck.diagnosis.evidence import Cause, Diagnosis
 from gradcheck.diagnosis.fits import Comparison
 from gradcheck.diagnosis.guards import LARGEST as LARGEST_GUARD
-from gradcheck.diagnosis.guards import Guard, Place, bound, guard_of, guard_of_samples, surest
+from gradcheck.diagnosis.guards import Guard, Place, alone, bound, guard_of, guard_of_samples, surest
 from gradcheck.diagnosis.norms import POWERS, Seen, guard_of_norm, share_of, without_norm
 from gradcheck.numerics.agreement import compare, largest
 from gradcheck.numerics.differences import RICHARDSON_WEIGHTS, SHORTER, STEPS, derivatives
@@ -21,6 +21,7 @@ from gradcheck.numerics.samples import batch_axis, part_of
 from gradcheck.properties.explained import moved_from, target_of
 from gradcheck.properties.held_guards import guard_of_held
 from gradcheck.properties.judge import Judge, TensorFinding, TooLongError
+from gradcheck.properties.lone_guards import alone_in, is_divided, slopes_at
 from gradcheck.properties.outcome import DIAGNOSED, useful
 
 SAMPLES = 256  # of which each is tried alone, to tell an eps from a fault
@@ -68,31 +69,39 @@ def _freed(judge: Judge, name: str, found: TensorFinding, *, normed: bool) -> Te
         numeric, allowed = found.known or judge.numeric_of({}, name, judge.point.dy)
     except TooLongError:
         return found
-    # A right answer of which a probability is sure lies beyond a bound as well, with a slope of 1 just inside it.
-    at_kinks = ~np.isfinite(allowed)
-    wrong_there = found.kinks is not None and found.kinks.ratio > 1
-    clipped = wrong_there and bool(_is_right_above(judge, name, at_kinks, flat=False))
-    if clipped:
-        found = replace(found, kinks=None)
-    failing = bool(np.any(Comparison(grad, numeric, allowed).failing))
-    if not failing and not clipped:  # the disagreement is at kinks alone
-        return found
     # What does not move is known no better than the outputs: a share of 1e-20 in a logarithm may still count.
     blurred = np.where(numeric == 0, allowed + _grain(judge, name), allowed)
+    at_kinks = ~np.isfinite(allowed) & (found.kinks is not None and found.kinks.ratio > 1)
+    lone = alone_in(judge, name, Comparison(grad, numeric, blurred), at_kinks)
+    # A right answer of which a probability is sure lies beyond a bound as well, with a slope of 1 just inside it.
+    beyond = at_kinks & ~lone
+    clipped = bool(np.any(beyond)) and bool(_is_right_above(judge, name, beyond, flat=False))
+    if clipped or (np.any(at_kinks) and not np.any(beyond)):
+        found = replace(found, kinks=None)
+    if np.any(lone):
+        allowed, blurred = (np.where(lone, np.inf, one) for one in (allowed, blurred))
+        known = np.isfinite(allowed)
+        told = found.kinks is not None or (known.any() and useful(allowed[known], grad[known], numeric[known]))
+        worst = largest(compare(name, grad, numeric, allowed), found.kinks)
+        found = replace(found, worst=worst, told=bool(told), numeric=numeric, allowed=allowed, guard=alone(lone))
     comparison = Comparison(grad, numeric, blurred)
+    failing = bool(np.any(Comparison(grad, numeric, allowed).failing))
+    if not failing and not clipped:  # the disagreement is at kinks alone, or where an eps is
+        return found
     guard = _best(name, comparison, _guards(judge, name, comparison, normed=normed)) or _bound(judge, name, comparison)
     if guard is not None and np.any(guard.outside):
         right = _is_right_above(judge, name, guard.outside, flat=True)
         if right is False or (guard.place is Place.DIVISOR and not right):
             guard = None  # what is flat is so beyond any guard
     if guard is None and clipped:
-        guard = bound(at_kinks)
+        guard = bound(beyond)
     if guard is None:
         return found
     if guard.sure and guard.place is Place.LOGARITHM and guard.eps:
         judge.case.tally.eps[guard.eps] = guard.error
     if guard.beside is not None:
         judge.case.measured.setdefault(BESIDE, guard.beside)
+    guard = replace(guard, alone=lone)
     without, margin = guard.without(numeric, blurred)
     smooth, off = compare(name, grad, without, margin), guard.moves(numeric)
     if guard.eps - guard.error > LARGEST_GUARD and smooth is not None and smooth.ratio <= 1:
@@ -165,8 +174,17 @@ def _is_right_above(judge: Judge, name: str, beyond: Array, *, flat: bool) -> bo
     try:
         y, pullback = point.function.call(lifted, point.context())
         grad, own = pullback(point.dy)[name].reshape(-1)[places], judge.grads[name][beyond]
-        grows = (own * grad > 0) & (np.abs(own) >= (1 - ROUGHLY) * np.abs(grad))
-        if np.any((away > 0) & (own != 0) & ~grows):
+        at, ends, signs = slopes_at(judge, name, beyond), end[beyond], inwards[beyond]
+        twice = 2 * at(ends + 2 * signs * LIFTED)
+        constant, logarithmic = (np.abs(one - grad) <= ROUGHLY * np.abs(grad) for one in (twice / 2, twice))
+        goes_on = (own * grad > 0) & (np.abs(own) >= (1 - ROUGHLY) * np.abs(grad))
+        goes_on &= ~constant | (np.abs(own) <= (1 + ROUGHLY) * np.abs(grad))
+        if np.any((away > 0) & (own != 0) & ~goes_on):
+            return False
+        judged = logarithmic & (own != 0)
+        if np.any(judged) and not np.all(
+            is_divided(at, ends, signs, own, away, lambda d: grad * LIFTED)[judged]
+        ):
             return False
         if np.any(away == 0):
             inside = end + inwards * np.where(end == 1.0, np.finfo(x.dtype).eps / 2, NEXT_TO_0)
@@ -177,13 +195,8 @@ def _is_right_above(judge: Judge, name: str, beyond: Array, *, flat: bool) -> bo
                 below, above = (lines.at(every, share * sign * size)[0] for share in (WITHIN, BEYOND))
                 return np.asarray(np.all(below == lines.y, axis=1) & np.any(above != lines.y, axis=1) & (size == eps))
 
-            def slopes(ends: Array) -> Array:
-                there = {**point.variables, name: np.where(beyond, ends, x).astype(x.dtype)}
-                return np.asarray(point.function.call(there, point.context())[1](point.dy)[name].reshape(-1)[places])
-
-            twice = 2 * slopes(end + 2 * inwards * LIFTED)
-            same, logarithmic = (np.abs(one - grad) <= ROUGHLY * np.abs(grad) for one in (own, twice))
-            eps, goes_on = _of_eps(own, slopes(inside), grad, np.abs(inside - end)[beyond])
+            same = np.abs(own - grad) <= ROUGHLY * np.abs(grad)
+            eps, goes_on = _of_eps(own, at(inside[beyond]), grad, np.abs(inside - end)[beyond])
             if np.any((away == 0) & (own != 0) & ~same & ~goes_on):
                 return False
             if not np.all((away > 0) | same | (logarithmic & goes_on & bounds(eps))):
@@ -316,6 +329,9 @@ def remarks_of(found: Mapping[str, TensorFinding]) -> Iterator[str]:
         if one.guard is not None and one.guard.eps:
             doubt = "" if one.guard.sure else ": one number is too few to tell that from another cause"
             alike.setdefault(f"as eps = {one.guard} {PLACES[one.guard.place]} explains{doubt}", []).append(name)
+        if one.guard is not None and np.any(one.guard.alone):
+            of = f"{int(np.sum(one.guard.alone))} of {one.guard.outside.size} elements of {name}"
+            yield f"{of} are not judged: there an eps is all that the gradient is divided by"
         if one.guard is not None and np.any(one.guard.outside):
             flat = f"{int(one.guard.outside.sum())} of {one.guard.outside.size} elements of {name}"
             yield f"{flat} are not judged: there the value is clipped, and flat"
