@@ -294,16 +294,25 @@ def of_value(comparison: Comparison, model: Model, known: Mapping[float, float] 
 
 def of_gradient(comparison: Comparison, model: Model) -> Guard | None:
     """The gradient has an eps that the value has not, which may have a bound; or both have it, in other places."""
-    plain, outside = model.gradient(0.0), _outside(comparison, model)
-    values = [lambda _: plain, *([] if model.value is None else [model.value])]
-    for value in values:
-        both = Model(lambda eps, value=value: _ratio(model.gradient(eps), value(eps)), model.shares)
-        found = _fitted(comparison, outside, lambda eps, both=both: comparison.analytic / both.gradient(eps))
+    outside = _outside(comparison, model)
+    for value in (None, model.value):
+        both = model if value is None else Model(partial(_quotient, model.gradient, value), model.shares)
+        found = _fitted(comparison, outside, partial(_over_gradient, comparison.analytic, both))
         if found is not None:
             guard = _guard(both, found, outside)
             ratio = 1 / guard.ratio
             return replace(guard, place=Place.DIVISOR, ratio=ratio, unsure=guard.unsure * ratio**2)
+        if model.value is None:
+            break
     return None
+
+
+def _over_gradient(analytic: Array, model: Model, eps: complex) -> Array:
+    return np.asarray(analytic * _ratio(model.gradient(0.0), model.gradient(eps)))
+
+
+def _quotient(gradient: Callable[[complex], Array], value: Callable[[complex], Array], eps: complex) -> Array:
+    return _ratio(gradient(eps), value(eps))
 
 
 def beside_a_factor(comparison: Comparison, model: Model) -> Guard | None:

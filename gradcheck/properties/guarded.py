@@ -21,7 +21,7 @@ from gradcheck.numerics.samples import batch_axis, part_of
 from gradcheck.properties.explained import moved_from, target_of
 from gradcheck.properties.held_guards import guard_of_held
 from gradcheck.properties.judge import Judge, TensorFinding, TooLongError
-from gradcheck.properties.lone_guards import alone_in, is_divided, slopes_at
+from gradcheck.properties.lone_guards import alone_at_sure_answers, alone_beside_norm, is_divided, slopes_at
 from gradcheck.properties.outcome import DIAGNOSED, useful
 
 SAMPLES = 256  # of which each is tried alone, to tell an eps from a fault
@@ -55,6 +55,8 @@ def freed(judge: Judge, found: Mapping[str, TensorFinding]) -> dict[str, TensorF
     for name in sorted(found, key=lambda name: name not in judge.point.function.inputs):
         if found[name].disagrees:
             result[name] = _freed(judge, name, found[name], normed=normed)
+            if result[name].disagrees:
+                result[name] = _beside_norm(judge, name, found[name]) or result[name]
             guard = result[name].guard
             normed |= guard is not None and guard.place is Place.NORM
     return result
@@ -72,18 +74,15 @@ def _freed(judge: Judge, name: str, found: TensorFinding, *, normed: bool) -> Te
     # What does not move is known no better than the outputs: a share of 1e-20 in a logarithm may still count.
     blurred = np.where(numeric == 0, allowed + _grain(judge, name), allowed)
     at_kinks = ~np.isfinite(allowed) & (found.kinks is not None and found.kinks.ratio > 1)
-    lone = alone_in(judge, name, Comparison(grad, numeric, blurred), at_kinks)
+    lone = alone_at_sure_answers(judge, name, Comparison(grad, numeric, blurred), at_kinks)
     # A right answer of which a probability is sure lies beyond a bound as well, with a slope of 1 just inside it.
     beyond = at_kinks & ~lone
     clipped = bool(np.any(beyond)) and bool(_is_right_above(judge, name, beyond, flat=False))
     if clipped or (np.any(at_kinks) and not np.any(beyond)):
         found = replace(found, kinks=None)
     if np.any(lone):
+        found = _left_out(name, grad, replace(found, numeric=numeric, allowed=allowed), lone)
         allowed, blurred = (np.where(lone, np.inf, one) for one in (allowed, blurred))
-        known = np.isfinite(allowed)
-        told = found.kinks is not None or (known.any() and useful(allowed[known], grad[known], numeric[known]))
-        worst = largest(compare(name, grad, numeric, allowed), found.kinks)
-        found = replace(found, worst=worst, told=bool(told), numeric=numeric, allowed=allowed, guard=alone(lone))
     comparison = Comparison(grad, numeric, blurred)
     failing = bool(np.any(Comparison(grad, numeric, allowed).failing))
     if not failing and not clipped:  # the disagreement is at kinks alone, or where an eps is
@@ -112,6 +111,27 @@ def _freed(judge: Judge, name: str, found: TensorFinding, *, normed: bool) -> Te
     told = bool(inside.any()) and useful(margin[inside], grad[inside], without[inside])
     worst, told = largest(smooth if inside.any() else None, found.kinks), told or found.kinks is not None
     return replace(found, worst=worst, told=told, numeric=without, allowed=margin, guard=guard, off=off)
+
+
+def _left_out(name: str, grad: Array, found: TensorFinding, lone: Array) -> TensorFinding:
+    """Return what is found without some elements, of which an eps is much of what they are divided by."""
+    assert found.known is not None
+    numeric, allowed = found.known[0], np.where(lone, np.inf, found.known[1])
+    known = np.isfinite(allowed)
+    told = found.kinks is not None or (bool(known.any()) and useful(allowed[known], grad[known], numeric[known]))
+    worst = largest(compare(name, grad, numeric, allowed), found.kinks)
+    return replace(found, worst=worst, told=told, allowed=allowed, guard=alone(lone))
+
+
+def _beside_norm(judge: Judge, name: str, found: TensorFinding) -> TensorFinding | None:
+    """Leave out what another eps explains where an input of our own making is small; None if none does."""
+    grad = judge.grads[name]
+    try:
+        numeric, allowed = found.known or judge.numeric_of({}, name, judge.point.dy)
+    except TooLongError:
+        return None
+    lone = alone_beside_norm(judge, name, Comparison(grad, numeric, allowed))
+    return _left_out(name, grad, replace(found, numeric=numeric, allowed=allowed), lone) if np.any(lone) else None
 
 
 def _best(name: str, comparison: Comparison, guards: Iterator[Guard | None]) -> Guard | None:
@@ -174,7 +194,7 @@ def _is_right_above(judge: Judge, name: str, beyond: Array, *, flat: bool) -> bo
     try:
         y, pullback = point.function.call(lifted, point.context())
         grad, own = pullback(point.dy)[name].reshape(-1)[places], judge.grads[name][beyond]
-        at, ends, signs = slopes_at(judge, name, beyond), end[beyond], inwards[beyond]
+        at, ends, signs = slopes_at(judge, name, beyond), end[beyond].astype(x.dtype), inwards[beyond]
         twice = 2 * at(ends + 2 * signs * LIFTED)
         constant, logarithmic = (np.abs(one - grad) <= ROUGHLY * np.abs(grad) for one in (twice / 2, twice))
         goes_on = (own * grad > 0) & (np.abs(own) >= (1 - ROUGHLY) * np.abs(grad))
@@ -183,7 +203,7 @@ def _is_right_above(judge: Judge, name: str, beyond: Array, *, flat: bool) -> bo
             return False
         judged = logarithmic & (own != 0)
         if np.any(judged) and not np.all(
-            is_divided(at, ends, signs, own, away, lambda d: grad * LIFTED)[judged]
+            is_divided(at, ends, signs, own, away, lambda d: grad * LIFTED + 0 * d)[judged]
         ):
             return False
         if np.any(away == 0):
@@ -331,7 +351,7 @@ def remarks_of(found: Mapping[str, TensorFinding]) -> Iterator[str]:
             alike.setdefault(f"as eps = {one.guard} {PLACES[one.guard.place]} explains{doubt}", []).append(name)
         if one.guard is not None and np.any(one.guard.alone):
             of = f"{int(np.sum(one.guard.alone))} of {one.guard.outside.size} elements of {name}"
-            yield f"{of} are not judged: there an eps is all that the gradient is divided by"
+            yield f"{of} are not judged: there an eps is much, or all, of what the gradient is divided by"
         if one.guard is not None and np.any(one.guard.outside):
             flat = f"{int(one.guard.outside.sum())} of {one.guard.outside.size} elements of {name}"
             yield f"{flat} are not judged: there the value is clipped, and flat"
