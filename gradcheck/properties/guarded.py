@@ -21,7 +21,7 @@ from gradcheck.numerics.samples import batch_axis, part_of
 from gradcheck.properties.explained import moved_from, target_of
 from gradcheck.properties.held_guards import guard_of_held
 from gradcheck.properties.judge import Judge, TensorFinding, TooLongError
-from gradcheck.properties.lone_guards import alone_at_sure_answers, alone_beside_norm, is_divided, slopes_at
+from gradcheck.properties.lone_guards import alone_at_sure_answers, alone_beside_norm, is_divided, slopes_at, slopes_of
 from gradcheck.properties.outcome import DIAGNOSED, useful
 
 SAMPLES = 256  # of which each is tried alone, to tell an eps from a fault
@@ -190,7 +190,7 @@ def _is_right_above(judge: Judge, name: str, beyond: Array, *, flat: bool) -> bo
     if not len(places) or np.any(away > LARGEST_GUARD):
         return None
     lifted = {**point.variables, name: np.where(beyond, end + inwards * LIFTED, x).astype(x.dtype)}
-    every, step = np.arange(len(places)), np.full(len(places), LIFTED / 4)
+    every = np.arange(len(places))
     try:
         y, pullback = point.function.call(lifted, point.context())
         grad, own = pullback(point.dy)[name].reshape(-1)[places], judge.grads[name][beyond]
@@ -222,19 +222,17 @@ def _is_right_above(judge: Judge, name: str, beyond: Array, *, flat: bool) -> bo
             if not np.all((away > 0) | same | (logarithmic & goes_on & bounds(eps))):
                 return None
         lines = coordinates(replace(point, variables=lifted, y=y), name).only(places)
-        (above, right), (below, left) = lines.at(every, step), lines.at(every, -step)
-        noise = RICHARDSON_WEIGHTS * lines.eps * np.abs(lines.dy * lines.y).sum()
-        slope = (above - below) @ lines.dy[0] / (right - left)
-        if np.any(noise / step > ROUGHLY * np.abs(grad)):
+        slope, noise = slopes_of(lines, LIFTED / 4)
+        if np.any(noise > ROUGHLY * np.abs(grad)):
             return None
         if not flat:
             least = np.minimum(np.abs(grad), np.abs(judge.grads[name])[beyond])
-            here, shown = coordinates(point, name).only(places), inwards[beyond] * SHOWN * noise / least
+            here, shown = coordinates(point, name).only(places), inwards[beyond] * SHOWN * noise * (LIFTED / 4) / least
             if not np.all(np.abs(shown) <= LARGEST_GUARD) or np.any(here.at(every, shown)[0] != here.y[0]):
                 return None
     except Exception:  # noqa: BLE001  outside its domain it may raise anything
         return None
-    return bool(np.all(np.abs(slope - grad) <= ROUGHLY * np.abs(grad) + noise / step))
+    return bool(np.all(np.abs(slope - grad) <= ROUGHLY * np.abs(grad) + noise))
 
 
 def _of_eps(own: Array, inside: Array, above: Array, distance: Array) -> tuple[Array, Array]:

@@ -10,7 +10,7 @@ import numpy as np
 from gradcheck.contract import Array
 from gradcheck.diagnosis.fits import Comparison
 from gradcheck.diagnosis.guards import LARGEST
-from gradcheck.numerics.differences import derivatives
+from gradcheck.numerics.differences import RICHARDSON_WEIGHTS, Lines
 from gradcheck.numerics.directions import coordinates
 from gradcheck.properties.explained import target_of
 from gradcheck.properties.judge import Judge
@@ -111,13 +111,21 @@ def _at_sure_answers(judge: Judge, name: str, here: Comparison, at_kinks: Array)
     lifted[where] = end + inwards * LIFTED
     there = replace(point, variables={**point.variables, name: lifted})
     there = replace(there, y=point.function.call(there.variables, there.context())[0])
-    right, slope = derivatives(coordinates(there, name).only(places)), at(lifted[where])
-    close = np.abs(right.value - slope) + right.error <= ROUGHLY * np.abs(slope)
+    slope, (shown, noise) = at(lifted[where]), slopes_of(coordinates(there, name).only(places), LIFTED / 4)
+    close = np.abs(shown - slope) + noise <= ROUGHLY * np.abs(slope)
     numeric, own = here.numeric[where], here.analytic[where]
     close &= at_kinks[where] | (np.abs(numeric - slope) <= ROUGHLY * np.abs(slope)) | (numeric == 0)
     close &= (own == 0) | is_divided(at, end, inwards, own, away[where], lambda d: slope * d)
     where[where] = close & (slope != 0)
     return where
+
+
+def slopes_of(lines: Lines, step: float) -> tuple[Array, Array]:
+    """Return slopes along lines by one step to either side, and how far rounding may move them."""
+    every, steps = np.arange(len(lines.scale)), np.full(len(lines.scale), step)
+    (above, right), (below, left) = lines.at(every, steps), lines.at(every, -steps)
+    noise = RICHARDSON_WEIGHTS * lines.eps * np.abs(lines.dy * lines.y).sum()
+    return (above - below) @ lines.dy[0] / (right - left), np.full(len(steps), noise / step)
 
 
 def slopes_at(judge: Judge, name: str, where: Array) -> Callable[[Array], Array]:
