@@ -101,7 +101,6 @@ def _at_sure_answers(judge: Judge, name: str, here: Comparison, at_kinks: Array)
         return np.zeros(where.shape, bool)
     away = np.abs(x - target)
     where = np.asarray(where & ((target == 0) | (target == 1)) & (away <= LARGEST))
-    where &= (away > 0) | (here.analytic == 0)
     if not np.any(where):
         return where
     end, places = target[where].astype(x.dtype), np.flatnonzero(where)
@@ -115,7 +114,7 @@ def _at_sure_answers(judge: Judge, name: str, here: Comparison, at_kinks: Array)
     close = np.abs(shown - slope) + noise <= ROUGHLY * np.abs(slope)
     numeric, own = here.numeric[where], here.analytic[where]
     close &= at_kinks[where] | (np.abs(numeric - slope) <= ROUGHLY * np.abs(slope)) | (numeric == 0)
-    close &= (own == 0) | is_divided(at, end, inwards, own, away[where], lambda d: slope * d)
+    close &= (own == 0) | is_divided(at, end, inwards, own, np.maximum(away[where], NEAREST), lambda d: slope * d)
     where[where] = close & (slope != 0)
     return where
 
@@ -150,7 +149,7 @@ def is_divided(
 ) -> Array:
     """Return where slopes are a weight over a distance d that a guard keeps from 0, such as d + eps or max(d, eps).
 
-    Whatever guards, the divisor is d at least, and grows with it, by no more than it does. That of a slope that has
+    Whatever guards, the divisor is d at least, and grows with it, in proportion at most. That of a slope that has
     another factor where it is guarded than elsewhere jumps where the guard ends.
     """
     divisor, distance = weight(away) / own, away
@@ -160,7 +159,8 @@ def is_divided(
         there = np.abs(x - end)
         farther = there > distance
         after = np.where(farther, weight(there) / at(x), divisor)
-        low, high = divisor, divisor + (there - distance)
+        low = divisor
+        high = np.where(distance > 0, divisor * there / distance, divisor + there)
         fits &= ((1 - ROUGHLY) * np.maximum(low, there) <= after) & (after <= (1 + ROUGHLY) * high)
         divisor, distance = after, np.where(farther, there, distance)
     return fits
