@@ -50,12 +50,14 @@ IMAGINARY = 1e-30  # a step along which a derivative is exact
 class Model(NamedTuple):
     """The gradient of a loss, of any size, as a function of eps, and the shares that its logarithms are of.
 
-    Where a sum has several of them, it is ``bounded`` as a function of a bound below which they do not count.
+    Where a sum has several of them, it is ``bounded`` as a function of a bound below which they do not count. Of one
+    that is a product over a divisor, ``value`` is that of the logarithms, which may hold the same eps.
     """
 
     gradient: Callable[[complex], Array]
     shares: tuple[Array, ...]
     bounded: Callable[[float], Array] | None = None
+    value: Callable[[complex], Array] | None = None
 
 
 class Place(StrEnum):
@@ -82,7 +84,8 @@ class Guard:
 
     Without it the numeric gradient is ``ratio`` times as large, to within ``unsure`` times. It is flat ``outside``,
     where a bound cuts the value off. Beside a norm it is larger by ``shift``, to within ``blur``; it is ``beside`` that
-    norm, if outputs show which. The guard is ``sure`` unless it may be an accident.
+    norm, if outputs show which. Where it is ``alone`` in what the gradient is divided by, nothing is known. The guard
+    is ``sure`` unless it may be an accident.
     """
 
     eps: float
@@ -95,6 +98,7 @@ class Guard:
     blur: Array | float = 0.0
     sure: bool = True
     beside: Beside | None = None
+    alone: Array | bool = False
 
     def __str__(self) -> str:
         """Return how large eps is, to as many digits as are known."""
@@ -104,12 +108,13 @@ class Guard:
         """Return a numeric gradient as it is without the guard, and its allowance, which is inf outside."""
         error = allowed * np.abs(self.ratio) + self.unsure * np.abs(numeric) + self.blur
         freed = numeric * self.ratio + self.shift
-        return np.where(self.outside, 0.0, freed), np.where(self.outside, np.inf, error)
+        unknown = self.outside | self.alone
+        return np.where(unknown, 0.0, freed), np.where(unknown, np.inf, error)
 
     def moves(self, numeric: Array) -> float:
         """Return the largest share of itself by which the guard moves a gradient."""
         freed = numeric * self.ratio + self.shift
-        inside = ~self.outside & (freed != 0)
+        inside = ~(self.outside | self.alone) & (freed != 0)
         moved = np.abs(freed - numeric)[inside]
         if self.place in (Place.NORM, Place.HELD):  # where an element may vanish by chance
             return float(moved.max(initial=0.0) / np.abs(freed[inside]).max(initial=1e-300))
@@ -119,6 +124,11 @@ class Guard:
 def bound(outside: Array) -> Guard:
     """Return the guard of a bound alone: the value is flat outside it, and as without it elsewhere."""
     return Guard(0.0, 0.0, Place.LOGARITHM, np.ones(outside.shape), np.zeros(outside.shape), outside)
+
+
+def alone(where: Array) -> Guard:
+    """Return the guard that is alone in what a gradient is divided by somewhere, and counts nowhere else."""
+    return replace(bound(np.zeros(where.shape, bool)), place=Place.DIVISOR, alone=where)
 
 
 class Fit(NamedTuple):
@@ -283,14 +293,26 @@ def of_value(comparison: Comparison, model: Model, known: Mapping[float, float] 
 
 
 def of_gradient(comparison: Comparison, model: Model) -> Guard | None:
-    """The gradient has an eps that the value has not, which may have a bound."""
-    plain, outside = model.gradient(0.0), _outside(comparison, model)
-    found = _fitted(comparison, outside, lambda eps: comparison.analytic * _ratio(plain, model.gradient(eps)))
-    if found is None:
-        return None
-    guard = _guard(model, found, outside)
-    ratio = 1 / guard.ratio
-    return replace(guard, place=Place.DIVISOR, ratio=ratio, unsure=guard.unsure * ratio**2)
+    """The gradient has an eps that the value has not, which may have a bound; or both have it, in other places."""
+    outside = _outside(comparison, model)
+    for value in (None, model.value):
+        both = model if value is None else Model(partial(_quotient, model.gradient, value), model.shares)
+        found = _fitted(comparison, outside, partial(_over_gradient, comparison.analytic, both))
+        if found is not None:
+            guard = _guard(both, found, outside)
+            ratio = 1 / guard.ratio
+            return replace(guard, place=Place.DIVISOR, ratio=ratio, unsure=guard.unsure * ratio**2)
+        if model.value is None:
+            break
+    return None
+
+
+def _over_gradient(analytic: Array, model: Model, eps: complex) -> Array:
+    return np.asarray(analytic * _ratio(model.gradient(0.0), model.gradient(eps)))
+
+
+def _quotient(gradient: Callable[[complex], Array], value: Callable[[complex], Array], eps: complex) -> Array:
+    return _ratio(gradient(eps), value(eps))
 
 
 def beside_a_factor(comparison: Comparison, model: Model) -> Guard | None:
@@ -317,7 +339,8 @@ def _models(x: Array, weights: Array, target: Array | None, comparison: Comparis
     for p, rest, slope in ((x, 1 - x, weights), (below, above, weights * below * above)):
         if target is not None and target.shape == x.shape:
             yield Model(partial(_of_two, p, rest, slope, target), (p, rest))
-            yield Model(partial(_of_one, p * rest, slope * (p - target)), (p, rest))
+            value = partial(_of_two, p, rest, slope, target)
+            yield Model(partial(_of_one, p * rest, slope * (p - target)), (p, rest), value=value)
         for q in of_axes.values():
             yield Model(partial(_of_one, p, -slope * q), (p, rest))
         yield Model(partial(_of_one, p, -slope), (p, rest))

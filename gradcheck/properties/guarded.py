@@ -11,7 +11,7 @@ from gradcheck.contract import Array
 from gradcheck.diagnosis.evidence import Cause, Diagnosis
 from gradcheck.diagnosis.fits import Comparison
 from gradcheck.diagnosis.guards import LARGEST as LARGEST_GUARD
-from gradcheck.diagnosis.guards import Guard, Place, bound, guard_of, guard_of_samples, surest
+from gradcheck.diagnosis.guards import Guard, Place, alone, bound, guard_of, guard_of_samples, surest
 from gradcheck.diagnosis.norms import POWERS, Seen, guard_of_norm, share_of, without_norm
 from gradcheck.numerics.agreement import compare, largest
 from gradcheck.numerics.differences import RICHARDSON_WEIGHTS, SHORTER, STEPS, derivatives
@@ -21,6 +21,7 @@ from gradcheck.numerics.samples import batch_axis, part_of
 from gradcheck.properties.explained import moved_from, target_of
 from gradcheck.properties.held_guards import guard_of_held
 from gradcheck.properties.judge import Derivatives, Judge, TensorFinding, TooLongError
+from gradcheck.properties.lone_guards import alone_at_sure_answers, alone_beside_norm, is_divided, slopes_at, slopes_of
 from gradcheck.properties.outcome import DIAGNOSED, useful
 
 SAMPLES = 256  # of which each is tried alone, to tell an eps from a fault
@@ -60,6 +61,8 @@ def freed(judge: Judge, found: Mapping[str, TensorFinding], kept: dict[str, Deri
             else:  # which an eps may explain, whatever time that takes to see
                 unhurried = replace(judge, settings=replace(judge.settings, until=np.inf))
                 result[name] = _freed(unhurried, name, found[name], {}, normed=normed)
+            if result[name].disagrees:
+                result[name] = _beside_norm(judge, name, found[name], kept) or result[name]
             guard = result[name].guard
             normed |= guard is not None and guard.place is Place.NORM
     return result
@@ -84,31 +87,36 @@ def _freed(
         numeric, allowed = found.known or judge.numeric_of(kept, name, judge.point.dy)
     except TooLongError:
         return found
-    # A right answer of which a probability is sure lies beyond a bound as well, with a slope of 1 just inside it.
-    at_kinks = ~np.isfinite(allowed)
-    wrong_there = found.kinks is not None and found.kinks.ratio > 1
-    clipped = wrong_there and bool(_is_right_above(judge, name, at_kinks, flat=False))
-    if clipped:
-        found = replace(found, kinks=None)
-    failing = bool(np.any(Comparison(grad, numeric, allowed).failing))
-    if not failing and not clipped:  # the disagreement is at kinks alone
-        return found
     # What does not move is known no better than the outputs: a share of 1e-20 in a logarithm may still count.
     blurred = np.where(numeric == 0, allowed + _grain(judge, name), allowed)
+    at_kinks = ~np.isfinite(allowed) & (found.kinks is not None and found.kinks.ratio > 1)
+    lone = alone_at_sure_answers(judge, name, Comparison(grad, numeric, blurred), at_kinks)
+    # A right answer of which a probability is sure lies beyond a bound as well, with a slope of 1 just inside it.
+    beyond = at_kinks & ~lone
+    clipped = bool(np.any(beyond)) and bool(_is_right_above(judge, name, beyond, flat=False))
+    if clipped or (np.any(at_kinks) and not np.any(beyond)):
+        found = replace(found, kinks=None)
+    if np.any(lone):
+        found = _left_out(name, grad, replace(found, numeric=numeric, allowed=allowed), lone)
+        allowed, blurred = (np.where(lone, np.inf, one) for one in (allowed, blurred))
     comparison = Comparison(grad, numeric, blurred)
+    failing = bool(np.any(Comparison(grad, numeric, allowed).failing))
+    if not failing and not clipped:  # the disagreement is at kinks alone, or where an eps is
+        return found
     guard = _best(name, comparison, _guards(judge, name, comparison, normed=normed)) or _bound(judge, name, comparison)
     if guard is not None and np.any(guard.outside):
         right = _is_right_above(judge, name, guard.outside, flat=True)
         if right is False or (guard.place is Place.DIVISOR and not right):
             guard = None  # what is flat is so beyond any guard
     if guard is None and clipped:
-        guard = bound(at_kinks)
+        guard = bound(beyond)
     if guard is None or _worse(comparison, guard):
         return found
     if guard.sure and guard.place is Place.LOGARITHM and guard.eps:
         judge.case.tally.eps[guard.eps] = guard.error
     if guard.beside is not None:
         judge.case.measured.setdefault(BESIDE, guard.beside)
+    guard = replace(guard, alone=lone)
     without, margin = guard.without(numeric, blurred)
     smooth, off = compare(name, grad, without, margin), guard.moves(numeric)
     if guard.eps - guard.error > LARGEST_GUARD and smooth is not None and smooth.ratio <= 1:
@@ -126,6 +134,27 @@ def _worse(comparison: Comparison, guard: Guard) -> bool:
     numeric, allowed = guard.without(comparison.numeric, comparison.allowed)
     without = np.abs(comparison.analytic - numeric) > allowed
     return int(without.sum()) > int(comparison.failing.sum())
+
+
+def _left_out(name: str, grad: Array, found: TensorFinding, lone: Array) -> TensorFinding:
+    """Return what is found without some elements, of which an eps is much of what they are divided by."""
+    assert found.known is not None
+    numeric, allowed = found.known[0], np.where(lone, np.inf, found.known[1])
+    known = np.isfinite(allowed)
+    told = found.kinks is not None or (bool(known.any()) and useful(allowed[known], grad[known], numeric[known]))
+    worst = largest(compare(name, grad, numeric, allowed), found.kinks)
+    return replace(found, worst=worst, told=told, allowed=allowed, guard=alone(lone))
+
+
+def _beside_norm(judge: Judge, name: str, found: TensorFinding, kept: dict[str, Derivatives]) -> TensorFinding | None:
+    """Leave out what another eps explains where an input of our own making is small; None if none does."""
+    grad = judge.grads[name]
+    try:
+        numeric, allowed = found.known or judge.numeric_of(kept, name, judge.point.dy)
+    except TooLongError:
+        return None
+    lone = alone_beside_norm(judge, name, Comparison(grad, numeric, allowed))
+    return _left_out(name, grad, replace(found, numeric=numeric, allowed=allowed), lone) if np.any(lone) else None
 
 
 def _best(name: str, comparison: Comparison, guards: Iterator[Guard | None]) -> Guard | None:
@@ -184,12 +213,21 @@ def _is_right_above(judge: Judge, name: str, beyond: Array, *, flat: bool) -> bo
     if not len(places) or np.any(away > LARGEST_GUARD):
         return None
     lifted = {**point.variables, name: np.where(beyond, end + inwards * LIFTED, x).astype(x.dtype)}
-    every, step = np.arange(len(places)), np.full(len(places), LIFTED / 4)
+    every = np.arange(len(places))
     try:
         y, pullback = point.function.call(lifted, point.context())
         grad, own = pullback(point.dy)[name].reshape(-1)[places], judge.grads[name][beyond]
-        grows = (own * grad > 0) & (np.abs(own) >= (1 - ROUGHLY) * np.abs(grad))
-        if np.any((away > 0) & (own != 0) & ~grows):
+        at, ends, signs = slopes_at(judge, name, beyond), end[beyond].astype(x.dtype), inwards[beyond]
+        twice = 2 * at(ends + 2 * signs * LIFTED)
+        constant, logarithmic = (np.abs(one - grad) <= ROUGHLY * np.abs(grad) for one in (twice / 2, twice))
+        goes_on = (own * grad > 0) & (np.abs(own) >= (1 - ROUGHLY) * np.abs(grad))
+        goes_on &= ~constant | (np.abs(own) <= (1 + ROUGHLY) * np.abs(grad))
+        if np.any((away > 0) & (own != 0) & ~goes_on):
+            return False
+        judged = logarithmic & (own != 0)
+        if np.any(judged) and not np.all(
+            is_divided(at, ends, signs, own, away, lambda d: grad * LIFTED + 0 * d)[judged]
+        ):
             return False
         if np.any(away == 0):
             inside = end + inwards * np.where(end == 1.0, np.finfo(x.dtype).eps / 2, NEXT_TO_0)
@@ -200,31 +238,24 @@ def _is_right_above(judge: Judge, name: str, beyond: Array, *, flat: bool) -> bo
                 below, above = (lines.at(every, share * sign * size)[0] for share in (WITHIN, BEYOND))
                 return np.asarray(np.all(below == lines.y, axis=1) & np.any(above != lines.y, axis=1) & (size == eps))
 
-            def slopes(ends: Array) -> Array:
-                there = {**point.variables, name: np.where(beyond, ends, x).astype(x.dtype)}
-                return np.asarray(point.function.call(there, point.context())[1](point.dy)[name].reshape(-1)[places])
-
-            twice = 2 * slopes(end + 2 * inwards * LIFTED)
-            same, logarithmic = (np.abs(one - grad) <= ROUGHLY * np.abs(grad) for one in (own, twice))
-            eps, goes_on = _of_eps(own, slopes(inside), grad, np.abs(inside - end)[beyond])
+            same = np.abs(own - grad) <= ROUGHLY * np.abs(grad)
+            eps, goes_on = _of_eps(own, at(inside[beyond]), grad, np.abs(inside - end)[beyond])
             if np.any((away == 0) & (own != 0) & ~same & ~goes_on):
                 return False
             if not np.all((away > 0) | same | (logarithmic & goes_on & bounds(eps))):
                 return None
         lines = coordinates(replace(point, variables=lifted, y=y), name).only(places)
-        (above, right), (below, left) = lines.at(every, step), lines.at(every, -step)
-        noise = RICHARDSON_WEIGHTS * lines.eps * np.abs(lines.dy * lines.y).sum()
-        slope = (above - below) @ lines.dy[0] / (right - left)
-        if np.any(noise / step > ROUGHLY * np.abs(grad)):
+        slope, noise = slopes_of(lines, LIFTED / 4)
+        if np.any(noise > ROUGHLY * np.abs(grad)):
             return None
         if not flat:
             least = np.minimum(np.abs(grad), np.abs(judge.grads[name])[beyond])
-            here, shown = coordinates(point, name).only(places), inwards[beyond] * SHOWN * noise / least
+            here, shown = coordinates(point, name).only(places), inwards[beyond] * SHOWN * noise * (LIFTED / 4) / least
             if not np.all(np.abs(shown) <= LARGEST_GUARD) or np.any(here.at(every, shown)[0] != here.y[0]):
                 return None
     except Exception:  # noqa: BLE001  outside its domain it may raise anything
         return None
-    return bool(np.all(np.abs(slope - grad) <= ROUGHLY * np.abs(grad) + noise / step))
+    return bool(np.all(np.abs(slope - grad) <= ROUGHLY * np.abs(grad) + noise))
 
 
 def _of_eps(own: Array, inside: Array, above: Array, distance: Array) -> tuple[Array, Array]:
@@ -344,6 +375,9 @@ def remarks_of(found: Mapping[str, TensorFinding]) -> Iterator[str]:
                 else (f"as eps = {one.guard} {PLACES[one.guard.place]} explains{doubt}")
             )
             alike.setdefault(how, []).append(name)
+        if one.guard is not None and np.any(one.guard.alone):
+            of = f"{int(np.sum(one.guard.alone))} of {one.guard.outside.size} elements of {name}"
+            yield f"{of} are not judged: there an eps is much, or all, of what the gradient is divided by"
         if one.guard is not None and np.any(one.guard.outside):
             flat = f"{int(one.guard.outside.sum())} of {one.guard.outside.size} elements of {name}"
             yield f"{flat} are not judged: there the value is clipped, and flat"

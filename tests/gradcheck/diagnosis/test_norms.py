@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 import gradcheck
-from gradcheck.contract import Array
+from gradcheck.contract import Array, Case
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.properties.gradients import gradients_agree_with_differences
+from gradcheck.properties.outcome import Outcome, Settings
 from gradcheck.report.results import Finding
+from gradcheck.subjects.function import PlainFunction
 from tests.long import later
 
 X = np.random.default_rng(0).standard_normal((3, 4))
@@ -146,3 +148,40 @@ def test_of_more_axes_than_are_searched_for_norms_none_is_read_off(factor: float
 
     x = np.random.default_rng(0).standard_normal((2, 2, 2, 2, 3))
     assert judged(Deep(1e-6, factor=factor), x).verdict == verdict
+
+
+def of_zeros(eps: float, other: float, factor: float = 1.0) -> Outcome:
+    """Judge columns over ``sqrt(var + eps)`` where one of our own is 0; their gradient has another eps.
+
+    Where only that is left, the gradient has a factor, too.
+    """
+
+    def forward(x: Array) -> Array:
+        return np.asarray((x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + eps))
+
+    def backward(inputs: tuple[Array, ...], dy: Array) -> Array:
+        x = inputs[0]
+        std = np.sqrt(x.var(axis=0) + other)
+        y = (x - x.mean(axis=0)) / std
+        dx = (dy - dy.mean(axis=0) - y * (dy * y).mean(axis=0)) / std
+        return np.where(x.var(axis=0) == 0, factor, 1.0) * dx
+
+    x = np.random.default_rng(7).standard_normal((6, 3)) * [0.0, 1.0, 1.0]
+    return gradients_agree_with_differences(Case(PlainFunction(forward, backward), (x,)), Settings(derived=True))
+
+
+@pytest.mark.parametrize(("eps", "other"), later([(1e-5, 1e-8), (1e-8, 1e-5), (1e-5, 1e-6)], 1))
+def test_another_eps_passes_where_zeros_of_our_own_leave_nothing_else(eps: float, other: float) -> None:
+    found = of_zeros(eps, other)
+    assert found.verdict is not Verdict.FAIL, found
+    assert "an eps is much, or all, of what the gradient is divided by" in found.remark
+
+
+@pytest.mark.short(2)
+@pytest.mark.parametrize(
+    ("eps", "other", "factor"), [(1e-5, 1e-8, -1.0), (1e-5, 1e-5, 2.0), (1e-5, 1e-5, -1.0), (1e-3, 1e-8, 1.0)]
+)
+def test_a_factor_where_the_variance_is_0_or_an_eps_that_is_no_guard_fails(
+    eps: float, other: float, factor: float
+) -> None:
+    assert of_zeros(eps, other, factor).verdict is Verdict.FAIL

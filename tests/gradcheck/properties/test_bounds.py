@@ -206,3 +206,88 @@ def test_zeros_beside_what_is_clipped_tell_nothing(factor):
     answers = np.eye(3)
     report = gradcheck.check_loss(Likelihood(clip, clip, factor=factor), answers, answers, variations=False)
     assert report.verdict == "inconclusive"
+
+
+class Product(Binary):
+    """Binary cross-entropy whose gradient is ``(p - t) / (p (1 - p) + eps)``: 0 at sure right answers."""
+
+    def backward(self):
+        p, t = self.p, self.t
+        near = np.where(np.abs(p - t) < 1e-6, self.beyond, 1.0)
+        return self.factor * near * (p - t) / (p * (1 - p) + self.eps) / p.size
+
+
+EXACT = np.array([[0.0, 0.3, 0.6], [0.4, 1.0, 0.75]]), np.array([[0.0, 0, 1], [0, 1, 1]])
+NEARLY = np.where(EXACT[0] == 0, 1e-9, np.where(EXACT[0] == 1, 1 - 1e-9, EXACT[0])), EXACT[1]
+
+
+def verdict_of(loss, p, t):
+    claims = ("gradients_agree_with_differences",)
+    return gradcheck.check_loss(loss, p, t, variations=False, claims=claims).verdict
+
+
+@pytest.mark.short(1)
+@pytest.mark.parametrize("value", [add, np.maximum, clip])
+@pytest.mark.parametrize(("given", "eps"), later([(EXACT, 1e-7), (NEARLY, 1e-7), (NEARLY, 1e-5), (EXACT, 1e-5)], 2))
+@pytest.mark.parametrize("factor", [1.0, 2.0, -1.0])
+def test_a_gradient_that_an_eps_makes_0_at_sure_right_answers_is_judged_elsewhere(value, given, eps, factor):
+    found = verdict_of(Product(value, None, eps, factor), *given)
+    assert found == ("pass" if factor == 1 else "fail")
+
+
+@pytest.mark.short(1)
+@pytest.mark.parametrize("value", later([add, clip, np.maximum], 2))
+@pytest.mark.parametrize("beyond", later([-1.0, 0.5, 1.5], 1))
+def test_such_a_gradient_that_is_wrong_near_sure_answers_alone_fails(value, beyond):
+    assert verdict_of(Product(value, None, 1e-7, beyond=beyond), *NEARLY) == "fail"
+
+
+class Zeroed(Binary):
+    """Binary cross-entropy of clipped probabilities, whose gradient is 0 where they are clipped."""
+
+    def backward(self):
+        return np.where((self.p < self.eps) | (self.p > 1 - self.eps), 0.0, super().backward())
+
+
+class Unguarded(Binary):
+    """Binary cross-entropy of clipped probabilities, whose gradient is that without a clip."""
+
+    def backward(self):
+        self.eps, eps = 0.0, self.eps
+        slope = super().backward()
+        self.eps = eps
+        return np.where((self.p < eps) | (self.p > 1 - eps), self.beyond, 1.0) * slope
+
+
+WRONG_ANSWER = np.array([[1e-9, 0.3, 0.6], [0.4, 0.2, 0.75]]), np.array([[1.0, 0, 1], [0, 1, 1]])
+RIGHT_ANSWER = np.where(WRONG_ANSWER[0] < 1e-6, 1 - 1e-9, WRONG_ANSWER[0]), WRONG_ANSWER[1]
+AT_0 = np.where(WRONG_ANSWER[0] < 1e-6, 0.0, WRONG_ANSWER[0]), WRONG_ANSWER[1]
+
+
+KINDS = [
+    (Unguarded, WRONG_ANSWER),
+    (Binary, AT_0),
+    (Unguarded, RIGHT_ANSWER),
+    (Binary, WRONG_ANSWER),
+    (Binary, RIGHT_ANSWER),
+]
+
+
+@pytest.mark.short(2)
+@pytest.mark.parametrize(("kind", "given"), [*KINDS, (Zeroed, WRONG_ANSWER), (Zeroed, AT_0)])
+def test_where_a_probability_is_clipped_each_usual_gradient_passes(kind, given):
+    assert verdict_of(kind(clip, clip, 1e-7), *given) == "pass"
+
+
+@pytest.mark.short(2)
+@pytest.mark.parametrize(("kind", "given"), KINDS)
+@pytest.mark.parametrize("beyond", [2.0, 0.5, 1.2, -1.0])
+def test_where_a_probability_is_clipped_another_factor_fails(kind, given, beyond):
+    assert verdict_of(kind(clip, clip, 1e-7, beyond=beyond), *given) == "fail"
+
+
+def test_a_divisor_that_is_clipped_and_has_an_eps_besides_passes():
+    def both(p, eps):
+        return np.clip(p, eps, 1 - eps) + eps
+
+    assert verdict_of(Binary(clip, both, 1e-7), *WRONG_ANSWER) == "pass"
