@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -51,6 +52,8 @@ VARIATIONS_EXPLAINED = 3  # failing variations of one object, with as many sampl
 
 
 FOREIGN = (ForeignLayer, ForeignLoss, PlainFunction)
+
+OF_A_FAILURE = 0.5  # of the time, after which a failure is not tried on more variations before all else has been tried
 
 # What is asked of variations; the rest is asked of the case as given alone.
 VARIED = (
@@ -613,6 +616,7 @@ def _tried(
     """Return what each property finds in the case as given and in its variations, as far as the time goes.
 
     What tells most comes first: gradients as given, then their variations, then what holds of the calls themselves.
+    Where something has failed, more variations of it wait for the rest.
     """
     found: dict[str, list[tuple[Variation, Outcome]]] = {claim.__name__: [] for claim in claims}
     if not claims:
@@ -636,25 +640,34 @@ def _tried(
         if outcome is not None:
             outcomes.append((variation, outcome))
 
-    given = []
-    derived = variations(case, training=scope.training, domain=scope.domain, notes=notes)
-    for variation in derived:
+    def attempt_varied(variation: Variation) -> None:
         as_given = variation.name.startswith(AS_GIVEN)
-        if as_given:
-            given.append(variation)
-        elif not scope.variations:
-            break
         for claim in (each for each in claims if each.__name__ in VARIED):
             if budget.spent() and not (as_given and claim.__name__ in DECIDING):
                 left[variation.name] = None
             else:
                 attempt(variation, claim)
+
+    given: list[Variation] = []
+    waiting: list[Variation] = []
+    derived = variations(case, training=scope.training, domain=scope.domain, notes=notes)
+    for variation in derived:
+        if variation.name.startswith(AS_GIVEN):
+            given.append(variation)
+        elif not scope.variations:
+            break
+        elif budget.spent(OF_A_FAILURE) and any(o.verdict is Verdict.FAIL for _, o in chain(*found.values())):
+            waiting.append(variation)
+            break
+        attempt_varied(variation)
     for claim in (each for each in claims if each.__name__ not in VARIED):
         for variation in given:
             if budget.spent():
                 left[sentence(claim.__name__)] = None
             else:
                 attempt(variation, claim)
+    for variation in chain(waiting, derived) if waiting else ():
+        attempt_varied(variation)
     if left:
         late = f"left out after {settings.limit:g} s"
         notes.append(f"{late}: {'; '.join(left)} (seconds= gives it more)")

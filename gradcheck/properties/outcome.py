@@ -77,11 +77,11 @@ class Budget:
     """The processor time of a check: of this thread, so that a busy machine changes nothing of what is tried."""
 
     def __init__(self, seconds: float) -> None:
-        self.until = time.thread_time() + seconds
+        self.seconds, self.until = seconds, time.thread_time() + seconds
 
-    def spent(self) -> bool:
-        """Return whether the time is over."""
-        return time.thread_time() > self.until
+    def spent(self, share: float = 1.0) -> bool:
+        """Return whether the time, or a share of it, is over."""
+        return time.thread_time() > self.until - (1 - share) * self.seconds
 
 
 @dataclass(frozen=True)

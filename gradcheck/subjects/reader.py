@@ -163,7 +163,7 @@ class Reader(HoldingsReader):
                 pass
             call = f"{self.spoken(0)}({', '.join(self.names)})"
             mixed = any(array.dtype not in self.kinds_given for array in arrays_of(self.subject).values())
-            advice = ": hold parameters in the precision of the inputs" if mixed else ""
+            advice = ": give inputs that it takes, or hold parameters in their precision" if mixed else ""
             raise AdapterError(
                 f"{call} raises {raised(error)} for inputs of shape {shapes}, in float64 and in float32{advice}"
             ) from error

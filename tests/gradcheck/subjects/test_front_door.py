@@ -561,6 +561,27 @@ def test_what_torch_imports_takes_no_time_of_the_check(monkeypatch: pytest.Monke
     assert "left out after" not in str(report)
 
 
+def test_a_wrong_gradient_leaves_time_for_what_else_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("gradcheck.properties.outcome.time", SimpleNamespace(thread_time=lambda: clock[0]))
+
+    class Slow:
+        def forward(self, x: Array) -> Array:
+            self.x, clock[0] = x, clock[0] + 0.004
+            return x**2
+
+        def backward(self, dy: Array) -> Array:
+            dy *= self.x
+            return dy
+
+    report = gradcheck.check_layer(Slow(), X)
+    assert [one.property for one in report.findings if one.verdict is Verdict.FAIL] == [
+        "gradients_agree_with_differences",
+        "arguments_are_left_untouched",
+    ]
+    assert "left out after 5 s" in str(report)
+
+
 def by_products(x: Array, w: Array) -> Array:
     return np.sin(x) * w
 
