@@ -20,11 +20,13 @@ LARGEST_SHARE = 0.1  # of a gradient, by which an eps may move it: then the squa
 SECOND_ORDER = 8.0  # times the square of the share: what the next term of an expansion in eps may come to
 COUNTS = 4.0  # times the norm, that an eps is where it is looked at whether it guards: there less than a half is left
 SATURATED = 0.1  # of an error, by which that of a guard falls short there; that of a root by a sixth
-LEFT = 1e-3  # of an error, that is left there at least: a hundredth where it is in one place of two
 ROUGH = 0.75  # relative error of an eps that is only known by what it does: there may be two or three of it, or half
 FAR_ROUNDING = 64 * float(np.finfo(np.float64).eps)  # of the largest element, of a gradient at another scale
 EQUAL = 1e-9  # of the largest element, below which elements deviate by rounding alone
 FROM_SHARE = 16.0  # times what an eps makes of a norm, which it may make of a gradient: 6 is seen where terms cancel
+# Of an error, that is left there at least: a hundredth where it is in one place of two, and where terms cancel, so that
+# eps counts more there than the share lets expect, less by the square of that.
+LEFT = 1e-3 / FROM_SHARE**2
 PLAIN = 1e-3  # relative, to which an eps that is read off the outputs is the same for all, and a usual one
 
 
