@@ -27,6 +27,8 @@ MOST_ORDERS = 5  # gradients of one shape whose orders are tried
 class GuessReader(PullbackReader):
     """Finds gradients by what they do: what is twice as large for twice dy, and nothing for none."""
 
+    weights: tuple[str, ...] = ()  # the paths of what the output depends on, which backward may move
+
     def _confirmed(self, guesses: Mapping[str, tuple[str, str]], rate: float = RATE) -> dict[str, str]:
         """Return the sources, by name, of those guesses (a parameter's path and a source) that behave as gradients do.
 
@@ -47,7 +49,7 @@ class GuessReader(PullbackReader):
         with suppress(Exception):  # no second pass without a reset: nothing to be seen
             layer, result = self.go(training=True)
             before, _ = self._values(guesses, rate, layer=layer, result=result, dys=others)
-            for path, _ in guesses.values():
+            for path in {*self.weights, *(path for path, _ in guesses.values())}:
                 assign(layer, path, np.asarray(resolve(self.base, path)))
             self.put_generators_back(layer)
             again, _ = self._values(guesses, rate, layer=layer, dys=dys)

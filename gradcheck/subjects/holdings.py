@@ -25,6 +25,7 @@ from gradcheck.subjects.calls import (
 from gradcheck.subjects.guesses import SUBTRACTED, GuessReader
 from gradcheck.subjects.parameters import (
     arrays_of,
+    beside_alone,
     by_exclusion,
     gradient_path,
     name_of,
@@ -77,6 +78,7 @@ class HoldingsReader(GuessReader):
         depends = self._dependent(before)
         forward_writes = self._written(before, layer=None, backward=False)
         backward_writes = self._written(before, layer=layer, backward=True)
+        self.weights = tuple(path for path in depends if path not in forward_writes)
         held = {path: a for path, a in after.items() if path not in self._own_paths(used)}
         params: dict[str, str] = {}
         grads: dict[str, str] = {}
@@ -111,8 +113,10 @@ class HoldingsReader(GuessReader):
         known = [*self.inputs, *dys, *(found_or_none(path, layer, back) for path in used)]
         written = {k: a for k, a in fresh_arrays.items() if not any(equal(a, v) for v in known)}
         written = {k: a for k, a in written.items() if k.partition(".")[2] not in self._cached_by_forward()}
-        alone = by_exclusion({n: s for n, s in missing.items() if candidates[n] in depends}, written)
-        guessed = self._confirmed({name: (candidates[name], source) for name, source in alone.items()})
+        shapes = {candidates[n]: s for n, s in missing.items() if candidates[n] in depends}
+        beside = beside_alone({f"{OBJECT}.{path}": s for path, s in shapes.items()}, written)
+        alone = by_exclusion(shapes, written) | {p.partition(".")[2]: source for p, source in beside.items()}
+        guessed = self._confirmed({n: (p, alone[p]) for n, p in candidates.items() if n in missing and p in alone})
         params |= {name: candidates[name] for name in guessed}
         grads |= guessed
         unread = {name: (path, SUBTRACTED) for name, path in moves.items() if name not in grads}
@@ -131,7 +135,7 @@ class HoldingsReader(GuessReader):
                 f"there is no gradient of {', '.join(lost)} after {self.calls.backward}, under any usual name: add "
                 f"grads={{{example}}}; arrays that it wrote: {wrote}"
             )
-        judged = set(params.values()) | self._same_memory(before, params.values())
+        judged = set(params.values()) | self._same_memory(params.values())
         buffers = tuple(p for p in depends if p in forward_writes and p not in judged)
         unchecked = tuple(p for p in depends if p not in judged and p not in buffers)
         places = self.floating()
@@ -154,18 +158,21 @@ class HoldingsReader(GuessReader):
         )
 
     def _perhaps(self, unchecked: Iterable[str], layer: Any, grads: Mapping[str, str]) -> dict[str, str]:
-        """Return for each array without a gradient one of its shape that backward wrote, in a place of its own."""
-        written = dict(self._new(layer))
-        for source in grads.values():
-            written.pop(source.partition(".")[2], None)
-        perhaps = {}
+        """Return for each array without a gradient one of its shape that backward wrote, in a place of its own.
+
+        Of several of one shape, the one that agrees with differences.
+        """
+        taken = {*unchecked, *(source.partition(".")[2] for source in grads.values())}
+        written = {place: array for place, array in self._new(layer) if place not in taken}
+        perhaps: dict[str, str] = {}
         for path in unchecked:
             shape = np.asarray(resolve(self.base, path)).shape
-            place = next((p for p, array in written.items() if array.shape == shape and p not in unchecked), None)
-            if place is not None:
-                perhaps[path] = place
-                del written[place]
-        return perhaps
+            places = [p for p, array in written.items() if array.shape == shape and p not in perhaps.values()]
+            agreeing = [place for place in places if len(places) > 1 and self._agrees(path, f"{OBJECT}.{place}")]
+            if agreeing:
+                perhaps[path] = agreeing[0]
+        left = {path: np.asarray(resolve(self.base, path)).shape for path in unchecked if path not in perhaps}
+        return perhaps | by_exclusion(left, {p: a for p, a in written.items() if p not in perhaps.values()})
 
     def _new(self, layer: Any) -> Iterator[tuple[str, Array]]:
         """Yield the arrays, with their paths, that a backward pass has left and a forward pass does not."""
@@ -183,10 +190,10 @@ class HoldingsReader(GuessReader):
         name = self.subject.method or self.who
         return (name, "pullback") if self.pulls else (name,)
 
-    def _same_memory(self, before: Mapping[str, Array], paths: Iterable[str]) -> set[str]:
+    def _same_memory(self, paths: Iterable[str]) -> set[str]:
         """Return the paths to what is in the memory of the arrays at ``paths``."""
         own = [array for array in (resolve(self.base, path) for path in paths) if isinstance(array, np.ndarray)]
-        return {path for path, array in before.items() if any(np.shares_memory(array, one) for one in own)}
+        return {path for path, array in arrays_of(self.base).items() if any(np.shares_memory(array, one) for one in own)}
 
     def _likely(
         self, before: Mapping[str, Array], depends: Sequence[str], held: Mapping[str, Array], writes: set[str]

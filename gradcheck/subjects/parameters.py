@@ -28,6 +28,8 @@ GRADIENT_CONTAINERS = {
     "derivatives",
 }
 VALUES = (
+    "params",
+    "param",
     "data",
     "value",
     "values",
@@ -103,7 +105,7 @@ def _items(prefix: str, owner: object) -> Iterable[tuple[str, object]]:
 def name_of(path: str) -> str:
     """Return what a parameter is called: its path without the container or the object that only wraps it."""
     parts = path.split(".")
-    if len(parts) > 1 and parts[-1] in VALUES[:7]:
+    if len(parts) > 1 and parts[-1] in VALUES[:9]:
         parts.pop()
     kept = [part for place, part in enumerate(parts) if part not in CONTAINERS or place == len(parts) - 1]
     return ".".join(kept)
@@ -197,6 +199,15 @@ def by_exclusion(missing: Mapping[str, tuple[int, ...]], written: Mapping[str, A
         fitting = [name for name, array in written.items() if array.shape == shape]
         if len(alike) == len(fitting) == 1:
             found[path] = fitting[0]
+    return found
+
+
+def beside_alone(paths: Mapping[str, tuple[int, ...]], written: Mapping[str, Array]) -> dict[str, str]:
+    """Return, as `by_exclusion`, the gradients that one object holds beside its only parameter of their shape."""
+    found: dict[str, str] = {}
+    for holder in {path.rpartition(".")[0] for path in paths} - {""}:
+        own = {path: shape for path, shape in paths.items() if path.rpartition(".")[0] == holder}
+        found |= by_exclusion(own, {p: a for p, a in written.items() if p.rpartition(".")[0] == holder})
     return found
 
 
