@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gradcheck.report.text import Json
-from gradcheck.subjects.calls import OBJECT, RESULT, Bundle, Held
+from gradcheck.subjects.calls import FILLED, OBJECT, RESULT, Bundle, Held
 from gradcheck.subjects.handed import HANDED
 from gradcheck.subjects.loss import NAMES
 from gradcheck.subjects.parameters import name_of
@@ -65,7 +65,7 @@ def _given(what: str, name: str, reading: Reading) -> str:
         return reading.argument_names[int(what[5:])]
     if what.startswith("argument"):
         return name
-    return {"dys": "(dy0, dy1, ...)", "rate": f"{name}=1"}.get(what, what)
+    return {FILLED: name, "dys": "(dy0, dy1, ...)", "rate": f"{name}=1"}.get(what, what)
 
 
 def _facts(reading: Reading) -> Iterator[str]:
@@ -105,7 +105,11 @@ def _gradient(reading: Reading, name: str) -> str:
     path = reading.grads.get(name, "")
     if path.startswith(f"{OBJECT}.{HANDED}."):
         return f"given to {path.removeprefix(f'{OBJECT}.{HANDED}.').partition(':')[0]}"
-    return "returned" if path.startswith(RESULT) else path.partition(".")[2]
+    kept = path.partition(".")[2]
+    if kept.startswith(f"{FILLED}."):
+        calls = reading.calls
+        return calls.names[calls.given.index(FILLED)] + kept.removeprefix(FILLED)
+    return "returned" if path.startswith(RESULT) else kept
 
 
 def unchecked(reading: Reading) -> str:

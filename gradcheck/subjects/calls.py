@@ -18,6 +18,7 @@ from gradcheck.subjects.signatures import Switch, name_of, positional
 
 RESULT, OBJECT = "result", "object"  # where the path to a result begins
 CONTEXTS = ("ctx", "context")  # what the first argument of a static method may be called
+FILLED = "_filled"  # the attribute of a copy that keeps the dict which backward was given to put gradients into
 RATE = 1.0  # given to a backward pass that asks for a rate: what it subtracts from the weights is then their gradient
 
 
@@ -145,6 +146,13 @@ class Pair:
         return name_of(self.functions[0])
 
 
+class Filled(dict[Any, Any]):
+    """A dict for gradients, to which may be added what is not there yet."""
+
+    def __missing__(self, key: Any) -> float:
+        return 0.0
+
+
 @dataclass(frozen=True)
 class Constant:
     """An argument of ``forward`` that is given as it is."""
@@ -192,7 +200,7 @@ class Calls:
     ``arguments`` are those of forward: the number of an input, a `Bundle`, or a `Constant`. ``outputs`` are the paths
     to what it computes: ``result`` is what is returned, ``result.0`` the first of a tuple, ``object.output`` an
     attribute. ``given`` says what backward is given, in order: ``dy``, ``dy0`` and ``dy1`` of two outputs, ``dys`` (a
-    tuple of them), ``cache`` (the last that forward returned), ``rate``, ``one`` (the number 1), ``y`` (the output),
+    tuple of them), ``cache`` (the last that forward returned), ``rate``, ``_filled`` (a dict to put gradients into), ``one`` (the number 1), ``y`` (the output),
     ``input0``, or ``argument1``, which was no input. ``gradients`` are the paths to the gradients of inputs, by their
     numbers. ``local``: what is returned is dy/dx of each element, to be multiplied by dy. ``keep`` are flags that
     forward needs set for backward to work, ``derive`` those that make a function return its derivative.
@@ -239,6 +247,10 @@ class Calls:
             return tuple(dys)
         if what == "cache":
             return result[-1]
+        if what == FILLED:
+            filled = Filled()
+            setattr(layer, FILLED, filled)
+            return filled
         if what in ("rate", "one"):
             return RATE
         if what.startswith("dy"):

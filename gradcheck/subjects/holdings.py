@@ -14,6 +14,7 @@ from gradcheck.streams import stream
 from gradcheck.subjects.attributes import AdapterError, assign, items_of, member, require_numbers, resolve
 from gradcheck.subjects.caller import NUDGE, equal, other_values, suggestion
 from gradcheck.subjects.calls import (
+    FILLED,
     OBJECT,
     RATE,
     RESULT,
@@ -75,6 +76,7 @@ class HoldingsReader(GuessReader):
         returned = arrays_of({RESULT: list(back) if isinstance(back, (list, tuple)) else back})
         used = set(self.calls.gradients.values())
         free = {path: a for path, a in returned.items() if path not in used}
+        free |= {f"{OBJECT}.{path}": a for path, a in after.items() if path.partition(".")[0] == FILLED}
         depends = self._dependent(before)
         forward_writes = self._written(before, layer=None, backward=False)
         backward_writes = self._written(before, layer=layer, backward=True)

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from gradcheck.contract import Array
 from gradcheck.streams import stream
-from gradcheck.subjects.attributes import AdapterError, raised
+from gradcheck.subjects.attributes import AdapterError, member, raised
 from gradcheck.subjects.caller import described, equal, is_floating, same_shape
 from gradcheck.subjects.calls import (
+    FILLED,
     OBJECT,
     RESULT,
     Calls,
@@ -43,6 +45,7 @@ from gradcheck.subjects.signatures import (
 STEPS = {np.float64: 2.0**-17, np.float32: 2.0**-8}
 AGREES = 1e-3  # relative disagreement along a direction, below which a way of calling is taken for the right one
 PARAMETERS = {"params", "parameters", "param", "weights", "theta", "model", "network", "net", "w"}  # in one dict
+DICTS = {"grads", "gradients", "outgrads", "outgradients", "gradsdict", "graddict", "gradientsdict", "gradientdict"}
 INPUTS = ("input", "inputs", "x", "in", "X", "data", "prev", "A_prev", "a_prev")  # whose gradient an attribute may be
 
 
@@ -59,6 +62,8 @@ class PullbackReader(DerivativeReader):
             self.calls = candidate
             try:
                 layer, result, back, _ = self.both(training=True)
+                if FILLED in candidate.given and not getattr(layer, FILLED):
+                    continue
             except Exception as error:  # a candidate that does not fit; if none does, it is told
                 if isinstance(error, AdapterError) and isinstance(self.subject, Together):
                     raise  # of a generator, which says what it lacks
@@ -128,6 +133,9 @@ class PullbackReader(DerivativeReader):
                 fixed[place] = "rate"
             else:
                 free.append(place)
+        for place in [place for place in free if len(free) > 1 and plain(needed[place]) in DICTS]:
+            others = [each for each in free if each != place]
+            yield from self._filled(needed, fixed | {place: FILLED}, others, outputs, cache=has_cache)
         yield from self._filled(needed, fixed, free, outputs, cache=has_cache)
         if free and len(needed) == 1 and len(outputs) == 1 and last:
             # The last of a chain, such as a loss, may disregard what it is given: the gradient is then for dy = 1.
@@ -274,14 +282,27 @@ class PullbackReader(DerivativeReader):
         own = self.own_names()
         paths = {}
         for i in places:
-            name = own[i]
+            words = (own[i], *(INPUTS if len(places) == 1 else ()))
             for path, array in after.items():
                 written = path not in before or not equal(before[path], array)
-                words = (name, *(INPUTS if len(places) == 1 else ()))
                 if "." not in path and written and array.shape == self.inputs[i].shape and _of_input(words, path):
                     paths[i] = f"{OBJECT}.{path}"
                     break
+            else:
+                if wrong := self._of_another_shape(layer, words, before):
+                    paths[i] = f"{OBJECT}.{wrong}"
         return paths
+
+    def _of_another_shape(self, layer: Any, words: Sequence[str], held: Mapping[str, Array]) -> str:
+        """Return the attribute named as an input's gradient that backward alone has written, in a wrong shape."""
+        forwarded, _ = self.go(training=True)
+        for name, value in getattr(layer, "__dict__", {}).items():
+            if not (isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim and _of_input(words, name)):
+                continue
+            of_another = any(names_gradient(path, name) and same_shape(value, array) for path, array in held.items())
+            if not of_another and not any(equal(member(one, name), value) for one in (self.base, forwarded)):
+                return name
+        return ""
 
     def disagreement(self, calls: Calls) -> float:
         """Return by how much the gradients of the inputs, read in one way, are off along a direction.
