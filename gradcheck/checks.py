@@ -475,7 +475,7 @@ def _read_layer(layer: object, values: Sequence[Any], given: Given) -> tuple[For
     fixed = {*names, *reading.argument_names, *range(len(arrays))}
     inputs = f"the inputs {', '.join(reading.argument_names)}"
     reading = _without(reading, [c for c in given.constant if c not in fixed], inputs)
-    return ForeignLayer(subject, reading), tuple(arrays)
+    return ForeignLayer.as_read(subject, reading), tuple(arrays)
 
 
 def _with_parameters(pair: Pair, values: Sequence[Any], given: Given) -> tuple[Pair, Given]:

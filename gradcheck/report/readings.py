@@ -91,6 +91,8 @@ def _facts(reading: Reading) -> Iterator[str]:
         yield f"its mode is set by {reading.calls.switch.name()}"
     if reading.evaluates:
         yield f"backward after a forward pass in evaluation mode {reading.evaluates}: not judged"
+    if reading.begun is not None:
+        yield "its first forward pass makes weights: it is judged as that leaves it"
     if reading.draws:
         yield f"it draws random numbers from {', '.join(reading.draws)}, put back before each call"
     if reading.fixed:

@@ -51,6 +51,11 @@ def resolve(owner: object, path: str) -> object:
     return _walk(owner, path)[2]
 
 
+def parent_of(owner: object, path: str) -> tuple[object, str]:
+    """Return what holds the end of a path, and the last step there."""
+    return _walk(owner, path)[:2]
+
+
 def _walk(owner: object, path: str) -> tuple[object, str, object]:
     """Return what holds the end of a path, the last step there, and what it leads to."""
     current = owner

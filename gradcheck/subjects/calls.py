@@ -200,10 +200,11 @@ class Calls:
     ``arguments`` are those of forward: the number of an input, a `Bundle`, or a `Constant`. ``outputs`` are the paths
     to what it computes: ``result`` is what is returned, ``result.0`` the first of a tuple, ``object.output`` an
     attribute. ``given`` says what backward is given, in order: ``dy``, ``dy0`` and ``dy1`` of two outputs, ``dys`` (a
-    tuple of them), ``cache`` (the last that forward returned), ``rate``, ``_filled`` (a dict to put gradients into), ``one`` (the number 1), ``y`` (the output),
-    ``input0``, or ``argument1``, which was no input. ``gradients`` are the paths to the gradients of inputs, by their
-    numbers. ``local``: what is returned is dy/dx of each element, to be multiplied by dy. ``keep`` are flags that
-    forward needs set for backward to work, ``derive`` those that make a function return its derivative.
+    tuple of them), ``cache`` (the last that forward returned), ``rate``, ``_filled`` (a dict to put gradients into),
+    ``one`` (the number 1), ``y`` (the output), ``input0``, or ``argument1``, which was no input. ``gradients`` are the
+    paths to the gradients of inputs, by their numbers. ``local``: what is returned is dy/dx of each element, to be
+    multiplied by dy. ``keep`` are flags that forward needs set for backward to work, ``derive`` those that make a
+    function return its derivative.
     """
 
     forward: str = "forward"

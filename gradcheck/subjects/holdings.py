@@ -48,6 +48,8 @@ RATE_ATTRIBUTES = ("lr", "learning_rate", "learn_rate", "eta", "alpha", "rate", 
 class HoldingsReader(GuessReader):
     """Finds what the output depends on besides the inputs, and the gradients of that."""
 
+    begun: Any = None  # a copy after its first forward pass, where that makes weights
+
     def _named_params(self, before: Mapping[str, Array]) -> dict[str, str]:
         """Return the paths of the parameters that the user, or a dict or list ``params`` of the object, names."""
         named = dict(self.given.params) or items_of(self.base, "params")
@@ -143,6 +145,7 @@ class HoldingsReader(GuessReader):
         places = self.floating()
         return Reading(
             subject=self.who,
+            begun=self.begun,
             calls=replace(self.calls, spoken=self._functions()),
             inputs=self.names,
             silent=tuple(self.names[i] for i in places if i not in self.calls.gradients),
@@ -195,7 +198,9 @@ class HoldingsReader(GuessReader):
     def _same_memory(self, paths: Iterable[str]) -> set[str]:
         """Return the paths to what is in the memory of the arrays at ``paths``."""
         own = [array for array in (resolve(self.base, path) for path in paths) if isinstance(array, np.ndarray)]
-        return {path for path, array in arrays_of(self.base).items() if any(np.shares_memory(array, one) for one in own)}
+        return {
+            path for path, array in arrays_of(self.base).items() if any(np.shares_memory(array, one) for one in own)
+        }
 
     def _likely(
         self, before: Mapping[str, Array], depends: Sequence[str], held: Mapping[str, Array], writes: set[str]
@@ -259,13 +264,14 @@ class HoldingsReader(GuessReader):
     def _own_paths(self, used: set[str]) -> set[str]:
         return {path.partition(".")[2] for path in used if path.startswith(OBJECT)}
 
-    def _dependent(self, before: Mapping[str, Array]) -> list[str]:
+    def _dependent(self, before: Mapping[str, Array], start: Any = None) -> list[str]:
         """Return the paths of the arrays that the output depends on, in either mode."""
+        start = self.base if start is None else start
         rng = stream("nudges of a reading")
         bases = {}
         for training in (True, False) if self.calls.switch else (True,):
             try:
-                layer, result = self.go(training=training)
+                layer, result = self.go(training=training, layer=copy.deepcopy(start))
                 bases[training] = packed(self.calls.values(layer, result))
             except Exception:  # noqa: BLE001, S112  a mode that it does not have shows no dependence
                 continue
@@ -275,7 +281,7 @@ class HoldingsReader(GuessReader):
             moved = array + NUDGE * (size if np.isfinite(size) else 1.0) * rng.standard_normal(array.shape)
             for training, base in bases.items():
                 try:
-                    layer = copy.deepcopy(self.base)
+                    layer = copy.deepcopy(start)
                     assign(layer, path, moved)
                     layer, result = self.go(training=training, layer=layer)
                     y = packed(self.calls.values(layer, result))

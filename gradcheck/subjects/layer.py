@@ -45,7 +45,12 @@ class ForeignLayer:
     @classmethod
     def of(cls, layer: object, *inputs: Array, given: Given = Given()) -> ForeignLayer:
         """Return a layer after reading it; the inputs are called ``input``, or ``input0``, ``input1``, ..."""
-        return cls(layer, read(layer, inputs, input_names(len(inputs)), given))
+        return cls.as_read(layer, read(layer, inputs, input_names(len(inputs)), given))
+
+    @classmethod
+    def as_read(cls, layer: object, reading: Reading) -> ForeignLayer:
+        """Return a layer that was read, with the weights that its first forward pass has made."""
+        return cls(layer if reading.begun is None else reading.begun, reading)
 
     @property
     def name(self) -> str:

@@ -74,7 +74,7 @@ class ForeignLoss:
                 f"{type(loss).__name__} needs a method backward that returns the gradient of the prediction, or a "
                 "forward that returns (value, gradient): name its own with backward="
             ) from error
-        return cls(ForeignLayer(subject, reading))
+        return cls(ForeignLayer.as_read(subject, reading))
 
     @property
     def name(self) -> str:

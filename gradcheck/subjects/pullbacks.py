@@ -296,8 +296,11 @@ class PullbackReader(DerivativeReader):
     def _of_another_shape(self, layer: Any, words: Sequence[str], held: Mapping[str, Array]) -> str:
         """Return the attribute named as an input's gradient that backward alone has written, in a wrong shape."""
         forwarded, _ = self.go(training=True)
-        for name, value in getattr(layer, "__dict__", {}).items():
-            if not (isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim and _of_input(words, name)):
+        attributes: dict[str, Any] = getattr(layer, "__dict__", {})
+        for name, value in attributes.items():
+            if not (
+                isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim and _of_input(words, name)
+            ):
                 continue
             of_another = any(names_gradient(path, name) and same_shape(value, array) for path, array in held.items())
             if not of_another and not any(equal(member(one, name), value) for one in (self.base, forwarded)):

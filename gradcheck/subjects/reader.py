@@ -24,6 +24,7 @@ from gradcheck.subjects.calls import (
     found_or_none,
     packed,
 )
+from gradcheck.subjects.first_forward import after_first_forward
 from gradcheck.subjects.holdings import HoldingsReader
 from gradcheck.subjects.parameters import (
     arrays_of,
@@ -81,6 +82,9 @@ class Reader(HoldingsReader):
         self.taken, self.pulls = True, isinstance(layer, Together) and layer.pulls
         self.calls = replace(self.calls, outputs=self._outputs(layer, result),
                              returns_outputs=len(result) if isinstance(result, tuple) else 0)  # fmt: skip
+        self.begun = None if self._functions() else after_first_forward(self, self._dependent)
+        if self.begun is not None:
+            self.subject, self.base = self.begun, self._copied(self.begun)
         before = arrays_of(self.base)
         named_params = self._named_params(before)
         self.calls = self._backward(named_params or before)

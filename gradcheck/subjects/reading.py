@@ -24,7 +24,8 @@ class Reading:
     that forward moves. ``evaluates``: why backward after a forward pass in evaluation mode is not judged, empty if it
     is. ``draws``: from which generators; ``unseeded``: two calls from the same state differ. ``adds_up``: parameters
     whose gradients are added to those of the last call. ``keeps``: attributes by which one output depends on the call
-    before. ``batch``: the axes of the samples, of input and output.
+    before. ``begun``: the object after a first forward pass that makes its weights; None if there is no such.
+    ``batch``: the axes of the samples, of input and output.
     """
 
     subject: str
@@ -42,6 +43,7 @@ class Reading:
     evaluates: str = ""
     draws: tuple[str, ...] = ()
     generators: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    begun: Any = field(default=None, repr=False)
     unseeded: bool = False
     adds_up: tuple[str, ...] = ()
     keeps: tuple[str, ...] = ()
