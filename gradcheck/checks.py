@@ -172,14 +172,15 @@ def check_loss(
     _require_module(twin)
     arrays = _arrays((prediction, target))
     behind = _values((prediction, *others))[1:]
-    if arrays[0].dtype.kind != "f":
+    floating, target_floating = (array.dtype.kind == "f" for array in arrays)
+    if target_floating and not _is_one_hot(arrays[1]) and (not floating or _is_one_hot(arrays[0])):
+        raise AdapterError(
+            "check_loss takes (loss, prediction, target): the prediction given is "
+            f"{'one-hot' if floating else arrays[0].dtype}, the target is not; exchange them"
+        )
+    if not floating:
         raise AdapterError(f"check_loss needs a floating-point prediction, got {arrays[0].dtype}")
     settings = Settings(mode, max_evaluations, tuple(dtypes), seconds=seconds)
-    if _is_one_hot(arrays[0]) and arrays[1].dtype.kind == "f" and not _is_one_hot(arrays[1]):
-        raise AdapterError(
-            "check_loss takes (loss, prediction, target): the prediction given is one-hot, the target is not; "
-            "exchange them"
-        )
     subject: Any = loss
     if not isinstance(loss, Loss):
         given, fixed = (*arrays, *behind), tuple(map(str, _constant(constant)))

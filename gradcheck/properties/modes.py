@@ -26,7 +26,7 @@ def repeated_calls_agree(case: Case, settings: Settings = Settings()) -> Outcome
     """A second pair of forward and backward on the same object gives what the first gave."""
     layer = case.subject
     assert isinstance(layer, ForeignLayer)
-    if layer.reading.keeps:
+    if layer.reading.keeps or layer.reading.goes_on:
         return None  # a state goes on from call to call, as in a recurrent cell
     if (unjudged := not_judged_if_changed(case, parameters_alone=True)) is not None:
         return unjudged

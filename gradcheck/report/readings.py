@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gradcheck.report.text import Json
+from gradcheck.subjects.caller import LOSS_INPUTS
 from gradcheck.subjects.calls import FILLED, OBJECT, RESULT, Bundle, Held
 from gradcheck.subjects.handed import HANDED
-from gradcheck.subjects.loss import NAMES
 from gradcheck.subjects.parameters import name_of
 from gradcheck.subjects.reading import Reading
 
@@ -84,6 +84,11 @@ def _facts(reading: Reading) -> Iterator[str]:
         yield f"backward changes {', '.join(reading.moves)}, which is undone"
     if reading.buffers:
         yield f"forward changes {', '.join(reading.buffers)}"
+    if reading.grows:
+        until = f" until {reading.resets}(), which is called" if reading.resets else ", and no reset was found: emptied"
+        yield f"it keeps something of every call in {', '.join(reading.grows)}{until} before each call here"
+    if reading.goes_on:
+        yield f"it goes on from call to call in {', '.join(reading.goes_on)}: every call here is the first of a copy"
     if reading.keeps:
         reset = f", until {reading.resets}()" if reading.resets else ""
         yield f"it keeps a state in {', '.join(reading.keeps)}{reset}: every call here starts from the same"
@@ -120,7 +125,9 @@ def unchecked(reading: Reading) -> str:
         return ""
     names = ", ".join(reading.unchecked)
     them = "them" if len(reading.unchecked) > 1 else "it"
-    of_loss = reading.inputs[: len(NAMES)] == NAMES  # of which the gradient of the prediction is judged, and no other
+    of_loss = (
+        reading.inputs[: len(LOSS_INPUTS)] == LOSS_INPUTS
+    )  # of which the gradient of the prediction is judged, and no other
     how = "" if of_loss else "params= and grads=, or with "
     said = (
         f"NOT CHECKED: {names}: the output depends on {them}, and no gradient was found "
@@ -155,6 +162,7 @@ def reading_to_json(reading: Reading) -> Json:
         "changed_by_backward": list(reading.moves),
         "added_up": list(reading.adds_up),
         "state": list(reading.keeps),
+        "kept_of_every_call": list(reading.grows),
         "mode": calls.switch.name(),
         "backward_in_evaluation": reading.evaluates or "judged",
         "draws": list(reading.draws),

@@ -34,6 +34,7 @@ from gradcheck.subjects.signatures import (
     positional,
 )
 
+LOSS_INPUTS = ("prediction", "target")  # what the first inputs of a loss are called, and no others
 NUDGE = 2.0**-6  # of an array's size, by which it is moved to see what depends on it
 
 
@@ -72,6 +73,11 @@ class Caller:
         self.generators = generators_around(subject)
         self.base = self._copied(subject)
         self.calls = Calls()
+
+    @property
+    def of_loss(self) -> bool:
+        """Whether the inputs are a prediction and a target."""
+        return self.names[:2] == LOSS_INPUTS
 
     def _copied(self, subject: Any) -> Any:
         try:

@@ -25,6 +25,7 @@ from gradcheck.subjects.attributes import AdapterError, assign, input_names, res
 from gradcheck.subjects.caller import Given
 from gradcheck.subjects.calls import found, packed, unpacked
 from gradcheck.subjects.copies import copier, fresh
+from gradcheck.subjects.growth import begin_anew
 from gradcheck.subjects.one_copy import OneCopy
 from gradcheck.subjects.randomness import is_generator, same_randomness
 from gradcheck.subjects.reader import read
@@ -137,6 +138,8 @@ class ForeignLayer:
             return packed(begin({**given, **{name: read_only(given[name]) for name in paths}}, context)[3])
 
         def forward(layer: Any, given: Arrays, context: Context) -> Array:
+            if self.reading.grows:  # without end, where one copy is called again and again
+                begin_anew(layer, self.reading)
             result = calls.go_forward(layer, values_in(given), training=context.training)
             return packed(outputs_of(layer, result, given))
 
@@ -176,19 +179,10 @@ class ForeignLayer:
                 array[...] = now
 
     def _prepared(self, dtype: Any) -> Any:
-        """Return a copy in a precision, with nothing in the gradients that calls add to."""
+        """Return a copy in a precision, with nothing in what calls add to."""
         layer = fresh(self.layer, dtype)
-        self._emptied(layer)
+        begin_anew(layer, self.reading)
         return layer
-
-    def _emptied(self, layer: Any) -> None:
-        for name in self.reading.adds_up:
-            try:
-                kept = found(self.reading.grads[name], layer, None)
-            except AdapterError:
-                continue
-            if isinstance(kept, np.ndarray):
-                kept[...] = 0
 
     def _gradients(
         self,
@@ -229,7 +223,7 @@ class ForeignLayer:
 
     def used(self, inputs: tuple[Array, ...], *, training: bool = True) -> ForeignLayer:
         """Return this layer after a forward and a backward pass on ``inputs``, with whatever these have left in it."""
-        layer, calls = fresh(self.layer), self.reading.calls
+        layer, calls = self._prepared(None), self.reading.calls
         with same_randomness(1, self.reading.generators):
             result = calls.go_forward(layer, [x.copy() for x in inputs], training=training)
             outputs = calls.values(layer, result)
@@ -244,7 +238,7 @@ class ForeignLayer:
         own = {name: copy.deepcopy(v) for name, v in getattr(layer, "__dict__", {}).items() if is_generator(v)}
         variable = {i: self.reading.inputs[i] for i in calls.gradients}
         for _ in range(2):
-            self._emptied(layer)
+            begin_anew(layer, self.reading)
             for name, generator in own.items():
                 setattr(layer, name, copy.deepcopy(generator))
             for path in self.reading.moves.values():

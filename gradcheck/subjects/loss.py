@@ -10,7 +10,7 @@ from gradcheck.contract import Array
 from gradcheck.numerics.functions import Function
 from gradcheck.numerics.precision import Precision
 from gradcheck.subjects.attributes import AdapterError, member
-from gradcheck.subjects.caller import Given
+from gradcheck.subjects.caller import LOSS_INPUTS, Given
 from gradcheck.subjects.calls import Pair, Together, arranged
 from gradcheck.subjects.layer import ForeignLayer
 from gradcheck.subjects.reader import read, read_either
@@ -18,7 +18,6 @@ from gradcheck.subjects.reading import Reading
 from gradcheck.subjects.signatures import CERTAIN_PREDICTIONS, FORWARDS, PREDICTIONS, TARGETS, plain, positional
 from gradcheck.subjects.ways import derivative_flag, way_back, way_forward
 
-NAMES = ("prediction", "target")
 PREDICTION, TARGET = 0, 1  # their numbers
 FORWARDS_OF_LOSSES = ("forward", "__call__", "loss", "compute_loss", "compute", "cost", "calculate", "error", *FORWARDS)
 
@@ -57,7 +56,7 @@ class ForeignLoss:
                 subject, forward, backward = Pair(loss, loss), "forward", "backward"
         values = (prediction, target, *others)
         arrays, arguments = arranged(values)
-        names = (*NAMES, *(f"input{i}" for i in range(2, len(arrays))))
+        names = (*LOSS_INPUTS, *(f"input{i}" for i in range(2, len(arrays))))
         given = Given(forward=forward, backward=backward, constant=tuple(range(TARGET, len(arrays))))
         exchanged = replace(given, order=(TARGET, PREDICTION, *arguments[2:]))
         told, of_gradient = (_target_first(method) for method in _both_ways(subject, forward, backward))

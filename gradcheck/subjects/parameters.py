@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 
@@ -62,6 +63,11 @@ def objects_below(owner: object) -> dict[str, object]:
 def arrays_of(owner: object) -> dict[str, Array]:
     """Return the floating-point arrays below ``owner`` by their paths; what is held twice is named once."""
     return {p: v for p, v in _below(owner) if isinstance(v, np.ndarray) and v.dtype.kind == "f" and v.size}
+
+
+def containers_of(owner: object) -> dict[str, list[Any] | dict[Any, Any]]:
+    """Return the lists and dicts below ``owner`` by their paths."""
+    return {path: value for path, value in _below(owner) if isinstance(value, (list, dict))}
 
 
 def _below(owner: object) -> Iterable[tuple[str, object]]:

@@ -186,7 +186,8 @@ class PullbackReader(DerivativeReader):
 
         inputs = [f"input{a}" for a in self.arguments if isinstance(a, int)]
         if not free:
-            yield calls(outputs[:1], ())
+            for output in outputs if self.of_loss else outputs[:1]:
+                yield calls((output,), ())
         if takes_any_number(target := self.target(1) or getattr(self.base, self.calls.backward)) and len(inputs) > 1:
             names = [each.name for each in required(target)] or inputs
             yield replace(self.calls, outputs=outputs[:1], given=tuple(inputs), names=tuple(names))
@@ -195,7 +196,8 @@ class PullbackReader(DerivativeReader):
         elif len(free) == len(outputs):
             yield calls(outputs, ["dy"] if len(outputs) == 1 else [f"dy{i}" for i in range(len(outputs))])
         if len(free) == 1 and len(outputs) > 1:
-            yield calls(outputs[:1], ["dy"])
+            for output in outputs if self.of_loss else outputs[:1]:
+                yield calls((output,), ["dy"])
             yield calls(outputs, ["dys"])
         inputs = [f"input{i}" for i in range(len(self.inputs))]
         extra = (["cache"] if cache else []) + inputs
@@ -233,6 +235,10 @@ class PullbackReader(DerivativeReader):
             return self._in_attributes(layer, places)
         if isinstance(back, Mapping):
             return self._by_key(back, places)
+        if isinstance(back, (tuple, list)) and len(back) == len(places) == 1 and np.ndim(self.inputs[places[0]]):
+            ((place, only),) = zip(places, back, strict=True)  # one for each call that was kept
+            if is_floating(only) and np.shape(only) == self.inputs[place].shape:
+                return {place: f"{RESULT}.0"}
         if isinstance(back, (tuple, list)) and not (
             len(places) == 1 and is_floating(back) and same_shape(back, self.inputs[places[0]])
         ):

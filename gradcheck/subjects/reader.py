@@ -14,7 +14,8 @@ import numpy as np
 from gradcheck.contract import Array
 from gradcheck.streams import stream
 from gradcheck.subjects.attributes import AdapterError, assign, member, raised, resolve
-from gradcheck.subjects.caller import NUDGE, Given, alike, equal, is_floating, other_values, suggestion, value_at
+from gradcheck.subjects.between_calls import ROUNDINGS, TWICE, BetweenCallsReader
+from gradcheck.subjects.caller import NUDGE, Given, equal, is_floating, other_values, suggestion, value_at
 from gradcheck.subjects.calls import (
     OBJECT,
     RESULT,
@@ -25,7 +26,6 @@ from gradcheck.subjects.calls import (
     packed,
 )
 from gradcheck.subjects.first_forward import after_first_forward
-from gradcheck.subjects.holdings import HoldingsReader
 from gradcheck.subjects.parameters import (
     arrays_of,
     objects_below,
@@ -44,13 +44,10 @@ from gradcheck.subjects.signatures import (
 )
 from gradcheck.subjects.ways import derivative_flag, way_back, way_forward
 
-ROUNDINGS = 8  # of four sums, two each: what they may be apart, in units of the last place
-TWICE = 1e-6  # relative: within this of twice the first gradient, a second one was added to it
 OUTPUTS = ("output", "out", "outputs", "y", "result", "activation", "activations", "value", "a", "h", "z", "loss")
-RESETS = ("reset", "reset_state", "reset_states", "zero_state", "clear", "clear_state", "init_state", "reset_hidden")
 
 
-class Reader(HoldingsReader):
+class Reader(BetweenCallsReader):
     """Reads an object, and how it behaves from call to call and from mode to mode."""
 
     taken = False  # whether forward has taken the inputs
@@ -85,6 +82,8 @@ class Reader(HoldingsReader):
         self.begun = None if self._functions() else after_first_forward(self, self._dependent)
         if self.begun is not None:
             self.subject, self.base = self.begun, self._copied(self.begun)
+        self.grows = self._grown()
+        self._empty_base(self.grows, layer, result)
         before = arrays_of(self.base)
         named_params = self._named_params(before)
         self.calls = self._backward(named_params or before)
@@ -185,6 +184,8 @@ class Reader(HoldingsReader):
             paths = [f"{RESULT}.{key}" for key, value in result.items() if is_floating(value)]
         elif isinstance(result, tuple) or (isinstance(result, list) and not is_floating(result)):
             kept = list(result)[:-1] if isinstance(self.subject, Pair) and isinstance(result, tuple) else list(result)
+            if self.of_loss and (numbers := [i for i, v in enumerate(result) if is_floating(v) and np.size(v) == 1]):
+                return tuple(f"{RESULT}.{i}" for i in numbers)
             paths = [f"{RESULT}.{i}" for i, value in enumerate(kept) if is_floating(value)]
         else:
             return (RESULT,)
@@ -195,7 +196,7 @@ class Reader(HoldingsReader):
     def _behaviour(self, reading: Reading) -> Reading:
         """Add what moves, what is random, how the modes differ, and which axis the samples are along."""
         reading = self._randomness(reading)
-        reading = self._memory(reading)
+        reading = self._growth(self._memory(reading))
         reading = self._modes(reading)
         return replace(reading, batch=self._batch())
 
@@ -227,55 +228,6 @@ class Reader(HoldingsReader):
         before = [repr(state_of(getattr(self.base, name))) for name in names]
         layer, _ = self.go(training=True)
         return before != [repr(state_of(getattr(layer, name))) for name in names]
-
-    def _memory(self, reading: Reading) -> Reading:
-        """See whether gradients add up, and whether one call changes the output of the next."""
-        if reading.unseeded:
-            return reading
-        try:
-            layer, result, back, dys = self.both(training=True)
-            first = {n: np.array(value_at(s, layer, back)) for n, s in reading.grads.items() if s.startswith(OBJECT)}
-            y = packed(self.calls.values(layer, result)).copy()
-            for path in reading.params.values():
-                assign(layer, path, np.asarray(resolve(self.base, path)))
-            self.put_generators_back(layer)
-            layer, result, back, _ = self.both(training=True, layer=layer, dys=dys)
-            second = {n: np.array(value_at(s, layer, back)) for n, s in reading.grads.items() if s.startswith(OBJECT)}
-            again = packed(self.calls.values(layer, result))
-        except Exception:  # noqa: BLE001  no second pass without a reset: nothing to be seen
-            return reading
-        adds_up = tuple(
-            n
-            for n, g in first.items()
-            if g.shape == second[n].shape and g.any() and np.allclose(second[n], 2 * g, rtol=TWICE, atol=0)
-        )
-        keeps: tuple[str, ...] = ()
-        resets = ""
-        if y.shape == again.shape and not equal(y, again) and not reading.moves:
-            keeps = self._state_names(y)
-            resets = next((name for name in RESETS if callable(member(self.base, name))), "")
-        return replace(reading, adds_up=adds_up, keeps=keeps, resets=resets)
-
-    def _state_names(self, first: Array) -> tuple[str, ...]:
-        """Return the attributes by which a second call gives another output than the first: put back, it does not."""
-        used, _ = self.go(training=True)
-        before = getattr(self.base, "__dict__", {})
-        changed = [n for n, v in vars(used).items() if n not in before or not alike(before[n], v)] if before else []
-        found_ = []
-        for name in changed:
-            layer = copy.deepcopy(used)
-            self.put_generators_back(layer)
-            if name in before:
-                setattr(layer, name, copy.deepcopy(before[name]))
-            else:
-                delattr(layer, name)
-            try:
-                layer, result = self.go(training=True, layer=layer)
-            except Exception:  # noqa: BLE001, S112  it needs this attribute as it was left
-                continue
-            if equal(packed(self.calls.values(layer, result)), first):
-                found_.append(name)
-        return tuple(found_) or tuple(changed)
 
     def _modes(self, reading: Reading) -> Reading:
         if not self.calls.switch or reading.unseeded:

@@ -25,7 +25,9 @@ class Reading:
     is. ``draws``: from which generators; ``unseeded``: two calls from the same state differ. ``adds_up``: parameters
     whose gradients are added to those of the last call. ``keeps``: attributes by which one output depends on the call
     before. ``begun``: the object after a first forward pass that makes its weights; None if there is no such.
-    ``batch``: the axes of the samples, of input and output.
+    ``grows``: lists and dicts that each call makes longer, and that backward goes through: they are emptied
+    before each call, by the method ``resets`` where there is one; ``goes_on``: those of which nothing was found that
+    makes a copy that was called give what a new one gives. ``batch``: the axes of the samples, of input and output.
     """
 
     subject: str
@@ -48,6 +50,8 @@ class Reading:
     adds_up: tuple[str, ...] = ()
     keeps: tuple[str, ...] = ()
     resets: str = ""
+    grows: tuple[str, ...] = ()
+    goes_on: tuple[str, ...] = ()
     batch: tuple[int, int] | None = None
     extents: frozenset[int] = frozenset()
     argument_names: tuple[str, ...] = ()

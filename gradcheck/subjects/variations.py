@@ -139,6 +139,8 @@ def _after_another(case: Case) -> Iterator[Variation]:
 
     A layer that keeps the input, the output or a mask of its first call for ever is right in every first call.
     """
+    if case.subject.reading.goes_on:
+        return
     for name, inputs in ((AFTER_ANOTHER, _others(case)), (f"{AFTER_ANOTHER}, of another size", _fewer(case))):
         if inputs is None:
             continue
@@ -336,6 +338,8 @@ def _of_pairs(case: Case, given: Domain | None) -> Iterator[Variation]:
 
 def _used(case: Case) -> Iterator[Variation]:
     """Yield the layer after a step in training mode on other inputs, evaluating: nothing of that step may show."""
+    if case.subject.reading.goes_on:
+        return
     try:
         used = case.subject.used(_others(case))
     except Exception:  # noqa: BLE001  it does not take these: there is no such variation
