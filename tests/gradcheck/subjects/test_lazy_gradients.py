@@ -142,5 +142,5 @@ class OfTwoPrecisions(Dense):
 
 
 def test_code_of_two_precisions_is_told_to_hold_one() -> None:
-    with pytest.raises(AdapterError, match="float32: hold parameters in the precision of the inputs"):
+    with pytest.raises(AdapterError, match="float32: give inputs that it takes, or hold parameters in their precision"):
         gradcheck.check_layer(OfTwoPrecisions(), X.astype(np.float32))
