@@ -98,7 +98,8 @@ def _flat(tensors: list[torch.Tensor]) -> torch.Tensor:
     flatten: Any = torch._C._nn.flatten_dense_tensors
     if len(tensors) == 1:
         return tensors[0].cpu().reshape(-1).clone()  # flattening makes no copy of a single one
-    return flatten(tensors).cpu()  # type: ignore[no-any-return]
+    flat: torch.Tensor = flatten(tensors)
+    return flat.cpu()
 
 
 def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:

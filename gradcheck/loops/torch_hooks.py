@@ -34,7 +34,7 @@ class TorchHooks:
     their place in the optimizers.
     """
 
-    def __init__(self, model: Any, optimizers: tuple[Any, ...], onlooker: Onlooker) -> None:  # noqa: ANN401  a module or tensors
+    def __init__(self, model: object, optimizers: tuple[Any, ...], onlooker: Onlooker) -> None:
         self.model, self.onlooker = watched(model, optimizers), onlooker
         self.state = HeldState(self.model)
         self.passes = Passes(onlooker.rng, self._compare_start)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from enum import StrEnum, auto
 from itertools import chain, islice
 
@@ -264,25 +264,21 @@ def check_evaluation(
     return EvaluationCheck(engine, reference, factor=factor, shadows=shadows, seed=seed, opinion=opinion)(x)
 
 
+@dataclass(eq=False)
 class EvaluationCheck:
     """Two engines whose outputs are compared, as `check_evaluation` does, for any number of inputs, each by itself.
 
     They are tried once, on the first inputs.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        reference: Engine,
-        *,
-        factor: float = FACTOR,
-        shadows: int = SHADOWS,
-        seed: int = 0,
-        opinion: Engine | None = None,
-    ) -> None:
-        self.engine, self.reference, self.opinion = engine, reference, opinion
-        self.factor, self.shadows, self.seed = factor, shadows, seed
-        self.tried: tuple[Tried, Tried] | None = None
+    engine: Engine
+    reference: Engine
+    _: KW_ONLY
+    factor: float = FACTOR
+    shadows: int = SHADOWS
+    seed: int = 0
+    opinion: Engine | None = None
+    tried: tuple[Tried, Tried] | None = field(default=None, init=False)
 
     def __call__(self, x: Array) -> EvaluationReport:
         if self.tried is None:
