@@ -50,11 +50,11 @@ def begin_anew(layer: Any, reading: Reading) -> None:
 
 
 def empty(layer: Any, paths: tuple[str, ...]) -> None:
-    """Empty the lists at these paths; there may be none yet."""
+    """Empty the lists and dicts at these paths; there may be none yet."""
     for path in paths:
         try:
             kept = resolve(layer, path)
         except AdapterError:
             continue
-        if isinstance(kept, list):
+        if isinstance(kept, (list, dict)):
             kept.clear()

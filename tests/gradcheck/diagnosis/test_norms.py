@@ -70,6 +70,30 @@ def test_an_eps_beside_a_variance_passes(eps: float) -> None:
     assert judged(Standardised(eps)).verdict is Verdict.PASS
 
 
+class BesideDeviation:
+    """``y = gamma (x - mean) / (std + eps)``, whose gradient takes eps for a part of the deviation."""
+
+    def __init__(self, factor: float = 1.0) -> None:
+        self.gamma, self.factor = np.ones(5), factor
+
+    def forward(self, x: Array) -> Array:
+        self.std = x.std(axis=-1, keepdims=True) + 1e-10
+        self.y = (x - x.mean(axis=-1, keepdims=True)) / self.std
+        return self.gamma * self.y
+
+    def backward(self, dy: Array) -> Array:
+        self.dgamma, dy = (dy * self.y).sum(axis=0), dy * self.gamma
+        means = dy.mean(axis=-1, keepdims=True), (dy * self.y).mean(axis=-1, keepdims=True)
+        return self.factor * (dy - means[0] - self.y * means[1]) / self.std
+
+
+@pytest.mark.short(1)
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, Verdict.PASS), (1 + 1e-9, Verdict.FAIL)])
+def test_an_eps_hardly_above_rounding_passes_with_random_parameters_too(factor: float, verdict: Verdict) -> None:
+    x = np.random.default_rng(5).standard_normal((4, 5))
+    assert judged(BesideDeviation(factor), x).verdict is verdict
+
+
 @pytest.mark.short(1)
 @pytest.mark.parametrize(
     "layer",

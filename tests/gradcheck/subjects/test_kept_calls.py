@@ -55,6 +55,22 @@ class GoesThroughAll(Flushed):
         return [dy @ self.W.T for _ in self.inputs]
 
 
+class Numbers(Collects):
+    """Keeps every input in a dict, by its number, and goes back through all of them."""
+
+    def __init__(self, factor: float = 1.0) -> None:
+        super().__init__(factor)
+        self.kept: dict[int, Array] = {}
+
+    def forward(self, x: Array) -> Array:
+        self.kept[len(self.kept)] = x
+        return np.asarray(x @ self.W)
+
+    def backward(self, dy: Array | list[Array]) -> Array | list[Array]:
+        self.dW = np.asarray(self.factor * sum(x.T @ dy for x in self.kept.values()))
+        return [np.asarray(one @ self.W.T) for one in [dy] * len(self.kept)]
+
+
 class Redraws(Collects):
     """Has a reset that is no reset between two calls."""
 
@@ -101,6 +117,7 @@ class Logs(Flushed):
         (Flushed, "something of every call in inputs until flush_gradients(), which is called before each call"),
         (GoesThroughAll, "something of every call in inputs until flush_gradients()"),
         (Collects, "something of every call in inputs, and no reset was found: emptied before each call here"),
+        (Numbers, "something of every call in kept, and no reset was found: emptied before each call here"),
         (Redraws, "no reset was found"),
         (Unrolled, "it goes on from call to call in inputs, states: every call here is the first of a copy"),
     ],
