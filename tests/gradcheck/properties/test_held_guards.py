@@ -60,6 +60,14 @@ def test_a_factor_fails_beside_an_eps_and_alone(forward: float, backward: float,
     assert report_of(forward, backward, factor).verdict is Verdict.FAIL
 
 
+def test_a_fault_at_the_variance_as_it_is_is_not_explained_by_what_smaller_ones_show() -> None:
+    class Wrong(Evaluated):
+        def backward(self, dout: Array) -> Array:
+            return np.asarray(np.where(self.running_var > 0.25, 1.00001, 1.0) * super().backward(dout))
+
+    assert gradcheck.check_layer(Wrong(1e-5), X, variations=False).verdict is Verdict.FAIL
+
+
 @pytest.mark.parametrize(("forward", "backward"), [(1e-4, 0.0), (1e-8, 1e-4)])
 def test_an_eps_that_is_no_mere_guard_fails_and_is_named(forward: float, backward: float) -> None:
     report = report_of(forward, backward)

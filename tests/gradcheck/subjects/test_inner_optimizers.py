@@ -124,6 +124,16 @@ class Heavy(Moving):
         self.W, self.b = self.W - self.lr * self.speed, self.b - self.lr * self.speed_of_b
 
 
+class Signs(Moving):
+    """What is subtracted depends on nothing earlier, and is as large however large the gradient is."""
+
+    def begin(self):
+        self.lr = 0.01
+
+    def move(self, dw, db):
+        self.W, self.b = self.W - self.lr * np.sign(dw), self.b - self.lr * np.sign(db)
+
+
 READ = {
     InLists: "W (given to optimizer.update), b (given to optimizer.update)",
     Called: "W (given to rule), b (given to rule)",
@@ -144,8 +154,9 @@ def test_weights_that_backward_moves_are_judged_by_the_gradient(kind: type[Movin
     assert "W's gradient is exactly 3/2 times" in str(wrong)
 
 
-def test_what_is_no_gradient_is_not_taken_for_one_and_that_is_said() -> None:
-    report = check_layer(Heavy(), X, **QUICK)
+@pytest.mark.parametrize("kind", [Heavy, Signs])
+def test_what_is_no_gradient_is_not_taken_for_one_and_that_is_said(kind: type[Moving]) -> None:
+    report = check_layer(kind(), X, **QUICK)
     assert report.verdict is Verdict.PASS, str(report)
     assert "NOT CHECKED: W, b: " in str(report)
     assert "backward moves W, b, but not by a multiple of a gradient alone" in str(report)
