@@ -67,6 +67,7 @@ class Place(StrEnum):
     DIVISOR = "divisor"  # of the gradient, and not in the value
     NORM = "norm"  # beside a norm of the input, on one side only
     HELD = "held"  # beside an array that the layer holds, on one side only
+    SOFTMAX = "softmax"  # beside the sum of its exponentials, and not in the gradient
 
 
 class Beside(NamedTuple):
@@ -116,7 +117,7 @@ class Guard:
         freed = numeric * self.ratio + self.shift
         inside = ~(self.outside | self.alone) & (freed != 0)
         moved = np.abs(freed - numeric)[inside]
-        if self.place in (Place.NORM, Place.HELD):  # where an element may vanish by chance
+        if self.place in (Place.NORM, Place.HELD, Place.SOFTMAX):  # where an element may vanish by chance
             return float(moved.max(initial=0.0) / np.abs(freed[inside]).max(initial=1e-300))
         return float((moved / np.abs(freed[inside])).max(initial=0.0))
 

@@ -50,7 +50,8 @@ def guard_of_norm(
         return None
     with np.errstate(all="ignore"):
         there, degree = twice.gradients, _degree(here.numeric, twice.gradients.numeric)
-        if not _homogeneous(here, there, degree) or multiple_of(here, own) is not None:
+        shared = _moved_on_both_sides(here, x, known)
+        if not _homogeneous(here, there, degree, shared) or multiple_of(here, own) is not None:
             return None
         for power in POWERS:
             scale = 2.0 ** (power - degree)
@@ -121,9 +122,20 @@ def _most(comparison: Comparison) -> float:
     return float(np.abs(comparison.error[comparison.judged]).max(initial=0.0))
 
 
-def _homogeneous(once: Comparison, twice: Comparison, degree: float) -> bool:
-    """Return whether twice the input gives a power of two times the gradient, but for an eps."""
-    slack = SECOND_ORDER * _most(once) + once.allowed + twice.allowed / 2.0**degree
+def _moved_on_both_sides(once: Comparison, x: Array, known: Beside | None) -> Array | float:
+    """Return by how much an eps that another input has shown moves a gradient of ``x``, if on both sides alike."""
+    if known is None or once.numeric.shape != x.shape or max(known.axes) >= x.ndim:
+        return 0.0
+    size = list(sizes(x, known.axes))[known.measure]
+    return FROM_SHARE * known.eps / size**known.power * np.abs(once.numeric).max(axis=known.axes, keepdims=True)
+
+
+def _homogeneous(once: Comparison, twice: Comparison, degree: float, shared: Array | float) -> bool:
+    """Return whether twice the input gives a power of two times the gradient, but for an eps.
+
+    One on both sides may move it by what is ``shared``, and more than the one on one side does.
+    """
+    slack = SECOND_ORDER * _most(once) + once.allowed + twice.allowed / 2.0**degree + shared
     alike = np.abs(twice.numeric / 2.0**degree - once.numeric) <= slack
     return bool(np.all(alike[once.judged & twice.judged]))
 

@@ -13,6 +13,7 @@ from gradcheck.diagnosis.fits import Comparison
 from gradcheck.diagnosis.guards import LARGEST as LARGEST_GUARD
 from gradcheck.diagnosis.guards import Guard, Place, alone, bound, guard_of, guard_of_samples, surest
 from gradcheck.diagnosis.norms import POWERS, Seen, guard_of_norm, share_of, without_norm
+from gradcheck.diagnosis.softmax import guard_of_softmax
 from gradcheck.numerics.agreement import compare, largest
 from gradcheck.numerics.differences import RICHARDSON_WEIGHTS, SHORTER, STEPS, derivatives
 from gradcheck.numerics.directions import coordinates, unit
@@ -44,6 +45,7 @@ PLACES = {
     Place.DIVISOR: "beside what it divides by",
     Place.NORM: "beside a norm of the input",
     Place.HELD: "beside an array that the layer holds",
+    Place.SOFTMAX: "beside the sum of a softmax",
 }
 
 
@@ -174,6 +176,7 @@ def _guards(judge: Judge, name: str, comparison: Comparison, *, normed: bool) ->
     known, is_input = judge.case.tally.eps, name in judge.point.function.inputs
     if is_input:
         x, target = judge.point.variables[name], target_of(judge.point.function)
+        yield guard_of_softmax(comparison, x, judge.point.y, judge.point.dy)
         moved = moved_from(judge.case, judge.point.function, judge.point.variables, name, judge.point.dy)
         yield guard_of(comparison, x, judge.point.dy, target, moved, known)
     yield _guard_of_samples(judge, name, comparison, known)

@@ -171,6 +171,7 @@ def _guard(gradient: str, found: Json) -> str:
         Place.DIVISOR: f"{gradient} has {eps} beside what it divides by, which the value has not, {off}: no mere guard",
         Place.NORM: f"{gradient} is {off}, as {eps} beside a norm of the input explains: no mere guard",
         Place.HELD: f"{gradient} is {off}, as {eps} beside an array that the layer holds explains: no mere guard",
+        Place.SOFTMAX: f"{gradient} is {off}, as {eps} beside the sum of a softmax explains: no mere guard",
     }[found["place"]]
 
 
