@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from gradcheck.subjects.parameters import (
     beside_alone,
     by_exclusion,
     gradient_path,
+    leaves,
     name_of,
     objects_below,
     says_little,
@@ -49,6 +51,7 @@ class HoldingsReader(GuessReader):
     """Finds what the output depends on besides the inputs, and the gradients of that."""
 
     begun: Any = None  # a copy after its first forward pass, where that makes weights
+    numbers: Mapping[str, str] = MappingProxyType({})  # of parameters in a list, by name
 
     def _named_params(self, before: Mapping[str, Array]) -> dict[str, str]:
         """Return the paths of the parameters that the user, or a dict or list ``params`` of the object, names."""
@@ -69,7 +72,19 @@ class HoldingsReader(GuessReader):
                     require_numbers(self.who, name, path, value)
                 return {}  # objects, or lists of them: looked into as everything else is
             require_numbers(self.who, name, path, value)
-        return named
+        return named if self.given.params else self._held_by_name(named)
+
+    def _held_by_name(self, listed: Mapping[str, str]) -> dict[str, str]:
+        """Return for what a list of parameters numbers the attributes that hold the same arrays, if all have one."""
+        if not all(name.isdigit() for name in listed):
+            return dict(listed)
+        holders = {id(array): path for path, array in arrays_of(self.base).items()}
+        paths = [holders.get(id(resolve(self.base, path)), path) for path in listed.values()]
+        names = [name_of(path) for path in paths]
+        if len(set(names)) < len(names):
+            return dict(listed)
+        self.numbers = dict(zip(names, listed, strict=True))
+        return dict(zip(names, paths, strict=True))
 
     def _parameters(self, before: Mapping[str, Array], named: Mapping[str, str]) -> Reading:
         """Find the parameters, their gradients, and what the output depends on that has none."""
@@ -87,6 +102,7 @@ class HoldingsReader(GuessReader):
         params: dict[str, str] = {}
         grads: dict[str, str] = {}
         candidates = dict(named) or self._likely(before, depends, held, forward_writes)
+        forgotten = set(depends) & set(named.values()) if self._names_gradients(named, layer) else set()
         for name, path in candidates.items():
             shape = np.asarray(resolve(self.base, path)).shape
             source = self._named_gradient(name, layer) or self._source(path, shape, free, held)
@@ -94,9 +110,7 @@ class HoldingsReader(GuessReader):
                 source = self._confirmed({name: (path, source)}).get(name)
             if source is not None:
                 params[name], grads[name] = path, source
-            elif self.given.params or (
-                named and path not in forward_writes and isinstance(resolve(self.base, path), np.ndarray)
-            ):  # a number without a gradient, such as a slope, is set and not learned
+            elif self.given.params or path in forgotten:
                 params[name] = path
         missing = {n: np.asarray(resolve(self.base, p)).shape for n, p in candidates.items() if n not in grads}
         self._in_order_of_definition(candidates, missing, back, params, grads)
@@ -222,12 +236,19 @@ class HoldingsReader(GuessReader):
         path = self.given.grads.get(name)
         if path is None and not self.given.grads:
             try:
-                path = items_of(layer, "grads").get(name)
+                path = items_of(layer, "grads").get(self.numbers.get(name, name))
             except AdapterError:
                 path = None
             if path is not None and resolve(layer, path) is None:
                 path = None
         return f"{OBJECT}.{path}" if path else None
+
+    def _names_gradients(self, named: Mapping[str, str], layer: Any) -> bool:
+        """Return whether the object has a dict or list of gradients beside that of its parameters, by the same names.
+
+        Then a parameter that has none there has been forgotten.
+        """
+        return any(self._named_gradient(name, layer) for name in named)
 
     def _source(
         self, path: str, shape: tuple[int, ...], free: Mapping[str, Array], held: Mapping[str, Array]
@@ -252,9 +273,7 @@ class HoldingsReader(GuessReader):
         if not isinstance(back, (tuple, list)):
             return
         used = {*self.calls.gradients.values(), *grads.values()}
-        rest = [
-            (f"{RESULT}.{i}", np.shape(a)) for i, a in enumerate(back) if f"{RESULT}.{i}" not in used and a is not None
-        ]
+        rest = [(path, np.shape(a)) for path, a in leaves(RESULT, back) if path not in used]
         for name, shape in missing.items():
             fitting = next((path for path, extent in rest if squeezed(extent) == squeezed(shape)), None)
             if fitting is not None:

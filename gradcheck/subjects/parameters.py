@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -187,6 +187,20 @@ def _numbered(name: str) -> list[str]:
 
 def _fits(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
     return shape == other or squeezed(shape) == squeezed(other)
+
+
+def leaves(path: str, values: object) -> Iterator[tuple[str, Any]]:
+    """Yield what lists, tuples and dicts hold in the end, with its path, without what is None."""
+    if isinstance(values, Mapping):
+        values = values.items()
+    elif isinstance(values, (list, tuple)):
+        values = enumerate(values)
+    else:
+        if values is not None:
+            yield path, values
+        return
+    for key, value in values:
+        yield from leaves(f"{path}.{key}", value)
 
 
 def squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -26,6 +26,7 @@ from gradcheck.subjects.calls import (
 from gradcheck.subjects.derivatives import DerivativeReader
 from gradcheck.subjects.parameters import (
     arrays_of,
+    leaves,
     names_gradient,
     squeezed,
 )
@@ -268,8 +269,8 @@ class PullbackReader(DerivativeReader):
         return paths
 
     def _rest_are_parameters(self, rest: list[Any], parameters: Mapping[str, Any]) -> bool:
-        shapes = [np.shape(value) for value in parameters.values()]
-        return all(value is None or any(squeezed(np.shape(value)) == squeezed(s) for s in shapes) for value in rest)
+        shapes = [squeezed(np.shape(value)) for value in parameters.values()]
+        return all(squeezed(np.shape(value)) in shapes for _, value in leaves(RESULT, rest))
 
     def _by_key(self, back: Mapping[Any, Any], places: list[int]) -> dict[int, str] | None:
         own = self.own_names()

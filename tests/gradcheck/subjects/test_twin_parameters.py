@@ -136,7 +136,7 @@ class Affine:
 
     def forward(self, x):
         self.x = x
-        return x @ self.matrix()
+        return x @ self.matrix() + self.params.get("b", 0.0)
 
     def backward(self, dy):
         name, first = next(iter(self.params.items()))

@@ -174,7 +174,7 @@ READ: dict[Any, str] = {
     Network: "layers.0.W (layers.0.dW), layers.1.W (layers.1.dW)",
     Held: "gamma (gamma.grads), beta (beta.grads)",
     HeldUnnamed: "gamma.theta (gamma.push), beta.theta (beta.push)",
-    Listed: "0 (grads.0), 1 (grads.1)",
+    Listed: "gamma (grads.0), beta (grads.1)",
     Fills: "backward(x, cache, dy, gradients) -> dx\n  parameters and their gradients: a/scale (gradients.a/scale)",
     Adds: "a/scale (grads.a/scale), a/shift (grads.a/shift)",
 }
