@@ -127,7 +127,8 @@ def _moved_on_both_sides(once: Comparison, x: Array, known: Beside | None) -> Ar
     if known is None or once.numeric.shape != x.shape or max(known.axes) >= x.ndim:
         return 0.0
     size = list(sizes(x, known.axes))[known.measure]
-    return FROM_SHARE * known.eps / size**known.power * np.abs(once.numeric).max(axis=known.axes, keepdims=True)
+    largest: Array = np.abs(once.numeric).max(axis=known.axes, keepdims=True)
+    return np.asarray(FROM_SHARE * known.eps / size**known.power * largest)
 
 
 def _homogeneous(once: Comparison, twice: Comparison, degree: float, shared: Array | float) -> bool:

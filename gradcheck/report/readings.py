@@ -28,6 +28,7 @@ def describe_reading(reading: Reading) -> list[str]:
     first = f"read as: {forward}({_arguments(reading)}) -> {_outputs(reading)}"
     ending = f", {', '.join(gradients)}{local}" if gradients else ""
     first += f", {backward[0]}({', '.join(back)}){after}{local}" if backward else ending
+    first += f", then {calls.after}()" if calls.after else ""
     return [first, *(f"  {line}" for line in ("; ".join(_facts(reading)),) if line)]
 
 
@@ -63,7 +64,7 @@ def _result(path: str, name: str) -> str:
 def _given(what: str, name: str, reading: Reading) -> str:
     if what.startswith("input") and what != "inputs":
         return reading.argument_names[int(what[5:])]
-    if what.startswith("argument"):
+    if what.startswith(("argument", "output")):
         return name
     return {FILLED: name, "dys": "(dy0, dy1, ...)", "rate": f"{name}=1"}.get(what, what)
 

@@ -77,7 +77,7 @@ def _walk(owner: object, path: str) -> tuple[object, str, object]:
 def _step(current: object, part: str) -> object:
     if isinstance(current, Mapping):
         return current[part] if part in current else current[int(part)]
-    if isinstance(current, (list, tuple)):
+    if isinstance(current, (list, tuple)) or (isinstance(current, np.ndarray) and part.isdigit()):
         return current[int(part)]
     return getattr(current, part)
 

@@ -201,10 +201,10 @@ class Calls:
     to what it computes: ``result`` is what is returned, ``result.0`` the first of a tuple, ``object.output`` an
     attribute. ``given`` says what backward is given, in order: ``dy``, ``dy0`` and ``dy1`` of two outputs, ``dys`` (a
     tuple of them), ``cache`` (the last that forward returned), ``rate``, ``_filled`` (a dict to put gradients into),
-    ``one`` (the number 1), ``y`` (the output), ``input0``, or ``argument1``, which was no input. ``gradients`` are the
-    paths to the gradients of inputs, by their numbers. ``local``: what is returned is dy/dx of each element, to be
-    multiplied by dy. ``keep`` are flags that forward needs set for backward to work, ``derive`` those that make a
-    function return its derivative.
+    ``one`` (the number 1), ``y`` (the output), ``output1`` (what else forward returned), ``input0``, or ``argument1``,
+    which was no input. ``gradients`` are the paths to the gradients of inputs, by their numbers. ``local``: what is
+    returned is dy/dx of each element, to be multiplied by dy. ``keep`` are flags that forward needs set for backward to
+    work, ``derive`` those that make a function return its derivative.
     """
 
     forward: str = "forward"
@@ -220,6 +220,7 @@ class Calls:
     returns_outputs: int = 0  # how many things forward returns in a tuple; 0 where it returns none
     keep: tuple[str, ...] = ()
     derive: tuple[str, ...] = ()
+    after: str = ""  # a method that is called after backward, and computes the gradients of parameters
     recorded: tuple[Site, ...] = ()  # what backward hands gradients to, which nothing keeps
     spoken: tuple[str, ...] = ()  # names of functions in place of forward and backward, or of one that does both
 
@@ -235,10 +236,16 @@ class Calls:
         arguments = [self._argument(what, layer, result, inputs, dys) for what in self.given]
         flags = dict.fromkeys(self.derive, True)
         if not self.recorded:
-            return getattr(layer, self.backward)(*arguments, **flags)
+            return self._back(layer, arguments, flags)
         with recording(layer, self.recorded) as handed:
-            back = getattr(layer, self.backward)(*arguments, **flags)
+            back = self._back(layer, arguments, flags)
         setattr(layer, HANDED, {each.key: each.copy for each in handed})
+        return back
+
+    def _back(self, layer: Any, arguments: Sequence[Any], flags: Mapping[str, bool]) -> Any:
+        back = getattr(layer, self.backward)(*arguments, **flags)
+        if self.after:
+            getattr(layer, self.after)()
         return back
 
     def _argument(self, what: str, layer: Any, result: Any, inputs: Sequence[Any], dys: Sequence[Array]) -> Any:
@@ -258,6 +265,8 @@ class Calls:
             return dys[int(what[2:])]
         if what == "y":
             return np.array(found(self.outputs[0], layer, result))
+        if what.startswith("output"):
+            return result[int(what[6:])]
         if what.startswith("input"):
             return inputs[int(what[5:])]
         if what.startswith("argument"):

@@ -253,7 +253,11 @@ class HoldingsReader(GuessReader):
     def _source(
         self, path: str, shape: tuple[int, ...], free: Mapping[str, Array], held: Mapping[str, Array]
     ) -> str | None:
-        ends = {p.rpartition(".")[2]: p for p in free}  # the keys of dicts that were returned
+        for place, array in free.items():
+            if place.endswith(f".{path}") and squeezed(array.shape) == squeezed(shape):
+                return place
+        tails = [p.rpartition(".")[2] for p in free]
+        ends = {tail: p for tail, p in zip(tails, free, strict=True) if tails.count(tail) == 1}  # keys of dicts
         keys = {key: free[p] for key, p in ends.items() if not key.isdigit()}
         own = name_of(path).rpartition(".")[2]
         key = own if own in keys and squeezed(keys[own].shape) == squeezed(shape) else gradient_path(own, shape, keys)

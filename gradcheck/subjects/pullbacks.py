@@ -17,13 +17,14 @@ from gradcheck.subjects.calls import (
     FILLED,
     OBJECT,
     RESULT,
+    Bundle,
     Calls,
     Constant,
     Held,
     Together,
     found,
 )
-from gradcheck.subjects.derivatives import DerivativeReader
+from gradcheck.subjects.derivatives import OUTPUTS, DerivativeReader
 from gradcheck.subjects.parameters import (
     arrays_of,
     leaves,
@@ -52,6 +53,8 @@ INPUTS = ("input", "inputs", "x", "in", "X", "data", "prev", "A_prev", "a_prev")
 
 class PullbackReader(DerivativeReader):
     """Finds a way to call backward, and the gradients of the inputs."""
+
+    cache = "cache"  # which of what forward returns is that: the last, unless another is
 
     def _backward(self, parameters: Mapping[str, Any]) -> Calls:
         """Return the calls with what backward is given and where the gradients of the inputs are."""
@@ -123,7 +126,7 @@ class PullbackReader(DerivativeReader):
         for place, name in enumerate(needed):
             word = plain(name)
             if word in CACHES and has_cache:
-                fixed[place] = "cache"
+                fixed[place] = self.cache
             elif name in own and own.index(name) < len(self.inputs) and len(needed) > 1:
                 fixed[place] = f"input{own.index(name)}"
             elif len(needed) > 1 and (role := self._role(name)):
@@ -162,6 +165,10 @@ class PullbackReader(DerivativeReader):
         """Return the names of the arguments that backward is given."""
         target = self.target(1) or getattr(self.base, self.calls.backward)
         needed = [each.name for each in required(target)]
+        for each in positional(target)[len(needed) :] if needed else ():
+            if each.name not in self.own_names():
+                break
+            needed.append(each.name)  # which need not be given, and forward was
         if not needed:
             first = next((each for each in positional(target) if plain(each.name) in COTANGENTS), None)
             needed = [first.name] if first is not None else []
@@ -201,10 +208,15 @@ class PullbackReader(DerivativeReader):
                 yield calls((output,), ["dy"])
             yield calls(outputs, ["dys"])
         inputs = [f"input{i}" for i in range(len(self.inputs))]
-        extra = (["cache"] if cache else []) + inputs
+        extra = ([self.cache] if cache else []) + inputs
         if len(free) == 2 and len(outputs) == 1:
-            for names in (["dy", extra[0]], [extra[0], "dy"]) if extra else ():
-                yield calls(outputs, names)
+            others = [*extra[:1], "y"]
+            if any(plain(needed[place]) in OUTPUTS for place in free):
+                others.reverse()
+            for other in others:
+                yield from (calls(outputs, names) for names in (["dy", other], [other, "dy"]))
+        if len(free) == self.calls.returns_outputs > 2:
+            yield calls(outputs[:1], ["dy", *(f"output{i}" for i in range(1, len(free)))])
         if len(free) == 1 + len(inputs) > 2 and len(outputs) == 1:
             for names in (["dy", *inputs], [*inputs, "dy"]):
                 yield calls(outputs, names)
@@ -244,13 +256,17 @@ class PullbackReader(DerivativeReader):
             len(places) == 1 and is_floating(back) and same_shape(back, self.inputs[places[0]])
         ):
             return self._in_order(list(back), places, parameters)
+        shapes = {self.inputs[i].shape for i in places}
+        if len(places) > 1 and is_floating(back) and {np.shape(back)} == {(len(places), *shape) for shape in shapes}:
+            return {i: f"{RESULT}.{j}" for j, i in enumerate(places)}  # one behind the other in an array
         if len(places) >= 1 and is_floating(back):
             return {places[0]: RESULT} if len(places) == 1 or same_shape(back, self.inputs[places[0]]) else None
         return {} if not places else None
 
     def _in_order(self, back: list[Any], places: list[int], parameters: Mapping[str, Any]) -> dict[int, str] | None:
         arrays = list(range(len(self.inputs)))
-        for order in (arrays, places):
+        bundled = {i for argument in self.arguments if isinstance(argument, Bundle) for i in argument.numbers}
+        for order in (arrays, places, [i for i in places if i not in bundled]):
             if len(back) >= len(order) and all(
                 back[j] is None or i not in places or same_shape(back[j], self.inputs[i]) for j, i in enumerate(order)
             ):

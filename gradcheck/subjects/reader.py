@@ -42,7 +42,7 @@ from gradcheck.subjects.signatures import (
     takes_any_number,
     unwrapped,
 )
-from gradcheck.subjects.ways import derivative_flag, way_back, way_forward
+from gradcheck.subjects.ways import computes_gradients, derivative_flag, way_back, way_forward
 
 OUTPUTS = ("output", "out", "outputs", "y", "result", "activation", "activations", "value", "a", "h", "z", "loss")
 
@@ -79,6 +79,9 @@ class Reader(BetweenCallsReader):
         self.taken, self.pulls = True, isinstance(layer, Together) and layer.pulls
         self.calls = replace(self.calls, outputs=self._outputs(layer, result),
                              returns_outputs=len(result) if isinstance(result, tuple) else 0)  # fmt: skip
+        if isinstance(result, tuple) and is_floating(result[-1]):
+            kept = [i for i, one in enumerate(result) if i and isinstance(one, (tuple, list, dict))]
+            self.cache = f"output{kept[0]}" if len(kept) == 1 else self.cache
         self.begun = None if self._functions() else after_first_forward(self, self._dependent)
         if self.begun is not None:
             self.subject, self.base = self.begun, self._copied(self.begun)
@@ -87,6 +90,7 @@ class Reader(BetweenCallsReader):
         before = arrays_of(self.base)
         named_params = self._named_params(before)
         self.calls = self._backward(named_params or before)
+        self.calls = replace(self.calls, after=self._after_backward())
         reading = self._parameters(before, named_params)
         if not self.calls.gradients and not reading.params:
             raise AdapterError(
@@ -94,6 +98,20 @@ class Reader(BetweenCallsReader):
                 "leave it in .dinputs"
             )
         return reading
+
+    def _after_backward(self) -> str:
+        """Return the method that computes gradients after backward: its name says so, and it writes other arrays."""
+        for name in computes_gradients(self.base):
+            try:
+                layer, *_ = self.both(training=True)
+                before = {path: np.array(array) for path, array in arrays_of(layer).items()}
+                getattr(layer, name)()
+            except Exception:  # noqa: BLE001, S112  it is for something else
+                continue
+            written = {p for p, array in arrays_of(layer).items() if p not in before or not equal(before[p], array)}
+            if written and not written & set(self._dependent(arrays_of(self.base))):  # else it is an update
+                return name
+        return ""
 
     def _flags(self, target: Callable[..., object], known: Calls) -> Iterator[tuple[str, ...]]:
         """Yield the flags of forward to set: those that say to keep something, none, and what else is false by default.
@@ -176,8 +194,10 @@ class Reader(BetweenCallsReader):
         if result is None:
             written = {path: array for path, array in arrays_of(layer).items() if "." not in path}
             same = self.inputs
-            for name in OUTPUTS:
-                if name in written and not any(equal(written[name], value) for value in same):
+            computed = [name for name, array in written.items() if not any(equal(array, value) for value in same)]
+            order = {name: i for i, name in enumerate(OUTPUTS)}
+            for name in sorted(computed, key=lambda name: (order.get(name.lower(), np.inf), name)):
+                if name.lower() in order:
                     return (f"{OBJECT}.{name}",)
             raise AdapterError(f"{self.spoken(0)} returns None: let it return its output, or leave it in .output")
         if isinstance(result, Mapping):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from gradcheck.subjects.attributes import member
-from gradcheck.subjects.signatures import BACKWARDS, FORWARDS, WHOLES, parameters_of, plain
+from gradcheck.subjects.signatures import BACKWARDS, FORWARDS, WHOLES, parameters_of, plain, required
 
 # Of what else has a gradient in its name: zero_grad, update_gradients, numerical_gradient.
 OTHERS = {
@@ -21,6 +21,7 @@ DERIVES = re.compile(
     r"|grad(ient)?s?|d[a-z]+"
 )
 MARKS = re.compile(r"back(ward)?s?|deriv(ative)?(_of)?|prime|grad(ient)?s?(_of)?|bprop|bwd|^d(?=_)|(?<=_)d$")
+COMPUTES = re.compile(r"_?(compute|calc|calculate|get)_?(\w+_)?(grad(ient)?s?|derivs?|derivatives?)(_\w+)?")
 LAST_FORWARDS = (
     "predict", "function", "func", "fn", "activate", "activation", "value", "evaluate", "transform", "output", "run",
     "infer", "inference", "calc", "calculate", "process", "fire",
@@ -38,6 +39,12 @@ FLAGS = {
 def derives(name: str) -> bool:
     """Return whether a function's name says that it is a derivative: ``prime``, ``d_elu``, ``gradient``."""
     return re.fullmatch(DERIVES, name.strip("_").lower()) is not None
+
+
+def computes_gradients(owner: object) -> list[str]:
+    """Return the methods without arguments whose names say that they compute gradients: ``compute_gradients``."""
+    return [name for name in _methods(owner)
+            if re.fullmatch(COMPUTES, name.lower()) and not required(getattr(owner, name))]  # fmt: skip
 
 
 def way_back(owner: object, besides: str = "") -> str:

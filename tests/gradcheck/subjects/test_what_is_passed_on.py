@@ -1,0 +1,224 @@
+# mypy: allow-untyped-calls, allow-untyped-defs, allow-incomplete-defs
+"""What passes hand to each other, and where they leave results and gradients, in ways that are less usual."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradcheck.checks import check_layer
+from gradcheck.numerics.agreement import Verdict
+from tests.gradcheck.subjects.styles import normal
+
+X = normal(5, 4)
+QUICK: dict[str, Any] = {"claims": ["gradients_agree_with_differences"], "variations": False}
+
+
+class Scale:
+    def __init__(self, factor):
+        self.gamma, self.beta, self.factor = normal(4, seed=3), normal(4, seed=4), factor
+
+    def forward(self, x):
+        self.x = x
+        return self.gamma * x + self.beta
+
+    def backward(self, dy):
+        self.dbeta, self.dgamma = dy.sum(axis=0), self.factor * (dy * self.x).sum(axis=0)
+        return dy * self.gamma
+
+
+class InATuple(Scale):
+    """Its list of gradients is left empty."""
+
+    @property
+    def params(self):
+        return self.beta, self.gamma
+
+    @property
+    def grads(self):
+        return []
+
+
+class ReturnedInAList(Scale):
+    def __init__(self, factor):
+        super().__init__(factor)
+        self.params = [self.gamma, self.beta]
+
+    def backward(self, dy):
+        return dy * self.gamma, [self.factor * (dy * self.x).sum(axis=0), dy.sum(axis=0)]
+
+
+class LeftInCapitals(Scale):
+    def forward(self, A_prev):
+        self.A_prev, self.Z = A_prev, self.gamma * A_prev + self.beta
+
+    def backward(self, upstream_grad):
+        self.dbeta, self.dgamma = upstream_grad.sum(axis=0), self.factor * (upstream_grad * self.A_prev).sum(axis=0)
+        self.dA_prev = upstream_grad * self.gamma
+
+
+class InASecondCall(Scale):
+    """Its gradients are old ones until they are computed."""
+
+    def __init__(self, factor):
+        super().__init__(factor)
+        self.g = {"dgamma": np.zeros(4), "dbeta": np.zeros(4)}
+
+    def backward(self, dy):
+        self.dy = dy
+        return dy * self.gamma
+
+    def compute_gradients(self):
+        self.g["dgamma"], self.g["dbeta"] = self.factor * (self.dy * self.x).sum(axis=0), self.dy.sum(axis=0)
+
+
+class InTwoParts:
+    """Its gradients are returned by the paths of its parameters."""
+
+    def __init__(self, factor):
+        self.first, self.second = Scale(1.0), Scale(factor)
+
+    def forward(self, x):
+        return self.second.forward(np.tanh(self.first.forward(x)))
+
+    def backward(self, dy):
+        d = self.second.backward(dy) * (1 - self.second.x**2)
+        dx = self.first.backward(d)
+        parts = {"first": self.first, "second": self.second}
+        return dx, {
+            f"{name}.{key}": getattr(part, f"d{key}") for name, part in parts.items() for key in ("gamma", "beta")
+        }
+
+
+READ = {
+    InATuple: "beta (dbeta), gamma (dgamma)",
+    ReturnedInAList: "gamma (returned), beta (returned)",
+    LeftInCapitals: "forward(A_prev) -> .Z, backward(dy) -> .dA_prev",
+    InASecondCall: "backward(dy) -> dx, then compute_gradients()\n  parameters and their gradients: gamma (g.dgamma)",
+    InTwoParts: "first.gamma (returned), first.beta (returned), second.gamma (returned)",
+}
+
+
+@pytest.mark.parametrize("kind", READ)
+def test_gradients_are_found_where_a_layer_leaves_them(kind: Any) -> None:
+    right, wrong = (check_layer(kind(factor), X, **QUICK) for factor in (1.0, 0.2))
+    assert right.verdict is Verdict.PASS, str(right)
+    assert READ[kind] in str(right)
+    assert wrong.verdict is Verdict.FAIL
+    assert "gradient is exactly 1/5 of the numerical one" in str(wrong)
+
+
+def softmax(x):
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def by_output(factor):
+    return softmax, lambda dout, weights: factor * weights * (dout - (dout * weights).sum(axis=-1, keepdims=True))
+
+
+def cell(factor):
+    """Return a cell whose parameters are partly those of an output that has no gradient."""
+
+    def forward(x, a, parameters):
+        following = np.tanh(x @ parameters["Wx"] + a @ parameters["Wa"])
+        return following, softmax(following @ parameters["Wy"]), (following, x, a, parameters)
+
+    def backward(da, cache):
+        following, x, a, parameters = cache
+        d = (1 - following**2) * da
+        gradients = {"dx": d @ parameters["Wx"].T, "da": d @ parameters["Wa"].T}
+        return gradients | {"dWx": factor * x.T @ d, "dWa": a.T @ d}
+
+    return forward, backward
+
+
+def norm(factor):
+    """Return a norm that is given its statistics as its cache, and returns another."""
+
+    def forward(x, cache, momentum=0.9):
+        mean, deviation = x.mean(axis=0), x.std(axis=0)
+        out = (x - mean) / deviation
+        return out, (out, deviation), momentum * cache[0] + 0.1 * mean, momentum * cache[1] + 0.1 * deviation
+
+    def backward(dout, cache):
+        out, deviation = cache
+        return factor * (dout - dout.mean(axis=0) - out * (dout * out).mean(axis=0)) / deviation
+
+    return forward, backward
+
+
+def by_statistics(factor):
+    def forward(x, gamma):
+        mean, scale = x.mean(axis=1, keepdims=True), 1 / x.std(axis=1, keepdims=True)
+        return gamma * (x - mean) * scale, mean, scale
+
+    def backward(dy, x, gamma, mean, scale):
+        out, d = (x - mean) * scale, dy * gamma
+        dx = scale * (d - d.mean(axis=1, keepdims=True) - out * (d * out).mean(axis=1, keepdims=True))
+        return factor * dx, (dy * out).sum(axis=0)
+
+    return forward, backward
+
+
+def weighted(factor):
+    """Return a loss and its gradient, which both take weights if they are given."""
+
+    def loss(logits, labels, weights=None):
+        weights = np.ones(4) if weights is None else weights
+        return -((labels @ weights) * (labels * np.log(softmax(logits))).sum(axis=1)).sum()
+
+    def gradient(logits, labels, weights=None):
+        weights = np.ones(4) if weights is None else weights
+        return factor * (softmax(logits) - labels) * (labels @ weights)[:, None]
+
+    return loss, gradient
+
+
+class Stacked:
+    """Returns the gradients of its inputs in one array."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def forward(self, q, k, v):
+        self.inputs = q, k, v
+        return q * k + v
+
+    def backward(self, dy):
+        q, k, _ = self.inputs
+        return np.array([self.factor * dy * k, dy * q, dy])
+
+
+PARAMETERS = {"Wx": normal(4, 3, seed=1), "Wa": normal(3, 3, seed=2), "Wy": normal(3, 2, seed=3)}
+CALLED: dict[Any, tuple[tuple[Any, ...], str]] = {
+    by_output: ((X,), "(dy, y) -> dx"),
+    cell: ((X, normal(5, 3, seed=1), PARAMETERS), "gradients: Wx (returned), Wa (returned)\n"),
+    norm: ((X, (np.zeros(4), np.ones(4))), "-> y (of 4 outputs), backward(dy, cache) -> dx"),
+    by_statistics: ((X, normal(4, seed=5)), "backward(dy, x, gamma, mean, scale) -> dx, dgamma"),
+    weighted: ((X, np.eye(4)[[0, 2, 1, 3, 3]], np.array([1.0, 2.0, 0.5, 3.0])), "gradient(logits, labels, weights)"),
+    Stacked: ((X, normal(5, 4, seed=6), normal(5, 4, seed=7)), "backward(dy) -> dq, dk, dv"),
+}
+
+
+@pytest.mark.parametrize("kind", CALLED)
+def test_backward_is_given_what_it_asks_for(kind: Any) -> None:
+    inputs, text = CALLED[kind]
+    right, wrong = (check_layer(kind(factor), *inputs, **QUICK) for factor in (1.0, 1.5))
+    assert right.verdict is Verdict.PASS, str(right)
+    assert text in str(right)
+    assert wrong.verdict is Verdict.FAIL, str(wrong)
+
+
+def test_a_loss_may_hold_parameters_that_it_has_no_gradient_of() -> None:
+    def loss(model, p, t):
+        return ((p - t) ** 2).sum() + 0.1 * (model["W"] ** 2).sum()
+
+    def gradient(p, t):
+        return 2 * (p - t)
+
+    report = check_layer((loss, gradient), {"W": normal(3, 2), "b": normal(2)}, X, normal(5, 4, seed=1), **QUICK)
+    report.raise_if_failed()
+    assert "NOT CHECKED: params.W: the output depends on it" in str(report)
