@@ -171,7 +171,7 @@ class HoldingsReader(GuessReader):
             rate=RATE if rate is None else rate,
             unchecked=unchecked,
             buffers=buffers,
-            extents=frozenset(self._extents(before)),
+            extents=frozenset(self._extents(before, dys[0])),
             argument_names=tuple(self.own_names()),
             generators=self.generators,
         )
@@ -347,11 +347,18 @@ class HoldingsReader(GuessReader):
                 return float(value)
         return None
 
-    def _extents(self, before: Mapping[str, Array]) -> Iterator[int]:
-        """Yield the sizes that the object was told when it was made, or that its arrays have."""
+    def _extents(self, before: Mapping[str, Array], y: Array) -> Iterator[int]:
+        """Yield the sizes that the object was told when it was made, or that its arrays have.
+
+        Where it was told the shape of its output, those of its inputs as well.
+        """
+        outputs = [y.shape[start:] for start in range(y.ndim - 1)]
         for array in before.values():
             yield from array.shape
         for one in [self.base, *objects_below(self.base).values()]:
             for value in getattr(one, "__dict__", {}).values():
                 numbers = value if isinstance(value, (tuple, list)) else [value]
-                yield from (int(n) for n in numbers if isinstance(n, (int, np.integer)) and not isinstance(n, bool))
+                told = [int(n) for n in numbers if isinstance(n, (int, np.integer)) and not isinstance(n, bool)]
+                if len(told) == len(numbers) and tuple(told) in outputs:
+                    yield from (extent for x in self.inputs for extent in x.shape[1:])
+                yield from told

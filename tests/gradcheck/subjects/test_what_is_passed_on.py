@@ -222,3 +222,30 @@ def test_a_loss_may_hold_parameters_that_it_has_no_gradient_of() -> None:
     report = check_layer((loss, gradient), {"W": normal(3, 2), "b": normal(2)}, X, normal(5, 4, seed=1), **QUICK)
     report.raise_if_failed()
     assert "NOT CHECKED: params.W: the output depends on it" in str(report)
+
+
+class MeanPool:
+    """Was told the shape of its output, and goes through that."""
+
+    def __init__(self, shape):
+        self.out_shape = (*shape[:2], shape[2] // 2, shape[3] // 2)
+
+    def windows(self):
+        return [np.s_[:, :, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2] for i, j in np.ndindex(*self.out_shape[2:])]
+
+    def forward(self, x):
+        self.shape = x.shape
+        return np.stack([x[w].mean(axis=(2, 3)) for w in self.windows()], axis=-1).reshape(
+            *x.shape[:2], *self.out_shape[2:]
+        )
+
+    def backward(self, dy):
+        dx = np.zeros(self.shape)
+        for (i, j), window in zip(np.ndindex(*self.out_shape[2:]), self.windows(), strict=True):
+            dx[window] = dy[:, :, i : i + 1, j : j + 1] / 4
+        return dx
+
+
+def test_other_sizes_are_not_tried_where_the_output_has_its_own() -> None:
+    report = check_layer(MeanPool((3, 2, 4, 4)), normal(3, 2, 4, 4), claims=["gradients_agree_with_differences"])
+    report.raise_if_failed()
