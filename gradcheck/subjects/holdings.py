@@ -272,17 +272,21 @@ class HoldingsReader(GuessReader):
     ) -> None:  # fmt: skip
         """Take what is returned behind the inputs' gradients for those of the parameters.
 
-        In the order of their definition.
+        Of several of one shape, each is taken for that of the parameter that differences agree with; what is left, in
+        the order of definition.
         """
         if not isinstance(back, (tuple, list)):
             return
         used = {*self.calls.gradients.values(), *grads.values()}
         rest = [(path, np.shape(a)) for path, a in leaves(RESULT, back) if path not in used]
-        for name, shape in missing.items():
-            fitting = next((path for path, extent in rest if squeezed(extent) == squeezed(shape)), None)
-            if fitting is not None:
-                params[name], grads[name] = candidates[name], fitting
-                rest = [(path, extent) for path, extent in rest if path != fitting]
+        for sure in (True, False):
+            for name, shape in missing.items():
+                fitting = [path for path, extent in rest if squeezed(extent) == squeezed(shape) and name not in grads]
+                if sure:
+                    fitting = [path for path in fitting if len(fitting) > 1 and self._agrees(candidates[name], path)]
+                if fitting:
+                    params[name], grads[name] = candidates[name], fitting[0]
+                    rest = [(path, extent) for path, extent in rest if path != fitting[0]]
 
     def _own_paths(self, used: set[str]) -> set[str]:
         return {path.partition(".")[2] for path in used if path.startswith(OBJECT)}

@@ -50,6 +50,17 @@ class ReturnedInAList(Scale):
         return dy * self.gamma, [self.factor * (dy * self.x).sum(axis=0), dy.sum(axis=0)]
 
 
+class InAnotherOrder(ReturnedInAList):
+    """It returns its gradients in another order than that in which it defines its parameters."""
+
+    def __init__(self, factor):
+        self.beta, self.gamma, self.factor = normal(4, seed=4), normal(4, seed=3), factor
+
+    def backward(self, dy):
+        dx, (dgamma, dbeta) = super().backward(dy)
+        return dx, dgamma, dbeta
+
+
 class LeftInCapitals(Scale):
     def forward(self, A_prev):
         self.A_prev, self.Z = A_prev, self.gamma * A_prev + self.beta
@@ -95,6 +106,7 @@ class InTwoParts:
 READ = {
     InATuple: "beta (dbeta), gamma (dgamma)",
     ReturnedInAList: "gamma (returned), beta (returned)",
+    InAnotherOrder: "beta (returned), gamma (returned)",
     LeftInCapitals: "forward(A_prev) -> .Z, backward(dy) -> .dA_prev",
     InASecondCall: "backward(dy) -> dx, then compute_gradients()\n  parameters and their gradients: gamma (g.dgamma)",
     InTwoParts: "first.gamma (returned), first.beta (returned), second.gamma (returned)",
