@@ -62,7 +62,7 @@ def test_a_right_gelu_in_float32_is_not_accused_far_below_zero(layer, low, high)
         assert verdict_of(layer(), x, seed=seed, mode="fast") is not Verdict.FAIL
 
 
-@pytest.mark.parametrize("wrong", later([{"slope": -1.0}, {"density": 0.0}, {"slope": 1.5}, {"density": -1.0}], 2))
+@pytest.mark.parametrize("wrong", later([{"density": 0.0}, {"slope": -1.0}, {"slope": 1.5}, {"density": -1.0}], 1))
 @pytest.mark.parametrize("layer", later([ExactGelu, TanhGelu], 1))
 def test_a_wrong_one_fails_where_it_moves_by_many_steps(layer, wrong):
     found = []
