@@ -59,7 +59,10 @@ def test_of_one_number_that_is_flat_nothing_is_said(f, slope):
 @pytest.mark.parametrize("x", [ROW, ONE])
 @pytest.mark.parametrize(("f", "slope"), PAIRS)
 def test_a_wrong_gradient_beside_a_guard_fails(f, slope, x):
-    report = gradcheck.check_gradients(f, (x,), lambda inputs, dy: 1.2 * dy * slope(inputs[0]))
+    def vjp(inputs, dy):
+        return 1.2 * dy * slope(inputs[0])
+
+    report = gradcheck.check_gradients(f, (x,), vjp, variations=False)
     assert report.verdict is Verdict.FAIL
 
 
@@ -87,7 +90,8 @@ def test_a_loss_of_one_sample_whose_only_share_is_below_the_guard_passes_by_its_
 
 @pytest.mark.parametrize("x", [np.array([[-1e-9, 0.3, -0.7]]), np.array([-1e-9, -0.5])])
 def test_a_rectifier_without_its_mask_still_fails(x):
-    assert gradcheck.check_gradients(lambda x: np.maximum(x, 0), (x,), lambda _, dy: dy).verdict is Verdict.FAIL
+    report = gradcheck.check_gradients(lambda x: np.maximum(x, 0), (x,), lambda _, dy: dy, variations=False)
+    assert report.verdict is Verdict.FAIL
 
 
 @pytest.mark.parametrize(
@@ -100,7 +104,8 @@ def test_a_rectifier_without_its_mask_still_fails(x):
 )
 def test_what_is_flat_below_a_larger_bound_is_no_guard(f, slope):
     p = np.array([1e-6, 0.3, 0.5])
-    assert gradcheck.check_gradients(f, (p,), lambda inputs, dy: (dy * slope(inputs[0]),)).verdict is Verdict.FAIL
+    report = gradcheck.check_gradients(f, (p,), lambda inputs, dy: (dy * slope(inputs[0]),), variations=False)
+    assert report.verdict is Verdict.FAIL
 
 
 class Clipped:
@@ -121,9 +126,9 @@ class Clipped:
 @pytest.mark.parametrize(("factor", "verdict"), [(1.0, "pass"), (1.01, "fail")])
 def test_probabilities_of_exactly_0_and_1_lie_beyond_a_bound(factor, verdict):
     rng = np.random.default_rng(0)
-    p, t = rng.uniform(0.1, 0.9, (5, 3)), (rng.uniform(size=(5, 3)) > 0.5) * 1.0
+    p, t = rng.uniform(0.1, 0.9, (3, 2)), (rng.uniform(size=(3, 2)) > 0.5) * 1.0
     p[0, 0], p[1, 1] = 0.0, 1.0
-    report = gradcheck.check_loss(Clipped(factor), p, t)
+    report = gradcheck.check_loss(Clipped(factor), p, t, variations=factor == 1)
     assert report.verdict == verdict, str(report)
     assert factor != 1 or "there the value is clipped, and flat" in str(report)
 
@@ -140,8 +145,8 @@ def test_a_wrong_gradient_at_exactly_0_and_1_is_caught(wrong):
             return self.factors * super().backward()
 
     p, t = np.array([[0.0, 0.3, 0.6], [0.4, 1.0, 0.7]]), np.array([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
-    assert gradcheck.check_loss(Sure(), p, t, variations=False).verdict == "fail"
-    assert gradcheck.check_loss(Clipped(), p, t, variations=False).verdict == "pass"
+    assert verdict_of(Sure(), p, t) == "fail"
+    assert verdict_of(Clipped(), p, t) == "pass"
 
 
 def clip(p, eps):

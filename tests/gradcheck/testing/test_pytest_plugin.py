@@ -142,7 +142,7 @@ def test_a_right_layer_passes_one_test_a_property(inner: Session) -> None:
         "from nets.losses import MSELoss\nfrom nets.schedules import ConstantRate\n"
         "from nets.initializers import Normal\n"
         "@parametrize_with_checks([Linear, ConstantRate(0.1), Normal, (Dense(3, 2), x), (Halved(), x, 2 * x),\n"
-        "    (Tanh(), x), Case(MSELoss(), (x, 2 * x))], examples=1)\n"
+        "    (Tanh(), x), Case(MSELoss(), (x, 2 * x))], examples=2)\n"
         "def test(check):\n    check()\n"
     )
     results = outcomes(output)
