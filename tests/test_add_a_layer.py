@@ -66,6 +66,7 @@ def ratioless(line: str) -> list[str]:
     return [word for word in line.split() if not re.fullmatch(r"[\d.]+(e-?\d+)?", word) or word.isdigit()]
 
 
+@pytest.mark.long
 def test_a_file_without_its_line_is_seen(house: Path) -> None:
     done = run(
         house, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/nets/test_registries.py", "-k", "forgotten"
