@@ -528,7 +528,6 @@ def test_a_bug_of_ours_exits_with_5_and_shows_where(monkeypatch: pytest.MonkeyPa
         "presets --json",
         "--help",
         f"{shlex.join(TRAINED)} --steps 3 --engine numpy",
-        pytest.param("verify MultiStepLR --list", marks=pytest.mark.long),
         pytest.param("verify MultiStepLR --json", marks=pytest.mark.long),
         pytest.param(shlex.join(DIGITS), marks=pytest.mark.long),
     ],

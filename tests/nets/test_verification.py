@@ -60,7 +60,7 @@ def test_every_property_holds(subject: Subject, examples: int) -> None:
 
 @pytest.mark.short(12)
 @pytest.mark.parametrize("subject", [*LAYERS, *LOSSES], ids=lambda subject: subject.__name__)
-@pytest.mark.parametrize("examples", EXAMPLES_TRIED)
+@pytest.mark.parametrize("examples", [pytest.param(3, id="few")])
 def test_gradients_hold_in_fast_mode(subject: Subject, examples: int) -> None:
     claims = [claim for claim in properties_of(subject) if claim.__name__ == "gradients_agree_with_differences"]
     report = check_class(subject, claims=claims, examples=examples, settings=Settings("fast"))

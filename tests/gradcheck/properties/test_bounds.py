@@ -134,7 +134,7 @@ def test_probabilities_of_exactly_0_and_1_lie_beyond_a_bound(factor, verdict):
 
 
 @pytest.mark.short(1)
-@pytest.mark.parametrize("wrong", [-1.0, 100.0, 0.5])
+@pytest.mark.parametrize("wrong", [-1.0, 0.5])
 def test_a_wrong_gradient_at_exactly_0_and_1_is_caught(wrong):
     class Sure(Clipped):
         def forward(self, p, t):
@@ -177,13 +177,13 @@ class Binary:
         return self.factor * np.where((p < eps) | (p > 1 - eps), self.beyond, 1.0) * slope / p.size
 
 
-BOTH = later([(add, clip), (np.maximum, np.maximum), (add, np.maximum), (clip, add), (np.maximum, add)], 2)
+BOTH = later([(add, clip), (np.maximum, np.maximum), (clip, add)], 2)
 SURE = np.array([[0.0, 0.3, 0.6], [0.4, 1.0, 0.75], [0.08, 0.95, 0.17]]), np.array([[1.0, 0, 1], [0, 1, 1], [1, 1, 0]])
 
 
 @pytest.mark.short(2)
 @pytest.mark.parametrize(("value", "gradient"), BOTH)
-@pytest.mark.parametrize("wrong", [{}, {"factor": 1.01}, {"beyond": 1.5}, {"beyond": -1.0}, {"beyond": 0.5}])
+@pytest.mark.parametrize("wrong", [{}, {"factor": 1.01}, {"beyond": 1.5}, {"beyond": -1.0}])
 def test_an_unusual_eps_at_exactly_0_and_1_is_a_guard_and_a_factor_is_none(value, gradient, wrong):
     loss = Binary(value, gradient, **wrong)
     claims = ("gradients_agree_with_differences",)
@@ -233,8 +233,8 @@ def verdict_of(loss, p, t):
 
 @pytest.mark.short(1)
 @pytest.mark.parametrize("value", [add, np.maximum, clip])
-@pytest.mark.parametrize(("given", "eps"), later([(EXACT, 1e-7), (NEARLY, 1e-7), (NEARLY, 1e-5), (EXACT, 1e-5)], 2))
-@pytest.mark.parametrize("factor", [1.0, 2.0, -1.0])
+@pytest.mark.parametrize(("given", "eps"), later([(EXACT, 1e-7), (NEARLY, 1e-7), (NEARLY, 1e-5)], 2))
+@pytest.mark.parametrize("factor", [1.0, 2.0])
 def test_a_gradient_that_an_eps_makes_0_at_sure_right_answers_is_judged_elsewhere(value, given, eps, factor):
     found = verdict_of(Product(value, None, eps, factor), *given)
     assert found == ("pass" if factor == 1 else "fail")
@@ -242,7 +242,7 @@ def test_a_gradient_that_an_eps_makes_0_at_sure_right_answers_is_judged_elsewher
 
 @pytest.mark.short(1)
 @pytest.mark.parametrize("value", later([add, clip, np.maximum], 2))
-@pytest.mark.parametrize("beyond", later([-1.0, 0.5, 1.5], 1))
+@pytest.mark.parametrize("beyond", later([-1.0, 0.5], 1))
 def test_such_a_gradient_that_is_wrong_near_sure_answers_alone_fails(value, beyond):
     assert verdict_of(Product(value, None, 1e-7, beyond=beyond), *NEARLY) == "fail"
 
@@ -286,7 +286,7 @@ def test_where_a_probability_is_clipped_each_usual_gradient_passes(kind, given):
 
 @pytest.mark.short(2)
 @pytest.mark.parametrize(("kind", "given"), KINDS)
-@pytest.mark.parametrize("beyond", [2.0, 0.5, 1.2, -1.0])
+@pytest.mark.parametrize("beyond", [1.2, -1.0])
 def test_where_a_probability_is_clipped_another_factor_fails(kind, given, beyond):
     assert verdict_of(kind(clip, clip, 1e-7, beyond=beyond), *given) == "fail"
 

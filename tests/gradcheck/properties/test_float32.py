@@ -182,7 +182,7 @@ class Softmax(InSingle):
 
 
 @pytest.mark.short(1)
-@pytest.mark.parametrize("scale", [1.0, *(pytest.param(scale, marks=pytest.mark.long) for scale in (10.0, 1000.0))])
+@pytest.mark.parametrize("scale", [1.0, *(pytest.param(scale, marks=pytest.mark.long) for scale in (1000.0,))])
 @pytest.mark.parametrize("layer", later([Sigmoid, BatchNorm, Gelu, Softmax], 2), ids=lambda kind: kind.__name__)
 def test_what_cancels_and_saturates_in_float32_is_no_fault(layer, scale):
     for seed, offset in ((0, 0.0), (1, 5.0), (2, 0.0)):

@@ -70,7 +70,7 @@ X = np.random.default_rng(0).standard_normal((4, 3))
 @pytest.mark.short(1)
 @pytest.mark.parametrize("taken", TAKEN)
 @pytest.mark.parametrize("size", later([3, 1], after=1))
-@pytest.mark.parametrize("about", later([46.0, 30.0, 38.0, 240.0], after=2))
+@pytest.mark.parametrize("about", later([46.0, 30.0, 240.0], after=2))
 def test_a_value_that_is_rounded_to_nothing_accuses_no_slope(
     taken: Callable[[Any], Array], size: int, about: float
 ) -> None:
