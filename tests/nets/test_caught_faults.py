@@ -58,7 +58,7 @@ def marks_of(preset: str, text: str, dtype: str) -> list[pytest.MarkDecorator]:
     return [pytest.mark.long] if text in AGAIN or again else []
 
 
-@pytest.mark.short(5)
+@pytest.mark.short(3)
 @pytest.mark.parametrize(
     ("preset", "text", "place", "diagnosis", "told", "dtype"),
     [

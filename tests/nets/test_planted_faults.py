@@ -69,8 +69,12 @@ def called(fault: Fault) -> str:
     return f"{name_of(fault.subject)}-{fault.claim}"
 
 
-# The short run has a fault of every part and property; the long one has all.
-FIRST = [*{(part_of(fault.subject), fault.claim): fault for fault in reversed(PLANTED)}.values()]
+# The short run has a fault of every part, and one of every property of every kind of part; the long one has all.
+KINDS = [next(kind for kind in CONTRACTS if issubclass(fault.subject, kind)) for fault in PLANTED]
+FIRST = [
+    *{part_of(fault.subject): fault for fault in reversed(PLANTED)}.values(),
+    *{(kind, fault.claim): fault for kind, fault in zip(reversed(KINDS), reversed(PLANTED), strict=True)}.values(),
+]
 SHORT = {fault.subject for fault in FIRST}
 
 
