@@ -92,9 +92,8 @@ class Dense:
 )
 def test_what_is_wrong_is_said_with_what_is_right(fault: str, said: str, message: str) -> None:
     x = RNG.standard_normal((5, 3))
-    report = gradcheck.check_layer(
-        Dense(fault), x, twin=torch.nn.Linear(3, 4), claims=CLAIMS, variations=False, **NAMES
-    )  # type: ignore[arg-type]
+    twin = torch.nn.Linear(3, 4)
+    report = gradcheck.check_layer(Dense(fault), x, twin=twin, claims=CLAIMS, variations=False, **NAMES)  # type: ignore[arg-type]
     failure = report.failures[0]
     assert failure.diagnosis == said
     assert failure.message == message
