@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections import Counter
 from pathlib import Path
@@ -38,6 +39,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             taken[name] += 1
             if taken[name] > short.args[0]:
                 item.add_marker(pytest.mark.long)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is imported by now out of every collection of garbage, which takes a sixth of a second with torch."""
+    gc.freeze()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -66,6 +66,7 @@ def ratioless(line: str) -> list[str]:
     return [word for word in line.split() if not re.fullmatch(r"[\d.]+(e-?\d+)?", word) or word.isdigit()]
 
 
+@pytest.mark.long
 def test_a_file_without_its_line_is_seen(house: Path) -> None:
     done = run(
         house, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/nets/test_registries.py", "-k", "forgotten"
@@ -81,7 +82,7 @@ def test_with_its_line_the_layer_has_all_its_tests(house: Path) -> None:
     chosen = ("-m", "not long", "-k", "Softsign or forgotten", "-v")
     done = run(house, "-m", "pytest", "-p", "no:cacheprovider", *tests, *chosen)
     assert done.returncode == 0, done.stdout
-    for claim in ("every_property_holds", "gradients_hold_in_fast_mode", "weights_survive_the_round_trip_bit_for_bit"):
+    for claim in ("every_property_holds", "weights_survive_the_round_trip_bit_for_bit"):
         assert f"test_{claim}[few-Softsign] PASSED" in done.stdout
 
 

@@ -8,6 +8,7 @@ import inspect
 import subprocess
 import sys
 from collections.abc import Collection, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,17 @@ ROOMS = {
 VAGUE = {"utils", "util", "helpers", "common", "base", "core", "misc"}
 
 
+@cache
+def parsed(source: str) -> ast.Module:
+    return ast.parse(source)
+
+
+@cache
+def imported_by(source: str) -> list[tuple[str, str | None]]:
+    """Return what a file imports when its code runs, and in which function."""
+    return [*imports(parsed(source), None)]
+
+
 def violations(root: Path) -> list[str]:
     """Return every breach of the house's rules below ``root``, as ``file: what``."""
     found = []
@@ -70,7 +82,7 @@ def violations(root: Path) -> list[str]:
         if path.stem in VAGUE:
             found.append(f"{name}: a vague name")
         package = name.partition("/")[0]
-        for module, function in imports(ast.parse(path.read_text(encoding="utf-8")), None):
+        for module, function in imported_by(path.read_text(encoding="utf-8")):
             top = module.partition(".")[0]
             if top in FORBIDDEN[package]:
                 found.append(f"{name}: {package} imports {top}")
@@ -103,7 +115,7 @@ def uses(root: Path) -> dict[str, set[str]]:
         paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     found = {}
     for name, path in paths.items():
-        imported = {module for module, _ in imports(ast.parse(path.read_text(encoding="utf-8")), None)}
+        imported = {module for module, _ in imported_by(path.read_text(encoding="utf-8"))}
         found[name] = {longest for module in imported if (longest := longest_of(module, paths)) not in (None, name)}
     return found
 

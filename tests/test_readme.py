@@ -85,6 +85,11 @@ def test_the_loops_of_the_docs_are_the_same_program(capsys: pytest.CaptureFixtur
     assert " ".join(capsys.readouterr().out.split()).startswith(
         "PASS: the loops are the same program: all of 20 steps agree within rounding noise."
     )
+
+
+@pytest.mark.long
+def test_loops_that_differ_from_those_of_the_docs_fail() -> None:
+    source = example_of("compare-your-loops.md")
     wrong = source.replace("labels) / 4)", "labels))")
     assert wrong != source
     with pytest.raises(TrajectoryMismatch) as raised:

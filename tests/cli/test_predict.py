@@ -81,7 +81,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory, digits: tuple[Array, Array]) 
 def bundled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a run on the bundled digits, which have no test images of their own."""
     path = tmp_path_factory.mktemp("bundled") / "run"
-    args = ["train", "--preset", "mlp", "--dataset", "digits", "--epochs", "20", "--lr", "0.1", "--batch-size", "32"]
+    args = ["train", "--preset", "mlp", "--dataset", "digits", "--epochs", "10", "--lr", "0.2", "--batch-size", "32"]
     assert run([*args, "--out", str(path)]) == 0
     return path
 

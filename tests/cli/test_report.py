@@ -56,7 +56,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def reported(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a copy of the run that passes, with its report: to draw this takes longer than all else here."""
+    """Return a copy of the run that passes, with its report as drawn, which takes longer than all else here."""
     folder = Path(shutil.copytree(runs / "clean", tmp_path_factory.mktemp("reported") / "clean"))
     assert run(["report", str(folder)]) == 0
     return folder
@@ -204,9 +204,16 @@ def test_any_run_can_be_drawn(kept: Path, horizon: int) -> None:
     assert rendered(lambda: draw(read_run(kept)), "svg")[0].endswith(b"</svg>\n")
 
 
+def asked_for(figure: str) -> list[str]:
+    """Return what a figure would have a browser fetch or run."""
+    return re.findall(r'href="(?!#|data:image/png;base64,)|url\((?!#)|@import|<script', figure)
+
+
 def test_both_sides_may_be_equal_all_along(kept: Path) -> None:
     change_lines(kept, lambda lines: [line.update(distance=0, envelope=0, rounding_noise=0) for line in lines])
-    assert rendered(lambda: draw(read_run(kept)), "svg")[0].endswith(b"</svg>\n")
+    drawn = rendered(lambda: draw(read_run(kept)), "svg")[0].decode()
+    assert drawn.endswith("</svg>\n")
+    assert asked_for(drawn) == []
 
 
 @pytest.mark.long
@@ -246,7 +253,10 @@ def test_the_exit_code_is_not_the_verdict(runs: Path, capsys: pytest.CaptureFixt
     )
 
 
-def test_the_page_tells_it_all_and_asks_for_nothing(reported: Path) -> None:
+@pytest.mark.parametrize("folder", ["kept", pytest.param("reported", marks=pytest.mark.long)])
+def test_the_page_tells_it_all_and_asks_for_nothing(folder: str, request: pytest.FixtureRequest) -> None:
+    reported: Path = request.getfixturevalue(folder)
+    assert (reported / "report.html").exists() or run(["report", str(reported)]) == 0
     source = (reported / "report.html").read_text()
     page = Page(source)
     assert "PASS: NumPy and PyTorch are the same program." in page.text
@@ -265,8 +275,7 @@ def test_the_page_tells_it_all_and_asks_for_nothing(reported: Path) -> None:
     for figure, address in zip(figures, addresses, strict=True):
         assert figure != address
         source = source.replace(figure, "")
-        drawn = base64.b64decode(figure).decode()
-        assert re.findall(r'href="(?!#|data:image/png;base64,)|url\((?!#)|@import|<script', drawn) == []
+        assert asked_for(base64.b64decode(figure).decode()) == []
     assert re.findall(r"https?:|//[a-z]|url\(|@import", source) == []
 
 

@@ -20,11 +20,13 @@ from cli.main import run
 from cli.page.html import illustrated
 from cli.runs.finished import read_run
 
+# Their figures take as long to draw as ten tests of the command line.
+pytestmark = pytest.mark.long
+
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}  # CSS pixels
 SCHEMES = ("light", "dark")
+SHOWN = [("desktop", "light"), ("phone", "dark")]
 FIGURES = {"pass": 5, "fail": 5, "unfair": 4, "together": 14}
-# What takes a page of its own to draw is left to the long run.
-PAGES = [pytest.param(name, marks=() if name == "fail" else pytest.mark.long) for name in FIGURES]
 
 # Elements that reach beyond the window, and are in nothing that can be scrolled sideways.
 OVERFLOWING = """
@@ -129,9 +131,8 @@ def photographed(browser: webdriver.Chrome, path: Path) -> bytes:
     return picture
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize(("width", "scheme"), SHOWN)
+@pytest.mark.parametrize("name", FIGURES)
 def test_a_page_is_whole(
     browser: webdriver.Chrome, page: Callable[[str], Path], tmp_path: Path, name: str, width: str, scheme: str
 ) -> None:
@@ -185,7 +186,6 @@ FAULTS: dict[str, tuple[Callable[[str], str], str]] = {
 }
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_faulty_page_is_not_whole(
     browser: webdriver.Chrome, page: Callable[[str], Path], tmp_path: Path, fault: str

@@ -252,7 +252,8 @@ def test_comparing_traces_needs_neither_program(tmp_path: Path, mnistcheck: Term
     assert done.stdout.splitlines()[-1] == "0"
 
 
-FAIR = ("train", "--fair", *DIGITS, "--no-sensitivity", "--test-size", "20")
+SMALL = ("--network", "Linear(784, 8), Sigmoid(), Linear(8, 10)", "--train-size", "60")
+FAIR = ("train", "--fair", *DIGITS, *SMALL, "--no-sensitivity", "--test-size", "20")
 FAULT = ("--inject", "grad-scale:0.weight:1.01@3")
 
 
@@ -335,7 +336,7 @@ def test_a_replay_without_torch_compares_with_what_it_gave(failed: Path, tmp_pat
     assert "PyTorch was not asked again: what it gave then is what counts" in done.stdout
 
 
-DEEPER = "Linear(784, 128), ReLU(), Linear(128, 64), ReLU(), Linear(64, 10)"
+DEEPER = "Linear(784, 8), ReLU(), Linear(8, 64), ReLU(), Linear(64, 10)"
 
 
 @pytest.mark.parametrize(

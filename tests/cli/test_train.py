@@ -681,14 +681,14 @@ def comes_to(folder: Path) -> tuple[object, ...]:
     return weights, metrics, found, settings
 
 
-@pytest.mark.short(4)
+@pytest.mark.short(2)
 @pytest.mark.parametrize(
     "args",
     [
-        (),
-        ("--engine", "numpy"),
-        ("--engine", "torch", "--dtype", "float32"),
         ("--preset", "regularised", "--network", "Conv2d(1, 2, 5, stride=3), ReLU(), Flatten(), Linear(128, 10)"),
+        ("--engine", "numpy"),
+        (),
+        ("--engine", "torch", "--dtype", "float32"),
         ("--validation-of", "test", "--drop-last", "--first", "--reported-loss", "MSELoss()"),
         ("--test-of", "train", "--weights", "none", "--biases", "none"),
         ("--validation-of", "test", "--test-of", "train"),

@@ -127,7 +127,7 @@ def test_settings_that_mean_nothing_are_refused() -> None:
         gradcheck.check_layer(Relu(), X, dtypes=("float16",))
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", later(range(3), 1))
 def test_fast_mode_takes_gradients_that_vanish(seed: int) -> None:
     x = np.random.default_rng(seed).standard_normal((4, 3))
     report = gradcheck.check_layer(Relu(), x, mode="fast", seed=seed)

@@ -58,13 +58,14 @@ def marks_of(preset: str, text: str, dtype: str) -> list[pytest.MarkDecorator]:
     return [pytest.mark.long] if text in AGAIN or again else []
 
 
-@pytest.mark.short(5)
+@pytest.mark.short(3)
 @pytest.mark.parametrize(
     ("preset", "text", "place", "diagnosis", "told", "dtype"),
     [
         pytest.param(*row, dtype, marks=marks_of(row[0], row[1], dtype), id=f"{row[0]}-{row[1]}-{dtype}")
         for dtype in DTYPES
         for row in CAUGHT
+        if dtype == "float64" or row[0] == "fair"
     ],
 )
 def test_a_fault_is_caught_where_it_is_and_named(
@@ -77,7 +78,7 @@ def test_a_fault_is_caught_where_it_is_and_named(
     dtype: str,
 ) -> None:
     run = prepare(PRESETS[preset], digits, steps=place[0] + 1, dtype=dtype, train_size=100, test_size=20)
-    report = train_fair(run, fault=parse_fault(text, run)).report
+    report = train_fair(run, fault=parse_fault(text, run), sensitivity=False).report
     assert report is not None
     found = report.first_divergence
     assert found is not None

@@ -26,23 +26,32 @@ Given = dict[str, Moment]
 DECAYED = replace(PRESETS["fair"], name="decayed", optimizer=SGD(weight_decay=0.1), batch_size=8)
 PLAIN = replace(PRESETS["fair"], name="plain", batch_size=16)
 SLOW = replace(PRESETS["nnmnist"], name="slow", optimizer=Adam(betas=(0.8, 0.99)))
+NETWORKS: list[Preset] = [
+    *(PRESETS[name] for name in ("nielsen", "regularised", "nnmnist")), DECAYED, PLAIN, SLOW,
+]  # fmt: skip
 STEP = 4
+
+
+class Moments(dict[str, Moment]):
+    """The fifth steps of some networks, as the reference took them: ours are made the same."""
+
+    def __missing__(self, name: str) -> Moment:
+        (preset,) = (one for one in NETWORKS if one.name == name)
+        run = prepare(preset, load_digits(), steps=STEP + 1, train_size=200, test_size=20)
+        weight = next(iter(run.numpy_engine().params))
+        fault = parse_fault(f"grad-scale:{weight}:2@{STEP}", run)
+        report = train_fair(run, fault=fault, sensitivity=False).report
+        assert report is not None
+        moment = report.lock_step.moment
+        assert moment is not None
+        self[name] = replace(moment, ours={name: array.copy() for name, array in moment.theirs.items()})
+        return self[name]
 
 
 @pytest.fixture(scope="module")
 def moments() -> Given:
-    """Return the fifth steps of some networks, as the reference took them: ours are made the same."""
-    digits, found = load_digits(), {}
-    presets: list[Preset] = [*(PRESETS[name] for name in ("nielsen", "regularised", "nnmnist")), DECAYED, PLAIN, SLOW]
-    for preset in presets:
-        run = prepare(preset, digits, steps=STEP + 1, train_size=200, test_size=20)
-        weight = next(iter(run.numpy_engine().params))
-        report = train_fair(run, fault=parse_fault(f"grad-scale:{weight}:2@{STEP}", run)).report
-        assert report is not None
-        moment = report.lock_step.moment
-        assert moment is not None
-        found[preset.name] = replace(moment, ours={name: array.copy() for name, array in moment.theirs.items()})
-    return found
+    """Return what makes each network's step when it is first asked for."""
+    return Moments()
 
 
 def told(moment: Moment, name: str, ours: Array, training: bool = True) -> str | None:
@@ -182,7 +191,8 @@ def test_dropout_where_there_is_none(moments: Given) -> None:
 
 @pytest.mark.long
 def test_a_right_tensor_is_not_explained(moments: Given) -> None:
-    for moment in moments.values():
+    for network in NETWORKS:
+        moment = moments[network.name]
         for name, array in moment.theirs.items():
             assert diagnose_step(name, moment) is None, name
             assert told(moment, name, array * 1) is None, name
@@ -216,7 +226,8 @@ def test_what_has_no_simple_cause_is_given_none(
     moments: Given, corrupt: Callable[[Array, np.random.Generator], Array]
 ) -> None:
     rng = np.random.default_rng(1)
-    for moment in moments.values():
+    for network in ("plain", "regularised"):
+        moment = moments[network]
         for name, array in moment.theirs.items():
             if array.size < 8 or not np.issubdtype(array.dtype, np.floating):
                 continue
@@ -229,7 +240,6 @@ def test_random_labels_are_given_no_cause(moments: Given) -> None:
     rng = np.random.default_rng(2)
     for _ in range(200):
         assert told(moments["plain"], "data/y", rng.integers(0, 10, 16)) is None
-        assert told(moments["nnmnist"], "data/y", rng.integers(0, 10, 10)) is None
 
 
 def test_few_labels_tell_nothing(moments: Given) -> None:

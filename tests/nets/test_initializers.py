@@ -153,7 +153,7 @@ POOLED = 20_000  # elements of each parameter
 MOST_DRAWS = 1_000
 
 
-@pytest.mark.short(10)
+@pytest.mark.short(6)
 @pytest.mark.parametrize("examples", [pytest.param(1, id="few"), pytest.param(4, id="all", marks=pytest.mark.long)])
 @pytest.mark.parametrize("layer_type", LAYERS, ids=lambda layer: layer.__name__)
 def test_without_rules_every_parameter_is_filled_as_torch_fills_it(layer_type: type[Layer], examples: int) -> None:

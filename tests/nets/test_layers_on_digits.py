@@ -21,10 +21,9 @@ def patches(count: int, height: int, width: int) -> Array:
     return np.asarray(images, np.float64).reshape(count, 1, 28, 28)[:, :, 4 : 4 + height, 6 : 6 + width]
 
 
-OVERLAPPING = MaxPool2d(3, stride=1)
+OVERLAPPING = [MaxPool2d(3, stride=2, padding=1), MaxPool2d(3, stride=1)]
 LAYERS: list[Layer] = [
     MaxPool2d(2),
-    MaxPool2d(3, stride=2, padding=1),
     ReLU(),
     LeakyReLU(0.1),
     Flatten(),
@@ -36,9 +35,9 @@ LAYERS: list[Layer] = [
 
 @pytest.mark.short(2)
 @pytest.mark.parametrize(
-    "size", [pytest.param((1, 4, 5), id="small"), pytest.param((3, 9, 8), id="large", marks=pytest.mark.long)]
+    "size", [pytest.param((1, 4, 5), id="small"), pytest.param((2, 7, 7), id="large", marks=pytest.mark.long)]
 )
-@pytest.mark.parametrize("layer", later([*LAYERS, OVERLAPPING], len(LAYERS)), ids=lambda layer: type(layer).__name__)
+@pytest.mark.parametrize("layer", later([*LAYERS, *OVERLAPPING], len(LAYERS)), ids=lambda layer: type(layer).__name__)
 def test_every_property_holds_on_digits(layer: Layer, size: tuple[int, int, int]) -> None:
     rng = np.random.default_rng(0)
     layer = layer.replace_arrays({name: rng.standard_normal(a.shape) for name, a in layer.parameters().items()})

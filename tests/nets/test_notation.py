@@ -57,7 +57,7 @@ def test_a_presets_parts_are_read_back_from_their_text(preset: str, field: str) 
     assert written(again) == written(part)
 
 
-@pytest.mark.short(12)
+@pytest.mark.short(6)
 @pytest.mark.parametrize("made", [*OPTIMIZERS, *SCHEDULES, *INITIALIZERS, *LOSSES], ids=lambda made: made.__name__)
 def test_every_part_is_read_back_from_its_text(made: Any) -> None:  # noqa: ANN401  a class with cases
     kind: Any = next(kind for kind in KINDS if issubclass(made, kind))

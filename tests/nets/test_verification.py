@@ -33,8 +33,8 @@ OF_SOME = {
 }
 
 
-# How many cases are drawn: a few, of which two catch most planted faults, and as many as `mnistcheck verify` draws.
-EXAMPLES_TRIED = [pytest.param(3, id="few"), pytest.param(EXAMPLES, id="all", marks=pytest.mark.long)]
+# How many cases are drawn: two, which catch most planted faults, and as many as `mnistcheck verify` draws.
+EXAMPLES_TRIED = [pytest.param(2, id="few"), pytest.param(EXAMPLES, id="all", marks=pytest.mark.long)]
 
 
 # Of an optimizer, whose cases take longest for their steps: fewer cases in the long run, and in the short one fewer
@@ -58,12 +58,11 @@ def test_every_property_holds(subject: Subject, examples: int) -> None:
     assert claims - {finding.property for finding in report.findings} <= OF_SOME
 
 
-@pytest.mark.short(12)
+@pytest.mark.short(4)
 @pytest.mark.parametrize("subject", [*LAYERS, *LOSSES], ids=lambda subject: subject.__name__)
-@pytest.mark.parametrize("examples", EXAMPLES_TRIED)
-def test_gradients_hold_in_fast_mode(subject: Subject, examples: int) -> None:
+def test_gradients_hold_in_fast_mode(subject: Subject) -> None:
     claims = [claim for claim in properties_of(subject) if claim.__name__ == "gradients_agree_with_differences"]
-    report = check_class(subject, claims=claims, examples=examples, settings=Settings("fast"))
+    report = check_class(subject, claims=claims, examples=3, settings=Settings("fast"))
     assert report.verdict is Verdict.PASS, str(report)
 
 

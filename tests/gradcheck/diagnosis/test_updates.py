@@ -196,7 +196,7 @@ def named(rule: Rule) -> Callable[..., Any]:
     return update
 
 
-@pytest.mark.short(16)
+@pytest.mark.short(10)
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistakes_in_a_rule_are_named(mistake: str) -> None:
     rule, twin, said = MISTAKES[mistake]

@@ -34,6 +34,6 @@ class Square:
 @pytest.mark.parametrize("size", later([1.0, 100.0], after=1))
 def test_a_gradient_of_whole_numbers_is_called_so(whole: Callable[[Array], Array], how: str, size: float) -> None:
     x = size * np.random.default_rng(0).standard_normal((4, 3))
-    report = gradcheck.check_layer(Square(whole), x)
+    report = gradcheck.check_layer(Square(whole), x, variations=False)
     assert report.verdict == "fail"
     assert f"input's gradient is the numerical one, {how} whole numbers" in str(report)

@@ -492,7 +492,7 @@ NAMED: dict[str, tuple[Loop, Loop]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("sentence", later(NAMED, 12))
+@pytest.mark.parametrize("sentence", later(NAMED, 8))
 def test_a_mistake_is_named(sentence: str) -> None:
     report = gradcheck.check_loops(*NAMED[sentence], steps=STEPS)
     assert report.verdict is Verdict.FAIL, str(report)
@@ -532,7 +532,7 @@ NEARLY: list[tuple[str, Loop, Loop]] = [
 ]
 
 
-@pytest.mark.parametrize(("cause", "ours", "theirs"), later(NEARLY, 6))
+@pytest.mark.parametrize(("cause", "ours", "theirs"), later(NEARLY, 4))
 def test_what_comes_near_a_mistake_is_not_called_so(cause: str, ours: Loop, theirs: Loop) -> None:
     report = gradcheck.check_loops(ours, theirs, steps=STEPS)
     assert report.verdict is Verdict.FAIL, str(report)

@@ -59,7 +59,10 @@ def test_of_one_number_that_is_flat_nothing_is_said(f, slope):
 @pytest.mark.parametrize("x", [ROW, ONE])
 @pytest.mark.parametrize(("f", "slope"), PAIRS)
 def test_a_wrong_gradient_beside_a_guard_fails(f, slope, x):
-    report = gradcheck.check_gradients(f, (x,), lambda inputs, dy: 1.2 * dy * slope(inputs[0]))
+    def vjp(inputs, dy):
+        return 1.2 * dy * slope(inputs[0])
+
+    report = gradcheck.check_gradients(f, (x,), vjp, variations=False)
     assert report.verdict is Verdict.FAIL
 
 
@@ -87,7 +90,8 @@ def test_a_loss_of_one_sample_whose_only_share_is_below_the_guard_passes_by_its_
 
 @pytest.mark.parametrize("x", [np.array([[-1e-9, 0.3, -0.7]]), np.array([-1e-9, -0.5])])
 def test_a_rectifier_without_its_mask_still_fails(x):
-    assert gradcheck.check_gradients(lambda x: np.maximum(x, 0), (x,), lambda _, dy: dy).verdict is Verdict.FAIL
+    report = gradcheck.check_gradients(lambda x: np.maximum(x, 0), (x,), lambda _, dy: dy, variations=False)
+    assert report.verdict is Verdict.FAIL
 
 
 @pytest.mark.parametrize(
@@ -100,7 +104,8 @@ def test_a_rectifier_without_its_mask_still_fails(x):
 )
 def test_what_is_flat_below_a_larger_bound_is_no_guard(f, slope):
     p = np.array([1e-6, 0.3, 0.5])
-    assert gradcheck.check_gradients(f, (p,), lambda inputs, dy: (dy * slope(inputs[0]),)).verdict is Verdict.FAIL
+    report = gradcheck.check_gradients(f, (p,), lambda inputs, dy: (dy * slope(inputs[0]),), variations=False)
+    assert report.verdict is Verdict.FAIL
 
 
 class Clipped:
@@ -121,15 +126,15 @@ class Clipped:
 @pytest.mark.parametrize(("factor", "verdict"), [(1.0, "pass"), (1.01, "fail")])
 def test_probabilities_of_exactly_0_and_1_lie_beyond_a_bound(factor, verdict):
     rng = np.random.default_rng(0)
-    p, t = rng.uniform(0.1, 0.9, (5, 3)), (rng.uniform(size=(5, 3)) > 0.5) * 1.0
+    p, t = rng.uniform(0.1, 0.9, (3, 2)), (rng.uniform(size=(3, 2)) > 0.5) * 1.0
     p[0, 0], p[1, 1] = 0.0, 1.0
-    report = gradcheck.check_loss(Clipped(factor), p, t)
+    report = gradcheck.check_loss(Clipped(factor), p, t, variations=factor == 1)
     assert report.verdict == verdict, str(report)
     assert factor != 1 or "there the value is clipped, and flat" in str(report)
 
 
 @pytest.mark.short(1)
-@pytest.mark.parametrize("wrong", [-1.0, 100.0, 0.5])
+@pytest.mark.parametrize("wrong", [-1.0, 0.5])
 def test_a_wrong_gradient_at_exactly_0_and_1_is_caught(wrong):
     class Sure(Clipped):
         def forward(self, p, t):
@@ -140,8 +145,8 @@ def test_a_wrong_gradient_at_exactly_0_and_1_is_caught(wrong):
             return self.factors * super().backward()
 
     p, t = np.array([[0.0, 0.3, 0.6], [0.4, 1.0, 0.7]]), np.array([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
-    assert gradcheck.check_loss(Sure(), p, t, variations=False).verdict == "fail"
-    assert gradcheck.check_loss(Clipped(), p, t, variations=False).verdict == "pass"
+    assert verdict_of(Sure(), p, t) == "fail"
+    assert verdict_of(Clipped(), p, t) == "pass"
 
 
 def clip(p, eps):
@@ -172,13 +177,13 @@ class Binary:
         return self.factor * np.where((p < eps) | (p > 1 - eps), self.beyond, 1.0) * slope / p.size
 
 
-BOTH = later([(add, clip), (np.maximum, np.maximum), (add, np.maximum), (clip, add), (np.maximum, add)], 2)
+BOTH = later([(add, clip), (np.maximum, np.maximum), (clip, add)], 2)
 SURE = np.array([[0.0, 0.3, 0.6], [0.4, 1.0, 0.75], [0.08, 0.95, 0.17]]), np.array([[1.0, 0, 1], [0, 1, 1], [1, 1, 0]])
 
 
 @pytest.mark.short(2)
 @pytest.mark.parametrize(("value", "gradient"), BOTH)
-@pytest.mark.parametrize("wrong", [{}, {"factor": 1.01}, {"beyond": 1.5}, {"beyond": -1.0}, {"beyond": 0.5}])
+@pytest.mark.parametrize("wrong", [{}, {"factor": 1.01}, {"beyond": 1.5}, {"beyond": -1.0}])
 def test_an_unusual_eps_at_exactly_0_and_1_is_a_guard_and_a_factor_is_none(value, gradient, wrong):
     loss = Binary(value, gradient, **wrong)
     claims = ("gradients_agree_with_differences",)
@@ -228,8 +233,8 @@ def verdict_of(loss, p, t):
 
 @pytest.mark.short(1)
 @pytest.mark.parametrize("value", [add, np.maximum, clip])
-@pytest.mark.parametrize(("given", "eps"), later([(EXACT, 1e-7), (NEARLY, 1e-7), (NEARLY, 1e-5), (EXACT, 1e-5)], 2))
-@pytest.mark.parametrize("factor", [1.0, 2.0, -1.0])
+@pytest.mark.parametrize(("given", "eps"), later([(EXACT, 1e-7), (NEARLY, 1e-7), (NEARLY, 1e-5)], 2))
+@pytest.mark.parametrize("factor", [1.0, 2.0])
 def test_a_gradient_that_an_eps_makes_0_at_sure_right_answers_is_judged_elsewhere(value, given, eps, factor):
     found = verdict_of(Product(value, None, eps, factor), *given)
     assert found == ("pass" if factor == 1 else "fail")
@@ -237,7 +242,7 @@ def test_a_gradient_that_an_eps_makes_0_at_sure_right_answers_is_judged_elsewher
 
 @pytest.mark.short(1)
 @pytest.mark.parametrize("value", later([add, clip, np.maximum], 2))
-@pytest.mark.parametrize("beyond", later([-1.0, 0.5, 1.5], 1))
+@pytest.mark.parametrize("beyond", later([-1.0, 0.5], 1))
 def test_such_a_gradient_that_is_wrong_near_sure_answers_alone_fails(value, beyond):
     assert verdict_of(Product(value, None, 1e-7, beyond=beyond), *NEARLY) == "fail"
 
@@ -281,7 +286,7 @@ def test_where_a_probability_is_clipped_each_usual_gradient_passes(kind, given):
 
 @pytest.mark.short(2)
 @pytest.mark.parametrize(("kind", "given"), KINDS)
-@pytest.mark.parametrize("beyond", [2.0, 0.5, 1.2, -1.0])
+@pytest.mark.parametrize("beyond", [1.2, -1.0])
 def test_where_a_probability_is_clipped_another_factor_fails(kind, given, beyond):
     assert verdict_of(kind(clip, clip, 1e-7, beyond=beyond), *given) == "fail"
 

@@ -129,7 +129,7 @@ def test_a_right_gradient_passes_beside_the_one_finding_of_what_is_changed(layer
 @pytest.mark.parametrize("layer", later(CHANGING, 2), ids=lambda kind: kind.__name__)
 def test_a_wrong_gradient_fails_beside_it(layer, mode):
     names, message = CHANGING[layer]
-    failed = failures(gradcheck.check_layer(layer(2.0), X, mode=mode, **names))
+    failed = failures(gradcheck.check_layer(layer(2.0), X, mode=mode, variations=False, **names))
     assert failed.pop(UNTOUCHED) == message
     assert DIFFERENCES in failed
 
@@ -169,7 +169,7 @@ class SquaredError:
 
 @pytest.mark.parametrize("times", [1.0, 2.0])
 def test_a_target_is_put_back_too(times):
-    failed = failures(gradcheck.check_loss(SquaredError(times), X, Y))
+    failed = failures(gradcheck.check_loss(SquaredError(times), X, Y, variations=times == 1))
     assert failed[UNTOUCHED] == "target is changed by the call"
     assert (DIFFERENCES in failed) == (times != 1)
 
@@ -181,7 +181,7 @@ def test_functions_get_copies_each(times):
         dy *= times * inputs[0]
         return (dy,)
 
-    failed = failures(gradcheck.check_gradients(lambda x: np.exp(x, out=x), (X,), vjp))
+    failed = failures(gradcheck.check_gradients(lambda x: np.exp(x, out=x), (X,), vjp, variations=times == 1))
     assert failed[UNTOUCHED] == "x is changed by the call; dy is changed by the call"
     assert (DIFFERENCES in failed) == (times != 1)
 

@@ -96,14 +96,14 @@ def test_wrong_code_fails(layer, times):
     ("times", "cause"), later([(2.0, "exactly 2 times"), (-1.0, "the sign is wrong"), (0.0, "zero")], 1)
 )
 def test_the_cause_is_named_in_float32_too(times, cause):
-    report = gradcheck.check_layer(Layer(times), X, **NAMES)
+    report = gradcheck.check_layer(Layer(times), X, claims=[DIFFERENCES], variations=False, **NAMES)
     (failure,) = report.failures
     assert cause in failure.diagnosis
 
 
 @pytest.mark.parametrize("times", later([1.0, 2.0, -1.0], 1))
 def test_random_directions_tell_in_float32_too(times):
-    report = gradcheck.check_layer(Layer(times), X, mode="fast", **NAMES)
+    report = gradcheck.check_layer(Layer(times), X, mode="fast", variations=times == 1, **NAMES)
     assert report.verdict is (Verdict.PASS if times == 1 else Verdict.FAIL), str(report)
 
 
@@ -125,7 +125,7 @@ def test_a_twin_is_asked_in_float32(layer, times):
         def forward(self, x):
             return factor * torch.tanh(x @ self.W)
 
-    report = gradcheck.check_layer(layer(times), X, twin=Twin(), **NAMES)
+    report = gradcheck.check_layer(layer(times), X, twin=Twin(), variations=times == 1, **NAMES)
     failed = {finding.property for finding in report.failures}
     assert failed == ({DIFFERENCES, "gradients_agree_with_twin"} if times != 1 else set()), str(report)
 
@@ -182,7 +182,7 @@ class Softmax(InSingle):
 
 
 @pytest.mark.short(1)
-@pytest.mark.parametrize("scale", [1.0, *(pytest.param(scale, marks=pytest.mark.long) for scale in (10.0, 1000.0))])
+@pytest.mark.parametrize("scale", [1.0, *(pytest.param(scale, marks=pytest.mark.long) for scale in (1000.0,))])
 @pytest.mark.parametrize("layer", later([Sigmoid, BatchNorm, Gelu, Softmax], 2), ids=lambda kind: kind.__name__)
 def test_what_cancels_and_saturates_in_float32_is_no_fault(layer, scale):
     for seed, offset in ((0, 0.0), (1, 5.0), (2, 0.0)):
@@ -212,7 +212,7 @@ class CrossEntropy:
 
 @pytest.mark.parametrize(("times", "verdict"), [(1.0, Verdict.PASS), (4.0, Verdict.FAIL)])
 def test_losses_are_judged_in_float32(times, verdict):
-    report = gradcheck.check_loss(CrossEntropy(times), X, np.array([0, 3, 1]))
+    report = gradcheck.check_loss(CrossEntropy(times), X, np.array([0, 3, 1]), variations=times == 1)
     assert report.verdict is verdict, str(report)
     assert SAID in str(report)
 
@@ -222,7 +222,10 @@ def test_functions_are_judged_in_float32(times, verdict):
     def f(x):
         return np.sin(x.astype(SINGLE)).astype(x.dtype)
 
-    report = gradcheck.check_gradients(f, (X,), lambda inputs, dy: (times * dy * np.cos(inputs[0]),))
+    def vjp(inputs, dy):
+        return (times * dy * np.cos(inputs[0]),)
+
+    report = gradcheck.check_gradients(f, (X,), vjp, variations=times == 1)
     assert report.verdict is verdict, str(report)
     assert SAID in str(report)
 
@@ -240,7 +243,9 @@ def test_code_that_can_do_float64_is_judged_in_it_whatever_is_given(given):
             self.dW = self.times * (self.x.T @ dz)
             return dz @ self.W.T
 
-    right, wrong = (gradcheck.check_layer(Both(times), X.astype(given), **NAMES) for times in (1.0, 1 + 1e-7))
+    right, wrong = (
+        gradcheck.check_layer(Both(times), X.astype(given), variations=times == 1, **NAMES) for times in (1.0, 1 + 1e-7)
+    )
     assert right.verdict is Verdict.PASS
     assert wrong.verdict is Verdict.FAIL
     assert "float32, whatever" not in str(right)

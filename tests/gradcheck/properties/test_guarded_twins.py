@@ -47,7 +47,7 @@ class OfTorch(torch.nn.Module):
         return -(t * torch.log(p + self.eps) + (1 - t) * torch.log(1 - p + self.eps)).mean()
 
 
-@pytest.mark.short(2)
+@pytest.mark.short(1)
 @pytest.mark.parametrize(
     ("loss", "twin"),
     [
@@ -72,4 +72,5 @@ def test_a_guard_on_one_side_passes_with_a_remark(loss: Binary, twin: torch.nn.M
 )
 def test_what_is_wrong_beside_a_guard_is_caught(loss: Binary) -> None:
     claims = ("forward_agrees_with_twin", "gradients_agree_with_twin")
-    assert gradcheck.check_loss(loss, P, T, twin=torch.nn.BCELoss(), claims=claims).verdict == "fail"
+    report = gradcheck.check_loss(loss, P, T, twin=torch.nn.BCELoss(), claims=claims, variations=False)
+    assert report.verdict == "fail"

@@ -55,7 +55,7 @@ def checked(layer: Normalised, eps: float, *, width: int = 4, seed: int = 0) -> 
 @pytest.mark.parametrize("axis", [-1, 0])
 @pytest.mark.parametrize(("own", "twins"), later([(0.0, 1e-5), (1e-7, 1e-30), (0.0, 1e-8), (0.0, 1e-12)], after=1))
 @pytest.mark.parametrize("width", later([4, 2], after=1))
-@pytest.mark.parametrize("seed", later([0, 1, 2], after=1))
+@pytest.mark.parametrize("seed", later([0, 1], after=1))
 def test_an_eps_beside_the_deviation_of_one_side_passes_with_a_remark(
     axis: int, own: float, twins: float, width: int, seed: int
 ) -> None:

@@ -70,7 +70,7 @@ X = np.random.default_rng(0).standard_normal((4, 3))
 @pytest.mark.short(1)
 @pytest.mark.parametrize("taken", TAKEN)
 @pytest.mark.parametrize("size", later([3, 1], after=1))
-@pytest.mark.parametrize("about", later([46.0, 30.0, 38.0, 240.0], after=2))
+@pytest.mark.parametrize("about", later([46.0, 30.0, 240.0], after=2))
 def test_a_value_that_is_rounded_to_nothing_accuses_no_slope(
     taken: Callable[[Any], Array], size: int, about: float
 ) -> None:
@@ -80,14 +80,15 @@ def test_a_value_that_is_rounded_to_nothing_accuses_no_slope(
 
 @pytest.mark.parametrize("taken", TAKEN)
 def test_a_slope_that_such_a_value_would_show_is_still_wrong(taken: Callable[[Any], Array]) -> None:
-    assert gradcheck.check_layer(Complement(taken, 1e-6), np.array([46.1, 45.9, 46.6])).verdict == "fail"
+    x = np.array([46.1, 45.9, 46.6])
+    assert gradcheck.check_layer(Complement(taken, 1e-6), x, variations=False).verdict == "fail"
 
 
 @pytest.mark.short(1)
 @pytest.mark.parametrize("taken", TAKEN)
 @pytest.mark.parametrize("twin", later([cancelling, torch.sin], after=1))
 def test_a_twin_that_computes_in_float32_accuses_nothing(taken: Callable[[Any], Array], twin: Any) -> None:
-    report = gradcheck.check_layer(Cancelling(taken), X, twin=OfTorch(twin))
+    report = gradcheck.check_layer(Cancelling(taken), X[:2], twin=OfTorch(twin))
     assert report.verdict == "pass", str(report)
 
 
@@ -100,7 +101,7 @@ def test_a_twin_that_computes_in_float32_accuses_nothing(taken: Callable[[Any], 
     ],
 )
 def test_what_is_wrong_beside_such_a_twin_is_caught(layer: Cancelling, wrong: str) -> None:
-    report = gradcheck.check_layer(layer, X, twin=OfTorch(cancelling), claims=(wrong,))
+    report = gradcheck.check_layer(layer, X, twin=OfTorch(cancelling), claims=(wrong,), variations=False)
     assert report.verdict == "fail"
 
 

@@ -116,8 +116,16 @@ W = {"params": {"w": "w"}, "grads": {"w": "dw"}}
 INDEX = np.array([0, 1, 2, 0, 1])
 
 
-def judged(layer: object, x: Array, twin: torch.nn.Module | None, **names: dict[str, str]) -> Finding:
-    report = gradcheck.check_layer(layer, x, twin=twin, claims=[gradients_agree_with_differences], **names)  # type: ignore[arg-type]
+def judged(
+    layer: object,
+    x: Array,
+    twin: torch.nn.Module | None,
+    names: dict[str, dict[str, str]] | None = None,
+    *,
+    variations: bool = False,
+) -> Finding:
+    claims = [gradients_agree_with_differences]
+    report = gradcheck.check_layer(layer, x, twin=twin, claims=claims, variations=variations, **(names or {}))  # type: ignore[arg-type]
     return report.findings[0]
 
 
@@ -135,17 +143,17 @@ def judged(layer: object, x: Array, twin: torch.nn.Module | None, **names: dict[
 def test_a_gradient_that_torch_stops_too_passes_and_twice_it_does_not(
     kind: type[Rounds], x: Array, twin: torch.nn.Module, names: dict[str, dict[str, str]]
 ) -> None:
-    found = judged(kind(), x, twin, **names)
+    found = judged(kind(), x, twin, names, variations=True)
     assert found.verdict is Verdict.PASS
     assert found.remarks[0].startswith("torch stops this gradient, too: ")
-    assert judged(kind(2.0), x, twin, **names).verdict is Verdict.FAIL
-    assert judged(kind(), x, None, **names).verdict is Verdict.FAIL
+    assert judged(kind(2.0), x, twin, names).verdict is Verdict.FAIL
+    assert judged(kind(), x, None, names).verdict is Verdict.FAIL
 
 
 def test_a_frozen_parameter_is_one_in_torch_too_or_forgotten() -> None:
-    assert judged(Scales(), X, ScalesInTorch(frozen=True), **W).verdict is Verdict.PASS
-    assert judged(Scales(2.0), X, ScalesInTorch(frozen=True), **W).verdict is Verdict.FAIL
-    assert judged(Scales(), X, ScalesInTorch(frozen=False), **W).verdict is Verdict.FAIL
+    assert judged(Scales(), X, ScalesInTorch(frozen=True), W, variations=True).verdict is Verdict.PASS
+    assert judged(Scales(2.0), X, ScalesInTorch(frozen=True), W).verdict is Verdict.FAIL
+    assert judged(Scales(), X, ScalesInTorch(frozen=False), W).verdict is Verdict.FAIL
 
 
 class Doubles:

@@ -75,18 +75,22 @@ from tests.gradcheck.subjects.right import (
 
 
 class Faulty(NamedTuple):
-    """A faulty object, a property that must catch it, and a part of what must be said of the cause, if anything."""
+    """A faulty object, a property that must catch it, a part of what must be said of the cause, if anything, and
+    whether variations alone show it.
+    """
 
     example: Example
     caught_by: str
     diagnosis: str | None = ""  # None: whatever is said of it is true
+    variations: bool = False
 
     def report(self) -> gradcheck.Report:
         """Try that property alone, of those that a layer or a loss is asked; of others all, which are few."""
         kind = {gradcheck.check_layer: ForeignLayer, gradcheck.check_loss: ForeignLoss}.get(self.example.check)
         if kind is None:
             return self.example.report()
-        return self.example.report(claims=[claim for claim in PROPERTIES[kind] if claim.__name__ == self.caught_by])
+        claims = [claim for claim in PROPERTIES[kind] if claim.__name__ == self.caught_by]
+        return self.example.report(claims=claims, variations=self.variations)
 
 
 def variant(of: Any, *arguments: Any, **methods: Any) -> Any:
@@ -425,12 +429,13 @@ FAULTY: dict[str, Faulty] = {
     "input gradients added up": Faulty(layer(variant(Tanh, backward=accumulating_input_gradient), X), TWICE, "added"),
     "input gradient by moved weights": Faulty(layer(variant(LinearOfAttributes, backward=updating_backward), X, **W_B),
                                               DIFFERENCES),
-    "penalty without gradient": Faulty(layer(variant(LinearOfDicts, forward=penalised), X), DIFFERENCES, None),
+    "penalty without gradient": Faulty(
+        layer(variant(LinearOfDicts, forward=penalised), X), DIFFERENCES, None, variations=True),
     "no gradient of the bias": Faulty(layer(variant(LinearOfDicts, backward=lambda self, dy: (
         self.grads.update(W=self.x.T @ dy), dy @ self.params["W"].T)[1]), X), DIFFERENCES),
     "another linear layer": Faulty(layer(variant(LinearOfDicts, forward=lambda self, x: (
         setattr(self, "x", x), x @ self.params["W"] - self.params["b"])[1], backward=linear_backward(
-            b=lambda d: -d.sum(0))), X, twin=LINEAR, **TRANSPOSED_ITEMS), TWIN),
+            b=lambda d: -d.sum(0))), X, twin=LINEAR, **TRANSPOSED_ITEMS), TWIN, variations=True),
     # Activations.
     "relu in place": Faulty(layer(variant(Relu, forward=forward_in_place), X), UNTOUCHED),
     "relu by chained assignment": Faulty(layer(variant(ReluByMaximum, backward=lambda self, dy: 0.0 * dy), X),
@@ -503,9 +508,9 @@ FAULTY: dict[str, Faulty] = {
                                          DIFFERENCES, None),
     "max pool, every tie": Faulty(layer(variant(MaxPoolByReshape, backward=lambda self, dy: (
         (self.windows == self.out[:, :, :, None, :, None]) * dy[:, :, :, None, :, None]).reshape(
-            len(dy), dy.shape[1], 2 * dy.shape[2], -1)), IMAGES), DIFFERENCES, None),
+            len(dy), dy.shape[1], 2 * dy.shape[2], -1)), IMAGES), DIFFERENCES, None, variations=True),
     "max pool, padded with zeros": Faulty(layer(variant(MaxPoolByLoops, 3, 2, forward=padded_with_zeros,
-                                                        backward=unpadded), IMAGES, twin=POOL), TWIN),
+                                                        backward=unpadded), IMAGES, twin=POOL), TWIN, variations=True),
     "average pool, not divided": Faulty(layer(variant(AveragePool, backward=lambda self, dy: dy.repeat(
         2, axis=2).repeat(2, axis=3)), IMAGES), DIFFERENCES, "4"),
     "up-sampling, sub-sampled": Faulty(layer(variant(UpSample, backward=lambda self, dy: dy[:, :, ::2, ::2]),

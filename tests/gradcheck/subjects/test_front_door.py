@@ -269,8 +269,8 @@ def test_a_copy_keeps_to_the_rules_of_every_object_in_it() -> None:
 
 
 def test_a_large_layer_takes_far_fewer_calls_than_it_has_elements() -> None:
-    layer = LinearOfDicts(300, 300)
-    report = gradcheck.check_layer(layer, np.random.default_rng(0).standard_normal((2, 300)))
+    layer = LinearOfDicts(200, 200)
+    report = gradcheck.check_layer(layer, np.random.default_rng(0).standard_normal((2, 200)))
     assert report
     assert report.evaluations < layer.params["W"].size / 10
 
@@ -300,7 +300,7 @@ def local() -> Any:
 
 @pytest.mark.parametrize("make", later([local, LinearOfDicts, Tripled], 1))
 def test_a_report_is_repeated_by_a_fresh_interpreter(make: Callable[[], Any]) -> None:
-    report = gradcheck.check_layer(make(), X)
+    report = gradcheck.check_layer(make(), X, variations=False)
     program = report.reproduce()
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr + program

@@ -177,11 +177,11 @@ def test_the_fixture_fails_the_test_and_returns_the_report_of_a_pass(inner: Sess
         "from gradcheck.properties.gradients import gradients_agree_with_differences as differences\n"
         "from tests.gradcheck.trajectory.neuron import Neuron, batches, weights\n"
         "def test_right(gradcheck):\n"
-        "    assert gradcheck.check_layer(Dense(3, 2), x).subject == 'Dense'\n"
-        "    assert gradcheck.check_loss(Halved(), x, 2 * x)\n"
+        "    assert gradcheck.check_layer(Dense(3, 2), x, claims=[differences]).subject == 'Dense'\n"
+        "    assert gradcheck.check_loss(Halved(), x, 2 * x, claims=[differences])\n"
         "    assert gradcheck.check_gradients(np.sin, (x,), lambda inputs, dy: (dy * np.cos(inputs[0]),))\n"
         "    assert gradcheck.check_trajectory(Neuron(weights()), Neuron(weights()), batches(3))\n"
-        "def test_wrong(gradcheck):\n    gradcheck.check_layer(MeanDense(3, 2), x)\n"
+        "def test_wrong(gradcheck):\n    gradcheck.check_layer(MeanDense(3, 2), x, claims=[differences])\n"
         "def test_parted(gradcheck):\n"
         "    twice = Neuron(weights(), corrupt=lambda _, grad: 2 * grad)\n"
         "    gradcheck.check_trajectory(twice, Neuron(weights()), batches(3))\n"
@@ -202,7 +202,8 @@ def test_expected_failures_have_to_fail(inner: Session) -> None:
     output = inner(
         IMPORTS + "@parametrize_with_checks([(Dense(3, 2), x), (MeanDense(3, 2), x), (MeanDense(3, 2), x)],\n"
         "    expected_failures={'MeanDense-gradients_agree_with_differences': 'a mean',\n"
-        "        'precisions_agree': 'why not', 'MeanDense_2-gradients_of_samples_do_not_mix': 'the same mean'})\n"
+        "        'precisions_agree': 'why not', 'MeanDense_2-gradients_of_samples_do_not_mix': 'the same mean'},\n"
+        "    claims=['gradients_agree_with_differences', 'gradients_of_samples_do_not_mix', 'precisions_agree'])\n"
         "def test(check):\n    check()\n"
     )
     results = outcomes(output)

@@ -25,7 +25,9 @@ def test_an_engine_that_cannot_be_evaluated_is_refused_in_one_line(
 ) -> None:
     line = r"^an evaluation needs engines with evaluate\(x, context\), got Neuron without$"
     with pytest.raises(ValueError, match=line):
-        check_trajectory(engine(weights()), reference(weights()), batches(1), evaluation=Evaluation(X))
+        check_trajectory(
+            engine(weights()), reference(weights()), batches(1), evaluation=Evaluation(X), sensitivity=False
+        )
 
 
 def test_all_that_cannot_be_evaluated_are_named() -> None:
@@ -33,12 +35,12 @@ def test_all_that_cannot_be_evaluated_are_named() -> None:
         pass
 
     with pytest.raises(ValueError, match="got Neuron and Other without"):
-        check_trajectory(Neuron(weights()), Other(weights()), batches(1), evaluation=Evaluation(X))
+        check_trajectory(Neuron(weights()), Other(weights()), batches(1), evaluation=Evaluation(X), sensitivity=False)
 
 
 def test_an_evaluation_says_so_of_an_engine_that_hides_another() -> None:
     wrapped = Neuron(weights()).planted(Fault())
-    report = check_trajectory(wrapped, Evaluated(weights()), batches(1), evaluation=Evaluation(X))
+    report = check_trajectory(wrapped, Evaluated(weights()), batches(1), evaluation=Evaluation(X), sensitivity=False)
     with pytest.raises(TrajectoryMismatch, match=r"Neuron\s+has\s+no\s+evaluate\(x,\s+context\),\s+so\s+evaluation"):
         report.raise_if_failed()
 
@@ -52,7 +54,9 @@ def test_an_evaluation_before_no_step_is_refused(every: int) -> None:
 @pytest.mark.parametrize(("every", "steps"), [(1, range(10)), (4, (0, 4, 8)), (100, (0,))])
 def test_evaluations_come_before_every_so_many_steps(every: int, steps: tuple[int, ...]) -> None:
     reference = Evaluated(weights(), direction=-1)
-    report = check_trajectory(Evaluated(weights()), reference, batches(10), evaluation=Evaluation(X, every))
+    report = check_trajectory(
+        Evaluated(weights()), reference, batches(10), evaluation=Evaluation(X, every), sensitivity=False
+    )
     assert report
     assert report.lock_step.evaluations_compared == len(steps)
     assert report.lock_step.steps_compared == 10
@@ -61,14 +65,18 @@ def test_evaluations_come_before_every_so_many_steps(every: int, steps: tuple[in
 
 def test_evaluations_are_compared_at_steps_that_are_not() -> None:
     planted = Evaluated(weights()).planted(WrongInEvaluation(begin=3))
-    report = check_trajectory(planted, Evaluated(weights()), batches(10), every=100, evaluation=Evaluation(X, 2))
+    report = check_trajectory(
+        planted, Evaluated(weights()), batches(10), every=100, evaluation=Evaluation(X, 2), sensitivity=False
+    )
     assert report.lock_step.failed_steps == (4, 6, 8)
 
 
 @pytest.mark.parametrize("begin", [0, 5])
 def test_a_fault_in_evaluation_is_found_at_its_step_and_said_to_be_one(begin: int) -> None:
     planted = Evaluated(weights()).planted(WrongInEvaluation(begin=begin))
-    report = check_trajectory(planted, Evaluated(weights()), batches(10), evaluation=Evaluation(X, 3))
+    report = check_trajectory(
+        planted, Evaluated(weights()), batches(10), evaluation=Evaluation(X, 3), sensitivity=False
+    )
     found = report.first_divergence
     assert report.verdict is Verdict.FAIL
     assert found is not None
@@ -77,7 +85,9 @@ def test_a_fault_in_evaluation_is_found_at_its_step_and_said_to_be_one(begin: in
     with pytest.raises(TrajectoryMismatch, match="in evaluation"):
         report.raise_if_failed()
     again = Evaluated(weights()).planted(WrongInEvaluation(begin=begin))
-    assert check_trajectory(again, Evaluated(weights()), batches(10))  # in training there is nothing wrong
+    assert check_trajectory(
+        again, Evaluated(weights()), batches(10), sensitivity=False
+    )  # in training there is nothing wrong
 
 
 def test_an_evaluation_that_raises_is_a_failure_of_the_evaluation() -> None:
@@ -87,7 +97,9 @@ def test_an_evaluation_that_raises_is_a_failure_of_the_evaluation() -> None:
                 raise ZeroDivisionError("no")
             return super().evaluate(x, context)
 
-    report = check_trajectory(Broken(weights()), Evaluated(weights()), batches(6), evaluation=Evaluation(X, 2))
+    report = check_trajectory(
+        Broken(weights()), Evaluated(weights()), batches(6), evaluation=Evaluation(X, 2), sensitivity=False
+    )
     found = report.first_divergence
     assert found is not None
     assert (found.step, found.training, found.message) == (4, False, "raises ZeroDivisionError: no")
@@ -98,7 +110,7 @@ def test_an_evaluation_changes_nothing_bitwise() -> None:
     states = []
     for evaluation in (None, Evaluation(X, 1)):
         engines: tuple[Engine, Engine] = Evaluated(weights()), Evaluated(weights(), direction=-1)
-        assert check_trajectory(*engines, batches(10), evaluation=evaluation)
+        assert check_trajectory(*engines, batches(10), evaluation=evaluation, sensitivity=False)
         states.append([{key: array.tobytes() for key, array in one.state().items()} for one in engines])
     assert states[0] == states[1]
 
@@ -110,7 +122,9 @@ def test_an_evaluation_that_trains_is_caught() -> None:
             self.weight = self.weight * (1 + 1e-6)
             return outputs
 
-    report = check_trajectory(Evaluated(weights()), Learning(weights()), batches(6), evaluation=Evaluation(X, 2))
+    report = check_trajectory(
+        Evaluated(weights()), Learning(weights()), batches(6), evaluation=Evaluation(X, 2), sensitivity=False
+    )
     assert report.lock_step.failed_steps[0] == 0
 
 

@@ -180,7 +180,7 @@ class Restless(Plain):
 
 def checked(ours: Engine, theirs: Engine, count: int = 8) -> TrajectoryReport:
     """Return the report on two engines."""
-    return check_trajectory(ours, theirs, batches(count))
+    return check_trajectory(ours, theirs, batches(count), sensitivity=False)
 
 
 def traits(report: TrajectoryReport) -> set[tuple[str, Trait]]:
@@ -504,9 +504,9 @@ def test_other_names_and_values_at_the_start_are_listed() -> None:
 def test_batches_that_are_none_are_refused() -> None:
     pairs: Any = [(batch.x, batch.y) for batch in batches(3)]
     with pytest.raises(AdapterError, match=r"^a batch is a tuple of 2; write Batch\(x, y, lr\), whose last is the l"):
-        check_trajectory(Plain(), Plain(), pairs)
+        check_trajectory(Plain(), Plain(), pairs, sensitivity=False)
     triples: Any = (tuple(batch) for batch in batches(3))
-    assert check_trajectory(Plain(), Plain(), triples)
+    assert check_trajectory(Plain(), Plain(), triples, sensitivity=False)
 
 
 def test_one_buffer_may_hold_every_batch() -> None:
@@ -517,8 +517,8 @@ def test_one_buffer_may_hold_every_batch() -> None:
             yield Batch(x, batch.y, batch.lr)
 
     one, other = Plain(), Plain()
-    assert check_trajectory(one, Plain(), reused())
-    assert check_trajectory(other, Plain(), batches(8))
+    assert check_trajectory(one, Plain(), reused(), sensitivity=False)
+    assert check_trajectory(other, Plain(), batches(8), sensitivity=False)
     assert np.array_equal(one.w, other.w)
 
 

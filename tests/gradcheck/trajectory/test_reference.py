@@ -142,11 +142,11 @@ def test_a_reference_that_adds_one_by_one_has_about_its_true_error_for_its_exces
 def test_a_gradient_that_all_but_cancelled_excuses_none_that_does_not(scale: float) -> None:
     # The first is nothing but the rounding of its sum, which is large beside it; the second is as large as can be.
     given, start = [flat(500 + 1e-9), flat(0.0)], np.ones(TERMS)
-    right = check_trajectory(Exact(start), Neuron(start), given)
+    right = check_trajectory(Exact(start), Neuron(start), given, sensitivity=False)
     assert right.verdict is Verdict.PASS
     assert right.lock_step.second_opinions > 0
     planted = Exact(start).planted(GradientScale("0.weight", scale, begin=1))
-    assert check_trajectory(planted, Neuron(start), given).lock_step.failed_steps == (1,)
+    assert check_trajectory(planted, Neuron(start), given, sensitivity=False).lock_step.failed_steps == (1,)
 
 
 def near_the_kink() -> Batch:
