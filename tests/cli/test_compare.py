@@ -823,7 +823,6 @@ def test_losses_of_different_kinds_share_no_axis(capsys: Streams) -> None:
     assert "QuadraticCost and CrossEntropyLoss, are of different kinds" in str(figure.get_supxlabel())
 
 
-@pytest.mark.long
 @pytest.mark.usefixtures("drawn")
 def test_the_same_numbers_give_the_same_bytes(document: Json, five: Path, tmp_path: Path) -> None:
     shutil.copytree(five, tmp_path / "out", ignore=shutil.ignore_patterns("convergence.*"))
