@@ -268,7 +268,7 @@ class Calls:
     @property
     def elementwise(self) -> bool:
         """Whether backward is f'(x), of the input or of the output, whatever gradient comes from behind."""
-        return self.local and len(self.given) == 1 and (self.given[0] == "y" or self.given[0].startswith("input"))
+        return self.local and ("y" in self.given or (len(self.given) == 1 and self.given[0].startswith("input")))
 
     def times(self, value: Any, dys: Sequence[Array]) -> Array:
         """Return a gradient that backward has returned: a local derivative times dy, any other as it is."""

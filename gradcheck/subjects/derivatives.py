@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from inspect import Parameter
 from math import prod
 from string import ascii_letters
 from typing import Any
@@ -29,6 +30,19 @@ class DerivativeReader(Caller):
         """Return the name of the first argument of backward; empty where Python does not know it."""
         return next((each.name for each in positional(self.target(1) or getattr(self.base, self.calls.backward))), "")
 
+    def _may_take(self, needed: int, i: int) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+        """Return what a derivative may be given, and the names of these arguments: the input, the output, or both."""
+        taken = positional(self.target(1) or getattr(self.base, self.calls.backward))
+        names = [each.name for each in taken]
+        ways: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
+        if needed == 1:
+            ways = [((what,), (*names[:1],) or (what,)) for what in (f"input{i}", "y")]
+        outputs = [plain(name) in OUTPUTS and not self._called_as_forward(name) for name in names[:2]]
+        optional = any(each.default is unset for each in taken[1:2] for unset in (None, Parameter.empty))
+        if needed in (1, 2) and optional and sum(outputs) == 1:
+            ways.append((tuple("y" if output else f"input{i}" for output in outputs), (*names[:2],)))
+        return ways
+
     def _called_as_forward(self, name: str) -> bool:
         """Return whether an argument is called as that of forward is, or as an input is."""
         return plain(name) in INPUTS | {plain(own) for own in self.own_names()[:1]}
@@ -45,20 +59,20 @@ class DerivativeReader(Caller):
         places = self.floating()
         name = self._argument_of_backward()
         own = bool(name) and self._called_as_forward(name)
-        if needed != 1 or len(self.calls.outputs) != 1 or len(places) != 1 or (plain(name) in COTANGENTS and not own):
+        if len(self.calls.outputs) != 1 or len(places) != 1 or (plain(name) in COTANGENTS and not own):
             return
         (i,) = places
         called = self._is_called_a_derivative()
         unread: tuple[int, ...] = ()
-        for what in (f"input{i}", "y"):
-            calls = replace(self.calls, given=(what,), names=(name or what,), local=True, gradients={i: RESULT})
+        for given, names in self._may_take(needed, i):
+            calls = replace(self.calls, given=given, names=names, local=True, gradients={i: RESULT})
             if (shapes := self._shapes(calls)) is None:
                 continue
             ways = forms(shapes[0], self.inputs[i].shape, shapes[1])
             unread = shapes[1] if not ways and prod(shapes[1]) > self.inputs[i].size else unread
             if ways and (called or self._depends(calls, i) or (own and not self._depends(calls, i, by_forward=True))):
                 yield from (replace(calls, contracted=form) for form in ways)
-        if unread and (called or own) and not self._pulls_back(calls):
+        if unread and needed == 1 and (called or own) and not self._pulls_back(calls):
             raise AdapterError(
                 f"{self.spoken(1)}({name}) returns shape {unread}, in which no derivative of {self.spoken(0)} is read: "
                 "return a Jacobian of shape y.shape + x.shape, or one for each sample, in a row"
@@ -88,7 +102,7 @@ class DerivativeReader(Caller):
 
     def _depends(self, calls: Calls, i: int, *, by_forward: bool = False) -> bool:
         """Return whether the derivative is another one for another argument, or after another forward pass."""
-        self.calls = replace(calls, given=(f"input{i}",))
+        self.calls = replace(calls, given=(f"input{i}",) * len(calls.given))
         try:
             backs = []
             for elsewhere in (False, True):

@@ -135,6 +135,19 @@ def nll_grad(theta):
     return np.concatenate([e / e.sum(), 2 * theta[2:3], 0 * theta[3:]])
 
 
+def gated(z, a=None, derivative=False):
+    """Return z sigmoid(z), or its derivative in terms of z and that."""
+    return a + sigmoid(z) * (1 - a) if derivative else z * sigmoid(z)
+
+
+def gated_prime(a, z):
+    return gated(z, a, True)
+
+
+def wrong_gated_prime(a, z):
+    return -gated(z, a, True)
+
+
 def softmax(x, deriv=False):
     e = np.exp(x - x.max(axis=1, keepdims=True))
     s = e / e.sum(axis=1, keepdims=True)

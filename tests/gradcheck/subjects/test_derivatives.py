@@ -76,6 +76,15 @@ FUNCTIONS: dict[str, tuple[Any, Any, tuple[Any, ...], str]] = {
         (derivatives.nll, derivatives.nll_grad), (derivatives.nll, lambda theta: -derivatives.nll_grad(theta)),
         (normal(4, seed=5),), "(theta) -> dy/dtheta, times dy",
     ),
+    "a flag, of the input and the output": (
+        derivatives.gated,
+        lambda z, a=None, derivative=False: (1 - 2 * derivative) * derivatives.gated(z, a, derivative), (X,),
+        "(z, y, derivative=True) -> dy/dz, times dy",
+    ),
+    "of the output and the input": (
+        (derivatives.gated, derivatives.gated_prime), (derivatives.gated, derivatives.wrong_gated_prime), (X,),
+        "gated_prime(y, z) -> dy/dz, times dy",
+    ),
     "a Jacobian of each sample": (
         derivatives.softmax, (derivatives.softmax, lambda x: -derivatives.softmax(x, True)), (X,),
         "-> dy/dx, a Jacobian of each sample, contracted with dy",
