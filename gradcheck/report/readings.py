@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from gradcheck.report.text import Json
 from gradcheck.subjects.caller import LOSS_INPUTS
-from gradcheck.subjects.calls import FILLED, OBJECT, RESULT, Bundle, Held
+from gradcheck.subjects.calls import FILLED, OBJECT, RESULT, Bundle, Calls, Held
 from gradcheck.subjects.handed import HANDED
 from gradcheck.subjects.parameters import name_of
 from gradcheck.subjects.reading import Reading
@@ -15,7 +16,7 @@ from gradcheck.subjects.reading import Reading
 def describe_reading(reading: Reading) -> list[str]:
     """Return a line about how the object is called, and one about what was found in it."""
     calls = reading.calls
-    one = "dy/d" if calls.elementwise else "d"
+    one = "dy/d" if calls.elementwise or calls.contracted else "d"
     gradients = [_result(calls.gradients[i], f"{one}{reading.argument_names[i]}") for i in sorted(calls.gradients)]
     if not gradients and not calls.given:
         gradients = [f"d{name}" for name, path in reading.grads.items() if path.startswith(RESULT)]
@@ -23,13 +24,21 @@ def describe_reading(reading: Reading) -> list[str]:
     back = [_given(what, name, reading) for what, name in zip(calls.given, names, strict=True)]
     back += [f"{flag}=True" for flag in calls.derive]
     after = f" -> {', '.join(gradients)}" if gradients else ""
-    local = ", times dy" if calls.local and gradients else ""
+    local = _times(calls) if calls.local and gradients else ""
     forward, *backward = calls.spoken or (calls.forward, calls.backward)
     first = f"read as: {forward}({_arguments(reading)}) -> {_outputs(reading)}"
     ending = f", {', '.join(gradients)}{local}" if gradients else ""
     first += f", {backward[0]}({', '.join(back)}){after}{local}" if backward else ending
     first += f", then {calls.after}()" if calls.after else ""
     return [first, *(f"  {line}" for line in ("; ".join(_facts(reading)),) if line)]
+
+
+def _times(calls: Calls) -> str:
+    """Return what is done with dy and a local derivative."""
+    if not calls.contracted:
+        return ", times dy"
+    dy, derivative, dx = re.split(",|->", calls.contracted)
+    return f", a Jacobian{' of each sample' if {*dy} & {*derivative} & {*dx} else ''}, contracted with dy"
 
 
 def _arguments(reading: Reading) -> str:

@@ -215,6 +215,7 @@ class Calls:
     given: tuple[str, ...] = ("dy",)
     gradients: Mapping[int, str] = field(default_factory=dict)
     local: bool = False
+    contracted: str = ""  # einsum's subscripts of dy, a Jacobian dy/dx and dx, where a local derivative is one
     mean: bool = False  # the value is the mean of what forward returns, one number a sample
     names: tuple[str, ...] = ()  # of backward's arguments, as its author calls them
     returns_outputs: int = 0  # how many things forward returns in a tuple; 0 where it returns none
@@ -276,7 +277,7 @@ class Calls:
     @property
     def elementwise(self) -> bool:
         """Whether backward is f'(x), of the input or of the output, whatever gradient comes from behind."""
-        return self.local and len(self.given) == 1 and (self.given[0] == "y" or self.given[0].startswith("input"))
+        return self.local and ("y" in self.given or (len(self.given) == 1 and self.given[0].startswith("input")))
 
     def times(self, value: Any, dys: Sequence[Array]) -> Array:
         """Return a gradient that backward has returned: a local derivative times dy, any other as it is."""
@@ -285,6 +286,8 @@ class Calls:
             return array
         dy = dys[0]
         array = array.astype(dy.dtype) if array.dtype.kind in "iub" else array
+        if self.contracted:
+            return np.asarray(np.einsum(self.contracted, dy, array))
         return np.asarray(dy.reshape(dy.shape + (1,) * (array.ndim - dy.ndim)) * array)
 
     def values(self, layer: object, result: object) -> list[Array]:

@@ -130,7 +130,8 @@ def _gradient_beside(name: str, value: object, members: Mapping[object, object])
     if name in VALUES:
         number = isinstance(value, float)  # as of micrograd
         return next((k for k in GRADIENTS if k in members and (number or _fit(value, members[k]))), None)
-    usual = [f"{mark}{name}" for mark in ("d", "d_", "g", "grad_", "grad", "dL_d", "dl_d", "delta_")]
+    of_losses = [f"d{loss}{bar}d" for loss in "LlEJC" for bar in ("", "_")]  # dLdW, dE_db
+    usual = [f"{mark}{name}" for mark in ("d", "d_", "g", "grad_", "grad", *of_losses, "delta_")]
     usual += [f"{name}{mark}" for mark in ("_grad", "grad", "_gradient")]
     return next((k for k in usual if k in members and _fit(value, members[k])), None)
 

@@ -96,6 +96,17 @@ class Pairs(Lists):
         return Packed(given, given, lambda: dict(zip(params, own, strict=True)))
 
 
+class OfNetwork(Lists):
+    """An object whose method ``params_and_grads`` gives each parameter with its gradient."""
+
+    words = "a network with params_and_grads()"
+
+    def pack(self, params: Mapping[str, Array], grads: Gradients, made: dict[str, Any]) -> Packed:
+        pairs = Pairs(gradient_first=False).pack(params, grads, made)
+        network = types.SimpleNamespace(params_and_grads=lambda: iter(pairs.params))
+        return Packed(network, network, pairs.after)
+
+
 class Parameter:
     """A parameter as an object, with its value in ``data`` and its gradient in ``grad``."""
 
@@ -269,18 +280,21 @@ class Own(Container):
 
 @dataclass(frozen=True)
 class OwnAndGradients(Container):
-    """A list or dict of gradients of the parameters that the optimizer holds."""
+    """A list or dict of gradients of the parameters that the optimizer holds; keys may begin with a d."""
 
     places: tuple[Place, ...]
-    words = "the gradients of what it holds"
+    prefix: str = ""
+
+    @property
+    def words(self) -> str:  # type: ignore[override]  # of two sorts
+        return f"the gradients of what it holds{f', by {self.prefix} and the name' if self.prefix else ''}"
 
     def pack(self, params: Mapping[str, Array], grads: Gradients, made: dict[str, Any]) -> Packed:
         keys = [place.path[-1][0] for place in self.places]
         numbered = all(isinstance(key, int) for key in keys)
         given = [grads.get(name) for name in params]
-        return Packed(
-            None, given if numbered else {k: g for k, g in zip(keys, given, strict=True) if g is not None}, dict
-        )
+        named = {f"{self.prefix}{k}" if self.prefix else k: g for k, g in zip(keys, given, strict=True)}
+        return Packed(None, given if numbered else {k: g for k, g in named.items() if g is not None}, dict)
 
     def returned(self, result: object, names: Sequence[str]) -> dict[str, Any] | None:
         return None

@@ -24,6 +24,7 @@ from gradcheck.subjects.optimizer_containers import (
     Lists,
     Nested,
     Objects,
+    OfNetwork,
     Own,
     OwnAndGradients,
     Pairs,
@@ -192,7 +193,10 @@ class _Reader:
             yield Own(held), self._values([one.param for one in held])
             return
         problem = f"{written} is given no tensors, and no arrays were found in it that have a gradient beside them"
-        remedy = "make it with parameters, such as objects with data and grad, or dicts params and grads"
+        remedy = (
+            "make it with parameters, such as objects with data and grad, or dicts params and grads, that have been "
+            "through a backward pass"
+        )
         self.remedies.append(f"{problem}: {remedy}")
 
     def _of_one(self, name: str) -> Iterator[tuple[Container, Tensors]]:
@@ -203,7 +207,8 @@ class _Reader:
         if grads:
             places = arrays_of(self.optimizer)
             if places:
-                yield OwnAndGradients(tuple(places)), self._values(places)
+                for prefix in ("", "d"):
+                    yield OwnAndGradients(tuple(places), prefix), self._values(places)
             return
         if name not in UNITS + MANY_UNITS:
             yield Objects(), self.tensors
@@ -211,6 +216,8 @@ class _Reader:
         for naming in [_naming(self.given)] if self.given else NAMINGS:
             for each in (False, True) if name in MANY_UNITS else (True, False):
                 yield Layers(naming, each), self._layers([param for param, _ in naming])
+        if name in MANY_UNITS:
+            yield OfNetwork(), self.tensors
 
     def _of_couples(self, couples: tuple[tuple[str, str], ...]) -> Iterator[tuple[Container, Tensors]]:
         params = [param for param, _ in couples]

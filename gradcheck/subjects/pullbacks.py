@@ -79,7 +79,7 @@ class PullbackReader(DerivativeReader):
             elif any(what.startswith("dy") for what in candidate.given):
                 taken.append(replace(candidate, gradients=paths))
             else:
-                taken += self._without_cotangent(replace(candidate, gradients=paths, local=True), layer, result)
+                taken += self._without_cotangent(replace(candidate, gradients=paths, local=True), layer, result, back)
         self.calls = known
         taken += self._derivatives(len(self._needed()))
         if not taken:
@@ -92,15 +92,18 @@ class PullbackReader(DerivativeReader):
                 return self._agreed(each)
         return self._likeliest(taken)
 
-    def _without_cotangent(self, calls: Calls, layer: Any, result: Any) -> list[Calls]:
+    def _without_cotangent(self, calls: Calls, layer: Any, result: Any, back: Any) -> list[Calls]:
         """Return how gradients are read that backward returns without being given one of the output: as derivatives.
 
-        Of one number; of each element by the input's own; of one number a sample, or of the mean of these.
+        Of one number; of each element by the input's own, or as a Jacobian; of one number a sample, or of the mean of
+        these.
         """
         (y,) = calls.values(layer, result)
         if calls.given == ("one",) and y.size != 1:
             return []
         shapes = [self.inputs[i].shape for i in calls.gradients]
+        if jacobians := self._jacobians(calls, y, layer, back):
+            return jacobians
         if y.size == 1 or all(shape == y.shape for shape in shapes):
             return [calls]
         if all(shape[: y.ndim] == y.shape for shape in shapes):

@@ -28,6 +28,7 @@ LAYERS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], str
     "f and f_prime": (derivatives.WithPrime, (X,), {}, "activation(z) -> y, activation_prime(z) -> dy/dz, times dy"),
     "of the output": (derivatives.OfItsOutput, (X,), {}, "activation(z) -> y, activation_prime(y) -> dy/dz, times dy"),
     "of whole numbers": (derivatives.OfWholeNumbers, (X,), {}, "gradient(x) -> dy/dx, times dy"),
+    "a Jacobian that is kept": (derivatives.KeptJacobian, (X,), {}, "backward() -> dy/dx, a Jacobian of each sample"),
     "of one number": (derivatives.OfOneNumber, (X,), {}, "gradient(x) -> dy/dx, times dy"),
     "a flag": (derivatives.WithAFlag, (X,), {}, "__call__(x, derivative=True) -> dy/dx, times dy"),
     "a flag that keeps": (derivatives.KeepsOnRequest, (COLUMNS,), {}, "forward_propagate(X, save_cache=True) -> y"),
@@ -66,6 +67,42 @@ FUNCTIONS: dict[str, tuple[Any, Any, tuple[Any, ...], str]] = {
     "a flag": (
         derivatives.flagged, lambda x, prime=False: derivatives.flagged(x, prime, -1.0), (X,),
         "(x, prime=True) -> dy/dx",
+    ),
+    "the gradient of a number": (
+        (derivatives.ridge, derivatives.ridge_grad), (derivatives.ridge, lambda W: 2 * derivatives.ridge_grad(W)), (X,),
+        "(W) -> dy/dW, times dy",
+    ),
+    "a number that indexes its argument": (
+        (derivatives.nll, derivatives.nll_grad), (derivatives.nll, lambda theta: -derivatives.nll_grad(theta)),
+        (normal(4, seed=5),), "(theta) -> dy/dtheta, times dy",
+    ),
+    "a flag, of the input and the output": (
+        derivatives.gated,
+        lambda z, a=None, derivative=False: (1 - 2 * derivative) * derivatives.gated(z, a, derivative), (X,),
+        "(z, y, derivative=True) -> dy/dz, times dy",
+    ),
+    "of the output and the input": (
+        (derivatives.gated, derivatives.gated_prime), (derivatives.gated, derivatives.wrong_gated_prime), (X,),
+        "gated_prime(y, z) -> dy/dz, times dy",
+    ),
+    "a Jacobian of each sample": (
+        derivatives.softmax, (derivatives.softmax, lambda x: -derivatives.softmax(x, True)), (X,),
+        "-> dy/dx, a Jacobian of each sample, contracted with dy",
+    ),
+    "a Jacobian of each column": (
+        (lambda Z: derivatives.softmax(Z.T).T, lambda Z: derivatives.softmax(Z.T, True)),
+        (lambda Z: derivatives.softmax(Z.T).T, lambda Z: 2 * derivatives.softmax(Z.T, True)), (X[:3, :3],),
+        "(Z) -> dy/dZ, a Jacobian of each sample, contracted with dy",
+    ),
+    "a Jacobian of the output": (
+        (derivatives.softmax, derivatives.softmax_grad),
+        (derivatives.softmax, lambda s: 2 * derivatives.softmax_grad(s)), (X[:1],),
+        "(y) -> dy/dx, a Jacobian, contracted with dy",
+    ),
+    "a Jacobian": (
+        (derivatives.running_squares, derivatives.running_squares_grad),
+        (derivatives.running_squares, lambda x: derivatives.running_squares_grad(x).T), (X[0],),
+        "(x) -> dy/dx, a Jacobian, contracted with dy",
     ),
     "a dict of parameters": (
         (derivatives.model_forward, derivatives.model_backward),
@@ -130,6 +167,14 @@ def test_target_and_prediction_are_told_apart_and_a_wrong_sign_still_fails(style
 def test_a_gradient_may_take_its_arguments_in_another_order_than_the_loss() -> None:
     pair = derivatives.Hidden(derivatives.cross_entropy), derivatives.prediction_first
     assert check_loss(pair, PROBABILITIES, LABELS, claims=[GRADIENTS], variations=False)
+
+
+def test_a_derivative_in_a_form_that_is_not_read_is_no_failure() -> None:
+    def softmax_prime(x: Any) -> Any:
+        return derivatives.softmax(x, True).transpose(1, 2, 0)
+
+    with pytest.raises(AdapterError, match=r"softmax_prime\(x\) returns shape \(5, 5, 4\), .*: return a Jacobian"):
+        check_layer((derivatives.softmax, softmax_prime), X)
 
 
 class Undefined:

@@ -229,6 +229,44 @@ class HolderOfParameters(Momentum):
             self.params[i][...] = self.moved(i, self.params[i], g, self.lr)
 
 
+class HolderOfADict(Momentum):
+    """Holds a dict of parameters, and is given a dict of gradients by d and the name."""
+
+    lr = 0.1
+
+    def __init__(self, mu=MU):
+        super().__init__(mu)
+        self.params = {"W1": np.ones((2, 3)), "b1": np.zeros(3)}
+
+    def update_params(self, grads):
+        for key, p in self.params.items():
+            self.params[key] = self.moved(key, p, grads["d" + key], self.lr)
+        return self.params
+
+
+class HolderOfLosses(Momentum):
+    """Holds a model whose layers call their gradients dLdW and dLdb."""
+
+    lr = 0.1
+
+    def __init__(self, mu=MU):
+        super().__init__(mu)
+        self.l = [SimpleNamespace(W=np.ones((2, i + 2)), b=np.ones((2, 1)), dLdW=None, dLdb=None) for i in range(2)]
+
+    def step(self):
+        for i, layer in enumerate(self.l):
+            layer.W = self.moved((i, "W"), layer.W, layer.dLdW, self.lr)
+            layer.b = self.moved((i, "b"), layer.b, layer.dLdb, self.lr)
+
+
+class OfPairsOfANetwork(Momentum):
+    lr = 0.1
+
+    def step(self, net):
+        for i, (param, grad) in enumerate(net.params_and_grads()):
+            param -= param - self.moved(i, param, grad, self.lr)
+
+
 class Pairs(Momentum):
     lr = 0.1
 
@@ -392,6 +430,9 @@ STYLES = {
     HolderOfDicts: "step() on what it holds, moved in place; rate in lr",
     HolderOfANetwork: "step() on what it holds, moved in place; rate in lr",
     HolderOfParameters: "step(grads) on the gradients of what it holds, moved in place; rate in lr",
+    HolderOfADict: "update_params(grads) on the gradients of what it holds, by d and the name, moved in place",
+    HolderOfLosses: "step() on what it holds, moved in place; rate in lr",
+    OfPairsOfANetwork: "step(net) on a network with params_and_grads(), moved in place; rate in lr",
     Pairs: "apply_gradients(grads_and_vars) on a list of (gradient, parameter), moved in place; rate in lr",
     OfObjects: "step(parameters) on a list of objects with data and grad, new arrays put in their places; rate in lr",
     OfAModel: "step(model) on a list of layers, with W and dW, b and db",
