@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import sys
 from contextlib import contextmanager
-from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -75,17 +74,15 @@ def print_json(document: dict[str, Any]) -> None:
 
 def environment() -> dict[str, Any]:
     """Return what a result may depend on: the platform and the versions of the parts."""
+    versions: dict[str, str | None] = {}
+    for part in PARTS:
+        try:
+            versions[part] = metadata.version(part)
+        except metadata.PackageNotFoundError:
+            versions[part] = None
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "command": sys.argv[1:],
-        "versions": {part: _version(part) for part in PARTS},
+        "versions": versions,
     }
-
-
-@cache
-def _version(part: str) -> str | None:
-    try:
-        return metadata.version(part)
-    except metadata.PackageNotFoundError:
-        return None
