@@ -11,7 +11,7 @@ from gradcheck.contract import Array, Case, Initializer
 from gradcheck.numerics.agreement import Worst, compare
 from gradcheck.properties.outcome import Outcome, Settings, failure, judged
 from gradcheck.streams import stream
-from gradcheck.subjects.randomness import same_randomness
+from gradcheck.subjects.randomness import watched_randomness
 from gradcheck.subjects.twin import twin_draws
 
 # How often each of the tests below calls a right initialiser wrong.
@@ -50,7 +50,7 @@ def draws_agree_with_twin(case: Case, settings: Settings = Settings()) -> Outcom
 def draws_follow_their_generator(case: Case, settings: Settings = Settings()) -> Outcome:
     """The same seed gives the same numbers, another seed others, and no generator but the given one is used."""
     initializer, array = _initializer(case), case.inputs[0]
-    with same_randomness(0) as used:
+    with watched_randomness(0) as used:
         first, again, other = (
             initializer.draw(array.shape, stream("draws", case.seed + more), _fans(case)) for more in (0, 0, 1)
         )

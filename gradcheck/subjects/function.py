@@ -19,7 +19,7 @@ from gradcheck.streams import stream
 from gradcheck.subjects.attributes import AdapterError, input_names, raised
 from gradcheck.subjects.calls import RESULT, Calls
 from gradcheck.subjects.pullbacks import AGREES, STEPS
-from gradcheck.subjects.randomness import generators_around, same_randomness
+from gradcheck.subjects.randomness import generators_around, same_randomness, watched_randomness
 from gradcheck.subjects.reading import Reading
 from gradcheck.subjects.signatures import COTANGENTS, plain, positional, required
 
@@ -61,7 +61,7 @@ class PlainFunction:
             if quiet:
                 yield
                 return
-            with same_randomness(context.key.seed + context.key.step, self.generators) as drawn:
+            with watched_randomness(context.key.seed + context.key.step, self.generators) as drawn:
                 yield
             quiet = self.reading is None and not drawn()
 
@@ -128,7 +128,7 @@ def plain_function(
         raise AdapterError(f"f returns {values[0].dtype}; an array of numbers, or (array, cache), is needed")
     takes, vjp = _as_called(f, vjp, dict(zip(named, inputs, strict=True)), values[0], generators)
     unseeded = values[0].shape != values[1].shape or not np.array_equal(values[0], values[1], equal_nan=True)
-    with same_randomness(0, generators) as drawn, np.errstate(all="ignore"):
+    with watched_randomness(0, generators) as drawn, np.errstate(all="ignore"):
         result = f(*(np.array(x) for x in inputs))
     count = len(result) if isinstance(result, tuple) else 0
     floating = {i: f"{RESULT}.{i}" for i, x in enumerate(inputs) if x.dtype.kind == "f"}

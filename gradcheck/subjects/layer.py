@@ -27,7 +27,7 @@ from gradcheck.subjects.calls import found, packed, unpacked
 from gradcheck.subjects.copies import copier, fresh
 from gradcheck.subjects.growth import begin_anew
 from gradcheck.subjects.one_copy import OneCopy
-from gradcheck.subjects.randomness import is_generator, same_randomness
+from gradcheck.subjects.randomness import is_generator, same_randomness, watched_randomness
 from gradcheck.subjects.reader import read
 from gradcheck.subjects.reading import Reading
 
@@ -102,7 +102,7 @@ class ForeignLayer:
             if quiet.get(training):
                 yield
                 return
-            with same_randomness(seed, self.reading.generators) as drawn:
+            with watched_randomness(seed, self.reading.generators) as drawn:
                 yield
             quiet[training] = quiet.get(training, True) and not drawn()
 

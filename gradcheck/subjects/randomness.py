@@ -7,6 +7,7 @@ import random
 import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -78,27 +79,33 @@ def _around(function: types.FunctionType) -> dict[str, object]:
 
 
 @contextmanager
-def same_randomness(seed: int, others: Mapping[str, Any] | None = None) -> Iterator[Callable[[], bool]]:
-    """Seed the global generators of NumPy and Python, and ``others``, for a call, and put all back as they were.
-
-    Yields a function that says afterwards whether any random number was drawn.
-    """
-    drawn = False
+def same_randomness(seed: int, others: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Seed the global generators of NumPy and Python, and ``others``, for a call, and put all back as they were."""
     numpy_state, python_state = np.random.get_state(), random.getstate()
     kept = [(each, state_of(each)) for each in (others or {}).values()]
     np.random.seed(seed % 2**32)
     random.seed(seed)
     for each, _ in kept:
         reseed(each, seed)
-    before = _standing(kept)
     try:
-        yield lambda: drawn
+        yield
     finally:
-        drawn = _standing(kept) != before
         np.random.set_state(numpy_state)
         random.setstate(python_state)
         for each, state in kept:
             _put_back(each, state)
+
+
+@contextmanager
+def watched_randomness(seed: int, others: Mapping[str, Any] | None = None) -> Iterator[Callable[[], bool]]:
+    """Do as `same_randomness`, and yield a function that says afterwards whether any random number was drawn."""
+    generators, drawn = [*(others or {}).values()], False
+    with same_randomness(seed, others):
+        begun = _begun(seed), _standing(generators)
+        try:
+            yield lambda: drawn
+        finally:
+            drawn = (_of_globals(), _standing(generators)) != begun
 
 
 def reseed(generator: Any, seed: int) -> None:
@@ -125,8 +132,18 @@ def _put_back(generator: Any, state: Any) -> None:
         generator.setstate(state)
 
 
-def _standing(others: list[tuple[Any, Any]]) -> list[str]:
-    """Return where the generators stand; as text, since the state of one may hold an array."""
+def _standing(generators: list[Any]) -> list[str]:
+    """Return where generators stand; as text, since the state of one may hold an array."""
+    return [repr(state_of(each)) for each in generators]
+
+
+def _of_globals() -> tuple[object, ...]:
+    """Return where the global generators stand: of NumPy's the place alone, since its state is an array."""
     _, keys, place, *gauss = np.random.get_state(legacy=True)
-    found = [repr((place, int(keys[0]), *gauss)), repr(hash(random.getstate()))]
-    return found + [repr(state_of(each)) for each, _ in others]
+    return int(keys[0]), place, *gauss, random.getstate()
+
+
+@lru_cache(64)
+def _begun(seed: int) -> tuple[object, ...]:
+    """Return where the global generators stand when they have just been seeded, as they have."""
+    return _of_globals()

@@ -31,7 +31,7 @@ from gradcheck.subjects.parameters import (
     objects_below,
 )
 from gradcheck.subjects.pullbacks import AGREES
-from gradcheck.subjects.randomness import is_generator, same_randomness
+from gradcheck.subjects.randomness import is_generator, watched_randomness
 from gradcheck.subjects.reading import Reading
 from gradcheck.subjects.signatures import (
     keeps,
@@ -232,7 +232,7 @@ class Reader(BetweenCallsReader):
             return replace(reading, unseeded=True)
         draws = []
         kept = dict(self.generators)
-        with same_randomness(0, kept) as drawn, np.errstate(all="ignore"), warnings.catch_warnings():
+        with watched_randomness(0, kept) as drawn, np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.calls.go_forward(copy.deepcopy(self.base), [np.array(v) for v in self.inputs],
                                   training=True)  # fmt: skip
