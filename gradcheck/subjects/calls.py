@@ -287,7 +287,12 @@ class Calls:
         dy = dys[0]
         array = array.astype(dy.dtype) if array.dtype.kind in "iub" else array
         if self.contracted:
-            return np.asarray(np.einsum(self.contracted, dy, array))
+            try:
+                return np.asarray(np.einsum(self.contracted, dy, array))
+            except ValueError:
+                raise ValueError(
+                    f"{self.backward} returns shape {array.shape}, which is no Jacobian for an output of {dy.shape}"
+                ) from None
         return np.asarray(dy.reshape(dy.shape + (1,) * (array.ndim - dy.ndim)) * array)
 
     def values(self, layer: object, result: object) -> list[Array]:

@@ -153,14 +153,15 @@ def forms(y: tuple[int, ...], x: tuple[int, ...], derivative: tuple[int, ...]) -
 
     It is multiplied by a number for each element or one for all, and by the gradient of one number, or of one a sample.
     A Jacobian is of all elements, of each sample along the first axis or the last, or the same one of all samples.
+    Where several fit, differences choose.
 
     >>> forms((5, 4), (5, 4), (5, 4)), forms((), (5, 4), (5, 4)), forms((2,), (3,), (2, 3))
     ([''], [''], ['a,ab->b'])
     >>> forms((5, 4), (5, 3), (5, 4, 3)), forms((1, 4), (1, 4), (4, 4))
     (['ab,abd->ad'], ['ab,bd->ad'])
     """
-    if (derivative == x and (y == x[: len(y)] or (prod(y) == 1 and len(y) <= len(x)))) or (y == x and not derivative):
-        return [""]
+    multiplied = derivative == x and (y == x[: len(y)] or (prod(y) == 1 and len(y) <= len(x)))
+    every = [""] if multiplied or (y == x and not derivative) else []
     ys, xs = ascii_letters[: len(y)], ascii_letters[len(y) : len(y) + len(x)]
     ways = [(ys + xs, xs)]
     if len(y) > 1 and x and y[0] == x[0]:
@@ -168,4 +169,7 @@ def forms(y: tuple[int, ...], x: tuple[int, ...], derivative: tuple[int, ...]) -
     if len(y) > 1 and x and y[-1] == x[-1]:
         ways += [(of_y + xs[:-1], xs[:-1] + ys[-1]) for of_y in (ys[-1] + ys[:-1], ys[:-1])]
     extents = dict(zip(ys + xs, y + x, strict=True))
-    return [f"{ys},{way}->{dx}" for way, dx in ways if tuple(extents[letter] for letter in way) == derivative]
+    every += [f"{ys},{way}->{dx}" for way, dx in ways if tuple(extents[letter] for letter in way) == derivative]
+    if derivative == x and 0 < len(y) < len(x) and y == x[-len(y) :]:
+        every.append(f"{xs[-len(y) :]},{xs}->{xs}")
+    return every

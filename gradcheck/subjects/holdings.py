@@ -26,6 +26,7 @@ from gradcheck.subjects.calls import (
 )
 from gradcheck.subjects.guesses import SUBTRACTED, GuessReader
 from gradcheck.subjects.parameters import (
+    GRADIENT_CONTAINERS,
     arrays_of,
     beside_alone,
     by_exclusion,
@@ -102,15 +103,17 @@ class HoldingsReader(GuessReader):
         params: dict[str, str] = {}
         grads: dict[str, str] = {}
         candidates = dict(named) or self._likely(before, depends, held, forward_writes)
-        forgotten = set(depends) & set(named.values()) if self._names_gradients(named, layer) else set()
+        for name in self.given.grads:
+            if name not in candidates and name not in self.numbers.values():
+                raise AdapterError(f"grads= names {name!r}, which is no parameter{suggestion(name, [*candidates])}")
         for name, path in candidates.items():
             shape = np.asarray(resolve(self.base, path)).shape
             source = self._named_gradient(name, layer) or self._source(path, shape, free, held)
-            if source is not None and name not in self.given.grads and says_little(source):
+            if source is not None and not self.given.grads and says_little(source):
                 source = self._confirmed({name: (path, source)}).get(name)
             if source is not None:
                 params[name], grads[name] = path, source
-            elif self.given.params or path in forgotten:
+            elif self.given.params:
                 params[name] = path
         missing = {n: np.asarray(resolve(self.base, p)).shape for n, p in candidates.items() if n not in grads}
         self._in_order_of_definition(candidates, missing, back, params, grads)
@@ -153,6 +156,10 @@ class HoldingsReader(GuessReader):
                 f"there is no gradient of {', '.join(lost)} after {self.calls.backward}, under any usual name: add "
                 f"grads={{{example}}}; arrays that it wrote: {wrote}"
             )
+        if any(_is_named(grads[name]) for name in named if name in grads):  # and those that have none were forgotten
+            for name, path in named.items():
+                if name not in grads and self._same_memory([path]) & set(depends):
+                    params[name] = path
         judged = set(params.values()) | self._same_memory(params.values())
         buffers = tuple(p for p in depends if p in forward_writes and p not in judged)
         unchecked = tuple(p for p in depends if p not in judged and p not in buffers)
@@ -233,22 +240,16 @@ class HoldingsReader(GuessReader):
 
     def _named_gradient(self, name: str, layer: Any) -> str | None:
         """Return the path to the gradient that the user names, or that a dict or list ``grads`` has under this name."""
-        path = self.given.grads.get(name)
+        listed = self.numbers.get(name, name)
+        path = self.given.grads.get(name, self.given.grads.get(listed))
         if path is None and not self.given.grads:
             try:
-                path = items_of(layer, "grads").get(self.numbers.get(name, name))
+                path = items_of(layer, "grads").get(listed)
             except AdapterError:
                 path = None
             if path is not None and resolve(layer, path) is None:
                 path = None
         return f"{OBJECT}.{path}" if path else None
-
-    def _names_gradients(self, named: Mapping[str, str], layer: Any) -> bool:
-        """Return whether the object has a dict or list of gradients beside that of its parameters, by the same names.
-
-        Then a parameter that has none there has been forgotten.
-        """
-        return any(self._named_gradient(name, layer) for name in named)
 
     def _source(
         self, path: str, shape: tuple[int, ...], free: Mapping[str, Array], held: Mapping[str, Array]
@@ -256,6 +257,11 @@ class HoldingsReader(GuessReader):
         for place, array in free.items():
             if place.endswith(f".{path}") and squeezed(array.shape) == squeezed(shape):
                 return place
+        parent, _, last = path.rpartition(".")
+        beside = {p.rpartition(".")[2]: p for p in free if parent and p.rpartition(".")[0].endswith(f".{parent}")}
+        key = gradient_path(last, shape, {tail: free[p] for tail, p in beside.items()})
+        if key is not None:
+            return beside[key]
         tails = [p.rpartition(".")[2] for p in free]
         ends = {tail: p for tail, p in zip(tails, free, strict=True) if tails.count(tail) == 1}  # keys of dicts
         keys = {key: free[p] for key, p in ends.items() if not key.isdigit()}
@@ -272,14 +278,14 @@ class HoldingsReader(GuessReader):
     ) -> None:  # fmt: skip
         """Take what is returned behind the inputs' gradients for those of the parameters.
 
-        Of several of one shape, each is taken for that of the parameter that differences agree with; what is left, in
-        the order of definition.
+        Of several of one shape, each is taken for that of the parameter that differences agree with, unless the object
+        lists its parameters; what is left, in the order of definition.
         """
         if not isinstance(back, (tuple, list)):
             return
         used = {*self.calls.gradients.values(), *grads.values()}
         rest = [(path, np.shape(a)) for path, a in leaves(RESULT, back) if path not in used]
-        for sure in (True, False):
+        for sure in (False,) if self.numbers else (True, False):
             for name, shape in missing.items():
                 fitting = [path for path, extent in rest if squeezed(extent) == squeezed(shape) and name not in grads]
                 if sure:
@@ -356,7 +362,7 @@ class HoldingsReader(GuessReader):
 
         Where it was told the shape of its output, those of its inputs as well.
         """
-        outputs = [y.shape[start:] for start in range(y.ndim - 1)]
+        outputs = [shape for shape in (y.shape, y.shape[1:]) if len(shape) > 2]  # two alone may be those of a kernel
         for array in before.values():
             yield from array.shape
         for one in [self.base, *objects_below(self.base).values()]:
@@ -366,3 +372,10 @@ class HoldingsReader(GuessReader):
                 if len(told) == len(numbers) and tuple(told) in outputs:
                     yield from (extent for x in self.inputs for extent in x.shape[1:])
                 yield from told
+
+
+def _is_named(source: str) -> bool:
+    """Return whether a gradient has a key, in a dict of gradients or in one that is returned."""
+    start, *steps = source.split(".")
+    keys = [step for step in steps if not step.isdigit()]
+    return bool(keys) if start == RESULT else len(steps) > 1 and keys[0] in GRADIENT_CONTAINERS

@@ -189,18 +189,23 @@ def _fits(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
     return shape == other or squeezed(shape) == squeezed(other)
 
 
-def leaves(path: str, values: object) -> Iterator[tuple[str, Any]]:
-    """Yield what lists, tuples and dicts hold in the end, with its path, without what is None."""
-    if isinstance(values, Mapping):
-        values = values.items()
-    elif isinstance(values, (list, tuple)):
-        values = enumerate(values)
+def leaves(path: str, values: object, depth: int = 4) -> Iterator[tuple[str, Any]]:
+    """Yield what lists and tuples of arrays hold in the end, with its path, without what is None, and no dicts."""
+    if isinstance(values, (list, tuple)) and not all(
+        isinstance(one, (int, float, np.generic)) for one in _flat(values, depth)
+    ):
+        for place, value in enumerate(values):
+            yield from leaves(f"{path}.{place}", value, depth - 1)
+    elif values is not None and not isinstance(values, Mapping):
+        yield path, values
+
+
+def _flat(values: object, depth: int) -> Iterator[object]:
+    if isinstance(values, (list, tuple)) and depth > 0:
+        for value in values:
+            yield from _flat(value, depth - 1)
     else:
-        if values is not None:
-            yield path, values
-        return
-    for key, value in values:
-        yield from leaves(f"{path}.{key}", value)
+        yield values
 
 
 def squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -24,6 +24,7 @@ from gradcheck.subjects.calls import (
     Together,
     found,
 )
+from gradcheck.subjects.derivatives import INPUTS as INPUTS_OF_FORWARD
 from gradcheck.subjects.derivatives import OUTPUTS, DerivativeReader
 from gradcheck.subjects.parameters import (
     arrays_of,
@@ -111,11 +112,23 @@ class PullbackReader(DerivativeReader):
         return []
 
     def _candidates(self) -> Iterator[Calls]:
-        """Yield ways of calling backward, the likeliest first."""
+        """Yield ways of calling backward, the likeliest first; last, with what forward is given and it need not be."""
+        needed = self._needed()
+        yield from self._given(needed)
+        more = list(needed)
+        for each in positional(self.target(1) or getattr(self.base, self.calls.backward))[len(needed) :]:
+            if each.name not in self.own_names():
+                break
+            more.append(each.name)
+        if needed and more != needed:
+            yield from self._given(more)
+
+    def _given(self, needed: Sequence[str]) -> Iterator[Calls]:
+        """Yield ways of giving backward those of its arguments that are needed."""
         method = getattr(self.base, self.calls.backward)
         target = self.target(1) or method
         own = self.own_names()
-        outputs, needed = self.calls.outputs, self._needed()
+        outputs = self.calls.outputs
         last = tuple(name for each in positional(target)[:1] if plain(name := each.name) in COTANGENTS)
         y_is_target = not self._is_called_a_derivative()
         if len(needed) == 1 and plain(needed[0]) in (TARGETS | {"y"} if y_is_target else TARGETS):
@@ -168,10 +181,6 @@ class PullbackReader(DerivativeReader):
         """Return the names of the arguments that backward is given."""
         target = self.target(1) or getattr(self.base, self.calls.backward)
         needed = [each.name for each in required(target)]
-        for each in positional(target)[len(needed) :] if needed else ():
-            if each.name not in self.own_names():
-                break
-            needed.append(each.name)  # which need not be given, and forward was
         if not needed:
             first = next((each for each in positional(target) if plain(each.name) in COTANGENTS), None)
             needed = [first.name] if first is not None else []
@@ -213,12 +222,14 @@ class PullbackReader(DerivativeReader):
         inputs = [f"input{i}" for i in range(len(self.inputs))]
         extra = ([self.cache] if cache else []) + inputs
         if len(free) == 2 and len(outputs) == 1:
-            others = [*extra[:1], "y"]
-            if any(plain(needed[place]) in OUTPUTS for place in free):
+            called = [plain(needed[place]) for place in free]
+            others = [*extra[:1], *([] if any(map(_of_forward, called)) else ["y"])]
+            if any(name in OUTPUTS for name in called):
                 others.reverse()
             for other in others:
                 yield from (calls(outputs, names) for names in (["dy", other], [other, "dy"]))
-        if len(free) == self.calls.returns_outputs > 2:
+        cotangents = [plain(needed[place]) in COTANGENTS or needed[place].startswith("d") for place in free]
+        if len(free) == self.calls.returns_outputs > 2 and sum(cotangents) == 1:
             yield calls(outputs[:1], ["dy", *(f"output{i}" for i in range(1, len(free)))])
         if len(free) == 1 + len(inputs) > 2 and len(outputs) == 1:
             for names in (["dy", *inputs], [*inputs, "dy"]):
@@ -289,7 +300,7 @@ class PullbackReader(DerivativeReader):
 
     def _rest_are_parameters(self, rest: list[Any], parameters: Mapping[str, Any]) -> bool:
         shapes = [squeezed(np.shape(value)) for value in parameters.values()]
-        return all(squeezed(np.shape(value)) in shapes for _, value in leaves(RESULT, rest))
+        return all(squeezed(np.shape(value)) in shapes for one in rest for _, value in leaves(RESULT, one))
 
     def _by_key(self, back: Mapping[Any, Any], places: list[int]) -> dict[int, str] | None:
         own = self.own_names()
@@ -360,6 +371,11 @@ class PullbackReader(DerivativeReader):
         numeric = (ends[0] - ends[1]) / (2 * step)
         off = abs(analytic - numeric) / max(abs(numeric), abs(analytic), 1e-300)
         return off if np.isfinite(off) else float("inf")
+
+
+def _of_forward(name: str) -> bool:
+    """Return whether an argument is called as what goes in, and not as what comes out."""
+    return name in INPUTS_OF_FORWARD or name.endswith(("x", "input", "inp", "logits"))
 
 
 def _of_input(words: Iterable[str], name: str) -> bool:

@@ -100,7 +100,10 @@ class Reader(BetweenCallsReader):
         return reading
 
     def _after_backward(self) -> str:
-        """Return the method that computes gradients after backward: its name says so, and it writes other arrays."""
+        """Return the method that computes gradients after backward.
+
+        Its name says so, and it writes what backward has not written, and no weights.
+        """
         for name in computes_gradients(self.base):
             try:
                 layer, *_ = self.both(training=True)
@@ -108,8 +111,10 @@ class Reader(BetweenCallsReader):
                 getattr(layer, name)()
             except Exception:  # noqa: BLE001, S112  it is for something else
                 continue
+            start = arrays_of(self.base)
+            touched = {p for p, array in before.items() if p not in start or not equal(start[p], array)}
             written = {p for p, array in arrays_of(layer).items() if p not in before or not equal(before[p], array)}
-            if written and not written & set(self._dependent(arrays_of(self.base))):  # else it is an update
+            if written and not written & (touched | set(self._dependent(start))):
                 return name
         return ""
 
@@ -195,9 +200,12 @@ class Reader(BetweenCallsReader):
             written = {path: array for path, array in arrays_of(layer).items() if "." not in path}
             same = self.inputs
             computed = [name for name, array in written.items() if not any(equal(array, value) for value in same)]
-            order = {name: i for i, name in enumerate(OUTPUTS)}
-            for name in sorted(computed, key=lambda name: (order.get(name.lower(), np.inf), name)):
-                if name.lower() in order:
+            for name in OUTPUTS:
+                if name in computed:
+                    return (f"{OBJECT}.{name}",)
+            moved = self._moved_by_inputs(layer)
+            for name in (each.upper() for each in OUTPUTS):
+                if name in computed and name in moved:
                     return (f"{OBJECT}.{name}",)
             raise AdapterError(f"{self.spoken(0)} returns None: let it return its output, or leave it in .output")
         if isinstance(result, Mapping):
@@ -212,6 +220,16 @@ class Reader(BetweenCallsReader):
         if not paths:
             raise AdapterError(f"{self.spoken(0)} returns a {type(result).__name__} without a floating-point array")
         return tuple(paths)
+
+    def _moved_by_inputs(self, layer: Any) -> set[str]:
+        """Return the paths of the arrays that are others where forward is given other inputs."""
+        rng = stream("other inputs of a reading")
+        try:
+            other, _ = self.go(training=True, inputs=[other_values(v, rng) for v in self.inputs])
+        except Exception:  # noqa: BLE001  these it does not take
+            return set()
+        there = arrays_of(other)
+        return {path for path, array in arrays_of(layer).items() if path in there and not equal(array, there[path])}
 
     def _behaviour(self, reading: Reading) -> Reading:
         """Add what moves, what is random, how the modes differ, and which axis the samples are along."""

@@ -21,7 +21,7 @@ DERIVES = re.compile(
     r"|grad(ient)?s?|d[a-z]+"
 )
 MARKS = re.compile(r"back(ward)?s?|deriv(ative)?(_of)?|prime|grad(ient)?s?(_of)?|bprop|bwd|^d(?=_)|(?<=_)d$")
-COMPUTES = re.compile(r"_?(compute|calc|calculate|get)_?(\w+_)?(grad(ient)?s?|derivs?|derivatives?)(_\w+)?")
+COMPUTES = re.compile(r"(compute|calc|calculate)_?((weight|param|parameter)s?_)?(grads?|gradients?|derivatives?)")
 LAST_FORWARDS = (
     "predict", "function", "func", "fn", "activate", "activation", "value", "evaluate", "transform", "output", "run",
     "infer", "inference", "calc", "calculate", "process", "fire",

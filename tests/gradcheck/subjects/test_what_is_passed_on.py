@@ -10,6 +10,7 @@ import pytest
 
 from gradcheck.checks import check_layer
 from gradcheck.numerics.agreement import Verdict
+from gradcheck.subjects.attributes import AdapterError
 from tests.gradcheck.subjects.styles import normal
 
 X = normal(5, 4)
@@ -120,6 +121,120 @@ def test_gradients_are_found_where_a_layer_leaves_them(kind: Any) -> None:
     assert READ[kind] in str(right)
     assert wrong.verdict is Verdict.FAIL
     assert "gradient is exactly 1/5 of the numerical one" in str(wrong)
+
+
+class CountsAsWell(Scale):
+    """What is called as if it computed gradients makes means of those that are there."""
+
+    def compute_gradients(self):
+        self.dgamma = self.dgamma / 5
+
+
+class HoldsH(Scale):
+    """Its scale has a name that outputs have."""
+
+    def __init__(self, factor):
+        self.H, self.factor = normal(5, 4, seed=3), factor
+
+    def forward(self, x):
+        self.x, self.Z = x, x * self.H
+
+    def backward(self, dy):
+        self.dH, self.dx = self.factor * self.x * dy, dy * self.H
+
+
+class ReturnedAsLists(ReturnedInAList):
+    def backward(self, dy):
+        return dy * self.gamma, (self.factor * (dy * self.x).sum(axis=0)).tolist(), dy.sum(axis=0).tolist()
+
+
+class Waits:
+    """Its backward may be given what comes from the next step, which is called as an input of forward."""
+
+    def __init__(self, factor):
+        self.gamma, self.beta, self.factor = normal(4, seed=3), normal(4, seed=4), factor
+
+    def forward(self, x, h):
+        self.x, self.h = x, h
+        return self.gamma * x + self.beta * h
+
+    def backward(self, dy, h=None):
+        dy = dy if h is None else dy + h
+        self.dbeta, self.dgamma = (dy * self.h).sum(axis=0), self.factor * (dy * self.x).sum(axis=0)
+        return dy * self.gamma, dy * self.beta
+
+
+@pytest.mark.parametrize("kind", [CountsAsWell, HoldsH, ReturnedAsLists, Waits])
+def test_what_only_looks_so_is_left_alone(kind: Any) -> None:
+    inputs = (X, normal(5, 4, seed=8)) if kind is Waits else (X,)
+    right, wrong = (check_layer(kind(factor), *inputs, **QUICK) for factor in (1.0, 0.2))
+    assert right.verdict is Verdict.PASS, str(right)
+    assert wrong.verdict is Verdict.FAIL
+    assert "gradient is exactly 1/5 of the numerical one" in str(wrong)
+
+
+class Swapped(ReturnedInAList):
+    """It returns its gradients in another order than that in which it lists its parameters."""
+
+    def backward(self, dy):
+        return dy * self.gamma, dy.sum(axis=0), (dy * self.x).sum(axis=0)
+
+
+class SwappedBelow(InTwoParts):
+    def backward(self, dy):
+        dx, _ = super().backward(dy)
+        return dx, {"first": {"dgamma": self.second.dgamma}, "second": {"dgamma": self.first.dgamma}}
+
+
+class Forgets(Scale):
+    """It has a dict of gradients, in which that of one parameter is missing."""
+
+    def __init__(self, factor):
+        super().__init__(factor)
+        self.params, self.grads = {"gamma": self.gamma, "beta": self.beta}, {}
+
+    def backward(self, dy):
+        self.grads = {"dgamma": (dy * self.x).sum(axis=0)}
+        return dy * self.gamma
+
+
+class Disregards:
+    """It has three outputs, and uses what comes back from one."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def forward(self, x):
+        self.x = x
+        return np.tanh(x), x**2, x**3
+
+    def backward(self, d1, d2, d3):
+        return d1 * (1 - np.tanh(self.x) ** 2)
+
+
+@pytest.mark.parametrize("kind", [Swapped, SwappedBelow, Forgets, Disregards])
+def test_what_is_wrong_is_not_read_as_right(kind: Any) -> None:
+    assert check_layer(kind(1.0), X, **QUICK).verdict is Verdict.FAIL
+
+
+def test_an_input_is_not_taken_for_the_output() -> None:
+    def back(grad, inputs):
+        return grad * (1 - inputs**2)
+
+    assert check_layer((np.tanh, back), X, **QUICK).verdict is Verdict.FAIL
+
+
+def test_gradients_are_named_by_number_or_by_name_and_by_nothing_else() -> None:
+    class Left(ReturnedInAList):
+        def backward(self, dy):
+            self.right, self.wrong, self.sum = (dy * self.x).sum(axis=0), 2 * (dy * self.x).sum(axis=0), dy.sum(axis=0)
+            return dy * self.gamma
+
+    for gamma, beta in (("0", "1"), ("gamma", "beta")):
+        assert check_layer(Left(1.0), X, grads={gamma: "right", beta: "sum"}, **QUICK).verdict is Verdict.PASS
+        assert check_layer(Left(1.0), X, grads={gamma: "wrong", beta: "sum"}, **QUICK).verdict is Verdict.FAIL
+    with pytest.raises(AdapterError, match="grads= names 'gama', which is no parameter; did you mean gamma"):
+        check_layer(Left(1.0), X, grads={"gama": "right"}, **QUICK)
 
 
 def softmax(x):
@@ -261,3 +376,24 @@ class MeanPool:
 def test_other_sizes_are_not_tried_where_the_output_has_its_own() -> None:
     report = check_layer(MeanPool((3, 2, 4, 4)), normal(3, 2, 4, 4), claims=["gradients_agree_with_differences"])
     report.raise_if_failed()
+
+
+class KernelOfThatSize:
+    """Its kernel is as large as its output; it is wrong where images are not square."""
+
+    def __init__(self):
+        self.kernel = (2, 2)
+
+    def forward(self, x):
+        self.shape, (n, c, h, w) = x.shape, x.shape
+        return x[:, :, : h // 2 * 2, : w // 2 * 2].reshape(n, c, h // 2, 2, w // 2, 2).mean((3, 5))
+
+    def backward(self, dy):
+        dx, (h, w) = np.zeros(self.shape), dy.shape[2:]
+        dx[:, :, : 2 * h, : 2 * w] = dy.repeat(2, 2).repeat(2, 3) / (2 if self.shape[2] != self.shape[3] else 4)
+        return dx
+
+
+def test_other_sizes_are_tried_where_a_kernel_is_as_large_as_the_output() -> None:
+    report = check_layer(KernelOfThatSize(), normal(2, 3, 4, 4), claims=["gradients_agree_with_differences"])
+    assert report.verdict is Verdict.FAIL
