@@ -162,6 +162,8 @@ def forms(y: tuple[int, ...], x: tuple[int, ...], derivative: tuple[int, ...]) -
     """
     multiplied = derivative == x and (y == x[: len(y)] or (prod(y) == 1 and len(y) <= len(x)))
     every = [""] if multiplied or (y == x and not derivative) else []
+    if multiplied and prod(y) == 1:
+        return every
     ys, xs = ascii_letters[: len(y)], ascii_letters[len(y) : len(y) + len(x)]
     ways = [(ys + xs, xs)]
     if len(y) > 1 and x and y[0] == x[0]:
