@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import shlex
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from cli.runs.directory import CASE
@@ -15,8 +14,6 @@ from cli.runs.tables import SIDES, outcome_rows, proof_rows, recall_rows, summar
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
-
-    import jinja2
 
     from cli.figures.sketches import Sketch
     from cli.runs.finished import FinishedRun
@@ -103,21 +100,16 @@ def _of_network(run: FinishedRun, data_dir: Path | None) -> tuple[list[Sketch], 
 
 def page(runs: Sequence[Illustrated]) -> str:
     """Return the report of some runs; of more than one, a table of them comes first."""
-    summary = summary_rows([(str(one.run.path), one.run.document) for one in runs])
-    return _template().render(
-        runs=[_told(one) for one in runs], summary=summary, sides=SIDES, headline=_headline([one.run for one in runs])
-    )
-
-
-@cache
-def _template() -> jinja2.Template:
     import jinja2
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("cli", "page"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    return environment.get_template("report.html.jinja")
+    summary = summary_rows([(str(one.run.path), one.run.document) for one in runs])
+    return environment.get_template("report.html.jinja").render(
+        runs=[_told(one) for one in runs], summary=summary, sides=SIDES, headline=_headline([one.run for one in runs])
+    )
 
 
 def _headline(runs: Sequence[FinishedRun]) -> str:
