@@ -106,14 +106,19 @@ class Kinks(NamedTuple):
     margin: Array
 
 
-def parameter(initial: Initializer | None = None) -> Any:  # noqa: ANN401  as dataclasses.field, assigned to a field of any type
-    """Declare a field that holds a trainable array, or None; ``initial`` is what torch fills it by."""
-    return field(metadata={"role": "parameter", "initial": initial})
+def parameter(initial: Initializer | None = None) -> Array:
+    """Declare a field that holds a trainable array, or None; ``initial`` is what torch fills it by.
+
+    Typed as what the field holds, which is what a type checker takes its default for.
+    """
+    declared: Array = field(metadata={"role": "parameter", "initial": initial})
+    return declared
 
 
-def buffer() -> Any:  # noqa: ANN401  as dataclasses.field, assigned to a field of any type
-    """Declare a field that holds an array that is part of the state but not trained, or None."""
-    return field(metadata={"role": "buffer"})
+def buffer() -> Array:
+    """Declare a field that holds an array that is part of the state but not trained, or None; typed likewise."""
+    declared: Array = field(metadata={"role": "buffer"})
+    return declared
 
 
 def require_shape(who: str, name: str, array: Array, *shape: int | str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradcheck.loops.seen import Onlooker
 from gradcheck.loops.torch_copies import Copies, Mirror, as_arrays, copied
@@ -15,6 +15,11 @@ from gradcheck.loops.torch_patches import Around, patched
 from gradcheck.loops.torch_state import HeldState
 from gradcheck.loops.torch_steps import Step, changed, seen
 from gradcheck.trajectory.engine import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import torch
 
 
 class TorchHooks:
@@ -80,41 +85,54 @@ class TorchHooks:
         if self.after is None or not self.params.shows(self.state.params, self.after):
             self.step.start = self.state.copy()
 
-    def _backward(self, own: Around, tensors: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  as torch.autograd.backward
+    def _backward(
+        self, own: Around, tensors: torch.Tensor | Iterable[torch.Tensor], *args: object, **kwargs: object
+    ) -> None:
         """Copy the loss and its target before torch's own `backward`, the gradients after it."""
+        import torch
+
         self.step.pending = True
         if not self.passes.wanted:
-            return own(tensors, *args, **kwargs)
-        for root in [tensors] if hasattr(tensors, "grad_fn") else list(tensors):
+            own(tensors, *args, **kwargs)
+            return
+        for root in [tensors] if isinstance(tensors, torch.Tensor) else list(tensors):
             unscaled = self.step.unscaled
             loss = root if unscaled is None else unscaled
             if loss.numel() == 1:
                 self.step.losses.append(loss.detach().clone())
             for target in targets(root.grad_fn):
                 self.passes.show("data/y", target)
-        done = own(tensors, *args, **kwargs)
+        own(tensors, *args, **kwargs)
         self.step.unscaled = None
         self.step.after_backward = copied(self.model.gradients())
-        return done
 
-    def _scale(self, own: Around, scaler: Any, outputs: Any) -> Any:  # noqa: ANN401  as GradScaler.scale
+    def _scale(self, own: Around, scaler: torch.amp.GradScaler, outputs: object) -> object:
         """Keep the loss as it was before a scaler scales it."""
-        done = own(scaler, outputs)
-        if hasattr(outputs, "numel") and outputs.numel() == 1:
+        import torch
+
+        done: object = own(scaler, outputs)
+        if isinstance(outputs, torch.Tensor) and outputs.numel() == 1:
             self.step.unscaled = outputs.detach()
             self.passes.scale = float(scaler.get_scale())
         return done
 
-    def _scaled_step(self, own: Around, scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  as GradScaler.step
+    def _scaled_step(
+        self,
+        own: Around,
+        scaler: torch.amp.GradScaler,
+        optimizer: torch.optim.Optimizer,
+        *args: object,
+        **kwargs: object,
+    ) -> float | None:
         """See that a step which a scaler has skipped is over, too."""
         before = self.index
-        done = own(scaler, optimizer, *args, **kwargs)
+        done: float | None = own(scaler, optimizer, *args, **kwargs)
         if self.index == before and optimizer in self.model.optimizers:
             self._before_update(optimizer)
             self._after_update(optimizer)
         return done
 
-    def _before_update(self, optimizer: Any, *_: object) -> None:  # noqa: ANN401  any optimizer
+    def _before_update(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
         self.step.pending = False
         if self.passes.wanted:
             self.step.trained = self.state.names_of(optimizer)

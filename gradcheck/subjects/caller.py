@@ -217,6 +217,11 @@ def in_precision(value: Any, precision: Precision) -> Any:
     return value.astype(precision) if isinstance(value, np.ndarray) and value.dtype.kind == "f" else value
 
 
+def changed(before: Mapping[str, Array], after: Mapping[str, Array]) -> set[str]:
+    """Return the paths of the arrays that were not there before, or have other values."""
+    return {path for path, array in after.items() if path not in before or not equal(before[path], array)}
+
+
 def other_values(array: Array, rng: np.random.Generator) -> Array:
     """Return other values of the same kind: a permutation along the first axis, moved a little if floating-point."""
     if array.dtype.kind != "f":

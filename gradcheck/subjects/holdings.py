@@ -13,7 +13,7 @@ import numpy as np
 from gradcheck.contract import Array
 from gradcheck.streams import stream
 from gradcheck.subjects.attributes import AdapterError, assign, items_of, member, require_numbers, resolve
-from gradcheck.subjects.caller import NUDGE, equal, other_values, suggestion
+from gradcheck.subjects.caller import NUDGE, changed, equal, other_values, suggestion
 from gradcheck.subjects.calls import (
     FILLED,
     OBJECT,
@@ -126,10 +126,11 @@ class HoldingsReader(GuessReader):
         params |= {name: candidates[name] for name in handed}
         grads |= handed
         missing = {n: s for n, s in missing.items() if n not in grads}
+        new = changed(before, held)
         fresh_arrays = {
             f"{OBJECT}.{p}": a for p, a in held.items()
             if p not in candidates.values() and f"{OBJECT}.{p}" not in grads.values() and p not in forward_writes
-            and (p not in before or not equal(before[p], a))
+            and p in new
         }  # fmt: skip
         known = [*self.inputs, *dys, *(found_or_none(path, layer, back) for path in used)]
         written = {k: a for k, a in fresh_arrays.items() if not any(equal(a, v) for v in known)}
@@ -202,10 +203,9 @@ class HoldingsReader(GuessReader):
 
     def _new(self, layer: Any) -> Iterator[tuple[str, Array]]:
         """Yield the arrays, with their paths, that a backward pass has left and a forward pass does not."""
-        before, cached = arrays_of(self.base), self._cached_by_forward()
-        for path, array in arrays_of(layer).items():
-            if path not in cached and (path not in before or not equal(before[path], array)):
-                yield path, array
+        after = arrays_of(layer)
+        new = changed(arrays_of(self.base), after) - self._cached_by_forward()
+        yield from ((path, array) for path, array in after.items() if path in new)
 
     def _functions(self) -> tuple[str, ...]:
         """Return the names of functions that are called in place of methods: of two, or of one for both passes."""
@@ -336,9 +336,8 @@ class HoldingsReader(GuessReader):
 
     def _cached_by_forward(self) -> set[str]:
         """Return the paths of arrays that forward alone makes or writes."""
-        before = arrays_of(self.base)
         layer, _ = self.try_forward(self.inputs)
-        return {p for p, a in arrays_of(layer).items() if p not in before or not equal(before[p], a)}
+        return changed(arrays_of(self.base), arrays_of(layer))
 
     def _rate(self) -> float | None:
         """Return the rate by which backward has moved the weights.

@@ -12,7 +12,7 @@ import numpy as np
 from gradcheck.contract import Array
 from gradcheck.streams import stream
 from gradcheck.subjects.attributes import AdapterError, member, raised
-from gradcheck.subjects.caller import described, equal, is_floating, same_shape
+from gradcheck.subjects.caller import changed, described, equal, is_floating, same_shape
 from gradcheck.subjects.calls import (
     FILLED,
     OBJECT,
@@ -316,13 +316,14 @@ class PullbackReader(DerivativeReader):
 
     def _in_attributes(self, layer: Any, places: list[int]) -> dict[int, str]:
         before, after = arrays_of(self.base), arrays_of(layer)
+        written = changed(before, after)
+        own_arrays = {path: array for path, array in after.items() if path in written and "." not in path}
         own = self.own_names()
         paths = {}
         for i in places:
             words = (own[i], *(INPUTS if len(places) == 1 else ()))
-            for path, array in after.items():
-                written = path not in before or not equal(before[path], array)
-                if "." not in path and written and array.shape == self.inputs[i].shape and _of_input(words, path):
+            for path, array in own_arrays.items():
+                if array.shape == self.inputs[i].shape and _of_input(words, path):
                     paths[i] = f"{OBJECT}.{path}"
                     break
             else:

@@ -138,7 +138,7 @@ def _standing(generators: list[Any]) -> list[str]:
 
 
 def _of_globals() -> tuple[object, ...]:
-    """Return where the global generators stand: of NumPy's the place alone, since its state is an array."""
+    """Return where the global generators stand: of NumPy's state, an array, the first number and the place."""
     _, keys, place, *gauss = np.random.get_state(legacy=True)
     return int(keys[0]), place, *gauss, random.getstate()
 

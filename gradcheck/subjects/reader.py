@@ -15,7 +15,7 @@ from gradcheck.contract import Array
 from gradcheck.streams import stream
 from gradcheck.subjects.attributes import AdapterError, assign, member, raised, resolve
 from gradcheck.subjects.between_calls import ROUNDINGS, TWICE, BetweenCallsReader
-from gradcheck.subjects.caller import NUDGE, Given, equal, is_floating, other_values, suggestion, value_at
+from gradcheck.subjects.caller import NUDGE, Given, changed, equal, is_floating, other_values, suggestion, value_at
 from gradcheck.subjects.calls import (
     OBJECT,
     RESULT,
@@ -111,10 +111,8 @@ class Reader(BetweenCallsReader):
                 getattr(layer, name)()
             except Exception:  # noqa: BLE001, S112  it is for something else
                 continue
-            start = arrays_of(self.base)
-            touched = {p for p, array in before.items() if p not in start or not equal(start[p], array)}
-            written = {p for p, array in arrays_of(layer).items() if p not in before or not equal(before[p], array)}
-            if written and not written & (touched | set(self._dependent(start))):
+            start, written = arrays_of(self.base), changed(before, arrays_of(layer))
+            if written and not written & (changed(start, before) | set(self._dependent(start))):
                 return name
         return ""
 
@@ -203,7 +201,7 @@ class Reader(BetweenCallsReader):
             for name in OUTPUTS:
                 if name in computed:
                     return (f"{OBJECT}.{name}",)
-            moved = self._moved_by_inputs(layer)
+            moved = self._written(written, layer=None, backward=False)  # by other inputs
             for name in (each.upper() for each in OUTPUTS):
                 if name in computed and name in moved:
                     return (f"{OBJECT}.{name}",)
@@ -220,16 +218,6 @@ class Reader(BetweenCallsReader):
         if not paths:
             raise AdapterError(f"{self.spoken(0)} returns a {type(result).__name__} without a floating-point array")
         return tuple(paths)
-
-    def _moved_by_inputs(self, layer: Any) -> set[str]:
-        """Return the paths of the arrays that are others where forward is given other inputs."""
-        rng = stream("other inputs of a reading")
-        try:
-            other, _ = self.go(training=True, inputs=[other_values(v, rng) for v in self.inputs])
-        except Exception:  # noqa: BLE001  these it does not take
-            return set()
-        there = arrays_of(other)
-        return {path for path, array in arrays_of(layer).items() if path in there and not equal(array, there[path])}
 
     def _behaviour(self, reading: Reading) -> Reading:
         """Add what moves, what is random, how the modes differ, and which axis the samples are along."""

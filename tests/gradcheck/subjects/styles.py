@@ -6,7 +6,15 @@ Every class has a factor of its gradient, which is 1 where it is right.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+
+from gradcheck.checks import check_layer
+from gradcheck.numerics.agreement import Verdict
+
+# One property of the case as given alone.
+QUICK: dict[str, Any] = {"claims": ["gradients_agree_with_differences"], "variations": False}
 
 SHARED = np.random.default_rng(7)  # a generator of the module, which no copy of an object has
 
@@ -16,6 +24,16 @@ def normal(*shape, seed=0):
 
 
 X = normal(4, 5)
+
+
+def read_and_judged(kind, *inputs, said=""):
+    """Assert that a layer passes and is read as said, and that with a factor of 3 its fault is named."""
+    right, wrong = (check_layer(kind(factor), *inputs, **QUICK) for factor in (1.0, 3.0))
+    assert right.verdict is Verdict.PASS, str(right)
+    assert said in str(right)
+    assert "NOT CHECKED" not in str(right) + str(wrong)
+    assert wrong.verdict is Verdict.FAIL
+    assert "gradient is exactly 3 times" in str(wrong)
 
 
 class Dense:
