@@ -211,3 +211,27 @@ def test_a_factor_where_the_variance_is_0_or_an_eps_that_is_no_guard_fails(
     eps: float, other: float, factor: float
 ) -> None:
     assert of_zeros(eps, other, factor).verdict is Verdict.FAIL
+
+
+class GuardedByDeviation:
+    """``y = (x - mean) / (std + eps)``, whose gradient takes the std + eps for a deviation."""
+
+    def __init__(self, factor: float = 1.0) -> None:
+        self.factor = factor
+
+    def forward(self, x: Array) -> Array:
+        self.guarded = x.std(axis=1, keepdims=True) + 1e-10
+        self.y: Array = (x - x.mean(axis=1, keepdims=True)) / self.guarded
+        return self.y
+
+    def backward(self, dy: Array) -> Array:
+        means = dy.mean(axis=1, keepdims=True), (dy * self.y).mean(axis=1, keepdims=True)
+        return self.factor * (dy - means[0] - self.y * means[1]) / self.guarded
+
+
+@pytest.mark.short(1)
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, Verdict.PASS), (1 + 1e-8, Verdict.FAIL)])
+def test_an_eps_on_both_sides_may_move_more_than_that_on_one(factor: float, verdict: Verdict) -> None:
+    x = np.random.default_rng(5).standard_normal((4, 6))
+    claims = [gradients_agree_with_differences]
+    assert gradcheck.check_layer(GuardedByDeviation(factor), x, claims=claims, seed=5).verdict is verdict

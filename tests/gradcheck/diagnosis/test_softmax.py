@@ -33,14 +33,33 @@ def _one_off(dx: Array) -> Array:
     return dx
 
 
-@pytest.mark.parametrize(("eps", "axis"), [(1e-10, -1), (1e-8, 0)])
-def test_a_small_eps_passes_with_a_remark(eps: float, axis: int) -> None:
-    report = check_layer(Softmax(eps, axis), X, claims=["gradients_agree_with_differences"], variations=False)
+TIED = np.where(np.arange(4) < 2, 1.5, X)  # two of each sample, which are the largest of some
+
+
+@pytest.mark.parametrize(("eps", "axis", "x"), [(1e-10, -1, X), (1e-8, 0, X), (1e-8, 0, -X), (1e-6, -1, TIED)])
+def test_a_small_eps_passes_with_a_remark(eps: float, axis: int, x: Array) -> None:
+    report = check_layer(Softmax(eps, axis), x, claims=["gradients_agree_with_differences"], variations=False)
     report.raise_if_failed()
     assert f"as eps = {eps:.2g} beside the sum of a softmax explains" in str(report)
 
 
-@pytest.mark.parametrize("mistake", [_one_off, lambda dx: dx * (1 + 1e-6), lambda dx: -dx])
+def _one_off_by_less_than_eps(dx: Array) -> Array:
+    dx[np.arange(5), X.argmin(axis=1)] += 5e-10
+    return dx
+
+
+MISTAKES = [_one_off, _one_off_by_less_than_eps, lambda dx: dx * (1 + 1e-6), lambda dx: -dx]
+
+
+def test_a_mistake_without_an_eps_is_none() -> None:
+    report = check_layer(
+        Softmax(0.0, mistake=_one_off), X, claims=["gradients_agree_with_differences"], variations=False
+    )
+    assert report.verdict == "fail"
+    assert "eps" not in str(report)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_beside_it_fails(mistake: Callable[[Array], Array]) -> None:
     softmax = Softmax(1e-8, mistake=mistake)
     report = check_layer(softmax, X, claims=["gradients_agree_with_differences"], variations=False)

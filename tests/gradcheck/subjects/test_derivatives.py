@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 from gradcheck.checks import check_layer, check_loss
+from gradcheck.contract import Array
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.subjects.attributes import AdapterError
 from tests.gradcheck.subjects import derivatives
 from tests.gradcheck.subjects.styles import X, normal
+
+WEIGHT = normal(4, 4, seed=6)
 
 GRADIENTS = "gradients_agree_with_differences"
 COLUMNS = X.T[:3].copy()
@@ -204,3 +207,44 @@ def test_a_pullback_names_what_its_function_takes_and_a_loss_the_gradients_it_re
             return 0.5 * (rest**2).sum(), {"W": X.T @ rest}
 
     assert "loss(X, y) -> y, dW" in str(check_loss(Net(), X, normal(4, 2), claims=[GRADIENTS], variations=False))
+
+
+def linear(x: Array) -> Array:
+    return x @ WEIGHT
+
+
+def squares(x: Array) -> Array:
+    return np.asarray((x**2).sum(axis=0))
+
+
+SQUARE: dict[str, tuple[Callable[[Array], Array], Callable[[float], Callable[[Array], Array]]]] = {
+    "the same Jacobian of all samples": (linear, lambda factor: lambda x: factor * WEIGHT.T),
+    "a sum over the samples": (squares, lambda factor: lambda x: factor * 2 * x),
+}
+
+
+@pytest.mark.parametrize("samples", [4, 5])
+@pytest.mark.parametrize("kind", SQUARE)
+def test_of_the_forms_that_fit_a_square_differences_choose(kind: str, samples: int) -> None:
+    f, derivative = SQUARE[kind]
+    for factor, verdict in ((1.0, Verdict.PASS), (1.5, Verdict.FAIL)):
+        f_prime = derivative(factor)
+        f_prime.__name__ = f"{f.__name__}_prime"
+        report = check_layer(
+            (f, f_prime), normal(samples, 4), claims=["gradients_agree_with_differences"], variations=False
+        )
+        assert report.verdict is verdict, str(report)
+
+
+def test_a_jacobian_that_has_no_form_for_more_samples_is_said_to_have_none() -> None:
+    def softmax(x: Array) -> Array:
+        e = np.exp(x - x.max(axis=-1, keepdims=True))
+        return np.asarray(e / e.sum(axis=-1, keepdims=True))
+
+    def softmax_grad(x: Array) -> Array:
+        y = softmax(x).reshape(-1, 1)
+        return np.asarray(np.diagflat(y) - y @ y.T)
+
+    report = check_layer((softmax, softmax_grad), normal(1, 4), claims=["gradients_agree_with_differences"])
+    assert report.verdict is Verdict.PASS
+    assert "returns shape (8, 8), which is no Jacobian for an output of (2, 4)" in str(report)

@@ -125,6 +125,13 @@ class CountsAsWell(Scale):
         self.dgamma = self.dgamma / 5
 
 
+class Descends(Scale):
+    """What is called as if it computed gradients moves a weight as well."""
+
+    def compute_gradients(self):
+        self.step, self.gamma = 0.1 * self.dgamma, self.gamma - 0.1 * self.dgamma
+
+
 class HoldsH(Scale):
     """Its scale has a name that outputs have."""
 
@@ -159,9 +166,28 @@ class Waits:
         return dy * self.gamma, dy * self.beta
 
 
-@pytest.mark.parametrize("kind", [CountsAsWell, HoldsH, ReturnedAsLists, Waits])
+@pytest.mark.parametrize("kind", [CountsAsWell, Descends, HoldsH, ReturnedAsLists, Waits])
 def test_what_only_looks_so_is_left_alone(kind: Any) -> None:
     read_and_judged(kind, *((X, normal(5, 4, seed=8)) if kind is Waits else (X,)))
+
+
+class InOtherGroups(InTwoParts):
+    def backward(self, dy):
+        dx, _ = super().backward(dy)
+        return dx, {"u": {"dgamma": self.first.dgamma}, "v": {"dgamma": self.second.dgamma}}
+
+
+def test_gradients_of_one_name_in_groups_of_other_names_are_not_guessed() -> None:
+    class Bare(InOtherGroups):
+        def backward(self, dy):
+            result = super().backward(dy)
+            for part in (self.first, self.second):
+                del part.dgamma, part.dbeta
+            return result
+
+    report = check_layer(Bare(1.0), X, **QUICK)
+    report.raise_if_failed()
+    assert "NOT CHECKED: first.gamma" in str(report)
 
 
 class Swapped(ReturnedInAList):
@@ -256,14 +282,20 @@ def cell(factor):
 def norm(factor):
     """Return a norm that is given its statistics as its cache, and returns another."""
 
-    def forward(x, cache, momentum=0.9):
+    def forward(x, gamma, cache, momentum=0.9):
         mean, deviation = x.mean(axis=0), x.std(axis=0)
         out = (x - mean) / deviation
-        return out, (out, deviation), momentum * cache[0] + 0.1 * mean, momentum * cache[1] + 0.1 * deviation
+        return (
+            gamma * out,
+            (out, gamma, deviation),
+            momentum * cache[0] + 0.1 * mean,
+            momentum * cache[1] + 0.1 * deviation,
+        )
 
     def backward(dout, cache):
-        out, deviation = cache
-        return factor * (dout - dout.mean(axis=0) - out * (dout * out).mean(axis=0)) / deviation
+        out, gamma, deviation = cache
+        d = gamma * dout
+        return factor * (d - d.mean(axis=0) - out * (d * out).mean(axis=0)) / deviation, (dout * out).sum(axis=0)
 
     return forward, backward
 
@@ -314,7 +346,7 @@ PARAMETERS = {"Wx": normal(4, 3, seed=1), "Wa": normal(3, 3, seed=2), "Wy": norm
 CALLED: dict[Any, tuple[tuple[Any, ...], str]] = {
     by_output: ((X,), "(dy, y) -> dx"),
     cell: ((X, normal(5, 3, seed=1), PARAMETERS), "gradients: Wx (returned), Wa (returned)\n"),
-    norm: ((X, (np.zeros(4), np.ones(4))), "-> y (of 4 outputs), backward(dy, cache) -> dx"),
+    norm: ((X, normal(4, seed=5), [np.zeros(4), np.ones(4)]), "-> y (of 4 outputs), backward(dy, cache) -> dx, dgamma"),
     by_statistics: ((X, normal(4, seed=5)), "backward(dy, x, gamma, mean, scale) -> dx, dgamma"),
     weighted: ((X, np.eye(4)[[0, 2, 1, 3, 3]], np.array([1.0, 2.0, 0.5, 3.0])), "gradient(logits, labels, weights)"),
     Stacked: ((X, normal(5, 4, seed=6), normal(5, 4, seed=7)), "backward(dy) -> dq, dk, dv"),
@@ -376,15 +408,15 @@ class KernelOfThatSize:
         self.kernel = (2, 2)
 
     def forward(self, x):
-        self.shape, (n, c, h, w) = x.shape, x.shape
-        return x[:, :, : h // 2 * 2, : w // 2 * 2].reshape(n, c, h // 2, 2, w // 2, 2).mean((3, 5))
+        self.shape, (n, h, w) = x.shape, x.shape
+        return x[:, : h // 2 * 2, : w // 2 * 2].reshape(n, h // 2, 2, w // 2, 2).mean((2, 4))
 
     def backward(self, dy):
-        dx, (h, w) = np.zeros(self.shape), dy.shape[2:]
-        dx[:, :, : 2 * h, : 2 * w] = dy.repeat(2, 2).repeat(2, 3) / (2 if self.shape[2] != self.shape[3] else 4)
+        dx, (h, w) = np.zeros(self.shape), dy.shape[1:]
+        dx[:, : 2 * h, : 2 * w] = dy.repeat(2, 1).repeat(2, 2) / (2 if self.shape[1] != self.shape[2] else 4)
         return dx
 
 
 def test_other_sizes_are_tried_where_a_kernel_is_as_large_as_the_output() -> None:
-    report = check_layer(KernelOfThatSize(), normal(2, 3, 4, 4), claims=["gradients_agree_with_differences"])
+    report = check_layer(KernelOfThatSize(), normal(2, 4, 4), claims=["gradients_agree_with_differences"])
     assert report.verdict is Verdict.FAIL
