@@ -20,6 +20,7 @@ PACKAGES = ("gradcheck", "nets", "cli")
 FORBIDDEN = {"gradcheck": {"nets", "cli", "click", "rich"}, "nets": {"cli", "click", "rich"}, "cli": set()}
 TORCH_FILES = {
     "gradcheck/loops/torch_copies.py",
+    "gradcheck/loops/torch_hooks.py",
     "gradcheck/loops/torch_model.py",
     "gradcheck/loops/torch_nudges.py",
     "gradcheck/loops/torch_passes.py",

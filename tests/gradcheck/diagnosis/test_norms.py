@@ -214,17 +214,18 @@ def test_a_factor_where_the_variance_is_0_or_an_eps_that_is_no_guard_fails(
 
 
 class GuardedByDeviation:
-    """``y = (x - mean) / (std + eps)``, whose gradient takes the std + eps for a deviation."""
+    """``y = gain (x - mean) / (std + eps) + shift``, whose gradient takes the std + eps for a deviation."""
 
     def __init__(self, factor: float = 1.0) -> None:
-        self.factor = factor
+        self.gain, self.shift, self.factor = np.ones(6), np.zeros(6), factor
 
     def forward(self, x: Array) -> Array:
         self.guarded = x.std(axis=1, keepdims=True) + 1e-10
         self.y: Array = (x - x.mean(axis=1, keepdims=True)) / self.guarded
-        return self.y
+        return self.gain * self.y + self.shift
 
     def backward(self, dy: Array) -> Array:
+        self.dgain, self.dshift, dy = (dy * self.y).sum(axis=0), dy.sum(axis=0), dy * self.gain
         means = dy.mean(axis=1, keepdims=True), (dy * self.y).mean(axis=1, keepdims=True)
         return self.factor * (dy - means[0] - self.y * means[1]) / self.guarded
 

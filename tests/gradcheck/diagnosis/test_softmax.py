@@ -51,9 +51,9 @@ def _one_off_by_less_than_eps(dx: Array) -> Array:
 MISTAKES = [_one_off, _one_off_by_less_than_eps, lambda dx: dx * (1 + 1e-6), lambda dx: -dx]
 
 
-def test_a_mistake_without_an_eps_is_none() -> None:
+def test_a_mistake_beside_an_eps_below_rounding_is_told_without_it() -> None:
     report = check_layer(
-        Softmax(0.0, mistake=_one_off), X, claims=["gradients_agree_with_differences"], variations=False
+        Softmax(1e-15, mistake=_one_off), X, claims=["gradients_agree_with_differences"], variations=False
     )
     assert report.verdict == "fail"
     assert "eps" not in str(report)

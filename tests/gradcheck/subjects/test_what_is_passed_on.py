@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import numpy as np
@@ -169,6 +170,25 @@ class Waits:
 @pytest.mark.parametrize("kind", [CountsAsWell, Descends, HoldsH, ReturnedAsLists, Waits])
 def test_what_only_looks_so_is_left_alone(kind: Any) -> None:
     read_and_judged(kind, *((X, normal(5, 4, seed=8)) if kind is Waits else (X,)))
+
+
+def test_what_moves_weights_is_not_called_after_backward() -> None:
+    assert "then compute_gradients()" not in str(check_layer(Descends(1.0), X, **QUICK))
+
+
+@pytest.mark.parametrize("draw", [np.random.rand, random.random])
+def test_what_draws_from_a_global_generator_is_given_the_same_numbers(draw: Any) -> None:
+    class Noisy(Scale):
+        def forward(self, x):
+            self.noise = 0.5 + draw()
+            return super().forward(x * self.noise)
+
+        def backward(self, dy):
+            return self.noise * super().backward(dy)
+
+    report = check_layer(Noisy(1.0), X)
+    report.raise_if_failed()
+    assert "draws random numbers from NumPy's or Python's global generator" in str(report).replace("\n    ", " ")
 
 
 class InOtherGroups(InTwoParts):
