@@ -149,19 +149,17 @@ class LockStep:
         names = context.training, *reference.taps, "", *reference.grads, "", *reference.updated
         order = self.orders.setdefault(names, []) or execution_order(reference)
         self.orders[names] = order
-        self.rng = Key(self.seed, context.key.step, SHADOWED[context.training]).generator()
-        self.engine.load(before)
         try:
-            trial = Taken(before, batch, context, observed(self.engine, batch, context), reference, order, self.known)
+            trial = self.begun(before, batch, context, reference, order)
             self._require_names(trial)
             trial.untapped = self.engine.opaque or (self.untapped and bool(self.along))
             for shadow in self.along or [self.shadow] * self.shadows:
-                self._nudge(trial, shadow)
+                self.nudge(trial, shadow)
             computed = ["forward/outputs", *(f"backward/{name}" for name in reference.grads)]
             if not trial.untapped and not any(trial.spreads.get(name) for name in computed):
                 self.untapped = trial.untapped = True
                 for _ in range(0 if self.along else self.shadows):  # a step with hidden state cannot be repeated
-                    self._nudge(trial, self.shadow)
+                    self.nudge(trial, self.shadow)
             if self.doubtful and context.training and not self.along:
                 self._doubt(trial)
             if self._parted(trial):
@@ -175,6 +173,12 @@ class LockStep:
             return math.inf
         self._note(trial)
         return max(judgement.ratio for judgement in trial.judgements.values())
+
+    def begun(self, before: State, batch: Batch, context: Context, reference: Step, order: list[str]) -> Taken:
+        """Take the engine's step beside one of the reference; nothing is compared yet."""
+        self.rng = Key(self.seed, context.key.step, SHADOWED[context.training]).generator()
+        self.engine.load(before)
+        return Taken(before, batch, context, observed(self.engine, batch, context), reference, order, self.known)
 
     def kinks(self, trial: Taken, step: Step) -> dict[str, Kinks]:
         """Return the choices of a step; none where it does not show the taps that they are made from."""
@@ -251,7 +255,7 @@ class LockStep:
         for _ in range(self.shadows):
             self._nudge_beyond(trial)
 
-    def _nudge(self, trial: Taken, engine: Engine) -> None:
+    def nudge(self, trial: Taken, engine: Engine) -> None:
         """Take the step once more as a shadow, and widen the spreads to it; a shadow that raises is ignored.
 
         A nudge may move an input out of the range that the engine accepts.
@@ -332,7 +336,7 @@ class LockStep:
         shown = self.tapped or any(trial.spreads[name] for name in trial.failing())
         if shown and not (believed or self.along or trial.settled) and trial.failing():
             for _ in range(SHADOWS_OF_A_RETAKE):
-                self._nudge(trial, self.shadow)
+                self.nudge(trial, self.shadow)
             self.retakes += self._judge(trial, trial.failing(), trial.spreads)
         self._settle_crossings(trial)
         if not believed and (names := trial.inexact_failing()):

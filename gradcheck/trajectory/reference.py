@@ -99,19 +99,19 @@ class ReferenceRounding:
         return errors
 
     def by_differences(
-        self, needed: Mapping[str, float], before: State, batch: Batch, context: Context
+        self, needed: Mapping[str, float], before: State, batch: Batch, context: Context, *, look: bool = True
     ) -> dict[str, float]:
         """Return ``max |fourth difference| / sqrt(70)`` of each of those tensors of the step that began ``before``.
 
         The maximum is over elements and places on a line; of the lines, the second largest counts. It is 0 where the
         reference raises, is not finite, or crosses a kink wherever it is moved. Once all are as large as ``needed``, no
-        further line is tried.
+        further line is tried. Unless told not to ``look``, it is seen whether there is hidden state.
         """
         found: dict[str, list[float]] = {name: [] for name in needed}
         largest, rng = dict.fromkeys(needed, 0.0), self._generator(context)
         for index in range(LINES):
             line = self._line(before, batch, rng)
-            if not index:
+            if look and not index:
                 self._look_for_hidden(self._copies()[:1], line, before, batch, context)
             for name, stack in self._fourths(self._copies()[0], line, tuple(needed), before, batch, context).items():
                 error = largest_magnitude(stack) / STANDARD

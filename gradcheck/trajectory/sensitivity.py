@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gradcheck.contract import Array, Context
+from gradcheck.contract import Array, Context, Kinks
 from gradcheck.numerics.rounding import largest_magnitude
 from gradcheck.trajectory.engine import Batch, Engine, State, StepError, observed, step_of
-from gradcheck.trajectory.faults import Fault, GradientScale, GradientStale, GradientZero
+from gradcheck.trajectory.faults import Fault, GradientFault, GradientScale, GradientStale, GradientZero
 from gradcheck.trajectory.judgement import exact
 from gradcheck.trajectory.lockstep import Known, LockStep, Taken
 from gradcheck.trajectory.reference import ReferenceRounding
@@ -140,7 +140,8 @@ class _AskedOnce:
         before, batch, context, theirs = self.sample[:4]
         if "differences" not in self.found:
             names = dict.fromkeys((name for name, array in theirs.items() if not exact(name, array)), math.inf)
-            self.found["differences"] = self.rounding.by_differences(names, before, batch, context)
+            # The run has looked for hidden state, and found none.
+            self.found["differences"] = self.rounding.by_differences(names, before, batch, context, look=False)
         return {name: self.found["differences"].get(name, 0.0) for name in needed}
 
 
@@ -184,8 +185,57 @@ def sensitivity(
     )
 
 
+class _Shadows:
+    """How far the shadows of an engine without a fault part in one step, by tensor, and which kinks they cross.
+
+    They are taken once, in the order in which lock-step asks for them, for all faults.
+    """
+
+    def __init__(self, lock: LockStep, sample: _Sample) -> None:
+        reference = step_of(sample.theirs)
+        self.lock = lock
+        self.trial = lock.begun(sample.before, sample.batch, sample.context, reference, list(sample.theirs))
+        self.taken: list[tuple[dict[str, float], list[dict[str, Kinks]]]] = []
+
+    def __getitem__(self, index: int) -> tuple[dict[str, float], list[dict[str, Kinks]]]:
+        while len(self.taken) <= index:
+            self.trial.spreads, self.trial.shadows = dict.fromkeys(self.trial.order, 0.0), []
+            self.lock.nudge(self.trial, self.lock.shadow)
+            self.taken.append((self.trial.spreads, self.trial.shadows))
+        return self.taken[index]
+
+
+class _BesideRight(LockStep):
+    """Lock-step over one step with a fault of one gradient, beside the shadows of the engine without it.
+
+    Those stray from the right step as far as shadows of the fault stray from the faulty one; where the gradient is
+    multiplied by more than 1, by so much farther.
+    """
+
+    def __init__(self, planted: Engine, fault: GradientFault, right: _Shadows) -> None:
+        plain = right.lock
+        given = planted, plain.factor, plain.shadows, plain.seed, plain.rounding
+        super().__init__(*given, tapped=plain.tapped, own=plain.own)
+        self.known, self.right, self.used = plain.known, right, 0
+        self.tensor, self.wider = fault.tensor, max(1.0, abs(getattr(fault, "scale", 1.0)))
+
+    def nudge(self, trial: Taken, engine: Engine) -> None:
+        if trial.untapped or trial.forced:  # nudged in another way, or with the reference's choices
+            super().nudge(trial, engine)
+            return
+        spreads, kinks = self.right[self.used]
+        self.used += 1
+        for name in trial.order:
+            wider = self.wider if name.rpartition("/")[2] == self.tensor else 1.0
+            trial.spreads[name] = max(trial.spreads[name], wider * spreads[name])
+        trial.shadows += kinks
+
+
 class _Trials:
-    """Lock-step over single steps, with a fault in the engine."""
+    """Lock-step over single steps, with a fault in the engine.
+
+    Draw 0 has the run's own shadows, any other number has others. An engine that raises is caught too.
+    """
 
     def __init__(
         self, engine: Engine, rounding: ReferenceRounding, factor: float, shadows: int, seed: int, tapped: bool
@@ -194,27 +244,47 @@ class _Trials:
         self.tapped = tapped
         self.own = ReferenceRounding(engine, engine, seed)
         self.asked: dict[int, tuple[_AskedOnce, _AskedOnce]] = {}
+        self.right: dict[tuple[int, int], _Shadows] = {}
 
     def caught(self, fault: Fault, sample: _Sample, draw: int = 0) -> bool:
-        """Return whether lock-step fails in a step with the fault; an engine that raises is caught too.
+        """Return whether lock-step fails in a step; for a fault of a gradient, beside shadows that do not have it."""
+        if not isinstance(fault, GradientFault):
+            return self.caught_alone(fault, sample, draw)
+        place = id(sample), draw
+        if place not in self.right:
+            self.right[place] = _Shadows(self._lock(self.engine, sample, draw), sample)
+        planted = self._planted(fault, sample)
+        return planted is None or _fails(_BesideRight(planted, fault, self.right[place]), sample)
 
-        Draw 0 has the run's own shadows, any other number has others.
-        """
-        before, batch, context, theirs, known, previous = sample
+    def caught_alone(self, fault: Fault, sample: _Sample, draw: int = 0) -> bool:
+        """Return whether lock-step fails in a step, with shadows that have the fault, too, as in a run."""
+        planted = self._planted(fault, sample)
+        return planted is None or _fails(self._lock(planted, sample, draw), sample)
+
+    def _planted(self, fault: Fault, sample: _Sample) -> Engine | None:
+        """Return the engine with a fault, None if it raises in the step before, which it needs to recall."""
         planted = self.engine.planted(fault)
-        if fault.recalls and previous is not None:
-            planted.load(previous[0])
+        if fault.recalls and sample.previous is not None:
+            before, batch, context = sample.previous
+            planted.load(before)
             try:
-                observed(planted, *previous[1:])
+                observed(planted, batch, context)
             except StepError:
-                return True
+                return None
+        return planted
+
+    def _lock(self, engine: Engine, sample: _Sample, draw: int) -> LockStep:
         if id(sample) not in self.asked:
             self.asked[id(sample)] = _AskedOnce(self.rounding, sample), _AskedOnce(self.own, sample)
         asked, own = self.asked[id(sample)]
-        lock = LockStep(planted, self.factor, self.shadows, self.seed + draw, asked, tapped=self.tapped, own=own)
-        lock.known = known
-        lock.compare(before, batch, context, step_of(theirs))
-        return lock.first_failure is not None
+        lock = LockStep(engine, self.factor, self.shadows, self.seed + draw, asked, tapped=self.tapped, own=own)
+        lock.known = sample.known
+        return lock
+
+
+def _fails(lock: LockStep, sample: _Sample) -> bool:
+    lock.compare(sample.before, sample.batch, sample.context, step_of(sample.theirs))
+    return lock.first_failure is not None
 
 
 def _smallest(
@@ -223,26 +293,31 @@ def _smallest(
     """Return `MARGIN` times the smallest scaling of a gradient caught in a step; ``share`` is its allowance's share."""
     dtype = sample.theirs[f"backward/{tensor}"].dtype
 
-    def caught(size: float, at: _Sample = sample, draw: int = 0) -> bool:
-        scale = dtype.type(1 + size)
-        return bool(scale != 1) and trials.caught(GradientScale(tensor, float(scale)), at, draw)
+    def scaled(size: float) -> GradientScale:
+        return GradientScale(tensor, float(dtype.type(1 + size)))
+
+    def caught(size: float) -> bool:
+        return scaled(size).scale != 1 and trials.caught(scaled(size), sample)
 
     high = min(max(share, float(np.finfo(dtype).eps)), 1.0)
-    while not caught(high):
-        if high >= 1:
-            return None
-        high = min(2 * high, 1.0)
     low = high / 2
-    while caught(low):
-        high, low = low, low / 2
+    if caught(high):
+        while caught(low):
+            high, low = low, low / 2
+    else:
+        low = high
+        while not caught(high := min(2 * low, 1.0)):
+            if high >= 1:
+                return None
+            low = high
     for _ in range(BISECTIONS):
         middle = math.sqrt(low * high)
         low, high = (low, middle) if caught(middle) else (middle, high)
     size = MARGIN * high
     for _ in range(RAISES):
-        if all(caught(size, draw=draw) for draw in range(AGAIN + 1)):
-            planted = float(dtype.type(1 + size)) - 1
-            found = sum(caught(size, one) for one in drawn)
-            return SmallestFault(tensor, planted, sample.context.key.step, len(drawn), found / len(drawn))
+        fault = scaled(size)
+        if trials.caught_alone(fault, sample) and all(trials.caught(fault, sample, 1 + n) for n in range(AGAIN)):
+            found = sum(trials.caught(fault, one) for one in drawn)
+            return SmallestFault(tensor, fault.scale - 1, sample.context.key.step, len(drawn), found / len(drawn))
         size *= 1.25
     return None
