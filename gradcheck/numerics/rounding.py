@@ -27,6 +27,8 @@ NEARER = 2  # times that the distance is divided by 16 where something smooth sh
 # What Adam, the longest of the rules, does to a gradient; each operation rounds to eps / 2, on both sides.
 OPERATIONS_OF_AN_UPDATE = 10
 
+FLOAT32_BITS = 32
+
 # Of `nudged`, which takes most of a check's time: converting a number to NumPy's takes as long as using it.
 ONE, HALF_OF_64, ALL_BUT_24 = np.uint64(1), np.uint64(32), np.uint64(40)
 TO_UNIT, TWO, FOUR = np.float32(2.0**-24), np.float32(2), np.float32(4)
@@ -203,6 +205,17 @@ def noise_of(reference: Array, spread_of_shadows: float, factor: float, before: 
     else:
         floor = update_rounding(before, reference)
     return max(spread_of_shadows, floor / factor if math.isfinite(floor) else 0.0)
+
+
+def underflow(dtype: np.dtype[np.floating]) -> float:
+    """Return how large an error may become that a number too small for all of its digits has: ``tiny / eps``.
+
+    Numbers below ``tiny``, the smallest normal one, keep fewer digits, and many processors and libraries take them for
+    0. Later factors of up to 1 / eps, as of a division by a deviation, make the error larger, and no nudge shows it: it
+    is less than the smallest number. In float16, whose ordinary numbers lie there, it is the smallest number itself.
+    """
+    limits = np.finfo(dtype)
+    return float(limits.smallest_subnormal if limits.bits < FLOAT32_BITS else limits.tiny / limits.eps)
 
 
 def update_rounding(before: Array, after: Array) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 
 from gradcheck.contract import Array, Context
 from gradcheck.numerics.agreement import Verdict, ratio_of
-from gradcheck.numerics.rounding import two_norm
+from gradcheck.numerics.rounding import two_norm, underflow
 from gradcheck.trajectory.divergence import Divergence, locate
 from gradcheck.trajectory.engine import Batch, Engine, State, Step, observed, tensors_of
 from gradcheck.trajectory.kinks import Crossing, crossings, kinks_of
@@ -55,8 +55,9 @@ class FreeRun:
     """Trains ``engine`` by itself, and shadows of it nudged at every step, beside a reference.
 
     Every parameter's distance from the reference's, in the 2-norm, must stay within ``factor`` times the largest
-    distance of a shadow from ours, or within eps times its norm if that is larger. While the reference rounds more than
-    we do, as torch's long sums do, the shadows are moved by the difference in every step.
+    distance of a shadow from ours, or within eps times its norm or the `underflow` of all its elements, if one is
+    larger. While the reference rounds more than we do, as torch's long sums do, the shadows are moved by the difference
+    in every step.
     """
 
     def __init__(
@@ -158,7 +159,9 @@ class FreeRun:
         ours, theirs = step.updated[key], reference.updated[key]
         rests = [rests.get(key, 0) for rests in self.shadows.rests]
         spreads = [two_norm(shadow.updated[key] - ours + rest) for shadow, rest in zip(shadows, rests, strict=True)]
-        floor = float(np.finfo(theirs.dtype).eps) * two_norm(theirs)
+        floor = max(
+            float(np.finfo(theirs.dtype).eps) * two_norm(theirs), underflow(theirs.dtype) * math.sqrt(theirs.size)
+        )
         return _Distance(key, two_norm(ours - theirs), two_norm(theirs), spreads, floor)
 
     def _allowed(self, one: _Distance) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 
 from gradcheck.contract import Array
 from gradcheck.numerics.agreement import ratio_of
-from gradcheck.numerics.rounding import largest_difference, largest_magnitude, noise_of
+from gradcheck.numerics.rounding import largest_difference, largest_magnitude, noise_of, underflow
 from gradcheck.trajectory.divergence import unlike_arrays
 from gradcheck.trajectory.engine import State
 
@@ -33,9 +33,12 @@ def judged(name: str, ours: Array, theirs: Array, spread: float, factor: float, 
     """Compare the tensor ``phase/tensor`` of a step from the state ``before``; the shadows of it have a ``spread``.
 
     The disagreement of two that cannot be compared is inf. A loss may be in a lower precision, and is as exact as that.
+    What has lost digits in an underflow may part further behind it, up to `underflow`.
     """
     start = before.get(name.removeprefix("update/"))
-    noise = 0.0 if exact(name, theirs) else noise_of(theirs, spread, factor, start)
+    noise = 0.0
+    if not exact(name, theirs):
+        noise = max(noise_of(theirs, spread, factor, start), underflow(theirs.dtype) / factor)
     if unlike_arrays(name, ours, theirs):
         return Judgement(math.inf, factor * noise)
     allowed = factor * noise

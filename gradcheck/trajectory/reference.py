@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ from gradcheck.trajectory.engine import Batch, Engine, State, Step, StepError, o
 from gradcheck.trajectory.kinks import kinks_of
 
 LINES, POINTS = 8, 9  # nine equal distances give five fourth differences
+LOOKED_AT = (1, 5, 9)  # of the points, to see what is carried over from one to the next
 SHRINKS = (1, 4, 16)  # of the distance, where kinks are crossed
 STANDARD = math.sqrt(70)  # independent errors of deviation s have fourth differences of sqrt(1 + 16 + 36 + 16 + 1) s
 
@@ -111,9 +112,9 @@ class ReferenceRounding:
         largest, rng = dict.fromkeys(needed, 0.0), self._generator(context)
         for index in range(LINES):
             line = self._line(before, batch, rng)
-            if look and not index:
-                self._look_for_hidden(self._copies()[:1], line, before, batch, context)
-            for name, stack in self._fourths(self._copies()[0], line, tuple(needed), before, batch, context).items():
+            here = before, batch, context
+            looks = look and not index
+            for name, stack in self._fourths(self._copies()[0], line, tuple(needed), *here, look=looks).items():
                 error = largest_magnitude(stack) / STANDARD
                 found[name].append(error if math.isfinite(error) else 0.0)
             # The second largest, so that a jump on one line, at a kink that is not known, excuses nothing.
@@ -136,10 +137,8 @@ class ReferenceRounding:
         rng = self._generator(context)
         for index in range(LINES_OF_EXCESS):
             line = self._line(before, batch, rng)
-            if not index:
-                self._look_for_hidden(self._copies(), line, before, batch, context)
             for side, engine in zip(found, self._copies(), strict=True):
-                for name, stack in self._fourths(engine, line, names, before, batch, context).items():
+                for name, stack in self._fourths(engine, line, names, before, batch, context, look=not index).items():
                     side.setdefault(name, []).append(np.mean((stack / STANDARD) ** 2, axis=0))
         shown = self._errors([name for name in names if name in theirs], theirs, before, batch, context)
         excess = {}
@@ -164,21 +163,6 @@ class ReferenceRounding:
         start = {"x": batch.x, **{key: array for key, array in before.items() if key.startswith("param/")}}
         return {key: _unit(array, rng) for key, array in start.items() if np.issubdtype(array.dtype, np.floating)}
 
-    def _look_for_hidden(
-        self, copies: Sequence[_Copies], line: Shown, before: State, batch: Batch, context: Context
-    ) -> None:
-        """See whether a copy that has taken other steps takes those of a line as others do that have taken none."""
-        for copies_of_one in () if self.hidden else copies:
-            for k in range(1, POINTS + 1):
-                steps = [
-                    self._point(one, line, k, before, batch, context)
-                    for one in (copies_of_one.used, copy.deepcopy(copies_of_one.unused))
-                ]
-                shown = [{} if step is None else tensors_of(step) for _, step in steps]
-                if any(not _same(array, shown[1].get(name)) for name, array in shown[0].items()):
-                    self.hidden = True
-                    return
-
     def _point(
         self, engine: Engine, line: Shown, distance: float, before: State, batch: Batch, context: Context
     ) -> tuple[Array, Step | None]:
@@ -193,10 +177,18 @@ class ReferenceRounding:
             return x, None
 
     def _fourths(
-        self, engine: _Copies, line: Shown, names: tuple[str, ...], before: State, batch: Batch, context: Context
+        self,
+        engine: _Copies,
+        line: Shown,
+        names: tuple[str, ...],
+        before: State,
+        batch: Batch,
+        context: Context,
+        *,
+        look: bool,
     ) -> Shown:
         """Return the fourth differences (differences, ...) of tensors along a line, or {} if none is free of kinks."""
-        fives = self._smooth(engine, line, names, before, batch, context)
+        fives = self._smooth(engine, line, names, before, batch, context, look=look)
         # Differences of near neighbours are exact; a sum with the coefficients would round.
         return {
             name: np.concatenate([np.diff(np.stack([point[name] for point in five]), n=4, axis=0) for five in fives])
@@ -204,9 +196,21 @@ class ReferenceRounding:
         }
 
     def _smooth(
-        self, engine: _Copies, line: Shown, names: tuple[str, ...], before: State, batch: Batch, context: Context
+        self,
+        engine: _Copies,
+        line: Shown,
+        names: tuple[str, ...],
+        before: State,
+        batch: Batch,
+        context: Context,
+        *,
+        look: bool,
     ) -> list[list[Shown]]:
-        """Return all groups of five neighbours without a kink between them, at the longest distance that has any."""
+        """Return all groups of five neighbours without a kink between them, at the longest distance that has any.
+
+        Where it is to ``look`` for hidden state, some points are taken by copies that have taken no other step, too. If
+        what they show differs, there is some, and all points are taken so.
+        """
         for shrink in SHRINKS:
             points: list[Shown] = []
             choices: list[dict[str, bytes]] = []
@@ -216,6 +220,12 @@ class ReferenceRounding:
                 if step is None:
                     return []
                 shown = tensors_of(step)
+                if look and not self.hidden and shrink == SHRINKS[0] and k in LOOKED_AT:
+                    _, alone = self._point(copy.deepcopy(engine.unused), line, k, before, batch, context)
+                    other = {} if alone is None else tensors_of(alone)
+                    if any(not _same(array, other.get(name)) for name, array in shown.items()):
+                        self.hidden = True
+                        return self._smooth(engine, line, names, before, batch, context, look=False)
                 if any(name not in shown for name in names):
                     return []
                 points.append({name: np.array(shown[name], dtype=np.float64) for name in names})

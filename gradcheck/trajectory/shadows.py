@@ -18,6 +18,9 @@ from gradcheck.trajectory.engine import Batch, Engine, State, Step, StepError, o
 # The parts of a state that rounding moves, and on which the next step depends.
 ERRING = ("param/", "optim/")
 
+# So much wider is a share, since the shadows that err by it round, too.
+OUR_OWN = 1 + 1e-6
+
 # Whether its state is all that an engine's next step depends on is looked at in steps 0, 1, 2, 4, 8 and so on.
 LOOKS = 2
 
@@ -62,8 +65,9 @@ class Shadows:
     elements and steps. So after every step a shadow's parameters and what its optimizer keeps are moved by a
     ``factor``-th of that, or of the share of it by which the two sides are seen to differ. Then ``factor`` times the
     distance of a shadow is what errors of one sign add up to, as the run itself amplifies or forgets them. The signs
-    are drawn once: in every other shadow one for each element, in the rest one for a whole tensor and one for its
-    movement. What is less than a unit in the last place is kept in ``rests``, by key of the state, and added later.
+    are drawn once: in every other shadow one for each element, which its errors keep wherever it moves; in the rest
+    one for a whole tensor and one for its movement, whose errors turn with it. What is less than a unit in the last
+    place is kept in ``rests``, by key of the state, and added later.
 
     An engine whose next step depends on more than its state is only nudged: loading a state would lose the rest.
     """
@@ -152,7 +156,10 @@ class Shadows:
         signs = self.signs[index].get(key)
         if signs is None:
             signs = self.signs[index][key] = self._drawn(index, after)
-        return np.asarray(signs.of_size * after + signs.of_move * _movement(before, after))
+        movement = _movement(before, after)
+        if _by_element(index):
+            after, movement = np.abs(after), np.abs(movement)
+        return np.asarray(signs.of_size * after + signs.of_move * movement)
 
     def _moved(self, index: int, key: str, array: Array, error: Array) -> Array:
         error = (error + self.rests[index].get(key, 0.0)).astype(array.dtype)
@@ -162,13 +169,17 @@ class Shadows:
         return moved
 
     def _drawn(self, index: int, array: Array) -> _Signs:
-        shape = array.shape if index % 2 else ()
         unit = np.finfo(array.dtype).eps / self.factor
-        size, move = (
-            np.asarray(unit * weight * (2 * self.rng.integers(0, 2, shape) - 1), array.dtype)
-            for weight in (1, OPERATIONS_OF_AN_UPDATE)
+        signs = 2 * self.rng.integers(0, 2, (2, *(array.shape if _by_element(index) else ()))) - 1
+        size, move = (signs[0], signs[0]) if _by_element(index) else signs
+        return _Signs(
+            np.asarray(unit * size, array.dtype), np.asarray(unit * OPERATIONS_OF_AN_UPDATE * move, array.dtype)
         )
-        return _Signs(size, move)
+
+
+def _by_element(index: int) -> bool:
+    """Return whether a shadow has a sign for each element, and so errors that do not turn with its movement."""
+    return index % 2 == 1
 
 
 class _Signs(NamedTuple):
@@ -197,9 +208,9 @@ def share_of_rounding(before: Array | None, ours: Array, theirs: Array) -> float
     """
     if ours.shape != theirs.shape:
         return 1.0
-    movement = two_norm(_movement(before, theirs))
-    rounding = float(np.finfo(theirs.dtype).eps) * (two_norm(theirs) + OPERATIONS_OF_AN_UPDATE * movement)
-    share = ratio_of(two_norm(ours - theirs), rounding)
+    movement = np.abs(_movement(before, theirs))
+    rounding = float(np.finfo(theirs.dtype).eps) * two_norm(np.abs(theirs) + OPERATIONS_OF_AN_UPDATE * movement)
+    share = OUR_OWN * ratio_of(two_norm(ours - theirs), rounding)
     return share if share < 1 else 1.0  # which NaN is not
 
 

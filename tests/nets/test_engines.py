@@ -21,12 +21,14 @@ from nets.engines.numpy_engine import NumpyEngine
 from nets.engines.torch_engine import TorchEngine
 from nets.initializers import Normal, XavierNormal, initialize
 from nets.layers import (
+    ELU,
     AdaptiveAvgPool2d,
     BatchNorm1d,
     BatchNorm2d,
     Conv2d,
     Dropout,
     Flatten,
+    LayerNorm,
     Linear,
     MaxPool2d,
     ReLU,
@@ -182,6 +184,19 @@ def test_numpy_and_torch_are_the_same_program(
     report = check_trajectory(ours, theirs, batches(steps, dtype, size), sensitivity=False)
     assert report, report.first_divergence
     assert report.lock_step.uninformative == ()
+
+
+@pytest.mark.parametrize(("scale", "verdict"), [(1.0, Verdict.PASS), (1.5, Verdict.FAIL)])
+def test_what_underflows_behind_a_deviation_is_no_fault(scale: float, verdict: Verdict) -> None:
+    model = Sequential((Linear.create(8, 4), LayerNorm.create(4), ELU(), Linear.create(4, 3)))
+    initialize(model, np.random.default_rng(0), XavierNormal(), Normal(std=0.1))
+    for name, array in model.parameters().items():
+        array *= {"3.bias": 1.0, "3.weight": 1e-22}.get(name, 1e-20)
+    rng = np.random.default_rng(1)
+    given = [Batch(rng.standard_normal((32, 8)).astype(np.float32), rng.integers(0, 3, 32), 0.01) for _ in range(6)]
+    ours, theirs = (engine(model.astype(np.float32), CrossEntropyLoss(), SGD()) for engine in ENGINES)
+    report = check_trajectory(ours.planted(GradientScale("3.bias", scale)), theirs, given, sensitivity=False)
+    assert report.verdict is verdict, report.first_divergence
 
 
 def convolutional(dtype: type) -> Layer:

@@ -51,6 +51,22 @@ def test_a_decay_that_is_off_by_little_is_one() -> None:
     assert (found.step, found.tensor) == (0, "param/0.weight")
 
 
+def to_and_fro(error: float) -> TrajectoryReport:
+    """Move weights of about 10 by 1 and back, again and again; one side errs in each move, always upwards."""
+    given = [one._replace(lr=(-1.0) ** step) for step, one in enumerate(batches(40))]
+    start = 10.5 + 0.1 * weights()
+    ours = Neuron(start, dynamics=lambda w, _, lr: w + lr)
+    theirs = Neuron(start, dynamics=lambda w, _, lr: w + lr + 10 * error * EPS)
+    return check_trajectory(ours, theirs, given, sensitivity=False)
+
+
+def test_errors_that_keep_their_sign_while_the_movement_turns_are_no_fault() -> None:
+    report = to_and_fro(0.8)
+    assert report, report.first_divergence
+    assert report.free_run.steps_compared == 40
+    assert to_and_fro(4.0).lock_step.failed_steps
+
+
 @pytest.mark.parametrize("factor", [2.0, FACTOR])
 def test_errors_of_updates_add_up_with_one_sign(factor: float) -> None:
     engine, count = Neuron(weights()), 40
