@@ -76,6 +76,7 @@ def test_a_file_without_its_line_is_seen(house: Path) -> None:
     assert "Softsign is not registered" in done.stdout
 
 
+@pytest.mark.long
 def test_with_its_line_the_layer_has_all_its_tests(house: Path) -> None:
     registered(house)
     tests = ["tests/nets/test_verification.py", "tests/nets/test_registries.py"]

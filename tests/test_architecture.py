@@ -97,6 +97,8 @@ def violations(root: Path) -> list[str]:
 def imports(node: ast.AST, function: str | None) -> Iterator[tuple[str, str | None]]:
     """Yield what is imported when code runs, module or name, with the name of the innermost function around it."""
     for child in ast.iter_child_nodes(node):
+        if not isinstance(child, (ast.stmt, ast.excepthandler, ast.match_case)):
+            continue  # no expression imports
         if isinstance(child, ast.Import):
             yield from ((alias.name, function) for alias in child.names)
         elif isinstance(child, ast.ImportFrom):

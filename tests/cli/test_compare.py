@@ -537,6 +537,7 @@ def test_a_run_that_is_not_finite_is_inconclusive_and_said(capsys: Streams) -> N
 # What is kept.
 
 
+@pytest.mark.long
 def test_a_comparison_that_was_stopped_goes_on_as_if_it_had_not_been(
     five: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Streams
 ) -> None:

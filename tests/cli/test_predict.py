@@ -114,6 +114,7 @@ def test_digits_drawn_with_a_pen_are_recognised_by_both_engines_that_have_learne
         assert one["agreement"]["verdict"] == "pass"
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("drawn")
 def test_a_digit_drawn_with_a_pen_is_recognised_by_both_engines_and_drawn_with_its_class(
     bundled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -77,6 +77,7 @@ def with_fault(fault: GradientScale, dtype: type, seed: int = 0, start: int = 0)
     return check_trajectory(ours.planted(fault), theirs, given, evaluation=evaluation, seed=seed, sensitivity=False)
 
 
+@pytest.mark.short(1)
 @pytest.mark.short(2)
 @pytest.mark.parametrize("dtype", later(DTYPES, 1))
 @pytest.mark.parametrize("tensor", TENSORS)

@@ -43,6 +43,7 @@ LAYERS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], str
 }  # fmt: skip
 
 
+@pytest.mark.short(7)
 @pytest.mark.parametrize("style", LAYERS)
 def test_a_right_layer_passes_and_a_wrong_one_fails(style: str) -> None:
     make, inputs, options, read = LAYERS[style]
@@ -115,6 +116,7 @@ FUNCTIONS: dict[str, tuple[Any, Any, tuple[Any, ...], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.short(6)
 @pytest.mark.parametrize("style", FUNCTIONS)
 def test_right_functions_pass_and_wrong_ones_fail(style: str) -> None:
     right, wrong, inputs, read = FUNCTIONS[style]
@@ -158,6 +160,7 @@ LOSSES: dict[str, tuple[Callable[[float], Any], str]] = {
 }
 
 
+@pytest.mark.short(3)
 @pytest.mark.parametrize("style", LOSSES)
 def test_target_and_prediction_are_told_apart_and_a_wrong_sign_still_fails(style: str) -> None:
     make, read = LOSSES[style]

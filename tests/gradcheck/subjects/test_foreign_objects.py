@@ -79,6 +79,7 @@ FAULTY_LIKE_OTHERS = {
     "leaky relu of negative slope by output": "relu ungated",
     "leaky relu, slope of its own": "relu ungated",
     "log-softmax without sum": "softmax over the batch",
+    "max pool, padded with zeros": "max pool, every tie",
     "momentum with the rate in it": "momentum forgotten",
     "nesterov into the buffer": "nesterov of the new velocity",
     "nesterov's brackets": "nesterov of the new velocity",

@@ -146,6 +146,7 @@ def test_nudges_at_taps_reach_what_comes_after_them() -> None:
     assert np.allclose(doubled("forward/2.output")["forward/outputs"], 2 * plain["forward/outputs"])
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_two_forms_of_one_loss_are_the_same_program(dtype: torch.dtype) -> None:
     def naive(results: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
