@@ -162,7 +162,7 @@ class LockStep:
                     self.nudge(trial, self.shadow)
             if self.doubtful and context.training and not self.along:
                 self._doubt(trial)
-            if self._parted(trial):
+            if self.parted(trial):
                 self._agree(trial)
             self._judge(trial, trial.order, trial.spreads)
             if trial.failing():
@@ -183,6 +183,12 @@ class LockStep:
     def kinks(self, trial: Taken, step: Step) -> dict[str, Kinks]:
         """Return the choices of a step; none where it does not show the taps that they are made from."""
         return kinks_of(self.engine, trial.batch.x, step.taps)
+
+    def parted(self, trial: Taken) -> bool:
+        """Return whether the two sides and the shadows do not all make the same choices."""
+        ours = self.kinks(trial, trial.step) if trial.context.training else {}
+        everybody = [self.kinks(trial, trial.reference), *trial.shadows] if ours else []
+        return any(not np.array_equal(ours[layer].choice, one[layer].choice) for one in everybody for layer in ours)
 
     def result(self) -> LockStepResult:
         """Return what has been found so far."""
@@ -227,12 +233,6 @@ class LockStep:
             )
         self.alone["ours"] |= dict.fromkeys(name for name in trial.ours if name not in trial.theirs)
         self.alone["theirs"] |= dict.fromkeys(name for name in trial.theirs if name not in trial.ours)
-
-    def _parted(self, trial: Taken) -> bool:
-        """Return whether the two sides and the shadows do not all make the same choices."""
-        ours = self.kinks(trial, trial.step) if trial.context.training else {}
-        everybody = [self.kinks(trial, trial.reference), *trial.shadows] if ours else []
-        return any(not np.array_equal(ours[layer].choice, one[layer].choice) for one in everybody for layer in ours)
 
     def _agree(self, trial: Taken) -> None:
         """Take what comes after the forward pass, and its shadows, from a step with the reference's outputs.
@@ -412,7 +412,7 @@ class LockStep:
 
     def _settle_crossings(self, trial: Taken) -> None:
         """Repeat the step with the same choices for all, if with more shadows rounding now explains the crossings."""
-        if self._parted(trial) and not trial.forced:
+        if self.parted(trial) and not trial.forced:
             self._agree(trial)
             beyond = [name for name in trial.order if name.startswith(BEYOND)]
             self._judge(trial, beyond if trial.forced else [], trial.spreads)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gradcheck.contract import Array, Context, Kinks
+from gradcheck.contract import Array, Context
 from gradcheck.numerics.rounding import largest_magnitude
 from gradcheck.trajectory.engine import Batch, Engine, State, StepError, observed, step_of
 from gradcheck.trajectory.faults import Fault, GradientFault, GradientScale, GradientStale, GradientZero
@@ -186,22 +186,25 @@ def sensitivity(
 
 
 class _Shadows:
-    """How far the shadows of an engine without a fault part in one step, by tensor, and which kinks they cross.
+    """How far the shadows of an engine without a fault part in one step, by tensor.
 
-    They are taken once, in the order in which lock-step asks for them, for all faults.
+    They are taken once, in the order in which lock-step asks for them, for all faults. ``parted`` says whether one of
+    them, or the reference, has crossed a kink that the engine has not.
     """
 
     def __init__(self, lock: LockStep, sample: _Sample) -> None:
         reference = step_of(sample.theirs)
         self.lock = lock
         self.trial = lock.begun(sample.before, sample.batch, sample.context, reference, list(sample.theirs))
-        self.taken: list[tuple[dict[str, float], list[dict[str, Kinks]]]] = []
+        self.taken: list[dict[str, float]] = []
+        self.parted = lock.parted(self.trial)
 
-    def __getitem__(self, index: int) -> tuple[dict[str, float], list[dict[str, Kinks]]]:
+    def __getitem__(self, index: int) -> dict[str, float]:
         while len(self.taken) <= index:
             self.trial.spreads, self.trial.shadows = dict.fromkeys(self.trial.order, 0.0), []
             self.lock.nudge(self.trial, self.lock.shadow)
-            self.taken.append((self.trial.spreads, self.trial.shadows))
+            self.parted = self.parted or self.lock.parted(self.trial)
+            self.taken.append(self.trial.spreads)
         return self.taken[index]
 
 
@@ -220,15 +223,14 @@ class _BesideRight(LockStep):
         self.tensor, self.wider = fault.tensor, max(1.0, abs(getattr(fault, "scale", 1.0)))
 
     def nudge(self, trial: Taken, engine: Engine) -> None:
-        if trial.untapped or trial.forced:  # nudged in another way, or with the reference's choices
+        if trial.untapped:  # then inputs and parameters are nudged
             super().nudge(trial, engine)
             return
-        spreads, kinks = self.right[self.used]
+        spreads = self.right[self.used]
         self.used += 1
         for name in trial.order:
             wider = self.wider if name.rpartition("/")[2] == self.tensor else 1.0
             trial.spreads[name] = max(trial.spreads[name], wider * spreads[name])
-        trial.shadows += kinks
 
 
 class _Trials:
@@ -247,14 +249,18 @@ class _Trials:
         self.right: dict[tuple[int, int], _Shadows] = {}
 
     def caught(self, fault: Fault, sample: _Sample, draw: int = 0) -> bool:
-        """Return whether lock-step fails in a step; for a fault of a gradient, beside shadows that do not have it."""
+        """Return whether lock-step fails in a step.
+
+        A fault of a gradient is judged beside shadows that do not have it, unless kinks part these.
+        """
         if not isinstance(fault, GradientFault):
             return self.caught_alone(fault, sample, draw)
         place = id(sample), draw
         if place not in self.right:
             self.right[place] = _Shadows(self._lock(self.engine, sample, draw), sample)
-        planted = self._planted(fault, sample)
-        return planted is None or _fails(_BesideRight(planted, fault, self.right[place]), sample)
+        right, planted = self.right[place], self._planted(fault, sample)
+        found = planted is None or _fails(_BesideRight(planted, fault, right), sample)
+        return self.caught_alone(fault, sample, draw) if right.parted else found
 
     def caught_alone(self, fault: Fault, sample: _Sample, draw: int = 0) -> bool:
         """Return whether lock-step fails in a step, with shadows that have the fault, too, as in a run."""
