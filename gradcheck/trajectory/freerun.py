@@ -55,9 +55,9 @@ class FreeRun:
     """Trains ``engine`` by itself, and shadows of it nudged at every step, beside a reference.
 
     Every parameter's distance from the reference's, in the 2-norm, must stay within ``factor`` times the largest
-    distance of a shadow from ours, or within eps times its norm or the `underflow` of all its elements, if one is
-    larger. While the reference rounds more than we do, as torch's long sums do, the shadows are moved by the difference
-    in every step.
+    distance of a shadow from ours, or within eps times the largest norm that it has had, since what is rounded stays so
+    when it shrinks, or within the `underflow` of all its elements, if one is larger. While the reference rounds more
+    than we do, as torch's long sums do, the shadows are moved by the difference in every step.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class FreeRun:
         self.crossings: list[Crossing] = []
         self.distances: list[float] = []
         self.envelope: list[float] = []
+        self.floors: dict[str, float] = {}  # of allowances, by key of the state
         self.excess: dict[str, Array] = {}
         self.directions: list[dict[str, Array]] = [{} for _ in range(shadows)]
         self.next_look = 0
@@ -159,9 +160,10 @@ class FreeRun:
         ours, theirs = step.updated[key], reference.updated[key]
         rests = [rests.get(key, 0) for rests in self.shadows.rests]
         spreads = [two_norm(shadow.updated[key] - ours + rest) for shadow, rest in zip(shadows, rests, strict=True)]
-        floor = max(
+        least = max(
             float(np.finfo(theirs.dtype).eps) * two_norm(theirs), underflow(theirs.dtype) * math.sqrt(theirs.size)
         )
+        self.floors[key] = floor = max(self.floors.get(key, 0.0), least)
         return _Distance(key, two_norm(ours - theirs), two_norm(theirs), spreads, floor)
 
     def _allowed(self, one: _Distance) -> float:

@@ -13,6 +13,7 @@ from gradcheck.numerics.agreement import Verdict
 from gradcheck.numerics.rounding import FACTOR
 from gradcheck.trajectory import TrajectoryReport, check_trajectory
 from gradcheck.trajectory.engine import Batch, State, Step, observed, tensors_of
+from gradcheck.trajectory.freerun import FreeRun
 from gradcheck.trajectory.reference import ReferenceRounding
 from gradcheck.trajectory.shadows import Shadows
 from tests.gradcheck.trajectory.neuron import Neuron, batches, weights
@@ -65,6 +66,22 @@ def test_errors_that_keep_their_sign_while_the_movement_turns_are_no_fault() -> 
     assert report, report.first_divergence
     assert report.free_run.steps_compared == 40
     assert to_and_fro(4.0).lock_step.failed_steps
+
+
+@pytest.mark.parametrize(("places", "verdict"), [(1, Verdict.PASS), (3, Verdict.FAIL)])
+def test_a_last_place_stays_when_the_number_that_had_it_shrinks(places: int, verdict: Verdict) -> None:
+    start = np.array([1.25])
+    ours = Neuron(start, dynamics=lambda w, _, lr: w - lr)
+    theirs = Neuron(start, dynamics=lambda w, _, lr: w - lr + (places * EPS / 2) * (lr == 0.5))
+    free = FreeRun(ours, FACTOR, 3, np.random.default_rng(0), ReferenceRounding(theirs, ours, 0))
+    for step, lr in enumerate([0.5, 0.625]):  # 0.75 or the next number, then about 0.125
+        batch, context, before = (
+            Batch(np.zeros((1, 1)), np.zeros(1), lr),
+            Context(training=True, key=Key(0, step)),
+            theirs.state(),
+        )
+        free.compare(before, batch, context, observed(theirs, batch, context), {"param/0.weight": 0.0}, {})
+    assert free.result().verdict is verdict
 
 
 @pytest.mark.parametrize("factor", [2.0, FACTOR])
