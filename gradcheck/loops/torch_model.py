@@ -41,7 +41,7 @@ class Watched:
         return {key: grad for key, grad in found.items() if grad is not None}
 
 
-def watched(model: Any, optimizers: tuple[Any, ...]) -> Watched:  # noqa: ANN401  a module or tensors
+def watched(model: object, optimizers: tuple[Any, ...]) -> Watched:
     """Return what there is to watch: of a module, of a mapping or sequence of modules or tensors, or of None.
 
     Parameters that the model does not have are named by their place in the optimizers.
@@ -65,7 +65,7 @@ def watched(model: Any, optimizers: tuple[Any, ...]) -> Watched:  # noqa: ANN401
     )
 
 
-def _roots(model: Any) -> dict[str, torch.nn.Module]:  # noqa: ANN401  a module, several, or tensors
+def _roots(model: object) -> dict[str, torch.nn.Module]:
     """Return the modules that a loop calls, by name; the name of a single one is ""."""
     import torch
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,7 +34,7 @@ def nudge_gradient(gradient: torch.Tensor, rng: np.random.Generator) -> None:
     held.copy_(nudge(held, rng))
 
 
-def nudge_all(results: Any, rng: np.random.Generator) -> Any:  # noqa: ANN401  what a module takes or returns
+def nudge_all(results: object, rng: np.random.Generator) -> object:
     """Return what a module takes or returns with its tensors nudged."""
     import torch
 
@@ -44,8 +44,9 @@ def nudge_all(results: Any, rng: np.random.Generator) -> Any:  # noqa: ANN401  w
         for key in results:
             results[key] = nudge_all(results[key], rng)
         return results
-    if isinstance(results, tuple) and hasattr(results, "_fields"):
-        return type(results)(*(nudge_all(one, rng) for one in results))
+    if isinstance(results, tuple) and hasattr(results, "_make"):  # a named tuple
+        made: object = results._make(nudge_all(one, rng) for one in results)
+        return made
     if isinstance(results, (tuple, list)):
         return type(results)(nudge_all(one, rng) for one in results)
     return results

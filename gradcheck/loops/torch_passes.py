@@ -71,7 +71,7 @@ class Passes:
     def entry(self, prefix: str) -> Hook:
         """Return the hook before the forward pass of the model, whose tensors are named after ``prefix``."""
 
-        def hook(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401  as torch calls it
+        def hook(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
             del module
             if not self._looks():
                 return None
@@ -90,7 +90,7 @@ class Passes:
     def result(self, name: str) -> Hook:
         """Return the hook after the forward pass of a module, whose result gets a name."""
 
-        def hook(module: torch.nn.Module, args: object, results: Any) -> Any:  # noqa: ANN401  whatever it returns
+        def hook(module: torch.nn.Module, args: object, results: object) -> object:
             del module, args
             if not self._looks():
                 return None
@@ -116,11 +116,11 @@ class Passes:
             own = f"{name}@{count}" if count else name
             known.append(Call(f"forward/{own}", self._gradient(f"backward/{own}")))
         if result.requires_grad:
-            result.register_hook(known[count].backward)  # type: ignore[no-untyped-call]
+            result.register_hook(known[count].backward)  # type: ignore[no-untyped-call]  # torch declares no types for it
         self.shown.append((known[count].forward, nudged.detach().clone()))
 
     def _gradient(self, name: str) -> Hook:
-        def hook(gradient: torch.Tensor) -> Any:  # noqa: ANN401  a tensor or None
+        def hook(gradient: torch.Tensor) -> torch.Tensor | None:
             if self.rng is not None:
                 gradient = nudge(gradient, self.rng)
             self.shown.append((name, gradient.clone() if self.scale == 1 else gradient / self.scale))

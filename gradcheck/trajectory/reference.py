@@ -23,6 +23,7 @@ LINES_OF_EXCESS = 3
 EXCESS = 2.0  # times our own rounding: above it, a reference's is more than shadows show
 
 Shown = dict[str, Array]
+Begun = tuple[State, Batch, Context]  # what a step begins with
 
 
 class Rounding(Protocol):
@@ -112,9 +113,8 @@ class ReferenceRounding:
         largest, rng = dict.fromkeys(needed, 0.0), self._generator(context)
         for index in range(LINES):
             line = self._line(before, batch, rng)
-            here = before, batch, context
-            looks = look and not index
-            for name, stack in self._fourths(self._copies()[0], line, tuple(needed), *here, look=looks).items():
+            begun, looks = (before, batch, context), look and not index
+            for name, stack in self._fourths(self._copies()[0], line, tuple(needed), begun, look=looks).items():
                 error = largest_magnitude(stack) / STANDARD
                 found[name].append(error if math.isfinite(error) else 0.0)
             # The second largest, so that a jump on one line, at a kink that is not known, excuses nothing.
@@ -137,8 +137,9 @@ class ReferenceRounding:
         rng = self._generator(context)
         for index in range(LINES_OF_EXCESS):
             line = self._line(before, batch, rng)
+            begun = before, batch, context
             for side, engine in zip(found, self._copies(), strict=True):
-                for name, stack in self._fourths(engine, line, names, before, batch, context, look=not index).items():
+                for name, stack in self._fourths(engine, line, names, begun, look=not index).items():
                     side.setdefault(name, []).append(np.mean((stack / STANDARD) ** 2, axis=0))
         shown = self._errors([name for name in names if name in theirs], theirs, before, batch, context)
         excess = {}
@@ -163,10 +164,9 @@ class ReferenceRounding:
         start = {"x": batch.x, **{key: array for key, array in before.items() if key.startswith("param/")}}
         return {key: _unit(array, rng) for key, array in start.items() if np.issubdtype(array.dtype, np.floating)}
 
-    def _point(
-        self, engine: Engine, line: Shown, distance: float, before: State, batch: Batch, context: Context
-    ) -> tuple[Array, Step | None]:
+    def _point(self, engine: Engine, line: Shown, distance: float, begun: Begun) -> tuple[Array, Step | None]:
         """Return the input at a point of a line, and the step that is taken there, None if it raises."""
+        before, batch, context = begun
         start = {**before, "x": batch.x}
         moved = {key: start[key] + unit.dtype.type(distance) * unit for key, unit in line.items()}
         x = moved.pop("x", batch.x)
@@ -176,19 +176,9 @@ class ReferenceRounding:
         except StepError:
             return x, None
 
-    def _fourths(
-        self,
-        engine: _Copies,
-        line: Shown,
-        names: tuple[str, ...],
-        before: State,
-        batch: Batch,
-        context: Context,
-        *,
-        look: bool,
-    ) -> Shown:
+    def _fourths(self, engine: _Copies, line: Shown, names: tuple[str, ...], begun: Begun, *, look: bool) -> Shown:
         """Return the fourth differences (differences, ...) of tensors along a line, or {} if none is free of kinks."""
-        fives = self._smooth(engine, line, names, before, batch, context, look=look)
+        fives = self._smooth(engine, line, names, begun, look=look)
         # Differences of near neighbours are exact; a sum with the coefficients would round.
         return {
             name: np.concatenate([np.diff(np.stack([point[name] for point in five]), n=4, axis=0) for five in fives])
@@ -196,15 +186,7 @@ class ReferenceRounding:
         }
 
     def _smooth(
-        self,
-        engine: _Copies,
-        line: Shown,
-        names: tuple[str, ...],
-        before: State,
-        batch: Batch,
-        context: Context,
-        *,
-        look: bool,
+        self, engine: _Copies, line: Shown, names: tuple[str, ...], begun: Begun, *, look: bool
     ) -> list[list[Shown]]:
         """Return all groups of five neighbours without a kink between them, at the longest distance that has any.
 
@@ -216,16 +198,16 @@ class ReferenceRounding:
             choices: list[dict[str, bytes]] = []
             for k in range(1, POINTS + 1):
                 one = copy.deepcopy(engine.unused) if self.hidden else engine.used
-                x, step = self._point(one, line, k / shrink, before, batch, context)
+                x, step = self._point(one, line, k / shrink, begun)
                 if step is None:
                     return []
                 shown = tensors_of(step)
                 if look and not self.hidden and shrink == SHRINKS[0] and k in LOOKED_AT:
-                    _, alone = self._point(copy.deepcopy(engine.unused), line, k, before, batch, context)
+                    _, alone = self._point(copy.deepcopy(engine.unused), line, k, begun)
                     other = {} if alone is None else tensors_of(alone)
                     if any(not _same(array, other.get(name)) for name, array in shown.items()):
                         self.hidden = True
-                        return self._smooth(engine, line, names, before, batch, context, look=False)
+                        return self._smooth(engine, line, names, begun, look=False)
                 if any(name not in shown for name in names):
                     return []
                 points.append({name: np.array(shown[name], dtype=np.float64) for name in names})

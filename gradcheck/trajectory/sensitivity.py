@@ -220,7 +220,8 @@ class _BesideRight(LockStep):
         given = planted, plain.factor, plain.shadows, plain.seed, plain.rounding
         super().__init__(*given, tapped=plain.tapped, own=plain.own)
         self.known, self.right, self.used = plain.known, right, 0
-        self.tensor, self.wider = fault.tensor, max(1.0, abs(getattr(fault, "scale", 1.0)))
+        self.tensor = fault.tensor
+        self.wider = max(1.0, abs(fault.scale)) if isinstance(fault, GradientScale) else 1.0
 
     def nudge(self, trial: Taken, engine: Engine) -> None:
         if trial.untapped:  # then inputs and parameters are nudged
@@ -258,9 +259,13 @@ class _Trials:
         place = id(sample), draw
         if place not in self.right:
             self.right[place] = _Shadows(self._lock(self.engine, sample, draw), sample)
-        right, planted = self.right[place], self._planted(fault, sample)
-        found = planted is None or _fails(_BesideRight(planted, fault, right), sample)
-        return self.caught_alone(fault, sample, draw) if right.parted else found
+        right = self.right[place]
+        if not right.parted:
+            planted = self._planted(fault, sample)
+            found = planted is None or _fails(_BesideRight(planted, fault, right), sample)
+            if not right.parted:  # nor by a shadow that was taken only now
+                return found
+        return self.caught_alone(fault, sample, draw)
 
     def caught_alone(self, fault: Fault, sample: _Sample, draw: int = 0) -> bool:
         """Return whether lock-step fails in a step, with shadows that have the fault, too, as in a run."""

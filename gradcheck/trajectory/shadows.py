@@ -170,11 +170,11 @@ class Shadows:
 
     def _drawn(self, index: int, array: Array) -> _Signs:
         unit = np.finfo(array.dtype).eps / self.factor
-        signs = 2 * self.rng.integers(0, 2, (2, *(array.shape if _by_element(index) else ()))) - 1
-        size, move = (signs[0], signs[0]) if _by_element(index) else signs
-        return _Signs(
-            np.asarray(unit * size, array.dtype), np.asarray(unit * OPERATIONS_OF_AN_UPDATE * move, array.dtype)
-        )
+        size, move = 2 * self.rng.integers(0, 2, 2) - 1
+        if _by_element(index):
+            size = move = 2 * self.rng.integers(0, 2, array.shape) - 1
+        sizes = unit * size, unit * OPERATIONS_OF_AN_UPDATE * move
+        return _Signs(*(np.asarray(one, array.dtype) for one in sizes))
 
 
 def _by_element(index: int) -> bool:
