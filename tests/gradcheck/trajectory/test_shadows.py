@@ -84,6 +84,16 @@ def test_a_last_place_stays_when_the_number_that_had_it_shrinks(places: int, ver
     assert free.result().verdict is verdict
 
 
+@pytest.mark.parametrize(("size", "verdict"), [(1e-300, Verdict.PASS), (1e-200, Verdict.FAIL)])
+def test_a_parameter_that_underflows_accuses_nobody(size: float, verdict: Verdict) -> None:
+    ours, theirs = Neuron(np.array([size])), Neuron(np.array([size]), dynamics=lambda w, _, __: 1.01 * w)
+    free = FreeRun(ours, FACTOR, 3, np.random.default_rng(0), ReferenceRounding(theirs, ours, 0))
+    batch, context = Batch(np.zeros((1, 1)), np.zeros(1), 0.0), Context(training=True, key=Key(0, 0))
+    before = theirs.state()
+    free.compare(before, batch, context, observed(theirs, batch, context), {"param/0.weight": 0.0}, {})
+    assert free.result().verdict is verdict
+
+
 @pytest.mark.parametrize("factor", [2.0, FACTOR])
 def test_errors_of_updates_add_up_with_one_sign(factor: float) -> None:
     engine, count = Neuron(weights()), 40
