@@ -30,9 +30,9 @@ OPERATIONS_OF_AN_UPDATE = 10
 FLOAT32_BITS = 32
 
 # Of `nudged`, which takes most of a check's time: converting a number to NumPy's takes as long as using it.
-ONE, HALF_OF_64, ALL_BUT_24 = np.uint64(1), np.uint64(32), np.uint64(40)
-TO_UNIT, TWO, FOUR = np.float32(2.0**-24), np.float32(2), np.float32(4)
-EPSILONS = {kind: np.finfo(kind).eps for kind in (np.float16, np.float32, np.float64, np.longdouble)}
+HALF_OF_64, ALL_BUT_24 = np.uint64(32), np.uint64(40)
+TO_UNIT, UNIT_OF_63 = np.float32(2.0**-24), 2.0**-62
+EPSILONS = {kind: float(np.finfo(kind).eps) for kind in (np.float16, np.float32, np.float64, np.longdouble)}
 
 
 def nudged(array: Array, rng: np.random.Generator, precision: DTypeLike | None = None) -> Array:
@@ -46,24 +46,29 @@ def nudged(array: Array, rng: np.random.Generator, precision: DTypeLike | None =
     """
     if array.dtype.kind != "f":
         return array
-    eps = EPSILONS[array.dtype.type] if precision is None else np.finfo(precision).eps
-    units = hashed(array, rng)
-    units *= FOUR
-    units -= TWO
-    return np.asarray(array + array * (eps * units.astype(array.dtype, copy=False)))
+    eps = EPSILONS[array.dtype.type] if precision is None else float(np.finfo(precision).eps)
+    units = _mixed(array, rng).view(np.int64) * (eps * UNIT_OF_63)
+    if array.dtype.type is not np.float64:
+        units = units.astype(array.dtype)
+    return np.asarray(array + array * units.reshape(array.shape))
 
 
 def hashed(array: Array, rng: np.random.Generator) -> Array:
     """Return a float32 in [0, 1) for each element, a hash of its value: its bits, multiplied by random odd numbers."""
-    bits = array.astype(np.float64).reshape(-1).view(np.uint64)  # with an axis, since numbers warn of overflow
-    first, second = rng.bit_generator.random_raw(2) | ONE
-    mixed = bits * first
-    mixed ^= mixed >> HALF_OF_64
-    mixed *= second
-    mixed >>= ALL_BUT_24
-    folded = mixed.astype(np.float32)
+    folded = (_mixed(array, rng) >> ALL_BUT_24).astype(np.float32)
     folded *= TO_UNIT
     return np.asarray(folded.reshape(array.shape))
+
+
+def _mixed(array: Array, rng: np.random.Generator) -> Array:
+    """Return 64 bits for each element (elements,), the highest of which depend on all bits of its value."""
+    # With an axis, since numbers warn of overflow.
+    bits = np.ascontiguousarray(array, np.float64).ravel().view(np.uint64)
+    draw = rng.bit_generator.random_raw
+    mixed = bits * np.uint64(draw() | 1)
+    mixed ^= mixed >> HALF_OF_64
+    mixed *= np.uint64(draw() | 1)
+    return mixed
 
 
 class Recorder:
@@ -179,10 +184,8 @@ def largest_difference(a: Array, b: Array) -> float:
         return 0.0
     with np.errstate(invalid="ignore", over="ignore"):
         difference = np.subtract(a, b)
-    high, low = float(difference.max()), float(difference.min())
-    if math.isfinite(high) and math.isfinite(low):
-        return max(high, -low)
-    return float(disagreement(a, b).max())
+    largest = largest_magnitude(difference)
+    return largest if math.isfinite(largest) else float(disagreement(a, b).max())
 
 
 def spread(base: Mapping[str, Array], shadows: Iterable[Mapping[str, Array]]) -> dict[str, float]:
@@ -230,8 +233,11 @@ def update_rounding(before: Array, after: Array) -> float:
 
 
 def largest_magnitude(array: Array) -> float:
-    """Return ``max |a|``, and 0 for no elements."""
-    return float(max(array.max(), -array.min())) if array.size else 0.0
+    """Return ``max |a|``, NaN if any is, and 0 for no elements."""
+    if not array.size:
+        return 0.0
+    # Many times as fast as max and min where arrays are small.
+    return float(max(array.item(array.argmax()), -array.item(array.argmin())))
 
 
 def two_norm(array: Array) -> float:

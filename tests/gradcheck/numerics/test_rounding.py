@@ -57,9 +57,8 @@ def plainly(array: Array, rng: np.random.Generator, precision: type | None) -> A
     first, second = rng.bit_generator.random_raw(2)
     mixed = array.astype(np.float64).reshape(-1).view(np.uint64) * (first | np.uint64(1))
     mixed = (mixed ^ (mixed >> np.uint64(32))) * (second | np.uint64(1))
-    folded = (mixed >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
-    u = folded.reshape(array.shape) * np.float32(4) - np.float32(2)
-    return np.asarray(array + array * (np.finfo(precision or array.dtype).eps * u.astype(array.dtype)))
+    u = mixed.view(np.int64).reshape(array.shape) * 2.0**-62
+    return np.asarray(array + array * np.asarray(float(np.finfo(precision or array.dtype).eps) * u, array.dtype))
 
 
 @pytest.mark.parametrize("precision", [None, np.float32, np.float64])
