@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -197,19 +198,17 @@ def spread(base: Mapping[str, Array], shadows: Iterable[Mapping[str, Array]]) ->
     return widest
 
 
-def noise_of(reference: Array, spread_of_shadows: float, factor: float, before: Array | None = None) -> float:
+def noise_of(reference: Array, spread_of_shadows: float, factor: float) -> float:
     """Return the rounding noise of a tensor: ``max(spread_of_shadows, floor / factor)``.
 
     The allowance is ``factor * noise``, so it is never below the floor: eps times the largest element, since the last
-    rounding alone costs each side up to half of that; or `update_rounding` for the update of a tensor ``before``.
+    rounding alone costs each side up to half of that.
     """
-    if before is None:
-        floor = float(np.finfo(reference.dtype).eps) * largest_magnitude(reference)
-    else:
-        floor = update_rounding(before, reference)
+    floor = EPSILONS[reference.dtype.type] * largest_magnitude(reference)
     return max(spread_of_shadows, floor / factor if math.isfinite(floor) else 0.0)
 
 
+@cache
 def underflow(dtype: np.dtype[np.floating]) -> float:
     """Return how large an error may become that a number too small for all of its digits has: ``tiny / eps``.
 
@@ -221,15 +220,17 @@ def underflow(dtype: np.dtype[np.floating]) -> float:
     return float(limits.smallest_subnormal if limits.bits < FLOAT32_BITS else limits.tiny / limits.eps)
 
 
-def update_rounding(before: Array, after: Array) -> float:
+def update_rounding(before: Array, after: Array, top: float | None = None, move: float | None = None) -> float:
     """Return how far apart rounding can set two updates of a tensor: ``eps * (top + OPERATIONS_OF_AN_UPDATE * move)``.
 
     ``top`` is the largest element before or after; each side's last sum rounds by up to half an eps of it. ``move`` is
     the largest change of an element; each operation of the rule rounds by as much of that, on each side. No shadow
-    shows this: Adam's first update is the learning rate, however a gradient is nudged.
+    shows this: Adam's first update is the learning rate, however a gradient is nudged. The largest element after, and
+    the largest change, are given where they are known.
     """
-    top = max(largest_magnitude(before), largest_magnitude(after))
-    return float(np.finfo(after.dtype).eps) * (top + OPERATIONS_OF_AN_UPDATE * largest_difference(after, before))
+    top = largest_magnitude(after) if top is None else top
+    move = largest_difference(after, before) if move is None else move
+    return EPSILONS[after.dtype.type] * (max(largest_magnitude(before), top) + OPERATIONS_OF_AN_UPDATE * move)
 
 
 def largest_magnitude(array: Array) -> float:
@@ -242,9 +243,17 @@ def largest_magnitude(array: Array) -> float:
 
 def two_norm(array: Array) -> float:
     """Return the 2-norm, scaled where a square would overflow or underflow."""
-    flat, limits = array.ravel(), np.finfo(array.dtype)
+    flat = array.ravel()
     square = float(flat @ flat)
-    if limits.tiny / limits.eps < square < limits.max:
+    least, most = _squares(array.dtype)
+    if least < square < most:
         return math.sqrt(square)
     top = largest_magnitude(array)
     return top * float(np.linalg.norm(array / array.dtype.type(top))) if 0 < top < math.inf else top
+
+
+@cache
+def _squares(dtype: np.dtype[np.floating]) -> tuple[float, float]:
+    """Return between which numbers a sum of squares has all of its digits."""
+    limits = np.finfo(dtype)
+    return float(limits.tiny / limits.eps), float(limits.max)

@@ -183,7 +183,8 @@ def check_trajectory(
     sensitivity = sensitivity and not any(side.hides for side in sides)
     watch = [sampler] if sensitivity else []
     lock = LockStep(engine, factor, shadows, seed, rounding, *watch, hidden=hidden, tapped=tapped)
-    free = FreeRun(engine, factor, shadows, Key(seed, path="free-run").generator(), rounding)
+    generator = Key(seed, path="free-run").generator()
+    free = FreeRun(engine, factor, shadows, generator, rounding, waiting=tapped and not hidden)
     stopped: NonFinite | None = None
     reference_seconds = 0.0
     # Overflow is not an error here: what is not finite is found and named.

@@ -15,16 +15,18 @@ from gradcheck.numerics.agreement import Verdict, ratio_of
 from gradcheck.numerics.rounding import two_norm, underflow
 from gradcheck.trajectory.divergence import Divergence, locate
 from gradcheck.trajectory.engine import Batch, Engine, State, Step, observed, tensors_of
+from gradcheck.trajectory.judgement import CLEAR
 from gradcheck.trajectory.kinks import Crossing, crossings, kinks_of
 from gradcheck.trajectory.reference import ReferenceRounding
-from gradcheck.trajectory.shadows import Shadows
+from gradcheck.trajectory.shadows import Errors, Shadows
 
 # Where the allowance of all parameters exceeds this share of their norm, the distance of free-running networks is no
 # longer informative. A smaller share would end runs that still catch a fault of one in a hundred.
 HORIZON = 1e-2
 
-# Whether the reference rounds more than we do is measured in steps 0, 1, 4, 16 and so on: networks settle.
-LOOKS = 4
+# Whether the reference rounds more than we do is measured in steps 0, 1, 4, 16 and so on, since networks settle; but
+# only if updates of both sides have differed by such a share of their rounding. What differs by less, shadows show.
+LOOKS, WORTH_A_LOOK = 4, 1 / 2
 
 # For so many steps a rounding error of the reference is taken to keep its sign.
 COHERENT = 100
@@ -37,7 +39,7 @@ class FreeRunResult:
     ``horizon_step`` is the step from which the shadows are too far apart for an informative comparison, or at which one
     side crossed a kink that the other did not; None if it was not reached. ``distances`` holds, for every step, the
     relative distance of the parameters from the reference's. ``envelope`` holds, for every step compared, the largest
-    relative distance of a shadow from ours.
+    relative distance from ours of a shadow that was asked.
     """
 
     verdict: Verdict
@@ -57,15 +59,23 @@ class FreeRun:
     Every parameter's distance from the reference's, in the 2-norm, must stay within ``factor`` times the largest
     distance of a shadow from ours, or within eps times the largest norm that it has had, since what is rounded stays so
     when it shrinks, or within the `underflow` of all its elements, if one is larger. While the reference rounds more
-    than we do, as torch's long sums do, the shadows are moved by the difference in every step.
+    than we do, as torch's long sums do, the shadows are moved by the difference in every step. All shadows but the
+    first wait, if they may, until a comparison is not `CLEAR` without them.
     """
 
     def __init__(
-        self, engine: Engine, factor: float, shadows: int, rng: np.random.Generator, rounding: ReferenceRounding
+        self,
+        engine: Engine,
+        factor: float,
+        shadows: int,
+        rng: np.random.Generator,
+        rounding: ReferenceRounding,
+        *,
+        waiting: bool = True,
     ) -> None:
         self.rounding = rounding
-        self.engine, self.shadows = engine, Shadows(engine, shadows, factor, rng)
-        self.factor, self.rng = factor, rng
+        self.engine, self.shadows = engine, Shadows(engine, shadows, factor, rng, waiting=waiting)
+        self.factor = factor
         self.seconds = 0.0
         self.horizon: int | None = None
         self.worst: Divergence | None = None
@@ -75,7 +85,6 @@ class FreeRun:
         self.envelope: list[float] = []
         self.floors: dict[str, float] = {}  # of allowances, by key of the state
         self.excess: dict[str, Array] = {}
-        self.directions: list[dict[str, Array]] = [{} for _ in range(shadows)]
         self.next_look = 0
 
     def compare(
@@ -100,19 +109,24 @@ class FreeRun:
         if self.horizon is not None:
             self.distances.append(_apart(step, reference))
             return step
-        if context.key.step >= self.next_look:
+        if context.key.step >= self.next_look and (excused or max(shares.values(), default=1.0) > WORTH_A_LOOK):
             self.excess = self.rounding.excess(tensors_of(reference), before, batch, context)
             self.next_look = max(1, LOOKS * context.key.step)
-        further = self._further(context, reference, excused)
-        shadows = self.shadows.step(batch, context, shares, further)
-        if self._crossed(batch, context, step, reference, shadows):
+        errors = Errors(dict(shares), self._further(reference, excused), context.key.step // COHERENT)
+        shadows = self.shadows.step(batch, context, errors)
+        parted = self._parted(batch, step, reference)
+        found = [self._measured(key, step, reference) for key in reference.updated if key.startswith("param/")]
+        found = [self._around(one, step, shadows, 0) for one in found]
+        if parted or not self._clear(found):
+            others = self.shadows.waited_for()
+            shadows += others
+            found = [self._around(one, step, others, len(shadows) - len(others)) for one in found]
+        if parted and self._crossed(batch, context, step, reference, shadows):
             self.horizon = context.key.step
             self.distances.append(_apart(step, reference))
             return step
-        found = [self._measure(key, step, reference, shadows) for key in reference.updated if key.startswith("param/")]
-        size = math.hypot(*(one.size for one in found)) or 1.0
-        around = [math.hypot(*spreads) / size for spreads in zip(*(one.spreads for one in found), strict=True)]
-        widest = float(np.max(around, initial=0.0))  # NaN if any is
+        size = _size(found)
+        widest = self._widest(found)
         self.distances.append(math.hypot(*(one.distance for one in found)) / size)
         if not self.factor * widest <= HORIZON:
             self.horizon = context.key.step
@@ -142,29 +156,39 @@ class FreeRun:
             envelope=np.array(self.envelope),
         )
 
-    def _further(self, context: Context, reference: Step, excused: Mapping[str, float]) -> list[dict[str, Array]]:
+    def _further(self, reference: Step, excused: Mapping[str, float]) -> dict[str, Array]:
         """Return by how much more the shadows' updates err, as the reference rounds more than they show."""
         sizes = dict(self.excess)
         for key, size in excused.items():
             array = reference.updated[key]
             if key not in sizes or two_norm(sizes[key]) < size:
                 sizes[key] = np.full(array.shape, size / math.sqrt(array.size))
-        if context.key.step % COHERENT == 0:
-            self.directions = [{} for _ in self.directions]
-        for directions in self.directions:
-            for key in (key for key in sizes if key not in directions):
-                directions[key] = self.rng.standard_normal(sizes[key].shape)
-        return [{key: size * one[key] for key, size in sizes.items()} for one in self.directions]
+        return sizes
 
-    def _measure(self, key: str, step: Step, reference: Step, shadows: list[Step]) -> _Distance:
+    def _measured(self, key: str, step: Step, reference: Step) -> _Distance:
         ours, theirs = step.updated[key], reference.updated[key]
-        rests = [rests.get(key, 0) for rests in self.shadows.rests]
-        spreads = [two_norm(shadow.updated[key] - ours + rest) for shadow, rest in zip(shadows, rests, strict=True)]
-        least = max(
-            float(np.finfo(theirs.dtype).eps) * two_norm(theirs), underflow(theirs.dtype) * math.sqrt(theirs.size)
-        )
+        size = two_norm(theirs)
+        least = max(float(np.finfo(theirs.dtype).eps) * size, underflow(theirs.dtype) * math.sqrt(theirs.size))
         self.floors[key] = floor = max(self.floors.get(key, 0.0), least)
-        return _Distance(key, two_norm(ours - theirs), two_norm(theirs), spreads, floor)
+        return _Distance(key, two_norm(ours - theirs), size, [], floor)
+
+    def _around(self, one: _Distance, step: Step, shadows: list[Step], first: int) -> _Distance:
+        """Return the distances of a parameter with those of further shadows, the ``first`` of which has this place."""
+        ours, spreads = step.updated[one.key], list(one.spreads)
+        for shadow, taken in zip(self.shadows.each[first:], shadows, strict=False):
+            apart = taken.updated[one.key] - ours
+            spreads.append(two_norm(apart + shadow.rests[one.key] if one.key in shadow.rests else apart))
+        return one._replace(spreads=spreads)
+
+    def _widest(self, found: list[_Distance]) -> float:
+        """Return the largest relative distance of a shadow; NaN if any is."""
+        size = _size(found)
+        around = [math.hypot(*spreads) / size for spreads in zip(*(one.spreads for one in found), strict=True)]
+        return float(np.max(around, initial=0.0))
+
+    def _clear(self, found: list[_Distance]) -> bool:
+        """Return whether further shadows would change nothing: they can but widen what is allowed."""
+        return self.factor * self._widest(found) <= CLEAR * HORIZON and all(self._ratio(one) <= CLEAR for one in found)
 
     def _allowed(self, one: _Distance) -> float:
         return max(self.factor * max(one.spreads), one.floor)
@@ -181,13 +205,14 @@ class FreeRun:
         if ratio > 1 and self.first_failure is None:
             self.first_failure = self.worst
 
+    def _parted(self, batch: Batch, step: Step, reference: Step) -> bool:
+        """Return whether one side alone crossed a kink."""
+        ours, theirs = (kinks_of(self.engine, batch.x, one.taps) for one in (step, reference))
+        return any(layer in theirs and not np.array_equal(ours[layer].choice, theirs[layer].choice) for layer in ours)
+
     def _crossed(self, batch: Batch, context: Context, step: Step, reference: Step, shadows: list[Step]) -> bool:
         """Record the kinks that one side alone crossed; True if rounding explains them and nothing failed before."""
-        ours = kinks_of(self.engine, batch.x, step.taps)
-        if not ours:
-            return False
-        theirs = kinks_of(self.engine, batch.x, reference.taps)
-        around = [kinks_of(self.engine, batch.x, shadow.taps) for shadow in shadows]
+        ours, theirs, *around = (kinks_of(self.engine, batch.x, one.taps) for one in (step, reference, *shadows))
         found = crossings(context.key.step, ours, theirs, around, self.factor)
         self.crossings += found
         return bool(found) and self.first_failure is None and all(crossing.explained for crossing in found)
@@ -201,6 +226,10 @@ class _Distance(NamedTuple):
     size: float
     spreads: list[float]
     floor: float
+
+
+def _size(found: list[_Distance]) -> float:
+    return math.hypot(*(one.size for one in found)) or 1.0
 
 
 def _apart(step: Step, reference: Step) -> float:

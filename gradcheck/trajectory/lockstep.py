@@ -26,7 +26,7 @@ from gradcheck.trajectory.engine import (
     observed,
     tensors_of,
 )
-from gradcheck.trajectory.judgement import USEFUL, Judgement, exact, informative, judged
+from gradcheck.trajectory.judgement import CLEAR, USEFUL, Apart, Judgement, apart, exact, judged
 from gradcheck.trajectory.kinks import Crossing, crossings, kinks_of
 from gradcheck.trajectory.reference import ReferenceRounding, Rounding
 from gradcheck.trajectory.shadows import ERRING, shadow_from_nudged_state, share_of_rounding
@@ -83,9 +83,10 @@ class LockStepResult:
 class LockStep:
     """Compares single steps of ``engine`` with a reference's, from the reference's states.
 
-    The allowance of a tensor is ``factor`` times the spread of ``shadows`` nudged steps, at least the floor of
-    `noise_of`. If nudged taps move nothing, or the engine is opaque, inputs and parameters are nudged, too. Where a
-    comparison fails, ``rounding`` measures the reference's own error, and if nudged taps show too little, ``own`` that
+    The allowance of a tensor is ``factor`` times the spread of ``shadows`` nudged steps, at least the floor of `apart`.
+    Only as many of them are taken as make every comparison `CLEAR`: further ones would only widen what is allowed. If
+    nudged taps move nothing, or the engine is opaque, inputs and parameters are nudged, too. Where a comparison fails,
+    ``rounding`` measures the reference's own error, and if nudged taps show too little, ``own`` that
     of the engine.
 
     If one side or a shadow crosses a kink that the others do not, what flows back from there cannot be compared. Then
@@ -153,16 +154,11 @@ class LockStep:
             trial = self.begun(before, batch, context, reference, order)
             self._require_names(trial)
             trial.untapped = self.engine.opaque or (self.untapped and bool(self.along))
-            for shadow in self.along or [self.shadow] * self.shadows:
-                self.nudge(trial, shadow)
-            computed = ["forward/outputs", *(f"backward/{name}" for name in reference.grads)]
-            if not trial.untapped and not any(trial.spreads.get(name) for name in computed):
-                self.untapped = trial.untapped = True
-                for _ in range(0 if self.along else self.shadows):  # a step with hidden state cannot be repeated
-                    self.nudge(trial, self.shadow)
+            self._shadow(trial)
             if self.doubtful and context.training and not self.along:
                 self._doubt(trial)
             if self.parted(trial):
+                self._nudge_up_to(trial, self.shadows)
                 self._agree(trial)
             self._judge(trial, trial.order, trial.spreads)
             if trial.failing():
@@ -173,6 +169,29 @@ class LockStep:
             return math.inf
         self._note(trial)
         return max(judgement.ratio for judgement in trial.judgements.values())
+
+    def _shadow(self, trial: Taken) -> None:
+        """Take shadows until all comparisons are clear; all of those along the reference, which are there at no cost.
+
+        If they move nothing, others are taken that nudge inputs and parameters, too.
+        """
+        for shadow in self.along:
+            self.nudge(trial, shadow)
+        computed = ["forward/outputs", *(f"backward/{name}" for name in trial.reference.grads)]
+        for count in range(1, 0 if self.along else self.shadows + 1):
+            self._nudge_up_to(trial, count)
+            moved = trial.untapped or any(trial.spreads.get(name) for name in computed)
+            if moved and trial.clear(trial.order, self.factor):
+                return
+        if not trial.untapped and not any(trial.spreads.get(name) for name in computed):
+            self.untapped = trial.untapped = True
+            for _ in range(0 if self.along else self.shadows):  # a step with hidden state cannot be repeated
+                self.nudge(trial, self.shadow)
+
+    def _nudge_up_to(self, trial: Taken, count: int) -> None:
+        while not self.along and trial.nudges < count:
+            trial.nudges += 1
+            self.nudge(trial, self.shadow)
 
     def begun(self, before: State, batch: Batch, context: Context, reference: Step, order: list[str]) -> Taken:
         """Take the engine's step beside one of the reference; nothing is compared yet."""
@@ -251,7 +270,7 @@ class LockStep:
         again = tensors_of(observed(self.shadow, trial.batch, trial.context, forced=trial.forced))
         for name in trial.order:
             if name.startswith(BEYOND):
-                trial.ours[name], trial.spreads[name] = np.array(again[name]), 0.0
+                trial.replace(name, np.array(again[name]))
         for _ in range(self.shadows):
             self._nudge_beyond(trial)
 
@@ -323,14 +342,14 @@ class LockStep:
     def _judge(self, trial: Taken, names: list[str], spreads: dict[str, float]) -> int:
         """Compare some tensors, given the spreads of the shadows; return how many are within their allowance."""
         for name in names:
-            ours, theirs = trial.ours[name], trial.theirs[name]
-            trial.judgements[name] = judged(name, ours, theirs, spreads[name], self.factor, trial.before)
+            trial.judgements[name] = trial.apart(name).judged(spreads[name], self.factor)
         return sum(trial.judgements[name].ratio <= 1 for name in names)
 
     def _look_again(self, trial: Taken) -> None:
         """Judge again what exceeds its allowance: with more shadows, at kinks, and with a second opinion."""
         believed = self.first_failure is not None  # a verdict that stands needs no second look
         if not believed:
+            trial.asked = bool(self.known)
             self.second_opinions += self._judge(trial, trial.inexact_failing(), self._remembered(trial))
         # Where nothing is nudged, more shadows show no more.
         shown = self.tapped or any(trial.spreads[name] for name in trial.failing())
@@ -385,6 +404,7 @@ class LockStep:
 
     def _ask(self, trial: Taken, errors: dict[str, float]) -> None:
         """Judge again, with the reference's own errors, and remember these."""
+        trial.asked = True
         limits = {name: max(trial.spreads[name], error) for name, error in errors.items()}
         step = trial.context.key.step
         self.known = self.known | {
@@ -430,11 +450,12 @@ class LockStep:
         if self.worst is None or trial.judgements[top].ratio > self.worst.ratio:
             self.worst = self._locate(trial, top)
         for key in (key for key in trial.reference.updated if key.startswith(ERRING)):
-            ours, theirs = trial.ours[f"update/{key}"], trial.theirs[f"update/{key}"]
+            name = f"update/{key}"
+            ours, theirs = trial.ours[name], trial.theirs[name]
             if theirs.dtype.kind == "f":
-                share = share_of_rounding(trial.before.get(key), ours, theirs)
-                self.shares[key] = max(self.shares.get(key, 0.0), share)
-                if trial.excused(f"update/{key}", self.factor):
+                known = self.shares.get(key, 0.0)
+                self.shares[key] = share_of_rounding(trial.before.get(key), ours, theirs, known)
+                if trial.asked and trial.excused(name, self.factor):
                     self.excused[key] = max(self.excused.get(key, 0.0), two_norm(ours - theirs))
         failing = trial.failing()
         if not failing:
@@ -486,7 +507,26 @@ class Taken:
         self.forced: dict[str, Array] = {}  # outputs of the reference's layers, where some crossed a kink
         self.shadows: list[dict[str, Kinks]] = []
         self.settled = False  # the spreads are of copies that carry nothing over
+        self.nudges = 0
+        self.asked = False  # whether the reference's own rounding has cleared something
         self.judgements: dict[str, Judgement] = {}
+        self._apart: dict[str, Apart] = {}
+
+    def apart(self, name: str) -> Apart:
+        """Return how far apart the two sides of a tensor are."""
+        found = self._apart.get(name)
+        if found is None:
+            found = self._apart[name] = apart(name, self.ours[name], self.theirs[name], self.before)
+        return found
+
+    def replace(self, name: str, ours: Array) -> None:
+        """Take another array for ours, of which no shadow has told anything yet."""
+        self.ours[name], self.spreads[name] = ours, 0.0
+        self._apart.pop(name, None)
+
+    def clear(self, names: list[str], factor: float) -> bool:
+        """Return whether some tensors are well within the allowance that the shadows so far give."""
+        return all(self.apart(name).judged(self.spreads[name], factor).ratio <= CLEAR for name in names)
 
     def moment(self, last: tuple[State, Batch, Context, Gradients] | None) -> Moment:
         """Return this step, with copies of the arrays that the engines or the caller's batches may overwrite."""
@@ -505,12 +545,11 @@ class Taken:
         """Return whether a tensor is within its allowance only because the reference rounds as it does."""
         if name.removeprefix("update/") not in self.before or self.judgements[name].ratio > 1:
             return False
-        ours, theirs = self.ours[name], self.theirs[name]
-        return judged(name, ours, theirs, self.spreads[name], factor, self.before).ratio > 1
+        return self.apart(name).judged(self.spreads[name], factor).ratio > 1
 
     def tells(self, name: str) -> bool:
-        """Return whether the comparison of a tensor is `informative`."""
-        return informative(name, self.judgements[name], self.theirs[name], self.before)
+        """Return whether the comparison of a tensor is informative: whether its allowance is small beside it."""
+        return self.apart(name).tells(self.judgements[name])
 
     def failing(self) -> list[str]:
         """Return the tensors that exceed their allowance."""

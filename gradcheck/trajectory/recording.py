@@ -30,7 +30,7 @@ from gradcheck.trajectory.engine import (
 from gradcheck.trajectory.judgement import exact
 from gradcheck.trajectory.probing import TRIED, Note, drawn, require_engine, tried
 from gradcheck.trajectory.reference import ReferenceRounding
-from gradcheck.trajectory.shadows import Shadows, shadow_from_nudged_state, unmoved
+from gradcheck.trajectory.shadows import Errors, Shadows, shadow_from_nudged_state, unmoved
 from gradcheck.trajectory.trace import Header, Trace, TraceError, TraceWriter
 
 # As many as lock-step takes of a step that it measures twice: a trace cannot be measured again.
@@ -85,7 +85,7 @@ def record(
             if shadows:
                 around.look(engine, batch, context)
             step = observed(engine, batch, context)
-            shadowed = [tensors_of(shadow) for shadow in around.step(batch, context, {})]
+            shadowed = [tensors_of(shadow) for shadow in around.step(batch, context, Errors({}))]
             if recorded:
                 tensors = _tensors(step)
                 spreads = _noise(tensors, shadowed) if shadows else _known(rounding, tensors, before, batch, context)

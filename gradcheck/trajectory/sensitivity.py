@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 
 from gradcheck.contract import Array, Context
-from gradcheck.numerics.rounding import largest_magnitude
 from gradcheck.trajectory.engine import Batch, Engine, State, StepError, observed, step_of
 from gradcheck.trajectory.faults import Fault, GradientFault, GradientScale, GradientStale, GradientZero
 from gradcheck.trajectory.judgement import exact
@@ -107,7 +106,7 @@ class Sampler:
             sample = self._kept(taken)
             self.drawn[place : place + 1] = [sample]
         for name in taken.reference.grads:
-            size, allowed = largest_magnitude(taken.theirs[f"backward/{name}"]), taken.allowed(f"backward/{name}")
+            size, allowed = taken.apart(f"backward/{name}").size, taken.allowed(f"backward/{name}")
             share = allowed / size if 0 < size < math.inf else math.inf
             best = self.sharpest.setdefault(name, None)
             if share < 0.9 * (best[0] if best else math.inf):

@@ -15,7 +15,7 @@ from gradcheck.numerics.rounding import FACTOR, largest_magnitude
 from gradcheck.trajectory.causes import explained
 from gradcheck.trajectory.divergence import Divergence, Moment, locate
 from gradcheck.trajectory.freerun import HORIZON
-from gradcheck.trajectory.judgement import Judgement, exact, informative, judged
+from gradcheck.trajectory.judgement import Judgement, apart, exact
 from gradcheck.trajectory.told import Told
 from gradcheck.trajectory.trace import NOISE, RecordedStep, Trace
 from gradcheck.trajectory.unmeasured import unexplained
@@ -144,11 +144,11 @@ class _Findings:
             if not told and not (alike and unexplained(name, ours, theirs, before)):
                 self.unmeasured[name] = None
                 continue
-            judgements[name] = judged(name, ours[name], theirs[name], noise.get(name, 0.0), self.factor, before)
-            if not exact(name, theirs[name]):
+            found = apart(name, ours[name], theirs[name], before)
+            judgements[name] = found.judged(noise.get(name, 0.0), self.factor)
+            if not found.exact:
                 self.ratios.append(judgements[name].ratio)
-                tells = informative(name, judgements[name], theirs[name], before)
-                self.told[name] = self.told.get(name, 0) + tells
+                self.told[name] = self.told.get(name, 0) + found.tells(judgements[name])
         if any(not exact(name, theirs[name]) for name in judgements):
             self.steps += 1
         self._note(b, judgements, ours, theirs)

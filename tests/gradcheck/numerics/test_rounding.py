@@ -17,6 +17,7 @@ from gradcheck.numerics.rounding import (
     nudged,
     roughness,
     spread,
+    update_rounding,
 )
 
 
@@ -204,8 +205,8 @@ def test_the_allowance_is_never_below_a_unit_of_the_largest_element() -> None:
 
 
 def test_an_update_is_rounded_in_units_of_what_it_was() -> None:
-    assert 8 * noise_of(np.array([2.0]), 0.0, 8, np.array([2.0])) == 2 * np.finfo(float).eps
-    assert 8 * noise_of(np.array([0.0]), 0.0, 8, np.array([-2.0])) == (2 + 10 * 2) * np.finfo(float).eps
+    assert update_rounding(np.array([2.0]), np.array([2.0])) == 2 * np.finfo(float).eps
+    assert update_rounding(np.array([-2.0]), np.array([0.0])) == (2 + 10 * 2) * np.finfo(float).eps
 
 
 def test_roughness_is_that_of_rounding_beside_the_end_of_a_domain_and_of_stairs_beside_that() -> None:

@@ -15,7 +15,7 @@ from gradcheck.trajectory import TrajectoryReport, check_trajectory
 from gradcheck.trajectory.engine import Batch, State, Step, observed, tensors_of
 from gradcheck.trajectory.freerun import FreeRun
 from gradcheck.trajectory.reference import ReferenceRounding
-from gradcheck.trajectory.shadows import Shadows
+from gradcheck.trajectory.shadows import Errors, Shadows
 from tests.gradcheck.trajectory.neuron import Neuron, batches, weights
 from tests.long import later
 
@@ -99,9 +99,9 @@ def test_errors_of_updates_add_up_with_one_sign(factor: float) -> None:
     engine, count = Neuron(weights()), 40
     shadows = Shadows(engine, 4, factor, np.random.default_rng(0))
     for step, batch in enumerate(batches(count, lr=0.0)):
-        shadows.step(batch, Context(training=True, key=Key(0, step)), {})
-    for state, rests in zip(shadows.states, shadows.rests, strict=True):
-        distance = np.linalg.norm(state["param/0.weight"] - weights() + rests["param/0.weight"])
+        shadows.step(batch, Context(training=True, key=Key(0, step)), Errors({}))
+    for one in shadows.each:
+        distance = np.linalg.norm(one.state["param/0.weight"] - weights() + one.rests["param/0.weight"])
         assert factor * distance == pytest.approx(count * EPS * np.linalg.norm(weights()), rel=1e-6)
 
 
@@ -125,10 +125,54 @@ def test_counts_do_not_err_and_squares_stay_squares() -> None:
 
     shadows = Shadows(Counting(), 3, 1.0, np.random.default_rng(0))
     for step, batch in enumerate(batches(4)):
-        shadows.step(batch, Context(training=True, key=Key(0, step)), {})
-    for state in shadows.states:
-        assert state["optim/step/0.weight"] == 4
-        assert (state["optim/square/0.weight"] >= 0).all()
+        shadows.step(batch, Context(training=True, key=Key(0, step)), Errors({}))
+    for one in shadows.each:
+        assert one.state["optim/step/0.weight"] == 4
+        assert (one.state["optim/square/0.weight"] >= 0).all()
+
+
+@pytest.mark.parametrize("kept", [1 << 28, 3000], ids=["all", "a few"])
+def test_shadows_that_have_waited_are_where_they_would_be(kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gradcheck.trajectory.shadows.KEPT", kept)
+    prompt, late = (
+        Shadows(Neuron(weights()), 3, FACTOR, np.random.default_rng(0), waiting=waiting) for waiting in (False, True)
+    )
+    given = batches(12)
+    for step, batch in enumerate(given * 2):  # two epochs of the same samples
+        context = Context(training=True, key=Key(0, step))
+        errors = Errors({"param/0.weight": 1 / (1 + step)}, {"param/0.weight": np.full(6, step * EPS)}, step // 5)
+        x = batch.x.copy()
+        at_once = prompt.step(batch, context, errors)
+        first = late.step(Batch(x, *batch[1:]), context, errors)
+        assert len(first) == 1
+        x[:] = np.nan  # what waits has a copy
+        if step % 9 == 8:
+            together = [*first, *late.waited_for()]
+            for a, b in zip(at_once, together, strict=True):
+                assert np.array_equal(a.updated["param/0.weight"], b.updated["param/0.weight"])
+    late.waited_for()
+    for one, other in zip(prompt.each, late.each, strict=True):
+        assert np.array_equal(one.state["param/0.weight"], other.state["param/0.weight"])
+        assert np.array_equal(one.rests["param/0.weight"], other.rests["param/0.weight"])
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_fault_is_caught_where_all_shadows_catch_it(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes from far below an allowance to far above, beginning at any step: the verdicts of all steps are the same."""
+
+    def failing(size: float) -> tuple[tuple[int, ...], Verdict]:
+        begins = 2 + 3 * seed
+        ours = Neuron(weights(), corrupt=lambda step, grad: grad * (1 + size * EPS) if step >= begins else grad)
+        theirs = Neuron(weights(), direction=-1)
+        report = check_trajectory(ours, theirs, batches(8), seed=seed, sensitivity=False)
+        return report.lock_step.failed_steps, report.free_run.verdict
+
+    sizes = [2.0**k for k in range(12)]
+    few = [failing(size) for size in sizes]
+    monkeypatch.setattr("gradcheck.trajectory.lockstep.CLEAR", -1.0)
+    monkeypatch.setattr("gradcheck.trajectory.freerun.CLEAR", -1.0)
+    assert few == [failing(size) for size in sizes]
+    assert {len(steps) for steps, _ in few} >= {0, 8 - (2 + 3 * seed)}
 
 
 class Untapped(Neuron):
