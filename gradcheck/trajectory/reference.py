@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -179,9 +180,8 @@ class ReferenceRounding:
     def _fourths(self, engine: _Copies, line: Shown, names: tuple[str, ...], begun: Begun, *, look: bool) -> Shown:
         """Return the fourth differences (differences, ...) of tensors along a line, or {} if none is free of kinks."""
         fives = self._smooth(engine, line, names, begun, look=look)
-        # Differences of near neighbours are exact; a sum with the coefficients would round.
         return {
-            name: np.concatenate([np.diff(np.stack([point[name] for point in five]), n=4, axis=0) for five in fives])
+            name: np.stack([_fourth_difference([point[name] for point in five]) for five in fives])
             for name in (names if fives else ())
         }
 
@@ -228,6 +228,13 @@ class _Copies:
 
 def _same(array: Array, other: Array | None) -> bool:
     return other is not None and np.array_equal(array, other, equal_nan=array.dtype.kind == "f")
+
+
+def _fourth_difference(five: list[Array]) -> Array:
+    """Return ``a - 4 b + 6 c - 4 d + e``; differences of near neighbours are exact, the sum would round."""
+    for _ in range(4):
+        five = [after - before for before, after in pairwise(five)]
+    return five[0]
 
 
 def _unit(array: Array, rng: np.random.Generator) -> Array:
