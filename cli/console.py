@@ -46,13 +46,16 @@ def remark(text: str, style: str | None = "yellow") -> None:
 
 
 @contextmanager
-def bar(total: int) -> Iterator[Callable[[int, str], None]]:
-    """Show a bar on a terminal and nothing elsewhere; yields what to call with the steps taken and a text."""
+def bar(total: int) -> Iterator[Callable[..., None]]:
+    """Show a bar on a terminal and nothing elsewhere.
+
+    Yields what to call with the steps taken and a text, and, where no steps are taken any more, of what else how many.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     columns = [
-        TextColumn("step"),
+        TextColumn("{task.fields[unit]}"),
         MofNCompleteColumn(),
         BarColumn(bar_width=24),
         TextColumn("{task.description}"),
@@ -61,8 +64,12 @@ def bar(total: int) -> Iterator[Callable[[int, str], None]]:
     with Bar(
         *columns, TimeRemainingColumn(compact=True), console=remarks(), transient=True, disable=not animated
     ) as shown:
-        task = shown.add_task("", total=total)
-        yield lambda done, text: shown.update(task, completed=done, description=text)
+        task = shown.add_task("", total=total, unit="step")
+
+        def update(done: int, text: str, unit: str = "step", of: int = total) -> None:
+            shown.update(task, completed=done, description=text, unit=unit, total=of)
+
+        yield update
 
 
 def print_json(document: dict[str, Any]) -> None:

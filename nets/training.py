@@ -334,6 +334,7 @@ def train_fair(
     sensitivity: bool = True,
     faults: Mapping[str, Fault] | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
+    planting: Callable[[int, int], None] = lambda _, __: None,
 ) -> FairlyTrained:
     """Train both engines side by side and prove them the same, or find where they part; one BLAS thread each.
 
@@ -359,6 +360,7 @@ def train_fair(
             opinion=run.torch_engine(other),
             score=recognised,
             progress=progress,
+            planting=planting,
         )
         sides = {"numpy": Side(run, ours), "torch": Side(run, theirs)}
         for side, seconds in zip(sides.values(), (report.seconds, report.reference_seconds), strict=True):

@@ -110,7 +110,7 @@ def train(
     except ValueError as error:
         raise click.UsageError(f"--inject: {error}") from None
     history: list[Progress] = []
-    with _progress_of_a_comparison(run) as show:
+    with _progress_of_a_comparison(run) as (show, planting):
 
         def progress(now: Progress) -> None:
             history.append(now)
@@ -125,6 +125,7 @@ def train(
             sensitivity=not no_sensitivity,
             faults={} if no_sensitivity or fault else faults_of(run),
             progress=progress,
+            planting=planting,
         )
     return _present(run, trained, inject, history, directory, json)
 
@@ -271,7 +272,7 @@ def _present(
 
 
 @contextmanager
-def _progress_of_a_comparison(run: Run) -> Iterator[Callable[[Progress], None]]:
+def _progress_of_a_comparison(run: Run) -> Iterator[tuple[Callable[[Progress], None], Callable[[int, int], None]]]:
     from cli.console import bar
 
     with bar(run.steps) as update:
@@ -283,7 +284,7 @@ def _progress_of_a_comparison(run: Run) -> Iterator[Callable[[Progress], None]]:
             noise = f"{now.noise:4.1f} x rounding noise (worst {worst:.1f})"
             update(now.step + 1, f"loss {now.loss:.4f} NumPy  {now.reference_loss:.4f} PyTorch  {noise}")
 
-        yield show
+        yield show, lambda done, total: update(done, "planting faults, to see which are caught", "fault", total)
 
 
 @contextmanager

@@ -138,6 +138,7 @@ def check_trajectory(
     faults: Mapping[str, Fault] | None = None,
     score: Callable[[Array, Array], float] | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
+    planting: Callable[[int, int], None] = lambda _, __: None,
 ) -> TrajectoryReport:
     """Train ``reference`` on ``batches`` and check, step by step, that ``engine`` is the same program.
 
@@ -148,7 +149,7 @@ def check_trajectory(
 
     If all pass, faults are planted into copies of the engine, in steps of this very run. The report's ``sensitivity``
     says which of them lock-step catches, and from which size on. ``faults``, by name, are planted too. That takes about
-    as long as some hundred steps of a run.
+    as long as some hundred steps of a run; ``planting(done, all)`` is called before each kind of fault.
 
     Lock-step compares every ``every``-th step. With an ``evaluation``, outputs in evaluation mode are compared too.
     ``score(outputs, y)`` is passed to ``progress`` at every step and does not affect the verdict.
@@ -170,8 +171,8 @@ def check_trajectory(
         require_engine(one, side)
     if evaluation is not None:
         _require_evaluate(engine, reference)
-    given = drawn(batches)
-    first = list(islice(given, TRIED))
+    stream = drawn(batches)
+    first = list(islice(stream, TRIED))
     sides = both_tried(engine, reference, first, seed)
     engine, reference = (side.engine for side in sides)
     hidden, tapped = sides[0].hides, not sides[0].has(Trait.NO_TAPS)
@@ -189,7 +190,7 @@ def check_trajectory(
     reference_seconds = 0.0
     # Overflow is not an error here: what is not finite is found and named.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        for index, batch in enumerate(chain(first, given)):
+        for index, batch in enumerate(chain(first, stream)):
             context = Context(training=True, key=Key(seed, index))
             before = reference.state()
             if evaluation is not None and index % evaluation.every == 0:
@@ -226,7 +227,8 @@ def check_trajectory(
         verdict = Verdict.INCONCLUSIVE if silence else Verdict.FAIL if failures else Verdict.PASS
         caught: Sensitivity | None = None
         if sensitivity and verdict is Verdict.PASS:
-            caught = planted_faults(engine, sampler, rounding, factor, shadows, seed, faults or {}, tapped=tapped)
+            given = engine, sampler, rounding, factor, shadows, seed, faults or {}
+            caught = planted_faults(*given, tapped=tapped, progress=planting)
     return TrajectoryReport(
         verdict=verdict,
         sensitivity=caught,

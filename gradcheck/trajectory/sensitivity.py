@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +17,9 @@ from gradcheck.trajectory.judgement import exact
 from gradcheck.trajectory.lockstep import Known, LockStep, Taken
 from gradcheck.trajectory.reference import ReferenceRounding
 
-# Steps drawn evenly from a run in which faults are planted, besides the step of each gradient's smallest allowance.
-STEPS = 8
+# Steps drawn evenly from a run in which faults are planted, besides the step of each gradient's smallest allowance: one
+# of so many, since a short run is not to wait for them, but from 3 to 8.
+ONE_OF, LEAST, STEPS = 50, 3, 8
 
 # A size is halved until it is missed. Then the interval is bisected so often, which leaves the size known to a fifth.
 BISECTIONS = 2
@@ -154,19 +156,18 @@ def sensitivity(
     faults: Mapping[str, Fault],
     *,
     tapped: bool = True,
+    progress: Callable[[int, int], None] = lambda _, __: None,
 ) -> Sensitivity:
     """Plant faults into ``engine``, in the steps that a passed run has kept, and find those that lock-step catches.
 
     ``seed`` is that of the run and draws the same shadows in the same steps. Every gradient is scaled by 1 + size, with
     the size bisected. It is also given the wrong sign, replaced by that of the step before, and given a zero in place
-    of its largest element. ``faults``, by name, are planted too. An engine that is not
-    ``tapped`` shows no rounding.
+    of its largest element. ``faults``, by name, are planted too. An engine that is not ``tapped`` shows no rounding.
+    ``progress(done, all)`` is called before each kind of fault.
     """
     trials = _Trials(engine, rounding, factor, shadows, seed, tapped)
+    drawn = sampler.drawn[: max(LEAST, sampler.seen // ONE_OF)]
     sharpest = {name: best for name, best in sampler.sharpest.items() if best is not None}
-    smallest = dict.fromkeys(sampler.sharpest) | {
-        name: _smallest(trials, name, share, sample, sampler.drawn) for name, (share, sample) in sharpest.items()
-    }
     others: dict[str, Fault] = dict(faults)
     for name, (_, sample) in sharpest.items():
         grad = sample.theirs[f"backward/{name}"]
@@ -174,9 +175,17 @@ def sensitivity(
         others[f"{name}'s gradient of the step before"] = GradientStale(name)
         index = tuple(int(i) for i in np.unravel_index(np.argmax(np.abs(grad)), grad.shape))
         others[f"a zero in {name}'s gradient"] = GradientZero(name, index)
-    samples = [*(sample for _, sample in sharpest.values()), *sampler.drawn]
+    done, kinds = count(), len(sharpest) + len(others)
+    smallest: dict[str, SmallestFault | None] = dict.fromkeys(sampler.sharpest)
+    for name, (share, sample) in sharpest.items():
+        progress(next(done), kinds)
+        smallest[name] = _smallest(trials, name, share, sample, drawn)
+    samples = [*(sample for _, sample in sharpest.values()), *drawn]
     samples += [sampler.evaluated] if sampler.evaluated else []
-    outcome = {text: any(trials.caught(fault, sample) for sample in samples) for text, fault in others.items()}
+    outcome: dict[str, bool] = {}
+    for text, fault in others.items():
+        progress(next(done), kinds)
+        outcome[text] = any(trials.caught(fault, sample) for sample in samples)
     return Sensitivity(
         smallest,
         tuple(text for text, found in outcome.items() if found),

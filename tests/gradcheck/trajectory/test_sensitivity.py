@@ -16,7 +16,7 @@ from gradcheck.trajectory.engine import Batch, State, Step, observed
 from gradcheck.trajectory.faults import Fault, GradientScale, OutputCast
 from gradcheck.trajectory.lockstep import LockStep, Taken
 from gradcheck.trajectory.reference import ReferenceRounding
-from gradcheck.trajectory.sensitivity import STEPS, Sampler, Sensitivity, SmallestFault
+from gradcheck.trajectory.sensitivity import LEAST, STEPS, Sampler, Sensitivity, SmallestFault
 from tests.gradcheck.trajectory.neuron import Evaluated, Neuron, WrongInEvaluation, batches, weights
 
 pytestmark = pytest.mark.rounding
@@ -82,7 +82,7 @@ def test_a_fault_is_planted_where_the_run_tells_most() -> None:
     ]
     one = smallest_of(check_trajectory(Neuron(weights()), Neuron(weights(), direction=-1), given))
     assert one.step == 7
-    assert one.steps == STEPS
+    assert one.steps == LEAST
     assert one.share < 1
 
 
