@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -44,7 +44,7 @@ class TorchEngine(Engine):
         self.params = dict(self.module.named_parameters())
         self.optimizer = optimizer.twin(list(self.params.values()), lr=0.0)
         self.steps = 0
-        self._tap: Tap = untapped
+        self._shown: _Shown | None = None  # while a pass is observed
         for name, module in self.module.named_modules():
             if name:
                 module.register_forward_pre_hook(self._input_of(name))
@@ -76,41 +76,60 @@ class TorchEngine(Engine):
     def step(self, x: Array, y: Array, lr: float, context: Context) -> Step:
         import torch
 
-        self._tap = tap = context.tap
-        tapped = tap is not untapped
+        tapped = context.tap is not untapped
         self.module.train(context.training)
         set_keys(self.module, context.key)
         inputs, targets = torch.tensor(x, device=self.device), torch.tensor(y, device=self.device)
-        if tapped:
-            tap("data/x", _array(inputs))
-            tap("data/y", _array(targets))
-            # So that the first module's input has a gradient to show; indices have none.
-            inputs.requires_grad_(inputs.is_floating_point())
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)
-        outputs = self.module(inputs)
         if tapped:
-            _show_gradient(outputs, tap, "backward/loss.prediction")
-        loss = self.loss(outputs, targets)
-        loss.backward()
+            loss, outputs = self._observed(inputs, targets, context.tap)
+        else:
+            outputs = self.module(inputs)
+            loss = self.loss(outputs, targets)
+            loss.backward()
         shown = tapped or self.device == "cpu"
         grads = {name: _array(p.grad) for name, p in self.params.items() if shown and p.grad is not None}
         self.optimizer.step()
-        self._tap = untapped
         self.steps += 1
         return Step(_array(loss), _array(outputs), grads, self._state() if shown else {})
+
+    def _observed(self, inputs: torch.Tensor, targets: torch.Tensor, tap: Tap) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return loss and outputs; show what flows forth and, in one backward pass, back; set the gradients."""
+        import torch
+
+        tap("data/x", _array(inputs))
+        tap("data/y", _array(targets))
+        # So that the first module's input has a gradient to show; indices have none.
+        inputs.requires_grad_(inputs.is_floating_point())
+        self._shown = shown = _Shown(tap, [])
+        try:
+            outputs = self.module(inputs)
+        finally:
+            self._shown = None
+        loss = self.loss(outputs, targets)
+        shown.inputs.append(("loss.prediction", outputs))
+        sought = [tensor for _, tensor in reversed(shown.inputs)]
+        found = torch.autograd.grad(loss, [*sought, *self.params.values()], allow_unused=True)
+        for (name, _), grad in zip(reversed(shown.inputs), found, strict=False):
+            if grad is not None:
+                tap(f"backward/{name}", _array(grad))
+        for param, grad in zip(self.params.values(), found[len(sought) :], strict=True):
+            param.grad = grad
+        return loss, outputs
 
     def evaluate(self, x: Array, context: Context = EVALUATION) -> Array:
         import torch
 
-        self._tap = context.tap
+        self._shown = None if context.tap is untapped else _Shown(context.tap, [])
         self.module.eval()
         set_keys(self.module, context.key)
-        with torch.no_grad():
-            outputs = _array(self.module(torch.tensor(x, device=self.device)))
-        self._tap = untapped
-        return outputs
+        try:
+            with torch.no_grad():
+                return _array(self.module(torch.tensor(x, device=self.device)))
+        finally:
+            self._shown = None
 
     def _state(self) -> State:
         # What is there before a tensor's first update, as of Adagrad, says nothing yet.
@@ -132,21 +151,28 @@ class TorchEngine(Engine):
         self, name: str
     ) -> Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], tuple[torch.Tensor, ...] | None]:
         def hook(_: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
-            if self._tap is untapped or not args[0].requires_grad:
+            if self._shown is None or not args[0].requires_grad:
                 return None
             # An alias of its own, so that the gradient is what flows back from this module alone.
             alias = args[0].view_as(args[0])
-            _show_gradient(alias, self._tap, f"backward/{name}.input")
+            self._shown.inputs.append((f"{name}.input", alias))
             return (alias, *args[1:])
 
         return hook
 
     def _output_of(self, name: str) -> Callable[[torch.nn.Module, tuple[torch.Tensor, ...], torch.Tensor], None]:
         def hook(_: torch.nn.Module, __: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            if self._tap is not untapped:
-                self._tap(f"forward/{name}.output", _array(output))
+            if self._shown is not None:
+                self._shown.tap(f"forward/{name}.output", _array(output))
 
         return hook
+
+
+class _Shown(NamedTuple):
+    """Who observes a pass, and the tensors whose gradients are to be shown, by name, in the order of the pass."""
+
+    tap: Tap
+    inputs: list[tuple[str, torch.Tensor]]
 
 
 @contextmanager
@@ -181,10 +207,3 @@ def _require_device(name: str) -> None:
         there = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
         reason = str(error).splitlines()[0].partition(". ")[0].rstrip(".")
         raise DeviceError(f"device {name!r} is not to be had here ({reason}); there is {' and '.join(there)}") from None
-
-
-def _show_gradient(tensor: torch.Tensor, tap: Tap, name: str) -> None:
-    def hook(grad: torch.Tensor) -> None:
-        tap(name, _array(grad))
-
-    tensor.register_hook(hook)  # type: ignore[no-untyped-call]  # torch gives this method no types
