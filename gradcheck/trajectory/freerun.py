@@ -122,14 +122,14 @@ class FreeRun:
             shadows += others
             found = [self._around(one, step, others, len(shadows) - len(others)) for one in found]
         if parted and self._crossed(batch, context, step, reference, shadows):
-            self.horizon = context.key.step
+            self._end(context)
             self.distances.append(_apart(step, reference))
             return step
         size = _size(found)
         widest = self._widest(found)
         self.distances.append(math.hypot(*(one.distance for one in found)) / size)
         if not self.factor * widest <= HORIZON:
-            self.horizon = context.key.step
+            self._end(context)
             return step
         self.envelope.append(widest)
         for one in found:
@@ -155,6 +155,10 @@ class FreeRun:
             distances=np.array(self.distances),
             envelope=np.array(self.envelope),
         )
+
+    def _end(self, context: Context) -> None:
+        self.horizon = context.key.step
+        self.shadows.due = None  # nobody will ask them
 
     def _further(self, reference: Step, excused: Mapping[str, float]) -> dict[str, Array]:
         """Return by how much more the shadows' updates err, as the reference rounds more than they show."""

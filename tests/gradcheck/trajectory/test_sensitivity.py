@@ -94,6 +94,17 @@ def test_the_share_is_that_of_the_steps_drawn_that_catch_it() -> None:
     assert one.share >= 1 / 3  # all three are the same
 
 
+def test_each_kind_of_fault_is_announced() -> None:
+    told: list[tuple[int, int]] = []
+    engines = Neuron(weights()), Neuron(weights(), direction=-1)
+    report = check_trajectory(
+        *engines, batches(4), faults={"nothing": Fault()}, planting=lambda done, kinds: told.append((done, kinds))
+    )
+    found = sensitivity_of(report)
+    kinds = len(found.by_tensor) + len(found.caught) + len(found.missed)
+    assert told == [(k, kinds) for k in range(kinds)]
+
+
 def test_a_fault_that_does_nothing_is_missed_and_others_are_caught() -> None:
     found = sensitivity_of(passed(nothing=Fault(), double=GradientScale(TENSOR, 2.0), cast=OutputCast("0", np.float32)))
     assert found.missed == ("nothing",)
