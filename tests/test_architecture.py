@@ -29,6 +29,7 @@ TORCH_FILES = {
     "gradcheck/loops/torch_steps.py",
     "gradcheck/subjects/twin.py",
     "gradcheck/trajectory/torch_engine.py",
+    "nets/engines/eager.py",
     "nets/engines/torch_engine.py",
     "nets/weights.py",
 }

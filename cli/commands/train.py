@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import signal
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from cli.training_options import training_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from gradcheck.contract import Array
     from gradcheck.trajectory.check import Progress
@@ -97,10 +98,12 @@ def train(
         make = RunDirectory if resume else RunDirectory.new
         directory = make(out, written(run, _options(run)))
     if not fair:
-        training = _training(run, engine, patience, device, resume if begun else None)
-        if not _trained_to_the_end(training, directory, checkpoint_every):
-            return ExitCode.INTERRUPTED
-        return _present(run, training.finish(), None, [], directory, json)
+        with _of_torch(engine != "numpy"):
+            training = _training(run, engine, patience, device, resume if begun else None)
+            if not _trained_to_the_end(training, directory, checkpoint_every):
+                return ExitCode.INTERRUPTED
+            trained = training.finish()
+        return _present(run, trained, None, [], directory, json)
     from gradcheck.numerics.rounding import FACTOR, SHADOWS
     from nets.injection import faults_of, parse_fault
     from nets.training import train_fair
@@ -110,7 +113,7 @@ def train(
     except ValueError as error:
         raise click.UsageError(f"--inject: {error}") from None
     history: list[Progress] = []
-    with _progress_of_a_comparison(run) as (show, planting):
+    with _of_torch(), _progress_of_a_comparison(run) as (show, planting):
 
         def progress(now: Progress) -> None:
             history.append(now)
@@ -183,6 +186,13 @@ def _options(run: Run) -> dict[str, Any]:
     if given["dataset"] not in NAMES:
         given["dataset"] = Path(given["dataset"])
     return {name: value.absolute() if isinstance(value, Path) else value for name, value in given.items()}
+
+
+def _of_torch(used: bool = True) -> AbstractContextManager[None]:
+    """Return where torch trains without having loaded its compiler; where it does not train, it is not loaded."""
+    from nets.engines.eager import uncompiled
+
+    return uncompiled() if used else nullcontext()
 
 
 def _training(run: Run, engine: str, patience: int | None, device: str, begun: Path | None) -> Training:

@@ -72,7 +72,7 @@ def verify(
 
     chosen = _choose(names, module)
     if listing:
-        return _list(chosen, seed, json=json)
+        return _list(chosen, examples or EXAMPLES, seed, json=json)
     effort = Effort(examples or EXAMPLES, seed, Settings(mode, dtypes=DTYPES if dtype == "both" else (dtype,)))
     tasks = [(each.name, claim) for each in chosen for claim in each.claims()]
     reports: list[Report] = []
@@ -260,7 +260,7 @@ def _elsewhere() -> Iterator[None]:
         yield
 
 
-def _list(subjects: list[Collected], seed: int, *, json: bool) -> int:
+def _list(subjects: list[Collected], examples: int, seed: int, *, json: bool) -> int:
     """Print the hyper-parameters that the cases of each class draw."""
     from cli.console import print_json, results
     from gradcheck.collection import domain
@@ -269,7 +269,7 @@ def _list(subjects: list[Collected], seed: int, *, json: bool) -> int:
 
     with _elsewhere():
         try:
-            domains = {each.name: domain(each.drawn, seed=seed) for each in subjects if each.drawn is not None}
+            domains = {each.name: domain(each.drawn, examples, seed) for each in subjects if each.drawn is not None}
         except AdapterError as error:
             raise click.UsageError(str(error)) from error
     told = {
