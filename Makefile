@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-all test-kernels verify lint demo bench clean
+.PHONY: help setup test test-all test-kernels verify lint demo bench bench-check curves faults clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,11 +45,22 @@ lint: $(READY)  ## ruff and mypy --strict
 demo: $(READY)  ## train NumPy and PyTorch side by side on bundled digits and compare every step
 	$(BIN)/mnistcheck train --fair --dataset digits $(ARGS)
 
-bench: $(READY)  ## measure the checks, and what a fair run costs and catches (on MNIST, if it is found)
+SPEED := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed
+
+bench: $(READY)  ## measure all speeds as ratios, in minutes: benchmarks/results.json, docs/performance.md
+	$(SPEED) $(ARGS)
+
+bench-check: $(READY)  ## measure them again, and fail where a ratio has grown beyond its margin
+	$(SPEED) --check $(ARGS)
+
+curves: $(READY)  ## draw how cost grows, and where the time goes: docs/images
+	$(SPEED).curves $(ARGS)
+	$(SPEED).flames $(ARGS)
+
+faults: $(READY)  ## measure what the checks and a fair run catch (on MNIST, if it is found)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/gradient_checks.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/agreement.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/loops.py
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/trajectories.py --part cost $(ARGS)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/trajectories.py --part smallest $(ARGS)
 
 clean:  ## remove the environment and the caches

@@ -1,25 +1,19 @@
-"""What the gradient checker says of right code and of wrong, and what it costs beside torch's own.
+"""What the gradient checker says of right code and of wrong, and what torch's own says of wrong code.
 
 ``--part alarms`` draws cases of every registered layer, loss and optimizer and prints the distribution of ratios;
 ``--part sensitivity`` finds the smallest fault in one element of a parameter's gradient that is caught;
-``--part rivals`` times `gradcheck.check_layer` of our layers and of others, and its gradients alone, against
-`torch.autograd.gradcheck`, in turn, and shows which of five faults each catches.
+``--part rivals`` shows which of five faults `gradcheck.check_layer` and `torch.autograd.gradcheck` catch.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-import gradcheck
 from gradcheck.checks import check_class
 from gradcheck.contract import Array, Case, Context, Layer
 from gradcheck.numerics.agreement import Verdict
@@ -35,7 +29,6 @@ from nets.layers.batch_norm import BatchNorm2d
 from nets.layers.conv2d import Conv2d
 from nets.layers.layer_norm import LayerNorm
 from nets.layers.linear import Linear
-from nets.layers.max_pool2d import MaxPool2d
 
 if TYPE_CHECKING:
     import torch
@@ -177,138 +170,14 @@ class Faulty:
         return replace(right, call=call)
 
 
-def rivals(repeats: int) -> None:
-    """Print times beside torch's gradcheck, and which of five faults each side catches."""
+def rivals() -> None:
+    """Print which of five faults torch's gradcheck and ours catch."""
     rng = np.random.default_rng(0)
-    print(
-        "| layer | torch slow, ms | torch fast, ms | gradients in full / slow | all properties, auto / slow "
-        "| in fast mode, ms |"
-    )
-    print("|---|---|---|---|---|---|")
-    for name, sides in _rivals(rng).items():
-        with one_thread_each(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            slow, fast, *ours = _medians(sides, repeats)
-        gradients = f"{ours.pop() / slow:.2f}" if len(ours) > 2 else ""
-        print(f"| {name} | {slow:.0f} | {fast:.1f} | {gradients} | {ours[0] / slow:.2f} | {ours[1]:.0f} |")
-    print()
     print("| fault | torch fast, of 20 | torch slow | ours fast, of 20 | ours full | ours auto | ours auto, s |")
     print("|---|---|---|---|---|---|---|")
     for name, (right, wrong) in _matrices(rng).items():
         with one_thread_each():
             print(f"| {name} | {_catches(right, wrong, rng.standard_normal((right.shape[1],)))} |")
-
-
-class Dense:
-    """y = x W + b, as people write it."""
-
-    def __init__(self, rng: np.random.Generator) -> None:
-        self.W, self.b = 0.3 * rng.standard_normal((20, 10)), rng.standard_normal(10)
-
-    def forward(self, x: Array) -> Array:
-        """Return y, and keep x."""
-        self.x = x
-        return np.asarray(x @ self.W + self.b)
-
-    def backward(self, dy: Array) -> Array:
-        """Return dx, and keep dW and db."""
-        self.dW, self.db = self.x.T @ dy, dy.sum(axis=0)
-        return np.asarray(dy @ self.W.T)
-
-
-class BatchNorm:
-    """Batch normalisation of images, without modes, as people write it."""
-
-    axes = (0, 2, 3)
-
-    def __init__(self, rng: np.random.Generator) -> None:
-        self.gamma, self.beta = rng.standard_normal((2, 4))
-
-    def forward(self, x: Array) -> Array:
-        """Return y, and keep what backward needs."""
-        self.std = np.sqrt(x.var(axis=self.axes, keepdims=True) + 1e-5)
-        self.normal = (x - x.mean(axis=self.axes, keepdims=True)) / self.std
-        return np.asarray(self.gamma[:, None, None] * self.normal + self.beta[:, None, None])
-
-    def backward(self, dy: Array) -> Array:
-        """Return dx, and keep dgamma and dbeta."""
-        self.dgamma, self.dbeta = (dy * self.normal).sum(axis=self.axes), dy.sum(axis=self.axes)
-        g = dy * self.gamma[:, None, None]
-        mean, along = (each.mean(axis=self.axes, keepdims=True) for each in (g, g * self.normal))
-        return np.asarray((g - mean - self.normal * along) / self.std)
-
-
-def _rivals(rng: np.random.Generator) -> dict[str, list[Callable[[], bool]]]:
-    """Return, for each layer, torch's check of its twin, slow and fast, and ours, in auto and in fast mode.
-
-    Of native layers ours of the gradients alone, every element of them, is the last.
-    """
-    import torch
-
-    layers = parametric_layers(rng) | {
-        "MaxPool2d 2 on 6 x 6, 3 channels, batch 2": (MaxPool2d(2), rng.standard_normal((2, 3, 6, 6))),
-    }
-    found: dict[str, list[Callable[[], bool]]] = {}
-    for name, (layer, x) in layers.items():
-        case = Case(layer, (x,), training=True)
-        torchs = _torchs(layer.twin(), x, layer.parameters())
-        found[name] = [*torchs, *_ours(layer, x, {}), partial(_agrees, case)]
-    images, rows = rng.standard_normal((3, 4, 5, 5)), rng.standard_normal((5, 20))
-    linear, norm = torch.nn.Linear(20, 10), torch.nn.BatchNorm2d(4)
-    named = [
-        ("Dense 20->10, batch 5", Dense(rng), rows, linear, {"weight": "W.T", "bias": "b"}),
-        ("BatchNorm2d 4 on 5 x 5, batch 3", BatchNorm(rng), images, norm, {"weight": "gamma", "bias": "beta"}),
-    ]
-    for name, foreign, x, twin, params in named:
-        held = {key: np.array(vars(foreign)[path.removesuffix(".T")]) for key, path in params.items()}
-        held = {key: array.T if params[key].endswith(".T") else array for key, array in held.items()}
-        grads = {key: f"d{path}" for key, path in params.items()}
-        torchs = _torchs(twin, x, held)
-        found[f"foreign {name}"] = [*torchs, *_ours(foreign, x, {})]
-        found[f"foreign {name}, with its twin"] = [
-            *torchs, *_ours(foreign, x, {"twin": twin, "params": params, "grads": grads})
-        ]  # fmt: skip
-    return found
-
-
-def _torchs(twin: torch.nn.Module, x: Array, weights: dict[str, Array]) -> list[Callable[[], bool]]:
-    import torch
-
-    module = twin.to(torch.float64).train()
-    leaves = {name: torch.tensor(array, requires_grad=True) for name, array in weights.items()}
-    arguments = (torch.tensor(x, requires_grad=True), *leaves.values())
-
-    def forward(x: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = torch.func.functional_call(module, dict(zip(leaves, values, strict=True)), (x,))
-        return y
-
-    return [partial(torch.autograd.gradcheck, forward, arguments, fast_mode=fast) for fast in (False, True)]
-
-
-def _ours(layer: object, x: Array, options: dict[str, Any]) -> list[Callable[[], bool]]:
-    modes: tuple[Mode, ...] = ("auto", "fast")
-    return [partial(_passes, layer, x, options | {"mode": mode}) for mode in modes]
-
-
-def _passes(layer: object, x: Array, options: dict[str, Any]) -> bool:
-    return bool(gradcheck.check_layer(layer, x, **options))
-
-
-def _agrees(case: Case) -> bool:
-    return not _fails(case, "full")
-
-
-def _medians(functions: list[Callable[[], bool]], repeats: int) -> list[float]:
-    """Return the median processor time of each in milliseconds, all run in turn; each has to pass."""
-    times: list[list[float]] = [[] for _ in functions]
-    for turn in range(repeats + 1):
-        for i, function in enumerate(functions):
-            begin = time.thread_time()
-            if not function():
-                raise RuntimeError("a right layer has failed")
-            if turn:  # the first is warming up
-                times[i].append(1e3 * (time.thread_time() - begin))
-    return [statistics.median(each) for each in times]
 
 
 def _matrices(rng: np.random.Generator) -> dict[str, tuple[Array, Array]]:
@@ -377,14 +246,13 @@ def main() -> None:
         help="cases drawn for the false alarms, some of which have no buffers to compare",
     )
     parser.add_argument("--trials", type=int, default=20, help="faults planted for each size")
-    parser.add_argument("--repeats", type=int, default=5, help="timed runs of each side")
     options = parser.parse_args()
     if options.part in (None, "alarms"):
         alarms(options.cases)
     if options.part in (None, "sensitivity"):
         sensitivity(options.trials)
     if options.part in (None, "rivals"):
-        rivals(options.repeats)
+        rivals()
 
 
 if __name__ == "__main__":

@@ -1,17 +1,15 @@
-"""Training loops compared: verdicts on right and on wrong pairs in drawn settings, and what watching a loop costs.
+"""Training loops compared: verdicts on right and on wrong pairs in drawn settings.
 
-python benchmarks/loops.py [--part right|wrong|cost] [--pairs 200] [--seed 0]
+python benchmarks/loops.py [--part right|wrong] [--pairs 200] [--seed 0]
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -196,53 +194,9 @@ def wrong(pairs: int, seed: int) -> None:
     print(f"cause named in {named} of {caught} caught, {named / max(1, caught):.0%}")
 
 
-def seconds_a_step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor, count: int
-) -> float:
-    """Take so many steps on one batch; return the seconds of the processor that one took."""
-    start = time.process_time()
-    for _ in range(count):
-        optimizer.zero_grad()
-        torch.autograd.backward(nn.functional.cross_entropy(model(x), y))
-        optimizer.step()
-    return (time.process_time() - start) / count
-
-
-def cost() -> None:
-    """Print how long a step takes bare and watched, and a comparison of two loops in units of the two loops alone."""
-    for width, batch in ((32, 8), (256, 64), (1024, 256)):
-        model = nn.Sequential(
-            nn.Linear(784, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10)
-        )
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-        steps = partial(seconds_a_step, model, optimizer, torch.randn(batch, 784), torch.randint(0, 10, (batch,)))
-        steps(20)
-        bare, watched, sparse = [], [], []
-        for _ in range(7):  # in turn, so that a slower moment is one for all
-            bare.append(steps(20))
-            with gradcheck.watch(model, optimizer):
-                watched.append(steps(20))
-            with gradcheck.watch(model, optimizer, every=10):
-                sparse.append(steps(20))
-        every, tenth = (np.median(np.divide(times, bare)) for times in (watched, sparse))
-        print(f"784-{width}-{width}-10, batch {batch}: watched {every:.2f} x bare, every tenth step {tenth:.2f} x")
-    setting = drawn(3)
-    loops = [setting.loop(ours=ours) for ours in (True, False)]
-    alone, compared = [], []
-    for _ in range(3):
-        start = time.process_time()
-        for loop in loops:
-            loop(lambda *_: nullcontext())
-        alone.append(time.process_time() - start)
-        start = time.process_time()
-        gradcheck.check_loops(*loops, steps=STEPS)
-        compared.append(time.process_time() - start)
-    print(f"check_loops of {STEPS} steps takes {np.median(np.divide(compared, alone)):.0f} x both loops alone")
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=["right", "wrong", "cost"])
+    parser.add_argument("--part", choices=["right", "wrong"])
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -251,5 +205,3 @@ if __name__ == "__main__":
         right(arguments.pairs, arguments.seed)
     if arguments.part in (None, "wrong"):
         wrong(arguments.pairs, arguments.seed)
-    if arguments.part in (None, "cost"):
-        cost()

@@ -1,6 +1,6 @@
-"""What a fair run's verdict is worth: false alarms, tails, horizons, planted faults, the smallest one caught, and cost.
+"""What a fair run's verdict is worth: false alarms, tails, horizons, planted faults, and the smallest one caught.
 
-    python benchmarks/trajectories.py --data-dir DIR [--part clean|faults|smallest|cost] [--scale 1.0] [--network NAME]
+    python benchmarks/trajectories.py --data-dir DIR [--part clean|faults|smallest] [--scale 1.0] [--network NAME]
 
 Prints tables in Markdown. ``clean`` takes 1.2 million steps, an hour and a half on two cores, and writes a line a run
 to ``--log``, so that a run that was made is not made again; the other parts take minutes. DIR holds MNIST/raw; without
@@ -23,15 +23,13 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck.contract import Array, Context, Key
+from gradcheck.contract import Array
 from gradcheck.numerics.agreement import Verdict
-from gradcheck.trajectory.check import check_trajectory
 from nets.datasets.catalogue import load_dataset
-from nets.engines.torch_engine import one_thread_each
 from nets.injection import KINDS, parse_fault
 from nets.presets import PRESETS, Preset
-from nets.run import Run, prepare
-from nets.training import train_both, train_fair
+from nets.run import prepare
+from nets.training import train_fair
 
 DTYPES = ("float64", "float32")
 SEEDS = range(5)
@@ -275,50 +273,12 @@ def _smallest(name: str, batch: int, dtype: str, data_dir: Path | None) -> str:
     return " | ".join(ends) + (f"; never: {', '.join(blind)}" if blind else "")
 
 
-def cost(data_dir: Path | None) -> Iterator[str]:
-    """Yield what a fair run at batch 1 takes, over training torch alone and over training both."""
-    yield "| network | dtype | torch alone, ms a step | both | fair | fair / torch | fair / both |"
-    yield f"|{'---|' * 7}"
-    data = load_dataset("auto", data_dir)
-    for (name, network), dtype in itertools.product(NETWORKS.items(), DTYPES):
-        run = prepare(network.preset, data, train_size=1000, test_size=10, batch_size=1, steps=COST_STEPS, dtype=dtype)
-        alone, both, fair = (
-            np.median([seconds(run) for _ in range(REPEATS)]) / COST_STEPS * 1e3 for seconds in (_alone, _both, _fair)
-        )
-        ratios = f"{fair / alone:.1f} | {fair / both:.1f}"
-        yield f"| {name} | {dtype} | {alone:.2f} | {both:.2f} | {fair:.2f} | {ratios} |"
-
-
-COST_STEPS, REPEATS = 300, 3
-
-
-def _alone(run: Run) -> float:
-    engine, batches = run.torch_engine(), list(run.batches())
-    with one_thread_each():
-        began = time.perf_counter()
-        for index, batch in enumerate(batches):
-            engine.step(*batch, Context(training=True, key=Key(run.seed, index)))
-        return time.perf_counter() - began
-
-
-def _both(run: Run) -> float:
-    pair = train_both(run)
-    return pair.outcomes["numpy"].seconds + pair.outcomes["torch"].seconds
-
-
-def _fair(run: Run) -> float:
-    began = time.perf_counter()
-    with one_thread_each():
-        check_trajectory(run.numpy_engine(), run.torch_engine(), run.batches(), sensitivity=False)
-    return time.perf_counter() - began
-
-
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     directory = os.environ.get("MNISTCHECK_DATA_DIR")
     parser.add_argument("--data-dir", type=Path, default=Path(directory) if directory else None)
-    parser.add_argument("--part", choices=["clean", "faults", "smallest", "cost"])
+    parser.add_argument("--part", choices=["clean", "faults", "smallest"])
     parser.add_argument("--scale", type=float, default=1.0, help="of the number of steps, which stay 2,000 at least")
     parser.add_argument("--network", help="only those whose name contains this")
     parser.add_argument("--log", type=Path, default=Path("trajectories.jsonl"))
@@ -327,7 +287,6 @@ def main() -> None:
     parts: dict[str, Iterator[str]] = {
         "faults": faults(options.data_dir),
         "smallest": smallest(options.data_dir),
-        "cost": cost(options.data_dir),
         "clean": clean(_cells(options.data_dir, options.scale, options.network), options.log),
     }
     for name, rows in parts.items():
