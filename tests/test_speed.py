@@ -46,7 +46,7 @@ def test_a_ratio_that_is_not_a_number_fails() -> None:
 
 def test_a_ratio_is_the_median_of_calls_side_by_side() -> None:
     ours = cycle([9.0, 2.0, 4.0, 6.0])  # the first is dropped
-    found = measured(Pair("made-up", lambda: next(ours), lambda: 2.0, units=2), repeats=3)
+    found = measured(Pair("made-up", lambda: next(ours), lambda: 2.0, units=2), repeats=3, limit=5.0)
     assert (found.ratio, found.low, found.high) == (2.0, 1.5, 2.5)
     assert (found.ours_ms, found.theirs_ms, found.repeats) == (2000.0, 1000.0, 3)
 
@@ -62,7 +62,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]
             yield Pair("a step", lambda: ours, lambda: 1.0, aim=1.5)
             yield Pair("a check", lambda: 1.0, lambda: 1.0)
 
-        monkeypatch.setattr(command, "PARTS", {"made-up": (pairs, 2)})
+        monkeypatch.setattr(command, "PARTS", {"made-up": (pairs, 2, 5.0)})
         return command.main([*options, "--results", str(tmp_path / "results.json")])
 
     return bench

@@ -30,14 +30,14 @@ def data() -> Dataset:
     return load_dataset("auto", Path(directory) if directory else None)
 
 
-# What is measured, and how often each side runs.
-PARTS: dict[str, tuple[Callable[[], Iterator[Pair]], int]] = {
-    "steps": (lambda: steps.pairs(data()), 11),
-    "fair-runs": (lambda: fair_runs.pairs(data()), 5),
-    "once": (lambda: fair_runs.once(data()), 3),
-    "checks": (layer_checks.pairs, 5),
-    "watching": (watching.pairs, 7),
-    "starts": (starts.pairs, 5),
+# What is measured, how often each side runs, and after how many seconds it runs no more.
+PARTS: dict[str, tuple[Callable[[], Iterator[Pair]], int, float]] = {
+    "steps": (lambda: steps.pairs(data()), 11, 5.0),
+    "fair-runs": (lambda: fair_runs.pairs(data()), 5, 4.0),
+    "once": (lambda: fair_runs.once(data()), 3, 10.0),
+    "checks": (layer_checks.pairs, 5, 5.0),
+    "watching": (watching.pairs, 7, 5.0),
+    "starts": (starts.pairs, 5, 20.0),
 }
 
 
@@ -81,12 +81,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _rows(name: str, rows: list[str], repeats: int | None) -> Iterator[Row]:
     """Measure the pairs of a part, or those whose names have one of some texts in them."""
-    pairs, usual = PARTS[name]
+    pairs, usual, limit = PARTS[name]
     began = time.monotonic()
     for pair in pairs():
         if rows and not any(text in pair.name for text in rows):
             continue
-        row = measured(pair, repeats or usual)
+        row = measured(pair, repeats or usual, limit)
         print(f"{time.monotonic() - began:5.0f} s  {name}: {row.name}: {row.ratio:.3g}", file=sys.stderr, flush=True)
         yield row
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 PATH = Path(__file__).parent.parent / "curves.json"
 IMAGES = tables.PAGE.parent / "images"
-REPEATS = 5
+REPEATS, LIMIT = 5, 5.0
 LONG = 2.0  # seconds, after which a mode is tried on no larger layer
 
 WIDTHS = tuple(2**power for power in range(4, 13))
@@ -67,7 +67,7 @@ def steps_over(cells: list[tuple[int, int, int]]) -> Series:
     """Return the times of a step of both engines; a cell has an abscissa, a width and a batch."""
     found: Series = {"NumPy": [], "PyTorch": []}
     for x, width, batch in cells:
-        row = measured(pair_of(f"width {width}, batch {batch}", network(width, batch, 8)), REPEATS)
+        row = measured(pair_of(f"width {width}, batch {batch}", network(width, batch, 8)), REPEATS, LIMIT)
         told(row.name, row.ours_ms)
         found["NumPy"].append((x, row.ours_ms))
         found["PyTorch"].append((x, row.theirs_ms))
@@ -101,7 +101,7 @@ def fair_runs_over_widths() -> Series:
         pair = Pair(
             f"width {width}", partial(fair_runs.fair, run), partial(fair_runs.trained, both, steps), units=steps
         )
-        row = measured(pair, 3)
+        row = measured(pair, REPEATS, LIMIT)
         told(row.name, row.ours_ms)
         found["fair run"].append((width, row.ours_ms))
         found["both alone"].append((width, row.theirs_ms))

@@ -54,7 +54,7 @@ class Row:
         }
 
 
-def measured(pair: Pair, repeats: int, limit: float = 5.0) -> Row:
+def measured(pair: Pair, repeats: int, limit: float) -> Row:
     """Run both sides in turn, and compare each call with the one beside it; the first turn warms up and is dropped.
 
     After ``limit`` seconds no turn is begun but the second; where the first takes most of that, it counts.
