@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from itertools import cycle
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -55,6 +56,9 @@ def test_a_ratio_is_the_median_of_calls_side_by_side() -> None:
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Return the command, with a page of its own and one part, in which ours takes as long as is said."""
     monkeypatch.setattr(tables, "PAGE", tmp_path / "page.md")
+    monkeypatch.setattr(results, "machine", lambda: {"processor": "made-up"})
+    monkeypatch.setattr(command, "data", lambda: SimpleNamespace(name="digits"))
+    monkeypatch.setattr(results, "PATH", tmp_path / "results.json")
     tables.PAGE.write_text(PAGE, encoding="utf-8")
 
     def bench(ours: float, *options: str) -> int:
@@ -63,7 +67,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]
             yield Pair("a check", lambda: 1.0, lambda: 1.0)
 
         monkeypatch.setattr(command, "PARTS", {"made-up": (pairs, 2, 5.0)})
-        return command.main([*options, "--results", str(tmp_path / "results.json")])
+        return command.main(options)
 
     return bench
 
@@ -91,6 +95,12 @@ def test_results_and_the_table_are_written_together(bench: Callable[..., int], t
     page = tables.PAGE.read_text(encoding="utf-8")
     assert "| a step | 2 | 2 to 2 | 1.5, missed | 2000 | 1000 | 2 |" in page
     assert page == tables.filled(PAGE, results.read(tmp_path / "results.json"))
+
+
+def test_a_file_of_ones_own_changes_no_page(bench: Callable[..., int], tmp_path: Path) -> None:
+    bench(2.0, "--results", str(tmp_path / "own.json"))
+    assert list(results.read(tmp_path / "own.json")) == ["made-up"]
+    assert tables.PAGE.read_text(encoding="utf-8") == PAGE
 
 
 def test_rows_that_are_measured_alone_leave_the_others(bench: Callable[..., int], tmp_path: Path) -> None:

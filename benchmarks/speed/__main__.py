@@ -1,8 +1,9 @@
 """All speeds, as ratios: python -m benchmarks.speed [--only NAME] [--repeats N] [--check] [--results FILE].
 
-Measures each part, writes benchmarks/results.json after it, and the tables of docs/performance.md. With ``--check``
-nothing is written: the ratios are compared with those of the file, and the command fails if one has grown beyond its
-margin. Progress goes to stderr. Ends in 0, in 1 if a ratio has grown, in 2 for a file that cannot be compared with.
+Measures each part, and after it writes benchmarks/results.json and the tables of docs/performance.md; with another FILE,
+that file alone. With ``--check`` nothing is written: the ratios are compared with those of the file, and the command
+fails if one has grown beyond its margin. Progress goes to stderr. Ends in 0, in 1 if a ratio has grown, in 2 for a file that
+cannot be compared with.
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             known[name] = Part(where, tuple((kept | {row.name: row for row in part.rows}).values()))
             if known[name].rows:
                 results.write(known, options.results)
-                _fill(known)
+                if options.results == results.PATH:
+                    _fill(known)
                 print("\n".join([f"{name}\n", *tables.table(part), ""]), flush=True)
     return _told(found) if options.check else 0
 
