@@ -78,7 +78,7 @@ def test_a_slowdown_is_named_and_ends_in_1(bench: Callable[..., int], capsys: py
     capsys.readouterr()
     assert bench(2.0, "--check") == 1
     assert capsys.readouterr().out.splitlines() == [
-        "made-up: a step: ratio 2 (2 to 2), 2.00 times the committed 1; 1.15 is allowed",
+        "made-up: a step: ratio 2 (2 to 2), 2.00 times the committed 1; 1.25 is allowed",
         "2 ratios compared, 1 have grown beyond their margin",
     ]
 

@@ -1,9 +1,9 @@
 """All speeds, as ratios: python -m benchmarks.speed [--only NAME] [--repeats N] [--check] [--results FILE].
 
-Measures each part, and after it writes benchmarks/results.json and the tables of docs/performance.md; with another FILE,
-that file alone. With ``--check`` nothing is written: the ratios are compared with those of the file, and the command
-fails if one has grown beyond its margin. Progress goes to stderr. Ends in 0, in 1 if a ratio has grown, in 2 for a file that
-cannot be compared with.
+Measures each part, and after it writes benchmarks/results.json and the tables of docs/performance.md; with another
+FILE, that file alone. With ``--check`` nothing is written: the ratios are compared with those of the file, and the
+command fails if one has grown beyond its margin. Progress goes to stderr. Ends in 0, in 1 if a ratio has grown, in 2
+for a file that cannot be compared with.
 """
 
 from __future__ import annotations

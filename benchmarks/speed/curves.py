@@ -40,7 +40,7 @@ LONG = 2.0  # seconds, after which a mode is tried on no larger layer
 
 WIDTHS = tuple(2**power for power in range(4, 13))
 BATCHES = tuple(2**power for power in range(10))
-ELEMENTS = (10, 30, 100, 300, 1000, 3000, 10**4, 10**5, 10**6)
+ELEMENTS = tuple(10**power for power in range(1, 7))
 
 # By series: times in milliseconds at each abscissa.
 Series = dict[str, list[tuple[int, float]]]
