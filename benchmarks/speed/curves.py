@@ -154,7 +154,10 @@ def table(found: Mapping[str, Series]) -> Iterator[str]:
     for name, curve in CURVES.items():
         for series, points in found.get(name, {}).items():
             slope, error, start = exponent(points)
-            ends = (f"{ms:.3g} ms at {x:,}" for x, ms in (points[0], points[-1]))
+            ends = (
+                f"{round(ms):,} ms at {x:,}" if ms >= 100 else f"{ms:.3g} ms at {x:,}"
+                for x, ms in (points[0], points[-1])
+            )
             what = f"{curve.ordinate.partition(',')[0]} over {curve.abscissa}"
             yield f"| {what} | {series} | {' | '.join(ends)} | {slope:.2f} ± {error:.2f}, from {start:,} |"
 
