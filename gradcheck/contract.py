@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 Gradients = dict[str, Array]
-Backward = Callable[[Array], tuple[Array, Gradients]]
+Backward = Callable[[Array], tuple[Array, Gradients]]  # or a `Pullback`, which can be called as one
 LossBackward = Callable[[Array], Array]
 Tap = Callable[[str, Array], Array]
 Phase = Literal["data", "forward", "loss", "backward", "update"]
@@ -95,6 +95,47 @@ class Context:
 EVALUATION = Context()
 
 
+class Into(NamedTuple):
+    """Arrays, by name, that gradients of parameters may be written to; those of one layer begin with ``prefix``.
+
+    Their next use overwrites them.
+    """
+
+    arrays: Mapping[str, Array] = {}
+    prefix: str = ""
+
+    def child(self, name: str) -> Into:
+        """Return the arrays of the child layer ``name``."""
+        return Into(self.arrays, f"{self.prefix}{name}.")
+
+    def array(self, name: str, *factors: Array) -> Array | None:
+        """Return the array for a gradient made of ``factors``; None where there is none, or one of another dtype."""
+        array = self.arrays.get(self.prefix + name)
+        if array is None or any(one.dtype != array.dtype for one in factors):
+            return None
+        return array
+
+
+@dataclass(frozen=True, slots=True)
+class Pullback:
+    """A pullback ``dy -> (dx, parameter gradients)`` that a caller may spare some of its work.
+
+    ``pull(dy, into, needed)`` may write gradients to the arrays of ``into``; unless dx is ``needed``, it returns
+    anything in its place. A layer whose pullback has nothing to spare returns a function, which `pulled` calls, too.
+    """
+
+    pull: Callable[[Array, Into, bool], tuple[Array, Gradients]]
+
+    def __call__(self, dy: Array) -> tuple[Array, Gradients]:
+        """Return dx and the gradients, all of them new arrays."""
+        return self.pull(dy, Into(), True)
+
+
+def pulled(backward: Backward, dy: Array, into: Into, needed: bool = True) -> tuple[Array, Gradients]:
+    """Return dx, or anything unless it is ``needed``, and the gradients, some of which may be arrays of ``into``."""
+    return backward.pull(dy, into, needed) if isinstance(backward, Pullback) else backward(dy)
+
+
 class Kinks(NamedTuple):
     """The discrete choices of a layer at an input, and how far each is from tipping over.
 
@@ -129,12 +170,13 @@ def require_shape(who: str, name: str, array: Array, *shape: int | str) -> None:
     free = bool(shape) and shape[0] == "..."
     wanted = shape[1:] if free else shape
     actual = array.shape[-len(wanted) :] if free and wanted else array.shape
-    fits = len(actual) == len(wanted) and all(
-        isinstance(want, str) or want == have for want, have in zip(wanted, actual, strict=True)
-    )
-    if not fits:
+    if len(actual) != len(wanted) or any(map(_is_other, wanted, actual)):
         text = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
         raise ShapeError(f"{who} needs {name} of shape ({text}), got {array.shape}")
+
+
+def _is_other(want: int | str, have: int) -> bool:
+    return want != have and not isinstance(want, str)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from gradcheck.contract import EVALUATION, Array, Context, Kinks, Layer, Loss, Optimizer
+from gradcheck.contract import EVALUATION, Array, Context, Gradients, Into, Kinks, Layer, Loss, Optimizer, pulled
 from gradcheck.trajectory.engine import Batch, Engine, State, Step, StepError, below
 from gradcheck.trajectory.faults import Fault, Planted
 from nets.layers.containers import kinks_along
@@ -18,14 +18,19 @@ class NumpyEngine(Engine):
     """Trains a copy of ``model``, its attribute. A planted fault is really made: a wrong gradient is learnt from.
 
     The parameters that the layers hold are views of one array, and updates are in place: a pullback sees those that
-    come after its forward pass, and is worth nothing from the next step on.
+    come after its forward pass, and is worth nothing from the next step on. The gradients are views of another, which
+    the next step overwrites.
     """
 
     def __init__(self, model: Layer, loss: Loss, optimizer: Optimizer) -> None:
         _require_own(model.parameters() | model.buffers())
-        self.params = FlatArrays(model.parameters())
+        self.params, self.grads = FlatArrays(model.parameters()), FlatArrays(model.parameters())
         self.buffers = {name: array.copy() for name, array in model.buffers().items()}
         self.model = model.replace_arrays(self.params | self.buffers)
+        self._lasting = {
+            **{f"param/{name}": array for name, array in self.params.items()},
+            **{f"buffer/{name}": array for name, array in self.buffers.items()},
+        }
         self.loss, self.optimizer, self.plant = loss, optimizer, Planted(Fault())
         self.steps = 0
 
@@ -64,14 +69,14 @@ class NumpyEngine(Engine):
         if np.shape(loss):
             raise StepError(f"needs a loss of one number, got shape {np.shape(loss)}: reduce it", "loss/loss.value")
         loss = of_loss.tapped("loss", "value", loss)
-        doutputs = of_loss.tapped("backward", "prediction", loss_backward(np.ones_like(loss)))
-        _, grads = backward(doutputs)
+        doutputs = of_loss.tapped("backward", "prediction", loss_backward(np.ones((), loss.dtype)))
+        _, grads = pulled(backward, doutputs, Into(self.grads), needed=False)
         grads = self.plant.gradients(index, grads, len(x))
         for name, grad in grads.items():
             if name in self.params and grad.shape != self.params[name].shape:
                 shapes = f"has shape {grad.shape}, its parameter {self.params[name].shape}"
                 raise StepError(shapes, f"backward/{name}")
-        fault.update(index, self.optimizer, self.params, grads, lr)
+        fault.update(index, self.optimizer, self.params, self._at_once(grads), lr)
         for name, array in (context.updates or {}).items():
             self.buffers[name][...] = array
         self.steps += 1
@@ -83,10 +88,18 @@ class NumpyEngine(Engine):
     def evaluate(self, x: Array, context: Context = EVALUATION) -> Array:
         return self.model.forward(x, self.plant.context(context))[0]
 
+    def _at_once(self, grads: Gradients) -> Gradients:
+        """Return gradients as views of one array, if every parameter has one."""
+        if grads.keys() != self.grads.keys():
+            return grads
+        for name, array in self.grads.items():
+            if grads[name] is not array:
+                array[...] = grads[name]
+        return self.grads
+
     def _state(self) -> State:
         return {
-            **{f"param/{name}": array for name, array in self.params.items()},
-            **{f"buffer/{name}": array for name, array in self.buffers.items()},
+            **self._lasting,
             **{f"optim/{key}": array for key, array in self.optimizer.state.items()},
             "step": np.asarray(self.steps),
         }

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Kinks, Layer, ShapeError
+from gradcheck.contract import (
+    EVALUATION,
+    Array,
+    Backward,
+    Case,
+    Context,
+    Gradients,
+    Into,
+    Kinks,
+    Layer,
+    Pullback,
+    ShapeError,
+    pulled,
+    untapped,
+)
 from nets.floating import floating
 from nets.refusals import kind_of, require_layer
 
@@ -46,21 +61,31 @@ class Sequential(Layer):
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         pullbacks: list[tuple[str, Context, Backward]] = []
-        for name, layer in self.children():
+        for place, layer in enumerate(self.layers):
+            name = str(place)
             inner = context.child(name)
             y, pullback = layer.forward(x, inner)
             x = inner.tapped("forward", "output", y)
             pullbacks.append((name, inner, pullback))
 
-        def backward(dy: Array) -> tuple[Array, Gradients]:
+        def pull(dy: Array, into: Into, needed: bool) -> tuple[Array, Gradients]:
             grads: Gradients = {}
-            for name, inner, pullback in reversed(pullbacks):
-                dx, inner_grads = pullback(dy)
+            # What nobody needs or sees is not computed: nothing flows further back than to the first parameters.
+            shown = needed or context.tap is not untapped
+            last = 0 if shown else self._first_with_parameters
+            for place in range(len(pullbacks) - 1, last - 1, -1):
+                name, inner, pullback = pullbacks[place]
+                dx, inner_grads = pulled(pullback, dy, into.child(name), shown or place > last)
                 dy = inner.tapped("backward", "input", dx)
                 grads.update({f"{name}.{key}": grad for key, grad in inner_grads.items()})
             return dy, grads
 
-        return x, backward
+        return x, Pullback(pull)
+
+    @cached_property
+    def _first_with_parameters(self) -> int:
+        """The place of the first layer with parameters, or 0."""
+        return next((place for place, layer in enumerate(self.layers) if layer.parameters()), 0)
 
     def twin(self) -> torch.nn.Module:
         import torch
@@ -132,12 +157,13 @@ class Residual(Layer):
             raise ShapeError(f"Residual needs a branch whose output has the shape {x.shape} of x, got {y.shape}")
         y = inner.tapped("forward", "output", y)
 
-        def backward(dy: Array) -> tuple[Array, Gradients]:
-            dx, grads = pullback(dy)
+        def pull(dy: Array, into: Into, needed: bool) -> tuple[Array, Gradients]:
+            shown = needed or context.tap is not untapped
+            dx, grads = pulled(pullback, dy, into.child("branch"), shown)
             dx = inner.tapped("backward", "input", dx)
-            return dy + dx, {f"branch.{name}": grad for name, grad in grads.items()}
+            return dy + dx if needed else dy, {f"branch.{name}": grad for name, grad in grads.items()}
 
-        return floating(x) + y, backward
+        return floating(x) + y, Pullback(pull)
 
     def twin(self) -> torch.nn.Module:
         import torch

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from gradcheck.contract import Array, Backward, Case, Gradients, Layer, parameter
+from gradcheck.contract import Array, Backward, Case, Gradients, Into, Layer, Pullback, parameter
 from nets.initializers import TORCH_DEFAULT
+from nets.layers.correlation import Correlation
 from nets.layers.windows import Extents, Windows, extents, one_or_all, windows_of
 from nets.refusals import PLACEMENT, refuses
 
@@ -125,18 +126,38 @@ class Kernel:
 
 def convolution(windows: Windows, x: Array, weight: Array, bias: Array | None, groups: int) -> tuple[Array, Backward]:
     """Return the cross-correlation of images (batch, in, height, width) with ``weight``, plus ``bias``."""
-    kernel, held = Kernel(weight, groups), windows.columns(x, fill=0)
-    y = kernel.product(held)
+    windows.counts(*x.shape[2:])  # which raises where no window fits
+    correlation, kernel = Correlation(windows.stride, windows.dilation, groups), _channels_last(weight)
+    (above, below), (left, right) = windows.padding
+    height, width = x.shape[2:]
+    image = slice(None), slice(above, above + height), slice(left, left + width)
+    padded = np.zeros((len(x), above + height + below, left + width + right, x.shape[1]), x.dtype)
+    padded[image] = x.transpose(0, 2, 3, 1)
+    y = correlation.product(padded, kernel)
     if bias is not None:
-        y += bias[:, None, None]
+        # One row of pixels after the other: longer runs than one pixel's channels.
+        y.reshape(-1, y.shape[2] * len(bias))[...] += np.tile(bias, y.shape[2])
 
-    def backward(dy: Array) -> tuple[Array, Gradients]:
-        grads = {"weight": kernel.dweight(held, dy)}
+    def pull(dy: Array, into: Into, needed: bool) -> tuple[Array, Gradients]:
+        last = _channels_last(dy)
+        place = into.array("weight", x, dy)
+        dweight = correlation.dweight(padded, kernel, last).transpose(0, 3, 1, 2)
+        if place is not None:
+            place.reshape(dweight.shape)[...] = dweight
+        grads = {"weight": np.ascontiguousarray(dweight) if place is None else place}
         if bias is not None:
-            grads["bias"] = dy.sum(axis=(0, 2, 3))
-        return windows.images(kernel.dheld(dy), *x.shape[2:]), grads
+            pixels = last.reshape(-1, len(bias))
+            grads["bias"] = np.ones(len(pixels), dy.dtype) @ pixels
+        if not needed:
+            return dy, grads
+        return correlation.dx(kernel, last, *padded.shape[1:3])[image].transpose(0, 3, 1, 2), grads
 
-    return y, backward
+    return y.transpose(0, 3, 1, 2), Pullback(pull)
+
+
+def _channels_last(array: Array) -> Array:
+    """Return (batch, channels, height, width) as (batch, height, width, channels), contiguous."""
+    return np.ascontiguousarray(array.transpose(0, 2, 3, 1))
 
 
 def padded_windows(owner: str, kernel_size: Extents, stride: Extents, padding: Padding, dilation: Extents) -> Windows:

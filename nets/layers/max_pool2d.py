@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Kinks, Layer
 from nets.floating import floating
+from nets.layers.masking import masked
 from nets.layers.pooling import Pooling, pooling_windows, poolings
 from nets.layers.windows import Pair, Windows
 from nets.refusals import refuses
@@ -43,25 +45,28 @@ class MaxPool2d(Layer):
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         x = floating(x)
-        windows, columns = self._windows(), self._columns(x)
-        winner = self._winner(x, columns)
+        columns = self._columns(x)
+        y = columns.max(axis=2)
 
         def backward(dy: Array) -> tuple[Array, Gradients]:
-            dcolumns = np.zeros(columns.shape, dy.dtype)
-            np.put_along_axis(dcolumns, winner, dy[:, :, None], axis=2)
-            return windows.images(dcolumns, *x.shape[2:]), {}
+            dcolumns = np.empty_like(columns, dtype=dy.dtype)
+            for k, won in self._winners(x, columns, y):
+                masked(dy, won, out=dcolumns[:, :, k])
+            return self._windows().images(dcolumns, *x.shape[2:]), {}
 
-        return np.take_along_axis(columns, winner, axis=2)[:, :, 0].copy(), backward
+        return y, backward
 
     def kinks(self, x: Array) -> Kinks:
+        x = floating(x)
         columns = self._columns(x)
-        winner = self._winner(x, columns)
-        first = np.take_along_axis(columns, winner, axis=2)
-        np.put_along_axis(columns, winner, -np.inf, axis=2)
-        second = columns.max(axis=2, keepdims=True)
+        first = columns.max(axis=2)
+        choice, second = np.zeros(first.shape, np.intp), np.full_like(first, -np.inf)
+        for k, won in self._winners(x, columns, first):
+            choice[won] = k
+            np.maximum(second, np.where(won, -np.inf, columns[:, :, k]), out=second)
         # A window of one pixel has no other to choose: its margin is inf.
         margin = np.subtract(first, second, out=np.zeros_like(first), where=first != second)
-        return Kinks(choice=winner[:, :, 0], margin=margin[:, :, 0])
+        return Kinks(choice, margin)
 
     def twin(self) -> torch.nn.Module:
         import torch
@@ -100,12 +105,26 @@ class MaxPool2d(Layer):
         self.require(x, "batch", "channels", "height", "width")
         return self._windows().columns(floating(x), fill=-np.inf)
 
-    def _winner(self, x: Array, columns: Array) -> Array:
-        """Return where in its window each first maximum is, (batch, channels, 1, rows, columns)."""
-        winner = np.asarray(columns.argmax(axis=2, keepdims=True))
-        nothing = np.take_along_axis(columns, winner, axis=2) == -np.inf
-        if not nothing.any():
-            return winner
+    def _winners(self, x: Array, columns: Array, y: Array) -> Iterator[tuple[int, Array]]:
+        """Yield each place in a window, and in which windows its pixel is the first maximum."""
+        nan = bool(np.isnan(y).any())
         # Where all pixels are -inf, they tie with the padding, and the first of them wins.
-        pixels = self._windows().columns(np.ones((1, 1, *x.shape[2:])), fill=0).argmax(axis=2, keepdims=True)
-        return np.where(nothing, pixels, winner)
+        pixels = None
+        if self._windows().pads(*x.shape[2:]) and (y == -np.inf).any():
+            pixels = self._windows().columns(np.ones((1, 1, *x.shape[2:])), fill=0)
+        taken: Array | None = None
+        for k in self._order():
+            won = columns[:, :, k] == y
+            if nan:
+                won |= np.isnan(columns[:, :, k])
+            if pixels is not None:
+                won &= (pixels[:, :, k] != 0) | (y != -np.inf)
+            if taken is not None:
+                won &= ~taken
+            taken = won if taken is None else taken | won
+            yield k, won
+
+    def _order(self) -> Sequence[int]:
+        """Return the places in a window in the order in which they win."""
+        height, width = self._windows().kernel_size
+        return range(height * width)

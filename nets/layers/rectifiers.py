@@ -10,6 +10,7 @@ import numpy as np
 from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Kinks, Layer, parameter
 from nets.floating import floating
 from nets.initializers import Constant
+from nets.layers.masking import masked
 from nets.refusals import IN_PLACE, PLACEMENT, refuses
 
 if TYPE_CHECKING:
@@ -28,10 +29,9 @@ class ReLU(Layer):
 
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         x = floating(x)
-        mask = ~(x <= 0)  # with NaN, as torch
 
         def backward(dy: Array) -> tuple[Array, Gradients]:
-            return np.where(mask, dy, 0), {}
+            return masked(dy, ~(x <= 0)), {}  # of NaN, too, as torch
 
         return np.maximum(x, 0), backward
 

@@ -60,20 +60,38 @@ class Windows:
         Raises `ShapeError` for an image that is smaller than one window.
         """
         rows, columns = self.counts(*x.shape[2:])
-        padded = np.full((*x.shape[:2], *self._spaces(*x.shape[2:])), fill, x.dtype)
-        padded[self._image(*x.shape[2:])] = x
-        held = np.empty((*x.shape[:2], self.kernel_size[0] * self.kernel_size[1], rows, columns), x.dtype)
-        for k, (vertical, horizontal) in enumerate(self._places(rows, columns)):
-            held[:, :, k] = padded[:, :, vertical, horizontal]
-        return held
+        padded = x
+        if self.pads(*x.shape[2:]):
+            padded = np.full_like(x, fill, shape=(*x.shape[:2], *self._spaces(*x.shape[2:])))
+            padded[self._image(*x.shape[2:])] = x
+        kernel = self.kernel_size[0] * self.kernel_size[1]
+        # One offset after the other in memory, each as the images are, so that what is done with one is done in a run.
+        held = np.empty_like(x, shape=(kernel * len(x), x.shape[1], rows, columns))
+        held = held.reshape(kernel, *x.shape[:2], rows, columns)
+        for offset, (vertical, horizontal) in zip(held, self._places(rows, columns), strict=True):
+            offset[...] = padded[:, :, vertical, horizontal]
+        return np.moveaxis(held, 0, 2)
 
     def images(self, dcolumns: Array, height: int, width: int) -> Array:
         """Return the pullback of `columns`: every pixel gets the sum over all windows that hold it."""
-        dpadded = np.zeros((*dcolumns.shape[:2], *self._spaces(height, width)), dcolumns.dtype)
+        shape = *dcolumns.shape[:2], *self._spaces(height, width)
+        dpadded = np.zeros_like(dcolumns[:, :, 0], shape=shape)
+        alone = self._are_apart()
         # One offset in all windows meets no pixel twice, so that += adds every term; overlaps lie between offsets.
         for k, (vertical, horizontal) in enumerate(self._places(*dcolumns.shape[3:])):
-            dpadded[:, :, vertical, horizontal] += dcolumns[:, :, k]
-        return dpadded[self._image(height, width)].copy()
+            if alone:
+                dpadded[:, :, vertical, horizontal] = dcolumns[:, :, k]
+            else:
+                dpadded[:, :, vertical, horizontal] += dcolumns[:, :, k]
+        return dpadded if shape[2:] == (height, width) else dpadded[self._image(height, width)].copy()
+
+    def _are_apart(self) -> bool:
+        """Return whether no two windows hold the same pixel."""
+        return all(stride >= reach for stride, reach in zip(self.stride, self.reach(), strict=True))
+
+    def pads(self, height: int, width: int) -> bool:
+        """Return whether windows may hold more than the image."""
+        return self._spaces(height, width) != (height, width)
 
     def _count(self, side: int, around: tuple[int, int], reach: int, stride: int) -> int:
         """Return how many windows there are along an axis, less than one where not one fits."""

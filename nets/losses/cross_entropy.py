@@ -53,16 +53,17 @@ class CrossEntropyLoss(Reduced):
         # beside the logarithm, and beside softmax - 1.
         total = context.tapped("loss", "sum_exp", np.exp(shifted).sum(axis=1, keepdims=True))
         log_softmax = context.tapped("loss", "log_softmax", shifted - np.log(total))
-        each, hard = np.arange(len(shifted)), (1 - self.label_smoothing) * rows.weight
-        terms, mass = -hard * np.where(rows.counted, log_softmax[each, rows.target], 0), hard
+        hard = (1 - self.label_smoothing) * rows.weight
+        terms, mass = -hard * rows.of_counted(log_softmax[rows.chosen]), hard
         if self.label_smoothing:
-            soft = self.label_smoothing / len(rows.weights) * rows.weights
-            terms, mass = np.where(rows.counted, terms - log_softmax @ soft, 0), mass + soft.sum()
-        value, of_terms = reduced(terms.reshape(target.shape), self.reduction, rows.weight.sum())
+            weights = np.ones_like(shifted[0]) if rows.weights is None else rows.weights
+            soft = self.label_smoothing / len(weights) * weights
+            terms, mass = rows.of_counted(terms - (log_softmax @ soft)[:, None]), mass + soft.sum()
+        value, of_terms = reduced(terms.reshape(target.shape), self.reduction, rows.total)
 
         def backward(dvalue: Array) -> Array:
-            dz = context.tapped("backward", "softmax", np.exp(log_softmax)) * mass[:, None]
-            dz[each, rows.target] -= hard
+            dz = context.tapped("backward", "softmax", np.exp(log_softmax)) * mass
+            dz[rows.chosen] -= hard
             if self.label_smoothing:
                 dz -= soft
             return rows.back(dz, of_terms(dvalue), prediction.shape)
@@ -107,13 +108,12 @@ class NLLLoss(Reduced):
 
     def forward(self, prediction: Array, target: Array, context: Context = EVALUATION) -> tuple[Array, LossBackward]:
         rows = _rows(self, prediction, target, self.weight, self.ignore_index)
-        each = np.arange(len(rows.target))
-        terms = -rows.weight * np.where(rows.counted, rows.prediction[each, rows.target], 0)
-        value, of_terms = reduced(terms.reshape(target.shape), self.reduction, rows.weight.sum())
+        terms = -rows.weight * rows.of_counted(rows.prediction[rows.chosen])
+        value, of_terms = reduced(terms.reshape(target.shape), self.reduction, rows.total)
 
         def backward(dvalue: Array) -> Array:
             dp = np.zeros_like(rows.prediction)
-            dp[each, rows.target] = -rows.weight
+            dp[rows.chosen] = -rows.weight
             return rows.back(dp, of_terms(dvalue), prediction.shape)
 
         return value, backward
@@ -132,17 +132,26 @@ class NLLLoss(Reduced):
 
 
 class _Rows(NamedTuple):
-    """Predictions (rows, classes), with the target (rows,), whether it counts and by how much; all classes' weights."""
+    """Predictions (rows, classes), and ``chosen``, the indices of those of the targets, (rows, 1) each.
+
+    ``counted`` (rows, 1) are the rows that are not ignored, None if all are. ``weight`` is that of each row, (rows, 1),
+    and ``total`` their sum; 1 and None if all weigh the same. ``weights`` are those of the classes, if given.
+    """
 
     prediction: Array
-    target: Array
-    counted: Array
-    weight: Array
-    weights: Array
+    chosen: tuple[Array, Array]
+    counted: Array | None
+    weight: Array | float
+    total: Array | None
+    weights: Array | None
+
+    def of_counted(self, array: Array) -> Array:
+        """Return an array (rows, ...), with 0 for ignored rows."""
+        return array if self.counted is None else np.where(self.counted, array, 0)
 
     def back(self, dz: Array, of_terms: Array, shape: tuple[int, ...]) -> Array:
         """Return the gradient of the predictions in their own ``shape``, from that of each term; 0 of ignored rows."""
-        scaled = np.where(self.counted[:, None], dz * of_terms.reshape(-1, 1), 0)
+        scaled = self.of_counted(dz * of_terms.reshape(-1, 1))
         if len(shape) == 2:
             return scaled
         return np.moveaxis(scaled.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
@@ -156,15 +165,26 @@ def _rows(loss: Loss, prediction: Array, target: Array, weight: Array | None, ig
         raise ValueError(f"{who} needs classes as integers, got {target.dtype}{soft}")
     loss.require(prediction, target)
     classes = prediction.shape[1]
-    flat = target.reshape(-1)
-    counted = flat != ignore_index
-    known = flat[counted]
-    if known.size and not (known.min() >= 0 and known.max() < classes):
-        raise ValueError(f"{who} needs classes 0 to {classes - 1}, got {known.min()} to {known.max()}")
     rows = floating(prediction)
     if rows.ndim > 2:
         rows = np.moveaxis(rows, 1, -1).reshape(-1, classes)
+    chosen, counted = target.reshape(-1, 1), None
+    low, high = _range(chosen)
+    if low <= ignore_index <= high:
+        counted = chosen != ignore_index
+        low, high = _range(chosen[counted])
+        chosen = np.where(counted, chosen, 0)
+    if low < 0 or high >= classes:
+        raise ValueError(f"{who} needs classes 0 to {classes - 1}, got {low} to {high}")
+    place = np.arange(len(rows))[:, None], chosen
+    if weight is None and counted is None:
+        return _Rows(rows, place, None, 1.0, None, None)
     weights = np.ones(classes, rows.dtype) if weight is None else np.asarray(weight).astype(rows.dtype, copy=False)
     require_shape(who, "weight", weights, classes)
-    chosen = np.where(counted, flat, 0)
-    return _Rows(rows, chosen, counted, weights[chosen] * counted, weights)
+    of_rows = weights[chosen] if counted is None else weights[chosen] * counted
+    return _Rows(rows, place, counted, of_rows, of_rows.sum(), weights)
+
+
+def _range(classes: Array) -> tuple[int, int]:
+    """Return the least and the largest; of none, a range without numbers."""
+    return (int(classes.min()), int(classes.max())) if classes.size else (0, -1)

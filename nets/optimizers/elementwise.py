@@ -27,12 +27,16 @@ UNSUPPORTED = {
 }
 
 
+# So many elements are moved at a time: an array that a rule passes over a dozen times stays near the processor.
+BLOCK = 16384
+
+
 @dataclass(eq=False)
 class ElementwiseOptimizer(Optimizer):
     """A rule ``(parameter, gradient, what is kept) -> (parameter, what is kept)`` for each element by itself.
 
     The contract is per tensor. But if the parameters are `FlatArrays`, all of them have a gradient, and all have been
-    moved equally often, then the rule is applied once, to the flat arrays, with the same result bit for bit; what is
+    moved equally often, then the rule is applied to the flat arrays, with the same result bit for bit; what is
     kept is then flat, too, and ``state`` holds the views. Raises what `require_gradients` does.
     """
 
@@ -56,20 +60,30 @@ class ElementwiseOptimizer(Optimizer):
     def step(self, params: dict[str, Array], grads: Gradients, lr: float) -> None:
         require_gradients(self, params, grads)
         slots = self.slots()
-        times = {name: self._updates(name, slots) for name in grads}
+        times = {name: self._updates(name, slots) for name in grads} if slots else dict.fromkeys(grads, 1)
         if isinstance(params, FlatArrays) and grads.keys() == params.keys() and len(set(times.values())) == 1:
             kept = {slot: self._flat(slot, initial, params) for slot, initial in slots.items()}
-            self._update(params.flat, params.gathered(grads), kept, lr, times.popitem()[1] + 1)
+            self._move_at_once(params.flat, params.gathered(grads), kept, lr, times.popitem()[1] + 1)
             return
         for name, grad in grads.items():
             # At least one axis, because what NumPy makes of arrays without one cannot be written into.
             param = np.atleast_1d(params[name])
             kept = {slot: np.atleast_1d(self._array(slot, name, params[name], slots[slot])) for slot in slots}
-            self._update(param, np.array(grad, param.dtype, ndmin=1), kept, lr, times[name] + 1)
+            _count(kept)
+            self._move(param, np.array(grad, param.dtype, ndmin=1), kept, lr, times[name] + 1)
 
-    def _update(self, param: Array, grad: Array, kept: dict[str, Array], lr: float, t: int) -> None:
-        if "step" in kept:
-            kept["step"] += 1
+    def _move_at_once(self, param: Array, grad: Array, kept: dict[str, Array], lr: float, t: int) -> None:
+        """Move flat arrays, a block after the other; ``grad`` is not overwritten."""
+        _count(kept)
+        spare = np.empty_like(param[:BLOCK])
+        for begin in range(0, param.size, BLOCK):
+            block = slice(begin, begin + BLOCK)
+            own = spare[: param.size - begin]
+            own[...] = grad[block]
+            within = {slot: array if slot == "step" else array[block] for slot, array in kept.items()}
+            self._move(param[block], own, within, lr, t)
+
+    def _move(self, param: Array, grad: Array, kept: dict[str, Array], lr: float, t: int) -> None:
         if self.maximize:
             np.negative(grad, out=grad)
         self.move(param, grad, kept, float(lr), t)  # NumPy's float64 numbers would turn float32 arrays into float64
@@ -102,6 +116,11 @@ class ElementwiseOptimizer(Optimizer):
         return flat.flat
 
 
+def _count(kept: Mapping[str, Array]) -> None:
+    if "step" in kept:
+        kept["step"][...] += 1
+
+
 def require_gradients(optimizer: Optimizer, params: Mapping[str, Array], grads: Mapping[str, Array]) -> None:
     """Raise an error unless every gradient is an array of a parameter's name and shape.
 
@@ -117,7 +136,8 @@ def require_gradients(optimizer: Optimizer, params: Mapping[str, Array], grads: 
         if not isinstance(grad, (np.ndarray, np.generic)):  # arithmetic makes numbers of arrays without axes
             fix = ": leave it out to skip the parameter" if grad is None else ""
             raise TypeError(f"{who} needs an array as the gradient of {name}, got {grad!r:.60}{fix}")
-        require_shape(who, f"the gradient of {name}", grad, *params[name].shape)
+        if grad.shape != params[name].shape:
+            require_shape(who, f"the gradient of {name}", grad, *params[name].shape)
 
 
 def require_numbers(optimizer: Optimizer, *names: str) -> None:
@@ -144,7 +164,9 @@ def average(mean: Array, value: Array, weight: float) -> None:
     Beyond half-way the rest is taken from ``value``, as torch does: a difference rounds to the size of the larger.
     """
     if weight < 0.5:
-        mean += weight * (value - mean)
+        way = value - mean
+        way *= weight
+        mean += way
     else:
         mean -= value
         mean *= 1 - weight

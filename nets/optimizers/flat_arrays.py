@@ -31,7 +31,12 @@ class FlatArrays(dict[str, Array]):
             begin += array.size
 
     def gathered(self, arrays: Mapping[str, Array]) -> Array:
-        """Return ``arrays``, which have the names and shapes of these, in one array that the next call overwrites."""
+        """Return ``arrays``, which have the names and shapes of these, in one array, not to be written to.
+
+        That is the arrays' own, if they are flat already and in this order, or else one that the next call overwrites.
+        """
+        if isinstance(arrays, FlatArrays) and arrays.flat.dtype == self.flat.dtype and [*arrays] == [*self]:
+            return arrays.flat
         if self._gathered is None:  # once: memory that is new in every step costs more than the copy
             self._gathered = np.empty_like(self.flat)
         return np.concatenate([arrays[name].ravel() for name in self], out=self._gathered, casting="same_kind")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +31,7 @@ class SGD(ElementwiseOptimizer):
     dampening: float = 0.0
     weight_decay: float = 0.0
     nesterov: bool = False
+    _product: Array = field(default_factory=lambda: np.empty(0), init=False, repr=False)
 
     def __post_init__(self) -> None:
         require_at_least_zero(self, "momentum", "weight_decay")
@@ -59,6 +60,16 @@ class SGD(ElementwiseOptimizer):
             else:
                 direction = velocity
         param -= np.multiply(direction, lr, out=grad)
+
+    def _move_at_once(self, param: Array, grad: Array, kept: dict[str, Array], lr: float, t: int) -> None:
+        if self.momentum or self.weight_decay or type(self).move is not SGD.move:
+            super()._move_at_once(param, grad, kept, lr, t)
+            return
+        # Two passes are too few to gain from blocks, and overwrite no gradient.
+        rate = float(-lr if self.maximize else lr)
+        if self._product.dtype != param.dtype or self._product.shape != param.shape:
+            self._product = np.empty_like(param)
+        param -= np.multiply(grad, rate, out=self._product)
 
     def twin(self, params: Sequence[torch.nn.Parameter], lr: float) -> torch.optim.Optimizer:
         import torch

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from gradcheck.contract import EVALUATION, Array, Backward, Context, Gradients, Kinks
@@ -57,8 +59,8 @@ class NeverCeil(MaxPool2d):
 class LastMaximumWins(MaxPool2d):
     """Gives the gradient to the last of several tied maxima: a generalised gradient, too, but not torch's."""
 
-    def _winner(self, x: Array, columns: Array) -> Array:
-        return columns.shape[2] - 1 - columns[:, :, ::-1].argmax(axis=2, keepdims=True)
+    def _order(self) -> Sequence[int]:
+        return super()._order()[::-1]
 
 
 @caught_by(TWIN, tensor="input")
@@ -80,10 +82,9 @@ class TieSplit(MaxPool2d):
 class TransposedOrder(MaxPool2d):
     """Takes the first maximum by columns, as `numpy.argmax` of a transposed window does."""
 
-    def _winner(self, x: Array, columns: Array) -> Array:
+    def _order(self) -> Sequence[int]:
         height, width = self._windows().kernel_size
-        order = np.arange(height * width).reshape(height, width).T.reshape(-1)
-        return order[columns[:, :, order].argmax(axis=2, keepdims=True)]
+        return list(np.arange(height * width).reshape(height, width).T.ravel())
 
 
 @caught_by(EXTREMES, name="POL-04")
