@@ -133,10 +133,7 @@ def convolution(windows: Windows, x: Array, weight: Array, bias: Array | None, g
     image = slice(None), slice(above, above + height), slice(left, left + width)
     padded = np.zeros((len(x), above + height + below, left + width + right, x.shape[1]), x.dtype)
     padded[image] = x.transpose(0, 2, 3, 1)
-    y = correlation.product(padded, kernel)
-    if bias is not None:
-        # One row of pixels after the other: longer runs than one pixel's channels.
-        y.reshape(-1, y.shape[2] * len(bias))[...] += np.tile(bias, y.shape[2])
+    y = correlation.product(padded, kernel, bias)
 
     def pull(dy: Array, into: Into, needed: bool) -> tuple[Array, Gradients]:
         last = _channels_last(dy)

@@ -33,14 +33,17 @@ class Correlation:
     dilation: tuple[int, int]
     groups: int
 
-    def product(self, x: Array, weight: Array) -> Array:
-        """Return y."""
+    def product(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
+        """Return y, plus ``bias`` (out,)."""
         outer = len(weight) // self.groups
         matrices = weight.reshape(self.groups, outer, -1).swapaxes(1, 2)
         counts = self._counts(x, weight)
         y = np.empty((len(x), *counts, self.groups, outer), np.result_type(x, weight))
         for images, held in self._unfolded(x, weight):
-            np.matmul(held, matrices, out=y[images].reshape(-1, self.groups, outer).swapaxes(0, 1))
+            some = y[images]
+            np.matmul(held, matrices, out=some.reshape(-1, self.groups, outer).swapaxes(0, 1))
+            if bias is not None:  # to a row of pixels at once, since one pixel's channels are few
+                some.reshape(-1, counts[1] * len(weight))[...] += np.tile(bias, counts[1])
         return y.reshape(len(x), *counts, len(weight))
 
     def dweight(self, x: Array, weight: Array, dy: Array) -> Array:

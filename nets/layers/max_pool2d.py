@@ -49,10 +49,17 @@ class MaxPool2d(Layer):
         y = columns.max(axis=2)
 
         def backward(dy: Array) -> tuple[Array, Gradients]:
+            windows, last = self._windows(), np.empty_like(y, dtype=dy.dtype)
+            last[...] = dy  # arranged as y is in memory
+            if windows.tiles(*x.shape[2:]):
+                dx, places = np.empty_like(x, dtype=dy.dtype), list(windows.places(*y.shape[2:]))
+                for k, won in self._winners(x, columns, y):
+                    dx[places[k]] = masked(last, won)
+                return dx, {}
             dcolumns = np.empty_like(columns, dtype=dy.dtype)
             for k, won in self._winners(x, columns, y):
-                masked(dy, won, out=dcolumns[:, :, k])
-            return self._windows().images(dcolumns, *x.shape[2:]), {}
+                dcolumns[:, :, k] = masked(last, won)
+            return windows.images(dcolumns, *x.shape[2:]), {}
 
         return y, backward
 

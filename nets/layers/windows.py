@@ -68,26 +68,22 @@ class Windows:
         # One offset after the other in memory, each as the images are, so that what is done with one is done in a run.
         held = np.empty_like(x, shape=(kernel * len(x), x.shape[1], rows, columns))
         held = held.reshape(kernel, *x.shape[:2], rows, columns)
-        for offset, (vertical, horizontal) in zip(held, self._places(rows, columns), strict=True):
-            offset[...] = padded[:, :, vertical, horizontal]
+        for offset, place in zip(held, self.places(rows, columns), strict=True):
+            offset[...] = padded[place]
         return np.moveaxis(held, 0, 2)
 
     def images(self, dcolumns: Array, height: int, width: int) -> Array:
         """Return the pullback of `columns`: every pixel gets the sum over all windows that hold it."""
-        shape = *dcolumns.shape[:2], *self._spaces(height, width)
-        dpadded = np.zeros_like(dcolumns[:, :, 0], shape=shape)
-        alone = self._are_apart()
+        dpadded = np.zeros_like(dcolumns[:, :, 0], shape=(*dcolumns.shape[:2], *self._spaces(height, width)))
         # One offset in all windows meets no pixel twice, so that += adds every term; overlaps lie between offsets.
-        for k, (vertical, horizontal) in enumerate(self._places(*dcolumns.shape[3:])):
-            if alone:
-                dpadded[:, :, vertical, horizontal] = dcolumns[:, :, k]
-            else:
-                dpadded[:, :, vertical, horizontal] += dcolumns[:, :, k]
-        return dpadded if shape[2:] == (height, width) else dpadded[self._image(height, width)].copy()
+        for k, place in enumerate(self.places(*dcolumns.shape[3:])):
+            dpadded[place] += dcolumns[:, :, k]
+        return dpadded[self._image(height, width)].copy() if self.pads(height, width) else dpadded
 
-    def _are_apart(self) -> bool:
-        """Return whether no two windows hold the same pixel."""
-        return all(stride >= reach for stride, reach in zip(self.stride, self.reach(), strict=True))
+    def tiles(self, height: int, width: int) -> bool:
+        """Return whether every pixel is in one window, and nothing else is."""
+        sizes = (n * k for n, k in zip(self.counts(height, width), self.kernel_size, strict=True))
+        return self.stride == self.reach() == self.kernel_size and (*sizes,) == (height, width)
 
     def pads(self, height: int, width: int) -> bool:
         """Return whether windows may hold more than the image."""
@@ -118,12 +114,13 @@ class Windows:
         (above, _), (left, _) = self.padding
         return slice(None), slice(None), slice(above, above + height), slice(left, left + width)
 
-    def _places(self, rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
-        """Yield, for each offset in the kernel, the padded pixels that the windows have there."""
+    def places(self, rows: int, columns: int) -> Iterator[tuple[slice, slice, slice, slice]]:
+        """Yield, for each offset in the kernel, where the padded pixels are that the windows have there."""
         (down, across), (fall, step) = self.dilation, self.stride
         for i, j in np.ndindex(self.kernel_size):
             top, left = i * down, j * across
-            yield slice(top, top + fall * (rows - 1) + 1, fall), slice(left, left + step * (columns - 1) + 1, step)
+            vertical = slice(top, top + fall * (rows - 1) + 1, fall)
+            yield slice(None), slice(None), vertical, slice(left, left + step * (columns - 1) + 1, step)
 
 
 def windows_of(

@@ -11,8 +11,14 @@ from nets.layers import Conv2d
 from nets.layers.convolution import Kernel
 from nets.layers.windows import Windows
 from tests.nets.faults.fault import DIFFERENCES, FORWARD, TWIN, caught_by, equivalent, recast
-from tests.nets.faults.passes import with_gradient, with_weight
+from tests.nets.faults.passes import Pass, with_dx, with_gradient, with_weight
 from tests.nets.faults.windows import FancyWindows, UndilatedWindows
+
+
+def _spread_by(kind: type[Windows], at: Pass, dy: Array) -> Array:
+    """Return dx as windows of another kind add it up."""
+    dcolumns = Kernel(at.subject.weight, at.subject.groups).dheld(dy)
+    return recast(at.subject._windows(), kind).images(dcolumns, *at.x.shape[2:])
 
 
 @caught_by(DIFFERENCES, TWIN, tensor="input", name="CNV-04")
@@ -30,16 +36,14 @@ class RemainderAtTheTop(Conv2d):
 class OverlapsDropped(Conv2d):
     """Gives a pixel the gradient of one window only."""
 
-    def _windows(self) -> Windows:
-        return recast(super()._windows(), FancyWindows)
+    forward = with_dx(lambda at, dy: _spread_by(FancyWindows, at, dy))
 
 
 @caught_by(DIFFERENCES, TWIN, tensor="input", name="CNV-15")
 class DilationForgotten(Conv2d):
     """Ignores dilation in the backward pass."""
 
-    def _windows(self) -> Windows:
-        return recast(super()._windows(), UndilatedWindows)
+    forward = with_dx(lambda at, dy: _spread_by(UndilatedWindows, at, dy))
 
 
 @caught_by(DIFFERENCES, TWIN, tensor="bias", name="CNV-11")

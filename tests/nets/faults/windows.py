@@ -64,7 +64,7 @@ class FancyWindows(Windows):
         rows, columns = dcolumns.shape[3:]
         dpadded = np.zeros((*dcolumns.shape[:2], *self._spaces(height, width)), dcolumns.dtype)
         pixels = np.indices(dpadded.shape[2:])
-        held = [pixels[(slice(None), *place)] for place in self._places(rows, columns)]
+        held = [pixels[place[1:]] for place in self.places(rows, columns)]
         vertical, horizontal = np.stack(held, axis=1)
         dpadded[:, :, vertical, horizontal] += dcolumns
         return dpadded[self._image(height, width)].copy()
