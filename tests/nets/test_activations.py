@@ -28,6 +28,7 @@ from nets.layers import (
     Softplus,
     Tanh,
 )
+from nets.layers.masking import masked
 from tests.nets.refused import needs
 
 ELEMENTWISE = [
@@ -91,6 +92,26 @@ def test_what_comes_back_to_nan_is_torchs(layer: Layer) -> None:
     assert given.grad is not None
     np.testing.assert_allclose(y, theirs.detach(), rtol=1e-15)
     np.testing.assert_allclose(backward(np.ones(3))[0], given.grad, rtol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
+def test_a_mask_chooses_bit_for_bit(dtype: type) -> None:
+    array = np.array([[-0.0, 0.0, np.inf, -np.inf, np.nan], [1, -1, -0.0, 5e-8, np.nan]], dtype)
+    for given in (array, array.T, array[:, ::2], array[0, 4]):
+        for mask in (given == given, given != given, np.signbit(given)):
+            chosen = masked(np.asarray(given), np.asarray(mask))
+            assert chosen.dtype == dtype
+            np.testing.assert_array_equal(chosen, np.where(mask, given, 0))
+            np.testing.assert_array_equal(np.signbit(chosen), np.signbit(np.where(mask, given, dtype(0))))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_relu_blocks_signs_and_what_is_not_finite(dtype: type) -> None:
+    x = np.array([-0.0, 0.0, -1.0, 2.0, np.nan, np.inf, -np.inf], dtype)
+    for value in (-3.0, -0.0, np.inf, -np.inf, np.nan):
+        dx, _ = ReLU().forward(x)[1](np.full_like(x, value))
+        np.testing.assert_array_equal(dx, np.array([0, 0, 0, value, value, value, 0], dtype))
+        assert not np.signbit(dx[[0, 1, 2, 6]]).any()
 
 
 def test_relu_knows_its_kink() -> None:

@@ -217,3 +217,20 @@ def test_hyper_parameters_out_of_range_are_refused(make: Callable[[], Layer], me
 def test_another_padding_than_zeros_is_refused(layer: Any) -> None:  # noqa: ANN401  a class of several constructors
     told = refusal(UnsupportedArgumentError, layer.create, 1, 1, 3, padding_mode="reflect")
     assert told == f"{layer.__name__} does not support padding_mode: the padding is zeros"
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_batch_of_any_size_is_its_images_however_they_lie_in_memory(groups: int) -> None:
+    rng = np.random.default_rng(4)
+    layer = Conv2d(rng.standard_normal((4, 8 // groups, 3, 3)), rng.standard_normal(4), padding=1, groups=groups)
+    x, dy = rng.standard_normal((16, 8, 14, 14)), rng.standard_normal((16, 4, 14, 14))
+    y, backward = layer.forward(x)
+    dx, grads = backward(dy)
+    apart = [layer.forward(x[i : i + 1])[1](dy[i : i + 1]) for i in range(len(x))]
+    np.testing.assert_allclose(y, np.concatenate([layer.forward(x[i : i + 1])[0] for i in range(len(x))]), atol=1e-12)
+    np.testing.assert_allclose(dx, np.concatenate([one[0] for one in apart]), atol=1e-12)
+    for name, grad in grads.items():
+        np.testing.assert_allclose(grad, sum(one[1][name] for one in apart), atol=1e-11)
+    last = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    again, pullback = layer.forward(last)
+    assert (again.tobytes(), pullback(dy)[0].tobytes()) == (y.tobytes(), dx.tobytes())

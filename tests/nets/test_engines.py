@@ -11,7 +11,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from gradcheck.contract import EVALUATION, Array, Backward, Case, Context, Gradients, Key, Layer, Optimizer, buffer
+from gradcheck.contract import (
+    EVALUATION,
+    Array,
+    Backward,
+    Case,
+    Context,
+    Gradients,
+    Into,
+    Key,
+    Layer,
+    Optimizer,
+    Pullback,
+    buffer,
+    parameter,
+    pulled,
+)
 from gradcheck.numerics.agreement import Verdict
 from gradcheck.trajectory import check_trajectory
 from gradcheck.trajectory.engine import Batch, Engine, Step, execution_order, observed
@@ -143,6 +158,82 @@ def test_a_copied_torch_engine_shows_its_own_taps() -> None:
     )
     assert report.lock_step.verdict is not Verdict.FAIL
     assert report.lock_step.ratios.max() == 0
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled(Layer):
+    """Anybody's layer: ``f(f(scale x))``, where f is called twice in the context of the layer itself."""
+
+    f: Layer
+    scale: Array = parameter()
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        inner, first = self.f.forward(self.scale * x, context)
+        y, second = self.f.forward(inner, context)
+
+        def backward(dy: Array) -> tuple[Array, Gradients]:
+            dinner, late = second(dy)
+            dscaled, early = first(dinner)
+            grads = {f"f.{name}": early[name] + late[name] for name in early}
+            return self.scale * dscaled, grads | {"scale": np.asarray((dscaled * x).sum())}
+
+        return y, backward
+
+    def twin(self) -> torch.nn.Module:
+        raise NotImplementedError
+
+    @classmethod
+    def cases(cls) -> SearchStrategy[Case]:
+        raise NotImplementedError
+
+
+class WrittenTwice(Scaled):
+    """Lets both calls of f write to the same arrays."""
+
+    def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
+        inner, first = self.f.forward(self.scale * x, context)
+        y, second = self.f.forward(inner, context)
+
+        def pull(dy: Array, into: Into, needed: bool) -> tuple[Array, Gradients]:
+            dinner, late = pulled(second, dy, into.child("f"))
+            dscaled, early = pulled(first, dinner, into.child("f"), needed)
+            grads = {f"f.{name}": early[name] + late[name] for name in early}
+            return self.scale * dscaled, grads | {"scale": np.asarray((dscaled * x).sum())}
+
+        return y, Pullback(pull)
+
+
+def gradients_agree(model: Layer, optimizer: Optimizer, x: Array) -> bool:
+    """Return whether an engine learns from, and shows, the gradients of a pullback that is given no arrays."""
+    engine, y, context = NumpyEngine(model, MSELoss(), optimizer), np.ones((len(x), 3)), Context(training=True)
+    for _ in range(3):
+        outputs, backward = engine.model.forward(x, context)
+        value, of_loss = engine.loss.forward(outputs, y)
+        _, grads = backward(of_loss(np.ones_like(value)))
+        step = engine.step(x, y, 0.1, context)
+        if bits(dict(sorted(step.grads.items()))) != bits(dict(sorted(grads.items()))):
+            return False
+    return True
+
+
+@pytest.mark.parametrize("optimizer", [SGD, momentum, Adam])
+def test_arrays_that_are_kept_for_gradients_change_none(optimizer: Callable[[], Optimizer]) -> None:
+    rng = np.random.default_rng(2)
+    images = Sequential((Conv2d(rng.random((2, 1, 2, 2)), rng.random(2)), MaxPool2d(2), Flatten(), Linear.create(8, 3)))
+    anybodys = Scaled(Linear(rng.random((3, 3)), rng.random(3)), np.asarray(0.5))
+    for model, shape in ((network(), (2, 4, 5)), (images, (2, 1, 5, 5)), (Sequential((anybodys,)), (1, 3))):
+        assert gradients_agree(model, optimizer(), rng.random(shape))
+    assert not gradients_agree(WrittenTwice(anybodys.f, anybodys.scale), optimizer(), rng.random((2, 3)))
+
+
+def test_what_a_step_shows_lasts_until_the_next_of_the_same_engine() -> None:
+    engine = NumpyEngine(network(), CrossEntropyLoss(), momentum())
+    other, (first, second) = copy.deepcopy(engine), batches(2)
+    step = engine.step(*first, Context(training=True))
+    kept = bits({**step.grads, **step.updated})
+    other.step(*second, Context(training=True))
+    engine.evaluate(second.x)
+    assert bits({**step.grads, **step.updated}) == kept
 
 
 def test_gradients_that_do_not_fit_are_named() -> None:

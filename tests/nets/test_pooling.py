@@ -48,6 +48,38 @@ def test_a_pool_takes_nan_and_infinities_as_torch_does() -> None:
     assert MaxPool2d(2, padding=1, dilation=2).forward(np.ones((1, 1, 1, 1)))[0].tolist() == [[[[-np.inf]]]]
 
 
+def by_argmax(pool: MaxPool2d, x: Array, dy: Array) -> tuple[Array, Array]:
+    """Return y and dx window by window: the winner is what argmax finds in a window of pixels."""
+    (height, width), step, padding = (np.broadcast_to(n, 2) for n in (pool.kernel_size, pool.stride, pool.padding))
+    y, dx = np.empty_like(dy), np.zeros_like(x)
+    for at in np.ndindex(dy.shape):
+        top, left = at[2] * step[0] - padding[0], at[3] * step[1] - padding[1]
+        window = at[0], at[1], slice(max(top, 0), top + height), slice(max(left, 0), left + width)
+        place = np.unravel_index(x[window].argmax(), x[window].shape)
+        y[at] = x[window][place]
+        dx[window][place] += dy[at]
+    return y, dx
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("pool", [MaxPool2d(2, 2), MaxPool2d(2, 2, 1), MaxPool2d(3, 2), MaxPool2d((1, 2), 3)])
+def test_winners_are_those_of_argmax_however_images_lie_in_memory(pool: MaxPool2d, dtype: type) -> None:
+    rng = np.random.default_rng(3)
+    for values in ((-0.0, 0.0), (0.0, 1.0, 2.0), (-np.inf, np.inf, np.nan), (-np.inf, -np.inf, -1.0)):
+        x = rng.choice(np.array(values, dtype), (2, 3, 6, 6))
+        last = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+        for images in (x, last):
+            y, backward = pool.forward(images)
+            dy = rng.choice(np.array([-1, 2, np.inf], dtype), y.shape)
+            with np.errstate(invalid="ignore"):  # where windows overlap, inf - inf
+                dx, (expected, gradient) = backward(dy)[0], by_argmax(pool, x, dy)
+            np.testing.assert_array_equal(y, expected)
+            np.testing.assert_array_equal(dx, gradient)
+            np.testing.assert_array_equal(np.signbit(dx), np.signbit(gradient))
+            winners = pool.kinks(images).choice
+            assert winners.shape == y.shape
+
+
 def test_a_pool_knows_its_winners_and_how_far_ahead_they_are() -> None:
     x = np.array([[[[1.0, 4.0, -np.inf, 7.0, 2.0], [3.0, 4.0, -np.inf, -np.inf, 2.0]]]])
     kinks = MaxPool2d(2, padding=(0, 1)).kinks(x)
