@@ -49,16 +49,18 @@ class MaxPool2d(Layer):
         y = columns.max(axis=2)
 
         def backward(dy: Array) -> tuple[Array, Gradients]:
-            windows, last = self._windows(), np.empty_like(y, dtype=dy.dtype)
-            last[...] = dy  # arranged as y is in memory
+            windows, placed = self._windows(), dy
+            if dy.strides != y.strides:  # arranged as y is in memory
+                placed = np.empty_like(y, dtype=dy.dtype)
+                placed[...] = dy
             if windows.tiles(*x.shape[2:]):
                 dx, places = np.empty_like(x, dtype=dy.dtype), list(windows.places(*y.shape[2:]))
                 for k, won in self._winners(x, columns, y):
-                    dx[places[k]] = masked(last, won)
+                    dx[places[k]] = masked(placed, won)
                 return dx, {}
             dcolumns = np.empty_like(columns, dtype=dy.dtype)
             for k, won in self._winners(x, columns, y):
-                dcolumns[:, :, k] = masked(last, won)
+                dcolumns[:, :, k] = masked(placed, won)
             return windows.images(dcolumns, *x.shape[2:]), {}
 
         return y, backward
