@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from gradcheck.contract import Layer, ShapeError
+from gradcheck.contract import Array, Layer, ShapeError
 from nets.layers import (
     ELU,
     GELU,
@@ -96,7 +96,7 @@ def test_what_comes_back_to_nan_is_torchs(layer: Layer) -> None:
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
 def test_a_mask_chooses_bit_for_bit(dtype: type) -> None:
-    array = np.array([[-0.0, 0.0, np.inf, -np.inf, np.nan], [1, -1, -0.0, 5e-8, np.nan]], dtype)
+    array: Array = np.array([[-0.0, 0.0, np.inf, -np.inf, np.nan], [1, -1, -0.0, 5e-8, np.nan]], dtype)
     for given in (array, array.T, array[:, ::2], array[0, 4]):
         for mask in (given == given, given != given, np.signbit(given)):
             chosen = masked(np.asarray(given), np.asarray(mask))
@@ -107,7 +107,7 @@ def test_a_mask_chooses_bit_for_bit(dtype: type) -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_relu_blocks_signs_and_what_is_not_finite(dtype: type) -> None:
-    x = np.array([-0.0, 0.0, -1.0, 2.0, np.nan, np.inf, -np.inf], dtype)
+    x: Array = np.array([-0.0, 0.0, -1.0, 2.0, np.nan, np.inf, -np.inf], dtype)
     for value in (-3.0, -0.0, np.inf, -np.inf, np.nan):
         dx, _ = ReLU().forward(x)[1](np.full_like(x, value))
         np.testing.assert_array_equal(dx, np.array([0, 0, 0, value, value, value, 0], dtype))

@@ -50,7 +50,8 @@ def test_a_pool_takes_nan_and_infinities_as_torch_does() -> None:
 
 def by_argmax(pool: MaxPool2d, x: Array, dy: Array) -> tuple[Array, Array]:
     """Return y and dx window by window: the winner is what argmax finds in a window of pixels."""
-    (height, width), step, padding = (np.broadcast_to(n, 2) for n in (pool.kernel_size, pool.stride, pool.padding))
+    windows = pool._windows()
+    (height, width), step, padding = windows.kernel_size, windows.stride, [before for before, _ in windows.padding]
     y, dx = np.empty_like(dy), np.zeros_like(x)
     for at in np.ndindex(dy.shape):
         top, left = at[2] * step[0] - padding[0], at[3] * step[1] - padding[1]
