@@ -190,6 +190,12 @@ class Layer(ABC):
     ``branch.weight`` for a child in the field ``branch``, ``0.weight`` for the first of a tuple.
     """
 
+    _is_its_fields: ClassVar[bool] = True  # no constructor of its own computes anything from them
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._is_its_fields &= not {"__init__", "__new__", "__post_init__"} & vars(cls).keys()
+
     @abstractmethod
     def forward(self, x: Array, context: Context = EVALUATION) -> tuple[Array, Backward]:
         """Return the value and its pullback ``dy -> (dx, parameter gradients)``; nothing is cached on the layer."""
@@ -259,9 +265,13 @@ class Layer(ABC):
                 return tuple(below(str(i), item) for i, item in enumerate(value))
             return arrays.get(name, value) if isinstance(value, np.ndarray) else below(name, value)
 
-        return dataclasses.replace(
-            self, **{spec.name: new(spec.name, getattr(self, spec.name)) for spec in fields(self)}
-        )
+        kind = type(self)
+        held = {name: new(name, getattr(self, name)) for name, _ in _roles(kind)}
+        if not kind._is_its_fields:
+            return dataclasses.replace(self, **held)
+        made = object.__new__(kind)  # every call of a check makes one
+        made.__dict__.update(held)
+        return made
 
     def astype(self, dtype: DTypeLike) -> Self:
         """Return a copy of the layer whose parameters and floating-point buffers have ``dtype``."""

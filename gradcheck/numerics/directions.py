@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from gradcheck.contract import Array, Context
 from gradcheck.numerics.differences import DIGITS, STEPS, Integers, Lines, elementwise_noise
-from gradcheck.numerics.functions import Arrays, Function, RefusedError
+from gradcheck.numerics.functions import Arrays, Function, RefusedError, Values
 from gradcheck.streams import stream
 
 # Elements of the input, and of the outputs, that samples stacked along the batch axis may have at a time.
@@ -37,15 +38,16 @@ class Point:
     refusals: dict[str, str] = field(default_factory=dict)
     size: float = 0.0
 
+    @cached_property
+    def value(self) -> Values:
+        """Return a function that gives f with some variables replaced."""
+        return self.function.at(self.variables, self.context())
+
     @property
     def precision(self) -> type[np.floating[Any]]:
         """The precision that f is judged in: the lowest of the variables and of the output."""
         kinds = {array.dtype.type for array in (*self.variables.values(), self.y)}
         return np.float32 if np.float32 in kinds else np.float64
-
-    def value(self, moved: Arrays) -> Array:
-        """Return f with some variables replaced."""
-        return self.function.value_of({**self.variables, **moved}, self.context())
 
     def value_or_nan(self, moved: Arrays) -> Array:
         """Return f with some variables replaced, in float64, and NaN where f raises: that is outside its domain."""
@@ -54,8 +56,8 @@ class Point:
         except ImportError:
             raise
         except Exception as error:  # noqa: BLE001  whatever it raises, here it is not defined
-            cause = error.__cause__ if isinstance(error, RefusedError) else error
             if len(moved) == 1:
+                cause = error.__cause__ if isinstance(error, RefusedError) else error
                 self.refusals.setdefault(next(iter(moved)), f"{type(cause).__name__}: {cause}")
             return np.full(self.y.shape, np.nan)
 

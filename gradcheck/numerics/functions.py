@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -21,7 +21,7 @@ GRAINS_SEEN = 6  # points at which results are seen to be multiples of a power o
 
 Arrays = Mapping[str, Array]
 Pullback = Callable[[Array], dict[str, Array]]
-T = TypeVar("T")
+Values = Callable[[Arrays], Array]
 
 
 class GradientNamesError(ValueError):
@@ -40,7 +40,7 @@ class Function:
     value. Variables that are not arguments are parameters. ``foreign`` objects are not asked for what only the
     contract promises: taps, and arithmetic that also takes complex numbers. A foreign ``call`` takes `constants` by
     their names, too, in place of the values in ``arguments``. Results that code rounds to some decimals are multiples
-    of ``grain`` at most. ``value`` gives the value alone, where that takes less than a call.
+    of ``grain`` at most. ``values`` is what the method `at` returns, where that takes less than calls.
     """
 
     variables: dict[str, Array]
@@ -48,11 +48,13 @@ class Function:
     call: Callable[[Arrays, Context], tuple[Array, Pullback]]
     foreign: bool = False
     grain: float = 0.0
-    value: Callable[[Arrays, Context], Array] | None = None
+    values: Callable[[Arrays, Context], Values] | None = None
 
-    def value_of(self, variables: Arrays, context: Context) -> Array:
-        """Return the value alone."""
-        return self.call(variables, context)[0] if self.value is None else self.value(variables, context)
+    def at(self, variables: Arrays, context: Context) -> Values:
+        """Return a function that gives the value alone where some variables are replaced."""
+        if self.values is not None:
+            return self.values(variables, context)
+        return lambda moved: self.call({**variables, **moved}, context)[0]
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -242,23 +244,25 @@ def _counted(case: Case, function: Function) -> Function:
         case.tally.evaluations += 1
         return function.call(variables, context)
 
-    def value(variables: Arrays, context: Context) -> Array:
-        case.tally.evaluations += 1
-        return function.value_of(variables, context)
+    def values(variables: Arrays, context: Context) -> Values:
+        at = function.at(variables, context)
 
-    return replace(function, call=counted, value=value if function.value else None)
+        def value(moved: Arrays) -> Array:
+            case.tally.evaluations += 1
+            return at(moved)
+
+        return value
+
+    return replace(function, call=counted, values=values if function.values else None)
 
 
 def _on_copies(function: Function) -> Function:
     constants, inputs = function.constants, function.inputs
 
-    def given(of: Callable[[Arrays, Context], T], variables: Arrays, context: Context) -> T:
-        # Parameters are copied where they are put into the object.
-        copies = {name: copied(array) if name in inputs else array for name, array in variables.items()}
-        if constants:
-            copies |= {name: copied(array) for name, array in constants.items()}
+    @contextmanager
+    def refusing(variables: Arrays) -> Iterator[None]:
         try:
-            return of(copies, context)
+            yield
         except ImportError:
             raise
         except Exception as error:  # anybody's code raises anything: of other arrays than its own, that is a refusal
@@ -268,24 +272,36 @@ def _on_copies(function: Function) -> Function:
                 f"the forward pass refuses what is made of the input given: {type(error).__name__}: {error}"
             ) from error
 
-    def begin(copies: Arrays, context: Context) -> tuple[Array, Pullback]:
-        kept = {n: read_only(array) for n, array in copies.items() if n not in inputs and n not in constants}
-        return function.call({**copies, **kept}, context)
+    def begin(variables: Arrays, context: Context) -> tuple[Array, Pullback]:
+        # Parameters are copied where they are put into the object.
+        copies = {name: copied(a) if name in inputs else read_only(a) for name, a in variables.items()}
+        copies |= {name: copied(array) for name, array in constants.items()}
+        with refusing(variables):
+            return function.call(copies, context)
 
     def call(variables: Arrays, context: Context) -> tuple[Array, Pullback]:
-        y, first = given(begin, variables, context)
+        y, first = begin(variables, context)
         waiting = [first]
 
         def pullback(dy: Array) -> dict[str, Array]:
-            current = waiting.pop() if waiting else given(begin, variables, context)[1]
+            current = waiting.pop() if waiting else begin(variables, context)[1]
             return {name: np.array(grad) for name, grad in current(copied(dy)).items()}
 
         return np.array(y), pullback
 
-    def value(variables: Arrays, context: Context) -> Array:
-        return np.array(given(function.value_of, variables, context))
+    def values(variables: Arrays, context: Context) -> Values:
+        at = function.at(variables, context)
 
-    return replace(function, call=call, value=value if function.value else None)
+        def value(moved: Arrays) -> Array:
+            try:
+                return at(moved)
+            except Exception:
+                with refusing({**variables, **moved}):
+                    raise
+
+        return value
+
+    return replace(function, call=call, values=values if function.values else None)
 
 
 def _are_those_of(function: Function, variables: Arrays) -> bool:
@@ -331,10 +347,15 @@ def _function_of(case: Case) -> Function:
         indices = x.dtype.kind in "iu"  # which have no gradient
         frozen = {name: (mask, subject.parameters()[name]) for name, mask in subject.frozen().items()}
 
-        def call_layer(variables: Arrays, context: Context) -> tuple[Array, Pullback]:
+        def put(variables: Arrays) -> dict[str, Array]:
             parameters = {name: array for name, array in variables.items() if name != "input"}
-            for name, (mask, kept) in frozen.items():  # constants, so that differences see no slope either
+            for name in frozen.keys() & parameters.keys():  # constants, so that differences see no slope either
+                mask, kept = frozen[name]
                 parameters[name] = np.where(mask, kept.astype(parameters[name].dtype), parameters[name])
+            return parameters
+
+        def call_layer(variables: Arrays, context: Context) -> tuple[Array, Pullback]:
+            parameters = put(variables)
             given = variables.get("input", x)
             kind = next((array.dtype for array in variables.values() if array.dtype.kind in "fc"), None)
             own = cast(buffers, kind) if kind is not None else {}
@@ -347,9 +368,15 @@ def _function_of(case: Case) -> Function:
 
             return y, pullback
 
+        def values(variables: Arrays, context: Context) -> Values:
+            kind = next((array.dtype for array in variables.values() if array.dtype.kind == "f"), None)
+            own = cast(buffers, kind) if kind is not None else {}
+            here, given = layer.replace_arrays(own | put(variables)), variables.get("input", x)
+            return lambda moved: here.replace_arrays(put(moved)).forward(moved.get("input", given), context)[0]
+
         if indices:
-            return Function(subject.parameters(), (x,), call_layer)
-        return Function({"input": x, **subject.parameters()}, ("input",), call_layer)
+            return Function(subject.parameters(), (x,), call_layer, values=values)
+        return Function({"input": x, **subject.parameters()}, ("input",), call_layer, values=values)
     if isinstance(subject, Loss):
         loss, target = subject, case.inputs[1]
 

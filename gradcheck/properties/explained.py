@@ -96,7 +96,7 @@ def _of_exchanged(judge: Judge) -> dict[str, tuple[Array, Array]]:
         y, _ = of_target.call(cast(of_target.variables, np.float64), context)
         return y, lambda _: {}
 
-    by_target = replace(exchanged, variables={"target": target}, arguments=("target",), call=call, value=None)
+    by_target = replace(exchanged, variables={"target": target}, arguments=("target",), call=call, values=None)
     found = {}
     for of, function in (("first argument", exchanged), ("target", by_target)):
         (name,) = function.inputs

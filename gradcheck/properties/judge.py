@@ -39,7 +39,7 @@ from gradcheck.numerics.directions import (
     stacked_coordinates,
     unit,
 )
-from gradcheck.numerics.functions import Arrays, Function, Pullback, grains_of
+from gradcheck.numerics.functions import Function, Pullback, grains_of
 from gradcheck.numerics.generalised import generalised_gradient
 from gradcheck.numerics.rounding import nudged
 from gradcheck.numerics.stairs import rise
@@ -62,6 +62,7 @@ AUTO_WORK = 1 << 26  # and so is one for which evaluations x elements in and out
 LINES_OF_STEPS = 3  # that are looked at where a gradient disagrees, the worst first
 EXPLAINING_EVALUATIONS = 20_000  # for which one tensor's disagreement is explained, if max_evaluations allows them
 KEPT = 1 << 23  # outputs of evaluations kept for an explanation
+STEP = "step"  # along a line through all tensors, that served first: others of the same subject begin with it
 SMALL = 4  # elements, up to which differences cost less than a complex step and its confirmation
 
 # How many allowances an error must be for an element to tell a cause. In float32 an error of all of a gradient is some
@@ -157,11 +158,11 @@ class Judge:
         found = self._tensor(name)
         function = self.point.function
         agrees = found.told and not found.disagrees and not found.remark
-        if agrees or function.value is None:
+        if agrees or not function.foreign or function.values is None:
             return found
-        alone = replace(self, point=replace(self.point, function=replace(function, value=None)))
+        alone = replace(self, point=replace(self.point, function=replace(function, values=None)))
         same = alone._differs(name, found.worst.index) if found.worst and found.disagrees else True
-        return found if same and self._alike(function.value) else alone._tensor(name)
+        return found if same and self._alike() else alone._tensor(name)
 
     def _differs(self, name: str, index: tuple[int, ...]) -> bool:
         """Return whether differences of this one element disagree with the gradient; False of a whole direction."""
@@ -172,13 +173,13 @@ class Judge:
         estimate = derivatives(coordinates(self.point, name).only(np.array([where])))
         return bool(abs(grad[index] - estimate.value[0]) > estimate.error[0] + self.noise(name)[index])
 
-    def _alike(self, value: Callable[[Arrays, Context], Array]) -> bool:
+    def _alike(self) -> bool:
         """Return whether values alone are those of whole calls, here and beside."""
-        variables, context = self.point.variables, self.point.context
+        variables, context, function = self.point.variables, self.point.context, self.point.function
         beside = {name: otherwise(x) for name, x in variables.items()}
         try:
             with np.errstate(all="ignore"):
-                pairs = [(value(v, context()), self.point.function.call(v, context())[0]) for v in (beside, variables)]
+                pairs = [(self.point.value(v), function.call(v, context())[0]) for v in (beside, variables)]
         except ImportError:
             raise
         except Exception:  # noqa: BLE001  it may not be defined beside
@@ -352,7 +353,8 @@ class Judge:
         if not np.all(np.abs(gradient - estimate.value) <= estimate.error + self.noise(name).reshape(-1)):
             return None
         directions = self.rng.standard_normal((2, *self.grads[name].shape))
-        joint, flat = derivatives(along(self.point, name, directions)), directions.reshape(2, -1)
+        joint = derivatives(along(self.point, name, directions), confirm=False)  # the one confirms the other
+        flat = directions.reshape(2, -1)
         apart = np.abs(joint.value - flat @ estimate.value)
         fits = np.isfinite(joint.error) & (apart <= joint.error + np.abs(flat) @ estimate.error)
         return estimate if np.isfinite(estimate.error).all() and fits.all() else None
@@ -459,7 +461,7 @@ class Judge:
             return None
         directions = self.rng.standard_normal((2, *grad.shape))
         lines = along(self.point, name, directions)
-        estimate = derivatives(lines)
+        estimate = derivatives(lines, confirm=False)  # what agrees is confirmed
         expected = np.tensordot(directions, exact, grad.ndim)
         allowed = estimate.error + hidden(lines, estimate.step) + self._projected_noise(name, directions)
         fits = np.isfinite(estimate.error) & (np.abs(estimate.value - expected) <= allowed)
@@ -485,7 +487,7 @@ class Judge:
         few = large or not self._in_time(PROBES * EVALUATIONS_A_LINE)
         directions = self.rng.standard_normal((PROBES_OF_LARGE if few else PROBES, *grad.shape))
         lines = along(self.point, name, directions)
-        estimate = derivatives(lines)
+        estimate = self._unless_it_agrees(name, directions, lines)
         if estimate.outside.all():  # as where some elements are at an end of the domain
             directions = np.abs(directions)
             lines = along(self.point, name, directions)
@@ -536,6 +538,13 @@ class Judge:
         )
         return TensorFinding(worst, told, remark, seen=seen, domain=domain, outside=outside == len(directions))
 
+    def _unless_it_agrees(self, name: str, directions: Array, lines: Lines) -> Estimate:
+        """Return the derivatives along lines, confirmed by other steps unless all are those of the gradient."""
+        estimate = derivatives(lines, confirm=False)
+        projected = np.tensordot(directions, self.grads[name], self.grads[name].ndim)
+        agrees = np.abs(projected - estimate.value) <= estimate.error + self._projected_noise(name, directions)
+        return estimate if np.all(agrees & np.isfinite(estimate.error)) else derivatives(lines)
+
     def together(self) -> dict[str, TensorFinding] | None:
         """Judge all gradients by <g, u> for Gaussian u in all variables at once; None if anything is open.
 
@@ -559,7 +568,9 @@ class Judge:
         if not self.point.function.foreign and self._by_complex_steps(directions):  # then one line confirms them all
             directions = {name: each.sum(axis=0, keepdims=True) for name, each in directions.items()}
         projected, noise = self._projected(directions)
-        estimate = derivatives(along_all(self.point, directions))
+        joint = along_all(self.point, directions)
+        estimate = derivatives(joint, self.case.measured.get(STEP), confirm=False)  # a gradient that agrees confirms
+        self.case.measured.setdefault(STEP, float(np.median(estimate.step / joint.scale)) or None)
         allowed = estimate.error + noise
         judged = np.isfinite(allowed) & (np.abs(projected - estimate.value) <= allowed)
         if not judged.all() or not self._told(allowed, projected, estimate.value):

@@ -25,6 +25,7 @@ SLOW = 2e-3  # seconds of a forward and a backward pass, above which there are n
 
 # More shadows never allow less: what agrees by a few of them, or by none, needs no more. They are most of a check.
 FEW = 4
+SO_FAR = (0, 1, FEW, None)  # by which arrays are compared in turn
 
 # Allowance over the spread of the widest of these shadows. It is seldom small by chance. That of three is, so
 # trajectories need a factor of 8. A foreign object has no taps, so its shadows show its rounding less reliably.
@@ -65,13 +66,32 @@ def shadows_of(
 ) -> Iterator[dict[str, Array]]:
     """Yield shadows of a call, and for a foreign object, which has no taps, its `roughness` too.
 
-    Nudges are of one unit in the last place of ``precision``, by default that of the arrays.
+    Nudges are of one unit in the last place of ``precision``, by default that of the arrays. Those of small arrays are
+    kept in the case, for other properties that make the same call.
     """
-    for _ in range(SHADOWS if has_many(case, variables) else SHADOWS_OF_LARGE):
-        yield shadow(function, variables, dy, rng, case.context(Recorder(rng, precision)), precision)
+    many = has_many(case, variables)
+    kept = _kept(case, {**variables, "dy": dy}, precision) if many else []
+    for place in range(SHADOWS if many else SHADOWS_OF_LARGE):
+        if place < len(kept):
+            yield kept[place]
+            continue
+        one = shadow(function, variables, dy, rng, case.context(Recorder(rng, precision)), precision)
+        if many:
+            kept.append(one)
+        yield one
     if not function.foreign:
         return
     yield from roughness(partial(_results, function, case, dy), variables, rng)
+
+
+def _kept(case: Case, arrays: Arrays, precision: DTypeLike | None) -> list[dict[str, Array]]:
+    """Return the list of those shadows that a case keeps of a call with these arrays, to which others are added."""
+    calls: list[tuple[Arrays, list[dict[str, Array]]]] = case.found.setdefault(("shadows", str(precision)), [])
+    for known, shadows in calls:
+        if all(known[n].dtype == a.dtype and np.array_equal(known[n], a, equal_nan=True) for n, a in arrays.items()):
+            return shadows
+    calls.append(({name: array.copy() for name, array in arrays.items()}, []))
+    return calls[-1][1]
 
 
 def _results(function: Function, case: Case, dy: Array, given: Arrays) -> dict[str, Array] | None:
@@ -111,7 +131,7 @@ class Rounding:
         A ``precision`` is that in which the lower of both was computed, if the reference was not.
         """
         rounded = reference if precision is None else reference.astype(precision)
-        for count in (0, FEW, None):
+        for count in SO_FAR:
             allowed = self.after(count, name, rounded) + more
             if array.shape != reference.shape or largest_difference(array, reference) <= allowed:
                 break

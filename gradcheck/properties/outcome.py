@@ -145,8 +145,11 @@ def judged(worsts: Iterable[Worst | None], *, told: bool = True) -> Outcome:
 
 
 def cotangent(y: Array, rng: np.random.Generator) -> Array:
-    """Return a Gaussian cotangent for an output; never all ones, under which a softmax has no gradient."""
-    return np.asarray(rng.standard_normal(y.shape)).astype(y.dtype)
+    """Return a Gaussian cotangent for an output; never all ones, under which a softmax has no gradient.
+
+    It has the digits of float32, so that it is the same in either precision: a twin may round it so.
+    """
+    return np.asarray(rng.standard_normal(y.shape)).astype(np.float32).astype(y.dtype)
 
 
 def useful(allowed: Array | float, *values: Array, share: float = USEFUL[np.float64]) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck.contract import Array, Context
-from gradcheck.numerics.functions import Arrays, Function, GradientNamesError, Pullback, values_of_arguments
+from gradcheck.numerics.functions import Arrays, Function, GradientNamesError, Pullback, Values, values_of_arguments
 from gradcheck.numerics.memory import copied
 from gradcheck.numerics.precision import Precision
 from gradcheck.streams import stream
@@ -89,11 +89,14 @@ class PlainFunction:
 
             return y, pullback
 
-        def value(given: Arrays, context: Context) -> Array:
-            with randomness(context):
-                return value_of(self.f(*values_of_arguments(arguments, given)))
+        def values(given: Arrays, context: Context) -> Values:
+            def value(moved: Arrays) -> Array:
+                with randomness(context):
+                    return np.array(value_of(self.f(*map(copied, values_of_arguments(arguments, {**given, **moved})))))
 
-        return Function(variables, arguments, call, foreign=True, value=value)
+            return value
+
+        return Function(variables, arguments, call, foreign=True, values=values)
 
 
 def value_of(result: Any) -> Array:

@@ -16,10 +16,12 @@ from gradcheck.numerics.functions import (
     Function,
     GradientNamesError,
     Pullback,
+    Values,
     like,
+    names_of_arguments,
     values_of_arguments,
 )
-from gradcheck.numerics.memory import read_only
+from gradcheck.numerics.memory import copied, read_only
 from gradcheck.numerics.precision import Precision
 from gradcheck.subjects.attributes import AdapterError, assign, input_names, resolve
 from gradcheck.subjects.caller import Given
@@ -135,20 +137,24 @@ class ForeignLayer:
             return layer, result, values, outputs_of(layer, result, given)
 
         def once(given: Arrays, context: Context) -> Array:
-            return packed(begin({**given, **{name: read_only(given[name]) for name in paths}}, context)[3])
+            own = {name: read_only(array) if name in paths else copied(array) for name, array in given.items()}
+            return np.array(packed(begin(own, context)[3]))
 
         def forward(layer: Any, given: Arrays, context: Context) -> Array:
             if self.reading.grows:  # without end, where one copy is called again and again
                 begin_anew(layer, self.reading)
             result = calls.go_forward(layer, values_in(given), training=context.training)
-            return packed(outputs_of(layer, result, given))
+            return np.array(packed(outputs_of(layer, result, given)))
 
         again = {kind: OneCopy(make, paths, forward, once) for kind, make in kinds.items()}
+        places = zip(names_of_arguments(arguments), arguments, strict=True)
+        constants = {name: array for name, array in places if not isinstance(array, str)}
 
-        def value(given: Arrays, context: Context) -> Array:
-            if not quiet.get(context.training):  # it draws random numbers, or has not been called
-                return once(given, context)
-            return again[precision(given)](given, context)
+        def values(given: Arrays, context: Context) -> Values:
+            at = None
+            if quiet.get(context.training):  # else it draws random numbers, or has not been called
+                at = again[precision(given)].at({**given, **constants}, context)
+            return at or (lambda moved: once({**given, **constants, **moved}, context))
 
         def call(given: Arrays, context: Context) -> tuple[Array, Pullback]:
             first = begin(given, context)
@@ -165,7 +171,7 @@ class ForeignLayer:
 
             return packed(first[3]), pullback
 
-        return Function(variables, arguments, call, foreign=True, value=value)
+        return Function(variables, arguments, call, foreign=True, values=values)
 
     @staticmethod
     def _show_changes(layer: Any, given: Arrays, paths: Mapping[str, str]) -> None:

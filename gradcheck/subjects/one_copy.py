@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from gradcheck.contract import Array, Context
-from gradcheck.numerics.functions import Arrays
+from gradcheck.numerics.functions import Arrays, Values
+from gradcheck.numerics.memory import copied
 from gradcheck.subjects.attributes import assign, resolve
 
 NEAR = (2.0**-20, 2.0**-10)  # shares of themselves by which arrays are moved: what is kept while they are near shows
@@ -24,8 +25,8 @@ class OneCopy:
     """The values of forward passes alone: a copy for each takes longer than most of them.
 
     ``once(given, context)`` is a pass on a copy of its own, by which one copy is tried: it must give the same, bit for
-    bit, before and after a pass on other arrays, and beside these. ``make(given)`` makes a copy;
-    ``forward(layer, given, context)`` calls it. What a pass leaves behind later shows where
+    bit, before and after a pass on other arrays, and beside these, and must change none of them. ``make(given)`` makes
+    a copy; ``forward(layer, given, context)`` calls it. What a pass leaves behind later shows where
     `gradcheck.properties.judge` looks again at what disagrees.
     """
 
@@ -37,35 +38,34 @@ class OneCopy:
         once: Callable[[Arrays, Context], Array],
     ) -> None:
         self._make, self._paths, self._forward, self._once = make, paths, forward, once
-        # By mode: a copy and the arrays in it that are set before each pass; None where each takes its own copy.
-        self._kept: dict[bool, tuple[Any, dict[str, Array]] | None] = {}
+        self._kept: dict[bool, _Copy | None] = {}  # by mode; None where each pass takes its own copy
 
-    def __call__(self, given: Arrays, context: Context) -> Array:
-        """Return what a forward pass returns."""
+    def at(self, given: Arrays, context: Context) -> Values | None:
+        """Return a function that gives what a forward pass returns where some arrays are replaced; None for no copy."""
+        given = {name: array if name in self._paths else copied(array) for name, array in given.items()}
         if context.training not in self._kept:
             self._kept[context.training] = self._tried(given, context)
+        if self._kept[context.training] is None:
+            return None
+        return lambda moved: self._again(given, moved, context)
+
+    def _again(self, given: Arrays, moved: Arrays, context: Context) -> Array:
         kept = self._kept[context.training]
-        return self._once(given, context) if kept is None else self._again(kept, given, context)
-
-    def _begun(self, given: Arrays) -> tuple[Any, dict[str, Array]]:
-        layer = self._make(given)
-        places = {name: resolve(layer, path) for name, path in self._paths.items()}
-        return layer, {name: place for name, place in places.items() if isinstance(place, np.ndarray)}
-
-    def _again(self, kept: tuple[Any, dict[str, Array]], given: Arrays, context: Context) -> Array:
-        layer, places = kept
-        for name, path in self._paths.items():
-            if name in places:
-                places[name][...] = given[name]
-            else:
-                assign(layer, path, given[name])
+        if kept is None:
+            return self._once({**given, **moved}, context)
         try:
-            return self._forward(layer, given, context)
+            return kept.pass_of(given, moved, context)
         except BaseException:
             self._kept[context.training] = self._begun(given)  # a pass that was broken off may leave anything behind
             raise
 
-    def _tried(self, given: Arrays, context: Context) -> tuple[Any, dict[str, Array]] | None:
+    def _begun(self, given: Arrays) -> _Copy:
+        layer = self._make(given)
+        return _Copy(
+            layer, self._forward, self._paths, {name: resolve(layer, path) for name, path in self._paths.items()}
+        )
+
+    def _tried(self, given: Arrays, context: Context) -> _Copy | None:
         """Return a copy that can be used again, or None.
 
         A pass that puts another array into the place of a parameter is seen, too: its copy keeps the first one.
@@ -75,10 +75,47 @@ class OneCopy:
         try:
             kept = self._begun(given)
             for each in (given, other, given, *near):
-                if not np.array_equal(self._once(each, context), self._again(kept, each, context), equal_nan=True):
+                own = {name: copied(array) for name, array in each.items()}
+                if not np.array_equal(self._once(each, context), kept.pass_of(own, {}, context), equal_nan=True):
                     return None
+                held = own | {name: np.asarray(resolve(kept.layer, path)) for name, path in self._paths.items()}
+                if not all(np.array_equal(held[name], array, equal_nan=True) for name, array in each.items()):
+                    return None  # what it is given, or holds, is changed
         except ImportError:
             raise
         except Exception:  # noqa: BLE001  each pass by itself tells what it raises
             return None
         return kept
+
+
+class _Copy:
+    """A copy of an object, and which parameters it holds: of these, a pass sets those alone that are others."""
+
+    def __init__(
+        self,
+        layer: Any,
+        forward: Callable[[Any, Arrays, Context], Array],
+        paths: Mapping[str, str],
+        places: Mapping[str, object],
+    ) -> None:
+        self.layer, self._forward, self._paths, self._places = layer, forward, paths, places
+        self._holds: Arrays | None = None
+
+    def pass_of(self, given: Arrays, moved: Arrays, context: Context) -> Array:
+        """Return what a pass returns with the arrays given, some of them replaced."""
+        all_of = {**given, **moved}
+        others = self._paths.keys() & moved.keys() if self._holds is given else self._paths.keys()
+        for name in others:
+            self._put(name, all_of[name])
+        y = self._forward(self.layer, all_of, context)
+        for name in self._paths.keys() & moved.keys():
+            self._put(name, given[name])
+        self._holds = given
+        return y
+
+    def _put(self, name: str, array: Array) -> None:
+        place = self._places[name]
+        if isinstance(place, np.ndarray):
+            place[...] = array
+        else:
+            assign(self.layer, self._paths[name], array)
