@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from gradcheck.contract import Array, Case, Context
+from gradcheck.contract import Array, Case
 from gradcheck.diagnosis.evidence import Cause, Diagnosis
 from gradcheck.diagnosis.fits import PRECISION
 from gradcheck.diagnosis.guards import Guard
