@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -347,6 +347,20 @@ def _function_of(case: Case) -> Function:
         indices = x.dtype.kind in "iu"  # which have no gradient
         frozen = {name: (mask, subject.parameters()[name]) for name, mask in subject.frozen().items()}
 
+        bases: dict[
+            str, Layer | None
+        ] = {}  # by precision: of which others are made without a constructor, if they can
+
+        def holding(arrays: Arrays, kind: np.dtype[Any] | None) -> Layer:
+            base = bases.get(str(kind), layer)
+            if base is None:
+                return layer.replace_arrays(arrays)
+            if base is not layer:
+                return base.holding(arrays)
+            made = layer.replace_arrays(arrays)
+            bases[str(kind)] = made if made.keeps_what_it_is_given() else None
+            return made
+
         def put(variables: Arrays) -> dict[str, Array]:
             parameters = {name: array for name, array in variables.items() if name != "input"}
             for name in frozen.keys() & parameters.keys():  # constants, so that differences see no slope either
@@ -359,7 +373,7 @@ def _function_of(case: Case) -> Function:
             given = variables.get("input", x)
             kind = next((array.dtype for array in variables.values() if array.dtype.kind in "fc"), None)
             own = cast(buffers, kind) if kind is not None else {}
-            y, backward = layer.replace_arrays(own | parameters).forward(given, context)
+            y, backward = holding(own | parameters, kind).forward(given, context)
 
             def pullback(dy: Array) -> dict[str, Array]:
                 dx, grads = backward(dy)
@@ -371,8 +385,12 @@ def _function_of(case: Case) -> Function:
         def values(variables: Arrays, context: Context) -> Values:
             kind = next((array.dtype for array in variables.values() if array.dtype.kind == "f"), None)
             own = cast(buffers, kind) if kind is not None else {}
-            here, given = layer.replace_arrays(own | put(variables)), variables.get("input", x)
-            return lambda moved: here.replace_arrays(put(moved)).forward(moved.get("input", given), context)[0]
+            here, given = own | put(variables), variables.get("input", x)
+
+            def value(moved: Arrays) -> Array:
+                return holding(here | put(moved), kind).forward(moved.get("input", given), context)[0]
+
+            return value
 
         if indices:
             return Function(subject.parameters(), (x,), call_layer, values=values)
