@@ -45,6 +45,8 @@ def disagreement(a: Array, b: Array) -> Array:
         raise ShapeError(f"shapes differ: {a.shape} and {b.shape}")
     with np.errstate(invalid="ignore", over="ignore"):
         difference = np.abs(np.subtract(a, b), dtype=None if a.dtype.kind == "f" else np.float64)
+    if math.isfinite(difference.max(initial=0.0)):
+        return np.asarray(difference)
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     return np.asarray(np.where(same, 0.0, np.where(np.isnan(difference), math.inf, difference)))
 
@@ -67,6 +69,12 @@ def compare(tensor: str, analytic: Array, numeric: Array, allowed: Array | float
     if analytic.size == 0:
         return None
     difference = disagreement(analytic, numeric)
+    if isinstance(allowed, float) and 0 < allowed < math.inf:
+        place = int(np.argmax(difference))
+        worst, index = float(difference.flat[place]), tuple(int(i) for i in np.unravel_index(place, difference.shape))
+        return Worst(
+            tensor, index, float(analytic[index]), float(numeric[index]), float(allowed), ratio_of(worst, allowed)
+        )
     allowance = np.broadcast_to(np.asarray(allowed, dtype=np.float64), analytic.shape)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         ratio = np.where((allowance > 0) & np.isfinite(difference), difference / allowance, np.inf)

@@ -347,9 +347,7 @@ def _function_of(case: Case) -> Function:
         indices = x.dtype.kind in "iu"  # which have no gradient
         frozen = {name: (mask, subject.parameters()[name]) for name, mask in subject.frozen().items()}
 
-        bases: dict[
-            str, Layer | None
-        ] = {}  # by precision: of which others are made without a constructor, if they can
+        bases: dict[str, Layer | None] = {}  # by precision: of which others are made without a constructor, if they can
 
         def holding(arrays: Arrays, kind: np.dtype[Any] | None) -> Layer:
             base = bases.get(str(kind), layer)

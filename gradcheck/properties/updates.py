@@ -177,7 +177,7 @@ def parameters_are_moved_in_place(case: Case, settings: Settings = Settings()) -
 
 
 def _agreement(case: Case, settings: Settings, *, missing: bool) -> Outcome:
-    worsts: list[tuple[int, Worst | None]] = []
+    worsts: list[Worst | None] = []
     finite, not_finite = False, ""
     for params, compared in _runs(case, settings, missing=missing):
         for index, ours, theirs, allowed in compared:
@@ -185,7 +185,7 @@ def _agreement(case: Case, settings: Settings, *, missing: bool) -> Outcome:
                 if ours[name].dtype != param.dtype:
                     return failure(f"{name} is {param.dtype}, and {ours[name].dtype} after step {index}")
                 worst = compare(f"{name} after step {index}", ours[name], theirs[name], allowed[name])
-                worsts.append((index, worst))
+                worsts.append(worst)
                 if worst is not None and worst.ratio > 1:
                     why = _why(case, settings, params, compared, index) if settings.explain and not missing else ""
                     return failure(_since(index, settings.steps), worst, why)
@@ -193,10 +193,10 @@ def _agreement(case: Case, settings: Settings, *, missing: bool) -> Outcome:
                 finite |= bool(known.any())
                 if not known.all() and not not_finite:
                     not_finite = f"{name} is not finite from step {index} on, in {param.dtype}, as the reference's is"
-    if not finite and any(worst is not None for _, worst in worsts):
+    if not finite and any(worst is not None for worst in worsts):
         return inconclusive(f"nothing is finite on either side: {not_finite}")
     remarks = [not_finite, "" if missing else _of_two_rates(case)]
-    return replace(judged(worst for _, worst in worsts), remark="; ".join(filter(None, remarks)))
+    return replace(judged(worsts), remark="; ".join(filter(None, remarks)))
 
 
 def _of_two_rates(case: Case) -> str:
@@ -282,6 +282,11 @@ def _beside(params: dict[str, Array], ours: History, theirs: History, shadows: l
         allowed = {}
         judged_as = dict(held)
         for name, array in held.items():
+            previous = before.get(name, np.zeros_like(array))
+            sides = (array, previous, wanted.get(name, array))
+            if not shadows and array.dtype.kind == "f" and all(np.isfinite(one).all() for one in sides):
+                allowed[name] = rounding[name] = rounding.get(name, 0.0) + update_rounding(previous, array)
+                continue
             around = np.array([run[index][name] for run in shadows]).reshape(len(shadows), *array.shape)
             known, same = np.isfinite(array), np.isfinite(around).all(axis=0)
             if name in wanted and wanted[name].shape == array.shape:
@@ -289,7 +294,7 @@ def _beside(params: dict[str, Array], ours: History, theirs: History, shadows: l
                 judged_as[name] = np.where(undecided, wanted[name], array).astype(array.dtype)
                 known &= np.isfinite(wanted[name])
             known &= same
-            was = np.where(known, before.get(name, np.zeros_like(array)), 0).astype(array.dtype)
+            was = np.where(known, previous, 0).astype(array.dtype)
             is_now = np.where(known, array, 0).astype(array.dtype)
             rounding[name] = rounding.get(name, 0.0) + update_rounding(was, is_now)
             spread = largest_difference(np.where(known, around, 0), np.broadcast_to(is_now, around.shape))
