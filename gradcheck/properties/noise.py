@@ -23,8 +23,8 @@ SHADOWS = 16
 LARGE, SHADOWS_OF_LARGE = 1 << 17, 5
 SLOW = 2e-3  # seconds of a forward and a backward pass, above which there are no more of them either
 
-# More shadows never allow less: what agrees by a few of them, or by none, needs no more. They are most of a check.
-FEW = 4
+# What agrees by a few of them, or by none, needs no more: nothing fails but by all. They are most of a check.
+FEW = 2
 SO_FAR = (0, 1, FEW, None)  # by which arrays are compared in turn
 
 # Allowance over the spread of the widest of these shadows. It is seldom small by chance. That of three is, so
