@@ -73,6 +73,19 @@ class PutsAnother(Scale):
         return dx
 
 
+class ScalesItsWeights(Scale):
+    """Doubles its weights in place before it uses them, as a step that was left in by mistake."""
+
+    def forward(self, x: Array) -> Array:
+        self.w *= 2.0
+        return super().forward(x)
+
+    def backward(self, dy: Array) -> Array:
+        dx = super().backward(dy)
+        self.dw = 2.0 * self.dw
+        return dx
+
+
 class NeverAgainAfterAnError(Scale):
     """Is of no use once a call was broken off, as by a step that leaves the domain of the logarithm."""
 
@@ -169,3 +182,11 @@ def test_what_a_call_leaves_behind_excuses_nobody() -> None:
     assert report.verdict is Verdict.FAIL
     assert report.worst is not None
     assert report.worst.tensor == "w"
+
+
+def test_weights_that_a_pass_changes_are_seen_as_given() -> None:
+    report = gradcheck.check_layer(ScalesItsWeights(), X, claims=[CLAIM], variations=False)
+    assert report.verdict is Verdict.PASS
+    wrong = ScalesItsWeights()
+    wrong.factor = 1.001
+    assert gradcheck.check_layer(wrong, X, claims=[CLAIM], variations=False).verdict is Verdict.FAIL
