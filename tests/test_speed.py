@@ -52,6 +52,12 @@ def test_a_ratio_is_the_median_of_calls_side_by_side() -> None:
     assert (found.ours_ms, found.theirs_ms, found.repeats) == (2000.0, 1000.0, 3)
 
 
+@pytest.fixture(autouse=True)
+def _garbage_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Collect no garbage before each call: that of all other tests takes a second."""
+    monkeypatch.setattr("benchmarks.speed.timing.gc.collect", lambda: 0)
+
+
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Return the command, with a page of its own and one part, in which ours takes as long as is said."""
