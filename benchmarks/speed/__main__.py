@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if known[name].rows:
                 results.write(known, options.results)
                 if options.results == results.PATH:
-                    _fill(results.read())  # with the digits that are committed
+                    _fill(results.read(options.results))  # with the digits that are committed
                 print("\n".join([f"{name}\n", *tables.table(part), ""]), flush=True)
     return _told(found) if options.check else 0
 
