@@ -38,7 +38,9 @@ class Correlation:
         outer = len(weight) // self.groups
         matrices = weight.reshape(self.groups, outer, -1).swapaxes(1, 2)
         counts = self._counts(x, weight)
-        y = np.empty((len(x), *counts, self.groups, outer), np.result_type(x, weight))
+        # As complex as any of them: that is how a gradient is checked by one evaluation an element.
+        kind = np.result_type(x, weight) if bias is None else np.result_type(x, weight, bias)
+        y = np.empty((len(x), *counts, self.groups, outer), kind)
         for images, held in self._unfolded(x, weight):
             some = y[images]
             np.matmul(held, matrices, out=some.reshape(-1, self.groups, outer).swapaxes(0, 1))

@@ -53,6 +53,23 @@ def test_the_odd_place_of_padding_same_is_the_last() -> None:
     assert square.forward(np.array([[[[1.0, 2.0], [3.0, 4.0]]]]))[0].tolist() == [[[[1234, 2040], [3400, 4000]]]]
 
 
+@pytest.mark.parametrize("moved", ["weight", "bias", "input"])
+def test_a_complex_step_of_any_part_shows_its_derivative(moved: str) -> None:
+    layer, x, step = Conv2d.create(2, 3, 2), normal(2, 2, 4, 4), 2.0**-60
+    parts = {"weight": normal(3, 2, 2, 2), "bias": normal(3), "input": x}
+    moves = np.ones_like(parts[moved])
+
+    def imaginary(by: complex) -> Array:
+        given = {name: part + by if name == moved else part for name, part in parts.items()}
+        y, _ = layer.replace_arrays(given).forward(given["input"])
+        return np.asarray(y.imag)
+
+    y, backward = layer.replace_arrays(parts).forward(x)
+    dx, grads = backward(np.ones_like(y))
+    along = float((({"input": dx} | grads)[moved] * moves).sum())
+    assert imaginary(step * 1j).sum() / step == pytest.approx(along, rel=1e-12)
+
+
 @pytest.mark.parametrize("padding", [0, "valid"])
 def test_padding_valid_is_none(padding: Any) -> None:  # noqa: ANN401  a number or a word
     layer = Conv2d(normal(2, 3, 2, 2), None, (2, 1), padding)
