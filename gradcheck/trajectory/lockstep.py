@@ -94,8 +94,8 @@ class LockStep:
     all make the same choices. What comes after the forward pass is judged by that step.
 
     ``shares`` holds, by key of the state, the largest share of `update_rounding` by which both sides' updates differed.
-    ``excused`` holds how far they differed at most, in the 2-norm, where only the reference's own error explains it.
-    An engine with ``hidden`` state, which no state that is loaded replaces, takes every step along the reference, and
+    ``excused`` holds how far they differed at most, in the 2-norm, where only the reference's own error explains it, or
+    more shadows than a free run has. An engine with ``hidden`` state, which no state that is loaded replaces, takes every step along the reference, and
     so do its shadows, as many as are ever needed. While `doubtful`, every step is looked at for such a state, in copies
     of the engine that have not trained: what a side carries over, and the other does not, fails the step.
 
@@ -347,9 +347,9 @@ class LockStep:
 
     def _look_again(self, trial: Taken) -> None:
         """Judge again what exceeds its allowance: with more shadows, at kinks, and with a second opinion."""
+        trial.few = dict(trial.spreads)
         believed = self.first_failure is not None  # a verdict that stands needs no second look
         if not believed:
-            trial.asked = bool(self.known)
             self.second_opinions += self._judge(trial, trial.inexact_failing(), self._remembered(trial))
         # Where nothing is nudged, more shadows show no more.
         shown = self.tapped or any(trial.spreads[name] for name in trial.failing())
@@ -404,7 +404,6 @@ class LockStep:
 
     def _ask(self, trial: Taken, errors: dict[str, float]) -> None:
         """Judge again, with the reference's own errors, and remember these."""
-        trial.asked = True
         limits = {name: max(trial.spreads[name], error) for name, error in errors.items()}
         step = trial.context.key.step
         self.known = self.known | {
@@ -455,7 +454,7 @@ class LockStep:
             if theirs.dtype.kind == "f":
                 known = self.shares.get(key, 0.0)
                 self.shares[key] = share_of_rounding(trial.before.get(key), ours, theirs, known)
-                if trial.asked and trial.excused(name, self.factor):
+                if trial.few and trial.excused(name, self.factor):
                     self.excused[key] = max(self.excused.get(key, 0.0), two_norm(ours - theirs))
         failing = trial.failing()
         if not failing:
@@ -508,7 +507,7 @@ class Taken:
         self.shadows: list[dict[str, Kinks]] = []
         self.settled = False  # the spreads are of copies that carry nothing over
         self.nudges = 0
-        self.asked = False  # whether the reference's own rounding has cleared something
+        self.few: dict[str, float] = {}  # the spreads before a second look
         self.judgements: dict[str, Judgement] = {}
         self._apart: dict[str, Apart] = {}
 
@@ -542,10 +541,10 @@ class Taken:
         return self.judgements[name].allowed
 
     def excused(self, name: str, factor: float) -> bool:
-        """Return whether a tensor is within its allowance only because the reference rounds as it does."""
+        """Return whether a tensor is within its allowance only by a second look, which a free run does not take."""
         if name.removeprefix("update/") not in self.before or self.judgements[name].ratio > 1:
             return False
-        return self.apart(name).judged(self.spreads[name], factor).ratio > 1
+        return self.apart(name).judged(self.few[name], factor).ratio > 1
 
     def tells(self, name: str) -> bool:
         """Return whether the comparison of a tensor is informative: whether its allowance is small beside it."""

@@ -111,7 +111,8 @@ def test_a_faulty_class_draws_the_cases_of_its_part(subject: Subject) -> None:
     "subject", [pytest.param(one, marks=() if one in SHORT else pytest.mark.long) for one in BLIND], ids=name_of
 )
 def test_differences_pass_what_they_cannot_see(subject: Subject) -> None:
-    assert check_class(subject, claims=claim_of(subject, DIFFERENCES), examples=2).verdict is Verdict.PASS
+    # Two cases may tell nothing: a softmax of one number, or of numbers far apart, has no gradient.
+    assert check_class(subject, claims=claim_of(subject, DIFFERENCES), examples=8).verdict is Verdict.PASS
 
 
 @pytest.mark.short(3)
