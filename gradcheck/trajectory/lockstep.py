@@ -95,9 +95,10 @@ class LockStep:
 
     ``shares`` holds, by key of the state, the largest share of `update_rounding` by which both sides' updates differed.
     ``excused`` holds how far they differed at most, in the 2-norm, where only the reference's own error explains it, or
-    more shadows than a free run has. An engine with ``hidden`` state, which no state that is loaded replaces, takes every step along the reference, and
-    so do its shadows, as many as are ever needed. While `doubtful`, every step is looked at for such a state, in copies
-    of the engine that have not trained: what a side carries over, and the other does not, fails the step.
+    more shadows than a free run has. An engine with ``hidden`` state, which no state that is loaded replaces, takes
+    every step along the reference, and so do its shadows, as many as are ever needed. While `doubtful`, every step is
+    looked at for such a state, in copies of the engine that have not trained: what a side carries over, and the other
+    does not, fails the step.
 
     ``watch`` is called with everything that passes. The shadows of a step depend on ``seed`` and the number of the step
     alone, so that a step that is repeated, after other steps or none, is judged as it was.
