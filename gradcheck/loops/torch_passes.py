@@ -129,7 +129,7 @@ class Passes:
         return hook
 
 
-def targets(function: Any) -> Iterator[torch.Tensor]:  # noqa: ANN401  a node of autograd's graph
+def targets(function: torch.autograd.graph.Node | None) -> Iterator[torch.Tensor]:
     """Yield the targets that the losses behind a node keep, the nearest first."""
     level, known = [function], set()
     for _ in range(DEPTH):

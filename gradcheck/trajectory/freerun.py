@@ -166,7 +166,8 @@ class FreeRun:
         for key, size in excused.items():
             array = reference.updated[key]
             if key not in sizes or two_norm(sizes[key]) < size:
-                sizes[key] = np.full(array.shape, size / math.sqrt(array.size))
+                # of no memory of its own, since shadows that wait keep it for every step
+                sizes[key] = np.broadcast_to(size / math.sqrt(array.size), array.shape)
         return sizes
 
     def _measured(self, key: str, step: Step, reference: Step) -> _Distance:

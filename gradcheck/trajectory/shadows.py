@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
@@ -138,7 +138,7 @@ class Shadows:
 
     def waited_for(self) -> list[Step]:
         """Take the steps of those that have waited, and return the last of each."""
-        turns = [] if self.due is None else list(self.due)
+        turns = [] if self.due is None else self.due.turns
         steps = [[shadow.step(turn) for turn in turns][-1] for shadow in self.each[1:]] if turns else []
         self.due = None if self.due is None else _Due()
         return steps
@@ -178,9 +178,6 @@ class _Due:
             self.arrays[digest] = np.array(array)
             self.size += array.nbytes
         return self.arrays[digest]
-
-    def __iter__(self) -> Iterator[_Turn]:
-        return iter(self.turns)
 
 
 class _Shadow:
